@@ -1,6 +1,7 @@
 """Find the mixture that is best for given targets.
 
-`Search` proposes mixtures, and is told their scores. Names are imported on first use.
+`Search` proposes mixtures. The caller tells it the scores of these mixtures. Each public name is
+imported only when it is first used.
 """
 
 from typing import TYPE_CHECKING

@@ -1,10 +1,11 @@
-"""Cells: parts of a topic (a cluster after merging), by language and by tier of quality.
+"""Cells: parts of a topic, by language and by tier of quality.
 
-If the settings say so, micro-clusters are cut instead of topics.
+A topic is a cluster after merging. If the settings ask for it, micro-clusters are cut into cells
+instead of topics. A tier is a range of scores.
 
-A cell is stored like a cluster. A build chooses the languages with cells of their own, and the
-scores that separate tiers, from the documents that stay. Both are stored in ``clusters.json``, and
-an append uses them unchanged.
+A cell is stored like a cluster. A build chooses, from the documents that stay, the languages with
+cells of their own and the scores that separate tiers. Both are stored in ``clusters.json``, and an
+append uses them unchanged.
 """
 
 from collections import Counter
@@ -25,16 +26,16 @@ from climbstream.loader.core.typed import Finite, check_version, convert
 from .cluster_map import ClusterMap, topic_names
 
 OTHER = "other"
-"""Name for all languages that have no cells of their own."""
+"""Name for all languages without cells of their own."""
 _LEAST = 0.01
-"""Minimum fraction of the documents for a language to have cells of its own; a language that the
-settings name always has them."""
+"""Least fraction of the documents for a language to have cells of its own. A language that the
+settings name always has cells of its own."""
 _HIGHEST = 60_000.0
-"""Largest absolute score; scores beyond it are clipped. Scores are compared as float16, which ends
-at 65,504."""
+"""Largest absolute score; larger scores are clipped. Scores are compared as float16, whose largest
+number is 65,504."""
 
 Group = tuple[int, str]
-"""Number of a topic or micro-cluster, and a language."""
+"""Number of a topic or micro-cluster, and a language code."""
 Histogram = tuple[NDArray[np.float16], NDArray[np.int64]]
 """The different scores, sorted, and the number of documents with each score."""
 
@@ -47,15 +48,15 @@ class CellGroup:
     language: str
     """The language; "" if cells are not cut by language."""
     borders: tuple[Finite, ...]
-    """Minimum score of each tier except the lowest."""
+    """Least score of each tier except the lowest tier."""
     tiers: tuple[Annotated[int, Meta(ge=0, le=1000)], ...]
-    """Tiers with documents: only these have cells."""
+    """Numbers of the tiers with documents; only these tiers have cells."""
     micro: Annotated[int, Meta(ge=0, le=(1 << 31) - 1)] | None = None
-    """Number of the micro-cluster; None if the cells are of the whole topic."""
+    """Number of the micro-cluster; None if the cells are parts of a whole topic."""
 
     @property
     def unit(self) -> int:
-        """Number of the micro-cluster or, if the cells are of a whole topic, of the topic."""
+        """Number of the micro-cluster; or of the topic, if the cells are parts of a whole topic."""
         return self.topic if self.micro is None else self.micro
 
 
@@ -64,10 +65,11 @@ class Cells:
     """The cells of a build, numbered by topic, language and tier."""
 
     score: str
-    """The score that decides tiers, or ``mean``: the mean of all scores."""
+    """The score that decides the tier of a document, or ``mean`` for the mean of all scores."""
     tiers: int
     groups: tuple[CellGroup, ...]
-    """Groups, sorted by topic, then by language; the language most frequent in the corpus first."""
+    """Groups, sorted by topic and then by language; the language most frequent in the corpus is
+    first."""
 
     version = 1
 
@@ -91,9 +93,9 @@ class Cells:
     ) -> Self:
         """Cut each topic into cells by language, and each language into tiers by score.
 
-        If ``home``, the topic of each micro-cluster, is given, micro-clusters are cut instead of
-        topics. Documents with equal scores are in the same tier. So the sizes of tiers are equal
-        only if enough scores differ, and a tier may have no documents. Such a tier has no cell.
+        If ``home`` (the topic of each micro-cluster) is given, micro-clusters are cut instead of
+        topics. Documents with equal scores are in the same tier. So the tiers have equal sizes only
+        if enough scores differ, and a tier may have no documents. Such a tier has no cell.
         """
         tiers = settings.tiers or 1
         languages = _languages(histograms, settings)
@@ -121,8 +123,8 @@ class Cells:
     def axes(self) -> list[dict[str, str]]:
         """Names of the topic, the micro-cluster, the language and the tier of each cell.
 
-        A cell of a whole topic has no micro-cluster. A cell has no language if cells are not cut by
-        language. A cell of a micro-cluster has no tier if there is only one tier.
+        A cell of a whole topic has no micro-cluster. If cells are not cut by language, no cell has
+        a language. If there is only one tier, a cell of a micro-cluster has no tier.
         """
         topics = topic_names(self.groups[-1].topic + 1)
         digits = len(str(self.tiers - 1))
@@ -140,7 +142,7 @@ class Cells:
 
     @property
     def names(self) -> list[str]:
-        """Name of each cell, made of its axes."""
+        """Name of each cell, which consists of the names of its axes."""
         return ["-".join(axes.values()) for axes in self.axes]
 
     @property
@@ -155,7 +157,7 @@ class Cells:
 
     @property
     def micro(self) -> list[int | None]:
-        """Micro-cluster of each cell; None if the cell is of a whole topic."""
+        """Micro-cluster of each cell; None if the cell is a part of a whole topic."""
         return [group.micro for group in self.groups for _ in group.tiers]
 
     def place(
@@ -163,11 +165,13 @@ class Cells:
     ) -> NDArray[np.int32]:
         """Return the cell of each document, ``[n]``, by its topic, language and score.
 
-        ``units`` are micro-clusters if cells are parts of micro-clusters, else topics. A document
-        whose tier has no cell goes to the nearest tier that has a cell; if two tiers are equally
-        near, to the lower one. A document whose language has no cells in the topic goes to `OTHER`
-        or, if the topic has no `OTHER`, to that of its languages which is most frequent in the
-        corpus.
+        ``units`` are micro-clusters if cells are parts of micro-clusters; else they are topics. Two
+        rules apply if there is no cell for a document:
+
+        - If its tier has no cell, the document goes to the nearest tier with a cell. Of two equally
+          near tiers, it goes to the lower one.
+        - If its language has no cells in the topic, the document goes to `OTHER`. If the topic has
+          no `OTHER`, it goes to the language of the topic that is most frequent in the corpus.
         """
         first = np.cumsum([0, *(len(group.tiers) for group in self.groups)])
         numbers: dict[int, dict[str, int]] = {}
@@ -205,8 +209,8 @@ class Cells:
 def _rank(group: Group, languages: Sequence[str], groups: Iterable[Group]) -> int:
     """Return the index in ``languages`` of the language to whose cells ``group`` belongs.
 
-    If cells are not cut by language, the index is 0. A rare language belongs to `OTHER` or, if
-    there is no `OTHER`, to the most frequent language of its topic.
+    If cells are not cut by language, the index is 0. A rare language belongs to `OTHER`. If there
+    is no `OTHER`, it belongs to the most frequent language of its topic.
     """
     for name in (group[1], OTHER):
         if name in languages:
@@ -218,10 +222,11 @@ def _rank(group: Group, languages: Sequence[str], groups: Iterable[Group]) -> in
 def _languages(histograms: Mapping[Group, Histogram], settings: BuildSettings) -> list[str]:
     """Return the languages with cells of their own, the most frequent first, and `OTHER`.
 
-    Languages with cells of their own are those that the settings name or, if they name none, those
-    with at least the fraction `_LEAST` of the documents. All other languages together are `OTHER`
-    if they have at least this fraction; if not, they belong to the most frequent language of their
-    topic. The list is empty if there is only one language: then cells are not cut by language.
+    If the settings name languages, these have cells of their own. Otherwise, each language with at
+    least the fraction `_LEAST` of the documents has them. All other languages together are `OTHER`
+    if they have at least this fraction. If they have less, they belong to the most frequent
+    language of their topic. If there is only one language, the list is empty, and cells are not cut
+    by language.
     """
     documents: Counter[str] = Counter()
     for (_, language), (_, counts) in histograms.items():
@@ -254,7 +259,7 @@ def _borders(
 
 @dataclass(frozen=True, slots=True)
 class CellTask:
-    """A partition: count its scores or, with ``cells``, put its documents into cells."""
+    """A partition whose scores are counted; with ``cells``, its documents are put into cells."""
 
     partition: Partition
     clusters: ClusterMap
@@ -274,7 +279,7 @@ def fit_cells(
     )
     for _, histograms in engine.run(count_scores, tasks):
         for group, histogram in histograms.items():
-            # Each result is added at once, so that memory does not grow with the corpus.
+            # Add each result at once, so that memory does not grow with the corpus.
             parts[group] = [_joined([*parts.get(group, []), histogram])]
     joined = {group: histogram for group, (histogram,) in parts.items()}
     return Cells.fit(joined, settings, clusters.home if settings.by_micro else None)
@@ -295,11 +300,11 @@ def count_scores(task: CellTask) -> dict[Group, Histogram]:
 def place_in_cells(
     engine: Engine, partitions: Sequence[Partition], clusters: ClusterMap, cells: Cells
 ) -> None:
-    """Write ``cells`` int32 ``[n]`` to each partition: the cell that each document belongs to.
+    """Write ``cells`` int32 ``[n]`` to each partition: the cell of each document.
 
-    For a dropped document, it is the cell that the document would be in. In the array ``clusters``
-    of the partition, the cluster of each document that stays is replaced by its cell; for a dropped
-    document the value remains below 0.
+    A dropped document gets the cell that it would be in. The array ``clusters`` of the partition
+    also changes. For a document that stays, its cluster is replaced by its cell. For a dropped
+    document, the value remains below 0.
     """
     tasks = (
         CellTask(partition, clusters, cells.score, cells.by_micro, cells)
@@ -309,7 +314,7 @@ def place_in_cells(
 
 
 def place_documents(task: CellTask) -> int:
-    """Do `place_in_cells` for one partition; return its number of documents."""
+    """Do `place_in_cells` for one partition; return the number of its documents."""
     assert task.cells is not None
     partition = task.partition
     placed = task.cells.place(*_facts(task))
@@ -319,9 +324,9 @@ def place_documents(task: CellTask) -> int:
 
 
 def unit_of(partition: Partition, clusters: ClusterMap) -> NDArray[np.int32]:
-    """Return the cell or, without cells, the cluster of each document, ``[n]``.
+    """Return the cell of each document, ``[n]``; without cells, its cluster.
 
-    For a dropped document, it is the cell or cluster that the document would be in.
+    A dropped document gets the cell or cluster that it would be in.
     """
     if partition.has("cells"):
         return np.asarray(partition.read("cells"), np.int32)
@@ -331,8 +336,8 @@ def unit_of(partition: Partition, clusters: ClusterMap) -> NDArray[np.int32]:
 def _units(task: CellTask) -> NDArray[np.int64] | NDArray[np.int32]:
     """Return the number by which the documents of each micro-cluster are put into cells, ``[M]``.
 
-    It is the topic or, if cells are parts of micro-clusters, the micro-cluster. A micro-cluster
-    without cells has the number of the most similar one that has cells.
+    It is the number of the topic; or of the micro-cluster, if cells are parts of micro-clusters. A
+    micro-cluster without cells gets the number of the most similar micro-cluster with cells.
     """
     if not task.by_micro:
         return task.clusters.home

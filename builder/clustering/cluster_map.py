@@ -1,8 +1,8 @@
-"""ClusterMap: which documents belong together.
+"""ClusterMap: says which documents belong to which cluster.
 
-A document belongs to the micro-cluster whose centroid is nearest. A micro-cluster belongs to a
-cluster, or to no cluster if the micro-cluster was pruned. A map never changes: pruning and merging
-return a new map.
+A document belongs to the micro-cluster with the nearest centroid. A micro-cluster belongs to a
+cluster; if it was pruned, it belongs to no cluster. A map never changes: pruning and merging return
+a new map.
 """
 
 from dataclasses import dataclass, replace
@@ -38,14 +38,14 @@ class _MapValue:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class ClusterMap:
-    """Micro-clusters and the clusters that they form."""
+    """Micro-clusters, and the clusters into which they are merged."""
 
     centroids: NDArray[np.float32]
-    """Centres of the micro-clusters, ``[M, dims]``, length 1."""
+    """Centroids of the micro-clusters, ``[M, dims]``, of length 1."""
     cluster: NDArray[np.int32]
-    """Cluster of each micro-cluster, ``[M]``, or `PRUNED`."""
+    """Cluster of each micro-cluster, ``[M]``; `PRUNED` if it has none."""
     why: dict[int, str]
-    """Reason for each pruned micro-cluster."""
+    """Reason for each pruned micro-cluster, by number of the micro-cluster."""
 
     version = 1
 
@@ -74,15 +74,15 @@ class ClusterMap:
     def home(self) -> NDArray[np.int32]:
         """Cluster of each micro-cluster, ``[M]``.
 
-        A pruned micro-cluster has the cluster of the most similar micro-cluster that is kept.
+        A pruned micro-cluster gets the cluster of the most similar micro-cluster that is kept.
         """
         return self.cluster[self.nearest(self.kept)]
 
     def nearest(self, micro: NDArray[np.int64]) -> NDArray[np.int64]:
         """Return, for each micro-cluster, the most similar one of ``micro``: int64 ``[M]``.
 
-        ``micro``, int64 ``[m]``, are numbers of micro-clusters. For a micro-cluster that is itself
-        in ``micro``, the result is its own number.
+        ``micro``, int64 ``[m]``, are numbers of micro-clusters. If a micro-cluster is itself in
+        ``micro``, its result is its own number.
         """
         nearest: NDArray[np.int64] = micro[
             np.argmax(self.centroids @ self.centroids[micro].T, axis=1)
@@ -91,13 +91,13 @@ class ClusterMap:
         return nearest
 
     def without(self, why: dict[int, str]) -> Self:
-        """Return a map without the micro-clusters in ``why``, which has the reason for each."""
+        """Return a map without the micro-clusters in ``why``, which has a reason for each."""
         cluster = self.cluster.copy()
         cluster[list(why)] = PRUNED
         return replace(self, cluster=cluster, why={**self.why, **why})
 
     def regrouped(self, cluster: NDArray[np.int32]) -> Self:
-        """Return a map in which ``cluster``, int32, has the cluster of each of `kept`."""
+        """Return a map in which ``cluster``, int32, is the cluster of each of `kept`."""
         whole = self.cluster.copy()
         whole[self.kept] = cluster
         return replace(self, cluster=whole)
@@ -112,10 +112,10 @@ class ClusterMap:
 
     @classmethod
     def from_json(cls, value: Any, centroids: NDArray[np.float32]) -> Self:
-        """Read what `to_json` returned.
+        """Return the map from the JSON values that `to_json` returned.
 
         Raises:
-            InvalidDataError: ``value`` is not a cluster map, or does not fit ``centroids``.
+            InvalidDataError: ``value`` is not a cluster map, or does not match ``centroids``.
         """
         read = convert(check_version(value, cls.version, "cluster map"), _MapValue, "cluster map")
         micro = {str(number) for number in range(len(read.cluster))}

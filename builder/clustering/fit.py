@@ -1,6 +1,6 @@
 """Fit: learn the embedding and the centroids from a sample of the corpus.
 
-The size of the sample, and the memory that fitting needs, do not grow with the corpus.
+Neither the size of the sample nor the memory for fitting grows with the corpus.
 """
 
 import json
@@ -32,7 +32,7 @@ MODEL = "model.npz"
 
 @dataclass(frozen=True, slots=True)
 class _Quality:
-    """What `Centroids.to_json` returned."""
+    """The values that `Centroids.to_json` returned."""
 
     centroids: Count
     objective: Finite
@@ -47,9 +47,9 @@ def fit_model(
     folder: Path,
     settings: BuildSettings,
 ) -> None:
-    """Fit the encoder and the centroids and write them to ``path``, unless the file exists.
+    """Fit the encoder and the centroids, and write them to ``path``; do nothing if the file exists.
 
-    One task fits them to a sample; other tasks write the sample to ``folder``.
+    First, tasks write the sample to ``folder``. Then one task fits both to the sample.
     """
     if path.exists():
         return
@@ -63,7 +63,7 @@ def fit_model(
 
 @dataclass(frozen=True, slots=True)
 class FitTask:
-    """A task: fit the encoder and the centroids to ``sample``, and write both to ``path``."""
+    """Settings of a task that fits the encoder and the centroids; it writes both to ``path``."""
 
     sample: Sample
     path: Path
@@ -71,7 +71,7 @@ class FitTask:
 
 
 def fit_sample(task: FitTask) -> str:
-    """Fit the encoder and the centroids; return a line that says how good the centroids are."""
+    """Fit the encoder and the centroids; return a line about the quality of the centroids."""
     settings, sample = task.settings, task.sample
     parts: dict[str, Any] = {}
     if settings.vector_column is not None:
@@ -98,9 +98,9 @@ def fit_sample(task: FitTask) -> str:
 def _embed(
     texts: Sequence[str], languages: Sequence[str], settings: BuildSettings
 ) -> tuple[NDArray[np.float32], dict[str, Any]]:
-    """Embed ``texts`` with a named model, or with one that is fitted on them.
+    """Embed ``texts`` with a named model, or with a model that is fitted to them.
 
-    Returns the vectors, ``[n, dims]``, and the arrays of the fitted model, {} for a named model.
+    Returns the vectors, ``[n, dims]``, and the arrays of the fitted model; for a named model, {}.
     """
     if settings.embed == FITTED:
         embedder = TfidfEncoder.fit(texts, settings.dims, settings.seed)
@@ -112,7 +112,7 @@ def _embed(
 
 
 def read_fit(path: Path) -> tuple[NDArray[np.float32], dict[str, Any]]:
-    """Read from ``path`` the centroids, and the measures of quality that k-means stored."""
+    """Read the centroids, and the measures of quality that k-means stored, from ``path``."""
     with reading(path, "model of a build"), np.load(path, allow_pickle=False) as model:
         centroids = model["centroids"]
         if centroids.dtype != np.float32 or centroids.ndim != 2 or not np.isfinite(centroids).all():

@@ -1,4 +1,4 @@
-"""K-means: spherical k-means by FAISS, and the nearest centroid of each vector."""
+"""K-means: spherical k-means with FAISS, and the nearest centroid of each vector."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -11,25 +11,25 @@ from threadpoolctl import threadpool_limits
 from climbstream.loader.core.permutation import derive_key
 
 _ITERATIONS = 50
-"""Number of iterations. The paper allows 300, but on these vectors the objective hardly changes
-after far fewer iterations."""
+"""Number of iterations. The paper allows 300, but the objective hardly changes after far fewer
+iterations on these vectors."""
 
 
 @dataclass(frozen=True, slots=True)
 class Centroids:
-    """Centroids, and how well they fit the vectors that they were fitted to."""
+    """Centroids, and their quality for the vectors to which they were fitted."""
 
     vectors: NDArray[np.float32]
     """The centroids, ``[count, dims]``, each of length 1."""
     objective: float
-    """Mean similarity of a vector to its centroid, 0 to 1."""
+    """Mean similarity between a vector and its centroid, 0 to 1."""
     tried: tuple[float, ...]
-    """Objective of each start of k-means; the centroids are those of the best start."""
+    """Objective of each start of k-means. The centroids are those of the best start."""
     empty: int
-    """Number of centroids that are nearest to no vector."""
+    """Number of centroids that are the nearest centroid of no vector."""
 
     def to_json(self) -> dict[str, Any]:
-        """Return the count and the quality of the centroids as JSON values, without the vectors."""
+        """Return the number and the quality of the centroids as JSON values."""
         return {
             "centroids": len(self.vectors),
             "objective": self.objective,
@@ -39,9 +39,9 @@ class Centroids:
 
 
 def automatic_count(documents: int, least: int) -> int:
-    """Return how many micro-clusters to fit: one per 32 documents of the sample.
+    """Return the number of micro-clusters to fit: one per 32 documents of the sample.
 
-    The number is at most 1,000, but never less than ``least``.
+    The number is at most 1,000 and at least ``least``.
 
     >>> automatic_count(6_400, 20), automatic_count(100, 20), automatic_count(10**9, 20)
     (200, 20, 1000)
@@ -55,7 +55,7 @@ def fit_centroids(
     """Fit at most ``count`` centroids to ``vectors``, float32 ``[n, dims]``.
 
     K-means runs from ``restarts`` different starts, and the best result is returned. Vectors of
-    zeros are ignored. FAISS computes on a GPU if there is one.
+    zeros are ignored. FAISS uses a GPU if there is one.
     """
     used = np.ascontiguousarray(vectors[np.any(vectors, axis=1)])
     used = used if len(used) else np.ascontiguousarray(vectors[:1])
@@ -72,7 +72,7 @@ def fit_centroids(
             min_points_per_centroid=1,
             max_points_per_centroid=1 << 20,
         )
-        # One thread: with another number of threads, sums are rounded differently.
+        # Use one thread, because sums are rounded differently with another number of threads.
         with threadpool_limits(1, "blas"):
             kmeans.train(used)
         centroids = np.array(kmeans.centroids, np.float32)
@@ -86,7 +86,7 @@ def fit_centroids(
 def nearest(
     vectors: NDArray[np.float32], centroids: NDArray[np.float32]
 ) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
-    """Return the nearest centroid of each vector, int32 ``[n]``, and their similarity, ``[n]``."""
+    """Return the nearest centroid of each vector, int32 ``[n]``, and its similarity, ``[n]``."""
     index = faiss.IndexFlatIP(centroids.shape[1])
     index.add(centroids)
     alike, indices = index.search(np.ascontiguousarray(vectors, np.float32), 1)

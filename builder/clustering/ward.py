@@ -1,13 +1,14 @@
 """Ward: merge micro-clusters into few clusters by Ward linkage.
 
-Ward linkage is used because single, average and centroid linkage, at the paper's distance of 1.5,
-put everything into one cluster. The linkage needs a point and a weight for each micro-cluster:
+Ward linkage is used because three other linkages (single, average and centroid) put everything into
+one cluster at the paper's distance of 1.5. Ward linkage needs a point and a weight for each
+micro-cluster. They depend on when merging stops:
 
-* If merging stops at a number of clusters, the point is the mean of the vectors of the
-  micro-cluster's documents, and the weight is the number of these documents. So the cost of a merge
-  is how much the merge adds to the variance of documents within clusters.
-* If merging stops at a height, as in the paper (arXiv 2504.13161, section 3.1; height 1.5), the
-  point is the centroid, which has length 1, and all weights are equal.
+* At a number of clusters: the point is the mean of the vectors of the documents, and the weight is
+  the number of documents. So the cost of a merge is the increase of the variance of documents
+  within clusters.
+* At a height, as in the paper (arXiv 2504.13161, section 3.1; height 1.5): the point is the
+  centroid, which has length 1, and all weights are equal.
 """
 
 from collections.abc import Sequence
@@ -25,27 +26,27 @@ from climbstream.loader.core.errors import InvalidDataError
 from .cluster_map import ClusterMap
 
 _MOST = 0.95
-"""If more than this share of the documents is in one cluster, the clustering has failed."""
+"""Largest fraction of the documents in one cluster; above it, the clustering has failed."""
 
 HEIGHTS = (0.5, 0.75, 1.0, 1.25, 1.5, 1.75, 2.0, 2.5, 3.0, 4.0)
-"""Heights that a dry run shows."""
+"""Heights for which a dry run shows the clusters."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Micros:
-    """The facts about micro-clusters that merging needs."""
+    """Numbers about micro-clusters that merging needs."""
 
     documents: NDArray[np.int64]
     """Number of documents in each micro-cluster, ``[M]``."""
     tightness: NDArray[np.float64]
-    """Mean similarity of each micro-cluster's documents to its centroid, ``[M]``. It is the length
-    of the mean of the documents' vectors."""
+    """Mean similarity between the documents of each micro-cluster and its centroid, ``[M]``. It
+    equals the length of the mean of the documents' vectors."""
 
 
 def merge_clusters(clusters: ClusterMap, micros: Micros, settings: BuildSettings) -> ClusterMap:
     """Merge the kept micro-clusters as ``settings`` say; cluster 0 is the largest.
 
-    A micro-cluster without documents joins the cluster of the most similar micro-cluster that has
+    A micro-cluster without documents joins the cluster of the most similar micro-cluster with
     documents. So no cluster is empty.
 
     Raises:
@@ -92,8 +93,8 @@ def count_by_height(
 ) -> list[tuple[float, int, float]]:
     """Return, for each height, the number of clusters and the size of the largest cluster.
 
-    Each tuple has the height, the number of clusters, and the fraction of all documents that is in
-    the largest cluster.
+    Each tuple has three numbers: the height, the number of clusters, and the fraction of all
+    documents that are in the largest cluster.
     """
     full = clusters.kept[micros.documents[clusters.kept] > 0]
     if len(full) < 2:
@@ -123,11 +124,11 @@ def _tree(
 
 @njit(cache=True)
 def _ward(points: Any, weights: Any) -> Any:
-    """Link points by chains of nearest neighbours (Murtagh 1983); scipy's Ward takes no weights.
+    """Link points by chains of nearest neighbours (Murtagh 1983), with weights.
 
-    ``points`` is float64 ``[n, dims]``. Returns the merges, int64 ``[n - 1, 2]``, each as one point
-    of either cluster that is merged, and their heights, ``[n - 1]``. ``points`` and ``weights`` are
-    overwritten.
+    scipy's Ward linkage takes no weights. ``points`` is float64 ``[n, dims]``. Returns the merges,
+    int64 ``[n - 1, 2]``, and their heights, ``[n - 1]``. A merge has one point of each of its two
+    clusters. ``points`` and ``weights`` are overwritten.
     """
     n = len(points)
     alive = np.ones(n, np.bool_)
@@ -161,7 +162,7 @@ def _ward(points: Any, weights: Any) -> Any:
 
 
 def _labelled(pairs: NDArray[np.int64], heights: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return merges, which are in order of height, as a linkage matrix in the format of scipy."""
+    """Return merges, which are sorted by height, as a linkage matrix in the format of scipy."""
     n = len(pairs) + 1
     parent = list(range(n))
     label, size = list(range(n)), [1] * n
@@ -200,7 +201,7 @@ def _cut_largest(
         nodes += children[largest - n].tolist()
     group = np.empty(2 * n - 1, np.int64)
     group[nodes] = np.arange(len(nodes))
-    # From the top down, each node takes the cluster of its parent.
+    # From the top of the tree down, each node gets the cluster of its parent.
     inside = np.zeros(2 * n - 1, np.bool_)
     inside[nodes] = True
     for node in range(2 * n - 2, n - 1, -1):

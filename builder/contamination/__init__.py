@@ -1,1 +1,1 @@
-"""Contamination: find documents that contain questions of the tests a model will be scored on."""
+"""Contamination: find documents that contain questions of the tests on which a model is scored."""

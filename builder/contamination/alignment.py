@@ -1,8 +1,9 @@
 """Alignment: find items in the words of a document, in compiled code.
 
-A seed is a few consecutive words. A seed that an item and the document have in common shows where
-in the document the item may be. At that place the item is aligned with the document word by word.
-So a changed, missing or inserted word lowers the result at most by the weight of one word.
+An item is a question of a test, or a text. A seed is a few consecutive words. If an item and the
+document have a seed in common, the item may be at the place of this seed. At that place, the item
+is aligned with the document word by word. So a changed, missing or inserted word lowers the result
+at most by the weight of one word.
 """
 
 from typing import Any
@@ -13,16 +14,16 @@ from numba import njit
 from .word_hashes import hash_points
 
 SEED = 15
-"""Minimum cost of a seed: that of five words, or of eight characters in scripts without spaces."""
+"""Least cost of a seed: five words, or eight characters in scripts without spaces."""
 SHORT_SEED = 9
-"""Minimum cost of a seed of an item of few words: that of three words, or of five characters."""
+"""Least cost of a seed of an item of few words: three words, or five characters."""
 WORD, CHARACTER = 3, 2
-"""Cost of a word, and of a character of a script without spaces."""
+"""Cost of a word, and of a character in a script without spaces."""
 CHUNK = 64
-"""Maximum number of words of an item that are aligned at a time."""
+"""Largest number of words of an item that are aligned together; such a part is a chunk."""
 _PART = 6
-"""A chunk is aligned only if at least one in this many of its words is exactly where the seed says
-that it should be."""
+"""A chunk is aligned only if at least one in six of its words is exactly where the seed predicts
+it."""
 _BASE = np.uint64(0x9E3779B97F4A7C15)
 _POWERS = np.array([pow(int(_BASE), n, 1 << 64) for n in range(SEED // CHARACTER + 2)], np.uint64)
 
@@ -31,9 +32,9 @@ _POWERS = np.array([pow(int(_BASE), n, 1 << 64) for n in range(SEED // CHARACTER
 def hash_seeds(words: Any, alone: Any, least: Any) -> Any:
     """Return the hash of the seed that begins at each word, uint64 ``[s]``.
 
-    A seed takes consecutive words until their costs, `WORD` or `CHARACTER` each, add up to
-    ``least``. So no seed begins at the last few words. ``alone``, bool ``[w]``, says which words
-    are characters of a script without spaces.
+    A seed takes consecutive words until the sum of their costs (`WORD` or `CHARACTER`) reaches
+    ``least``. So no seed begins at the last few words. ``alone``, bool ``[w]``, marks the words
+    that are characters of a script without spaces.
     """
     return _hash_seeds(hash_prefixes(words), alone, least)
 
@@ -51,7 +52,7 @@ def hash_prefixes(words: Any) -> Any:
 @njit(cache=True, nogil=True)
 def _hash_seeds(prefix: Any, alone: Any, least: Any) -> Any:
     hashes = np.empty(len(alone), np.uint64)
-    if not alone.any():  # the common case, in half the time: all seeds have equally many words
+    if not alone.any():  # the usual case takes half the time, because all seeds have equal lengths
         length = -(-least // WORD)
         for begin in range(len(alone) - length + 1):
             hashes[begin] = _hash_run(prefix, begin, begin + length)
@@ -78,7 +79,7 @@ def _hash_run(prefix: Any, begin: Any, end: Any) -> Any:
 
 @njit(cache=True, nogil=True)
 def filter_mask(seed: Any) -> Any:
-    """Return the bits that a seed sets in its word of the filter: up to three of 64."""
+    """Return the bits that a seed sets in its word of the filter: at most three bits of 64."""
     one, six = np.uint64(1), np.uint64(63)
     low, high = (seed >> np.uint64(6)) & six, (seed >> np.uint64(12)) & six
     return one << (seed & six) | one << low | one << high
@@ -96,10 +97,10 @@ def filter_shift(size: Any) -> Any:
 
 @njit(cache=True, nogil=True)
 def align(document: Any, words: Any, weights: Any, diagonal: Any, row: Any, reach: Any) -> Any:
-    """Return the sum of weights of those ``words`` that ``document`` has in order, near a diagonal.
+    """Return the total weight of those ``words`` that ``document`` has in order, near a diagonal.
 
-    Word ``q`` is expected at word ``q + diagonal`` of the document, and may be up to ``reach``
-    words before or after that place. ``row``, float32, is memory for the sums.
+    Word ``q`` is expected at word ``q + diagonal`` of the document. It may be up to ``reach`` words
+    before or after that place. ``row``, float32, is memory for the sums.
     """
     width = 2 * reach + 1
     row[:width] = 0
@@ -119,7 +120,7 @@ def align(document: Any, words: Any, weights: Any, diagonal: Any, row: Any, reac
                 value = max(value, left)
                 row[first + k] = left = value
         else:
-            # As sums ascend, each becomes the sum of the next place: all of them move by one.
+            # Sums ascend, so each sum becomes that of the next place: move all of them by one.
             first += 1
             row[first + width - 1] = row[first + width - 2]
     return row[first + width - 1]
@@ -136,7 +137,7 @@ def _holds(words: Any, word: Any) -> Any:
 
 @njit(cache=True, nogil=True)
 def band(length: Any) -> Any:
-    """Return the maximum distance, in words, of a match from its expected place.
+    """Return the largest distance, in words, between a match and its expected place.
 
     ``length`` is the number of words of the item.
     """
@@ -147,10 +148,12 @@ def band(length: Any) -> Any:
 def find_items(points: Any, table: Any, index: Any, state: Any) -> Any:
     """Find items in a document; return how many it contains, and the hashes of its words.
 
-    ``points`` are the code points of the document, ``table`` is the argument of `hash_points`, and
-    ``index`` and ``state`` are the `IndexArrays` and the `State` of an `ItemIndex`. Three arrays
-    get one value per found item, from place 0 on: ``state.item`` its number, ``state.share`` its
-    share from 0 to 1, and ``state.at`` the word of the document at which it begins.
+    ``points`` are the code points of the document. ``table`` is the argument of `hash_points`.
+    ``index`` and ``state`` are the `IndexArrays` and the `State` of an `ItemIndex`.
+
+    Three arrays get one value for each item that is found, from place 0 on: ``state.item`` gets the
+    number of the item, ``state.share`` its share from 0 to 1, and ``state.at`` the word of the
+    document at which it begins.
     """
     document, alone = hash_points(points, table)
     prefix = hash_prefixes(document)
@@ -165,7 +168,7 @@ def find_items(points: Any, table: Any, index: Any, state: Any) -> Any:
 def which_hold(points: Any, ends: Any, table: Any, index: Any, state: Any) -> Any:
     """Return which of several documents contain an item, bool ``[d]``.
 
-    ``points`` are the code points of all documents, one document after the other; ``ends`` has the
+    ``points`` are the code points of all documents, one document after the other. ``ends`` has the
     index after the last code point of each document. The other arguments are those of `find_items`.
     """
     holds = np.zeros(len(ends), np.bool_)
@@ -179,14 +182,15 @@ def which_hold(points: Any, ends: Any, table: Any, index: Any, state: Any) -> An
 
 @njit(cache=True, nogil=True)
 def _look_up(document: Any, seeds: Any, bits: Any, index: Any, state: Any, touched: Any) -> Any:
-    """Align the chunks that have one of the document's ``seeds``; return how many are aligned now.
+    """Align the chunks that contain one of ``seeds``; return the number of chunks aligned so far.
 
-    ``bits`` is the filter of the seeds of the index. ``touched`` is the number of chunks that were
-    aligned before.
+    ``seeds`` are those of the document. ``bits`` is the filter of the seeds of the index.
+    ``touched`` is the number of chunks that were aligned before.
     """
     shift = filter_shift(len(bits))
     hits, count = np.empty(len(seeds), np.int32), np.uint32(0)
-    # Most seeds are in no item, and cost one read here. Without a branch, several are read at once.
+    # Most seeds are in no item, so they take one read here. Without a branch, several are read at
+    # once.
     for at in range(len(seeds)):
         mask = filter_mask(seeds[at])
         hits[count] = at
@@ -217,9 +221,9 @@ def _find(index: Any, seed: Any) -> Any:
 def _try_chunk(
     document: Any, chunk: Any, diagonal: Any, index: Any, state: Any, touched: Any
 ) -> Any:
-    """Align ``document`` with a chunk, unless that was done near ``diagonal`` before.
+    """Align ``document`` with a chunk, unless this was done near ``diagonal`` before.
 
-    Return the number of chunks that are aligned now; ``touched`` is that number before.
+    Returns the number of chunks aligned so far; ``touched`` is this number before.
     """
     begin, end = index.begin[chunk], index.end[chunk]
     reach = band(end - begin)
@@ -254,7 +258,7 @@ def _try_chunk(
 
 @njit(cache=True, nogil=True)
 def _count_equal(document: Any, words: Any, diagonal: Any) -> Any:
-    """Count the q for which word q of ``words`` is word ``q + diagonal`` of ``document``."""
+    """Count the words of ``words`` that are exactly ``diagonal`` places further in ``document``."""
     count = 0
     for q in range(max(0, -diagonal), min(len(words), len(document) - diagonal)):
         count += document[q + diagonal] == words[q]
@@ -263,7 +267,7 @@ def _count_equal(document: Any, words: Any, diagonal: Any) -> Any:
 
 @njit(cache=True, nogil=True)
 def _sum_up(touched: Any, index: Any, state: Any) -> Any:
-    """Sum up the chunks of each item, and reset the state; return the number of items found."""
+    """Add up the chunks of each item, and reset the state; return the number of items found."""
     items = 0
     for n in range(touched):
         chunk = state.touched[n]

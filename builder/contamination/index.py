@@ -1,6 +1,7 @@
-"""ItemIndex: an index of all items of tasks; a document is compared with all of them in one pass.
+"""ItemIndex: an index of all items of tasks. A document is compared with all items in one pass.
 
-The index contains hashes of words, not the text of the questions.
+An item is a question of a task, or a text. A share is the fraction of an item's words that a
+document contains, by weight. The index contains hashes of words, not the text of the questions.
 """
 
 import re
@@ -35,64 +36,66 @@ from .tasks import Item, Task
 from .word_hashes import TABLE, hash_words, points_of
 
 LEAST = 0.8
-"""Minimum share of an item that a document must contain. Words that are rare in the task weigh
+"""Least share of an item that a document must contain. Words that are rare in the task weigh
 more."""
 LEAST_SHORT = 0.85
-"""Minimum share that a document must contain of an item whose cost is below `SHORT`."""
+"""Least share that a document must contain of an item with a cost from `TINY` to below `SHORT`."""
 SHORT = 13 * WORD
-"""Cost of 13 words; items of lower cost are called short."""
+"""Cost of 13 words; an item that costs less is called short."""
 TINY = 8 * WORD
-"""Cost of eight words; an item of lower cost counts only if its answer is near its question."""
+"""Cost of eight words. An item that costs less counts only if the document contains all its words.
+If the item has an answer, the answer must also be near the question."""
 LEAST_PROOF = 20.0
-"""Minimum evidence for a short item of which one word is missing: the sum, over its other words, of
-the negative logarithm of the share of items that contain the word."""
+"""Least evidence for a short item of which one word is missing. Evidence is a sum over the words
+that are present: of the negative logarithm of the fraction of items that contain the word."""
 LEAST_ANSWER = 0.8
-"""Minimum share of the words of an answer that must be near its question."""
+"""Least fraction of the words of an answer that must be near its question."""
 LEAST_WEIGHT = 3.0
-"""Minimum total weight of the words of a question. A question below it is a template ("Which of
-these is true?") and counts only with its answer."""
+"""Least total weight of the words of a question. A question with less weight is a template ("Which
+of these is true?"), and counts only with its answer."""
 _NUMBER = np.float32(2)
-"""Factor for the weight of a number, because an exercise with other numbers is another exercise."""
+"""Factor of the weight of a number, because an exercise with other numbers is another exercise."""
 _NEAR = 100
-"""Number of words after a question in which its answer is looked for."""
+"""Number of words after a question in which its answer is searched for."""
 _APART = 3
-"""Maximum number of words between the places of two short items of which only the one with the
-larger share is reported."""
+"""Largest distance, in words, between two short items that count as the same place. Of two such
+items, only the one with the larger share is reported."""
 _MISSING, _MISSING_NUMBER = np.float32(200), np.float32(2000)
-"""Evidence that each word, and each number, adds by being present: more than the rarity of all
-words of a short item together. So at most one word may be missing, and no number."""
+"""Evidence that each word, and each number, adds if it is present. This is more than the rarity of
+all words of a short item together. So at most one word may be missing, and no number."""
 _BELIEF, _COMMON_LETTERS = 10, 3
-"""Number of items that the assumed frequency of a word counts as; and most letters of a common
-word. A common word is assumed to be in one item of ten, any other word in one of a thousand."""
+"""Number of items for which the assumed frequency of a word counts; and largest number of letters
+of a common word. A common word is assumed to be in one of ten items, any other word in one of a
+thousand."""
 _RAREST = 1 / 4000
-"""Minimum share of the items that a word is assumed to be in."""
+"""Least fraction of the items in which a word is assumed to be."""
 _COMMON = 16
-"""A seed that is in more chunks than this is left out, but each chunk keeps its `_FEW` rarest
+"""A seed that is in more chunks than this is left out; but each chunk keeps its `_FEW` rarest
 seeds."""
 _FEW = 4
 _AT_ONCE = 1 << 18
-"""Characters per call of compiled code; the call itself takes as long as 500 characters."""
+"""Number of characters per call of compiled code. A call itself takes as long as 500 characters."""
 _BITS = 16
-"""Number of bits that the filter has per seed."""
+"""Number of bits of the filter per seed."""
 
 
 class IndexArrays(NamedTuple):
-    """The arrays that compiled code reads; each array costs some time per document to pass."""
+    """The arrays that compiled code reads. Each further array makes each call a little slower."""
 
     seeds: NDArray[np.uint64]
     """Hashes of all different seeds, sorted, ``[k]``."""
     parts: NDArray[np.int32]
-    """For each value of the highest bits, the index of the first seed with that value; and ``k`` at
-    the end. A value has about one seed. The array is not saved, because it follows from
-    ``seeds``."""
+    """For each value of the highest bits, the index of the first seed with that value; at the end,
+    ``k``. A value has about one seed. The array is not saved, because it follows from ``seeds``."""
     first: NDArray[np.int64]
-    """First posting of each seed, and the end of the last, ``[k + 1]``."""
+    """First posting of each seed, and the end of the last posting, ``[k + 1]``. A posting is one
+    occurrence of a seed in a chunk."""
     chunk: NDArray[np.int32]
-    """Chunk of each posting; a posting is one occurrence of a seed in a chunk."""
+    """Chunk of each posting."""
     place: NDArray[np.int32]
-    """Index in ``words`` of the first word of each posting's seed."""
+    """Index in ``words`` of the first word of the seed of each posting."""
     bits: NDArray[np.uint64]
-    """Filter of the seeds of five words: for each seed, the bits of `filter_mask` are set in word
+    """Filter of the seeds of five words. For each seed, the bits of `filter_mask` are set in word
     ``seed >> filter_shift``."""
     short_bits: NDArray[np.uint64]
     """Filter of the seeds of three words, which only short items have."""
@@ -108,15 +111,15 @@ class IndexArrays(NamedTuple):
     item: NDArray[np.int32]
     """Number of the item of each chunk."""
     total: NDArray[np.float32]
-    """Sum of the weights of each item's words."""
+    """Sum of the weights of the words of each item."""
     least: NDArray[np.float32]
-    """Minimum share of each item that a document must contain."""
+    """Least share of each item that a document must contain."""
     proof: NDArray[np.float32]
-    """Minimum evidence for each short item of which a word is missing; 0 for longer items."""
+    """Least evidence for each short item of which a word is missing; 0 for longer items."""
 
 
 class State(NamedTuple):
-    """Scratch memory of compiled code; before each document, ``best`` is -1 and ``sum`` is 0."""
+    """Memory that compiled code reuses. Before each document, ``best`` is -1 and ``sum`` is 0."""
 
     best: NDArray[np.float32]
     diagonal: NDArray[np.int64]
@@ -138,7 +141,7 @@ class Match:
     item: int
     """Number of the item."""
     share: float
-    """Share of the item's question that the document contains, 0 to 1."""
+    """Share of the question of the item that the document contains, 0 to 1."""
     answer: bool
     """Whether the right answer of the item is near the question."""
     at: int
@@ -157,11 +160,11 @@ class ItemIndex:
     strict: NDArray[np.bool_]
     """Whether each item counts only if its answer is near its question."""
     missing: NDArray[np.bool_]
-    """Whether each item is too short to be looked for."""
+    """Whether each item is too short to be searched for."""
     answers: NDArray[np.uint64]
     """Hashes of the words of all answers, one answer after the other."""
     answer_ends: NDArray[np.int64]
-    """Index in ``answers`` at which the answer of each item begins, and the end of the last answer,
+    """Start of the answer of each item in ``answers``, and the end of the last answer,
     ``[n + 1]``."""
     lengths: NDArray[np.int32]
     """Number of words of each question."""
@@ -188,7 +191,7 @@ class ItemIndex:
         )
 
     def name(self, item: int) -> str:
-        """Return the name of item number ``item``, preceded by the name of its task."""
+        """Return the name of the task of item number ``item``, followed by the name of the item."""
         return f"{self.tasks[self.task[item]]}: {self.ids[item]}"
 
     def find(self, text: str) -> list[Match]:
@@ -197,7 +200,7 @@ class ItemIndex:
         return [] if not count else self._matches(words, count)
 
     def find_all(self, texts: Sequence[str]) -> list[list[Match]]:
-        """Return the items that each of ``texts`` contains; faster than `find` for each text."""
+        """Return the items that each of ``texts`` contains; this is faster than calling `find`."""
         plain = [n for n, text in enumerate(texts) if text.isascii()]
         others = [n for n, text in enumerate(texts) if not text.isascii()]
         found: list[list[Match]] = [[] for _ in texts]
@@ -237,9 +240,10 @@ class ItemIndex:
         )
 
     def _plain_share(self, words: NDArray[np.uint64], item: int, at: int) -> float:
-        """Return the share of ``item`` that is present at ``at``, if all words weigh the same.
+        """Return the share of ``item`` that is present at ``at``, with equal weights of all words.
 
-        With this share, a few rare words are not enough. For an item of several chunks it is 1.
+        A few rare words alone have only a small share. For an item of several chunks, the result is
+        1.
         """
         chunk, after = np.searchsorted(self.arrays.item, [item, item + 1]).tolist()
         if after - chunk > 1:
@@ -292,9 +296,9 @@ class ItemIndex:
 
 
 def _loaded_arrays(file: Mapping[str, Any]) -> IndexArrays:
-    """Return the arrays in ``file``; arrays that an earlier version did not write get defaults.
+    """Return the arrays in ``file``; arrays that an earlier version did not write have defaults.
 
-    With the defaults, a short item of which a word is missing is not found.
+    With the defaults, short items of which a word is missing are not found.
     """
     later: dict[str, Any] = {
         "parts": _parts(file["seeds"]),
@@ -306,7 +310,7 @@ def _loaded_arrays(file: Mapping[str, Any]) -> IndexArrays:
 
 
 def _batches(numbers: Sequence[int], texts: Sequence[str]) -> Iterator[list[int]]:
-    """Split the ``numbers`` of texts into lists whose texts have about `_AT_ONCE` characters."""
+    """Split the ``numbers`` of texts into lists of about `_AT_ONCE` characters of text."""
     some: list[int] = []
     size = 0
     for number in numbers:
@@ -323,7 +327,7 @@ _SAVED = ("task", "strict", "missing", "answers", "answer_ends", "lengths")
 
 
 def load_index(path: Path) -> ItemIndex:
-    """Return the index in ``path``; a process reads the file again only if it has changed."""
+    """Return the index in ``path``; a process reads the file again only if the file has changed."""
     return _load(path, path.stat().st_mtime_ns)
 
 
@@ -334,7 +338,7 @@ def _load(path: Path, _written: int) -> ItemIndex:
 
 @dataclass(frozen=True, slots=True)
 class _Laid:
-    """One item, prepared for the index."""
+    """One item, with the words and weights that the index needs."""
 
     words: NDArray[np.uint64]
     alone: NDArray[np.bool_]
@@ -352,7 +356,7 @@ _WordTable = tuple[NDArray[np.uint64], NDArray[np.float32]]
 
 
 def _lay_task(task: Task) -> list[_Laid]:
-    """Prepare the items of a task; words that many items contain get little weight."""
+    """Prepare the items of a task; words that are in many items get a small weight."""
     letters: dict[int, int] = {}
     held = []
     for item in task.items:
@@ -364,7 +368,7 @@ def _lay_task(task: Task) -> list[_Laid]:
     weights = (np.log1p(most / holders) / np.log1p(most)).astype(np.float32)
     common = np.array([letters[word] <= _COMMON_LETTERS for word in distinct.tolist()], np.bool_)
     believed = _BELIEF * np.where(common, 1 / 10, 1 / 1000)
-    # The share of the other items that contain the word.
+    # Fraction of the other items that contain the word.
     part = (holders - 1 + believed) / (len(held) - 1 + _BELIEF)
     rarity = -np.log(np.maximum(part, _RAREST)).astype(np.float32)
     return [_lay(item, (distinct, weights), (distinct, rarity)) for item in task.items]
@@ -378,7 +382,7 @@ def _lay(item: Item, weight: _WordTable, rarity: _WordTable) -> _Laid:
     is_number = np.isin(words, numbers)
     own = np.where(is_number, _NUMBER * own, own)
     answer, answer_alone = hash_words(item.answer)
-    # One word of an item may be missing only if the rest is as long as an item must be.
+    # One word of an item may be missing only if the other words are as long as an item must be.
     short = (SEED + WORD if len(answer) else TINY) <= _cost(alone) < SHORT
     there = np.where(is_number, _MISSING_NUMBER, _MISSING)
     evidence = np.where(is_number, there, there + _by_word(words, rarity)).astype(np.float32)
@@ -462,7 +466,7 @@ def _arrays(laid: Sequence[_Laid]) -> IndexArrays:
 def _apart(hashes: NDArray[np.uint64], entry: _Laid) -> NDArray[np.int64]:
     """Return the places of two seeds of a short item that have no word in common: int64 ``[2]``.
 
-    If one word was changed, one of the two seeds is still whole. Of all such pairs, the one with
+    If one word was changed, one of the two seeds is still whole. Of all such pairs, the pair with
     the rarest words is chosen, because seeds of common words are in many documents. If there is no
     such pair, the array is empty.
     """
@@ -483,14 +487,14 @@ class _Seeds:
         self._places = [np.empty(0, np.int32)]
 
     def add(self, hashes: NDArray[np.uint64], chunk: int, places: NDArray[np.int64]) -> None:
-        """Add seeds of a chunk; ``places`` index their first words among the words of all items."""
+        """Add seeds of a chunk; ``places`` are the indexes of their first words in all words."""
         self._hashes.append(hashes)
         self._chunks.append(np.full(len(hashes), chunk, np.int32))
         self._places.append(places.astype(np.int32))
 
     @cached_property
     def kept(self) -> tuple[Any, Any, Any]:
-        """The seeds that were added, their chunks and places; seeds of many items are left out."""
+        """The added seeds, their chunks and their places, without seeds that are in many items."""
         return _rare(
             np.concatenate(self._hashes),
             np.concatenate(self._chunks),
@@ -499,7 +503,7 @@ class _Seeds:
 
 
 def _rare(seeds: Any, chunks: Any, places: Any) -> tuple[Any, Any, Any]:
-    """Return postings sorted by seed, without seeds of many items, such as those of a template."""
+    """Return postings sorted by seed, without seeds of many items, such as seeds of a template."""
     _, inverse, counts = np.unique(seeds, return_inverse=True, return_counts=True)
     often = counts[inverse]
     order = np.lexsort((places, often, chunks))

@@ -8,9 +8,9 @@ from climbstream.loader.core.errors import InvalidDataError, UsageError
 
 
 def read_lm_eval(name: str) -> list[dict[str, Any]]:
-    """Return the records of a task that lm-eval knows, or that a YAML file defines.
+    """Return the records of a task of lm-eval, or of a task that a YAML file defines.
 
-    The records are those of the task's validation and test splits. Each has ``query`` and
+    The records are those of the validation and test splits of the task. Each has ``query`` and
     ``answer``, as the harness writes them in a prompt without examples.
 
     Raises:
@@ -23,7 +23,7 @@ def read_lm_eval(name: str) -> list[dict[str, Any]]:
         raise UsageError(
             f"lm-eval={name} needs the harness; say pip install 'climbstream[lm-eval]'"
         ) from None
-    from lm_eval.tasks import TaskManager  # noqa: PLC0415 - an extra, of several seconds
+    from lm_eval.tasks import TaskManager  # noqa: PLC0415 - an extra; the import takes seconds
 
     is_file = Path(name).suffix in (".yaml", ".yml")
     if is_file and not Path(name).is_file():
@@ -34,7 +34,7 @@ def read_lm_eval(name: str) -> list[dict[str, Any]]:
     try:
         tasks = list(manager.load(name)["tasks"].values())
         return [_record(task, document) for task in tasks for document in _documents(task)]
-    except Exception as error:  # a task may run any code
+    except Exception as error:  # a task may run any code, and so raise any error
         reason = f"{type(error).__name__}: {error}".partition("\n")[0]
         raise InvalidDataError(f"lm-eval={name} cannot be loaded: {reason}") from None
 
@@ -52,7 +52,7 @@ def _record(task: Any, document: Any) -> dict[str, Any]:
     """Return ``query`` and ``answer`` of a document, as in a prompt without examples."""
     asked, target = task.doc_to_text(document), task.doc_to_target(document)
     choices = task.doc_to_choice(document) if task.OUTPUT_TYPE == "multiple_choice" else []
-    if isinstance(asked, int):  # the choices are beginnings, all with the same end
+    if isinstance(asked, int):  # the choices are beginnings, which all have the same end
         return {"query": f"{choices[asked]}{task.config.target_delimiter}{target}"}
     if isinstance(target, int) and 0 <= target < len(choices):
         target = choices[target]

@@ -1,4 +1,7 @@
-"""Check finished shards: find the documents of a shard directory that contain items of tasks."""
+"""Check shards: find the documents of a shard directory that contain items of tasks.
+
+An item is a question of a task, or a text.
+"""
 
 import heapq
 import tempfile
@@ -20,11 +23,12 @@ from .index import ItemIndex, Match, load_index
 from .tasks import Task
 
 _PLACES = 20
-"""Maximum number of documents that a report names per item, the first ones in the shards."""
+"""Largest number of documents per item that a report names: the first documents in the shards."""
 _SHOWN = 5
-"""Maximum number of items per task that are shown on a terminal."""
+"""Largest number of items per task that are shown in a terminal."""
 _LITTLE = 2_000_000
-"""Shards with fewer tokens in all are read in this process; others would take longer to start."""
+"""Least number of tokens for which other processes read the shards. With fewer tokens, this process
+reads them, because other processes would take longer to start."""
 _BATCH = 256
 """Number of documents that are decoded at a time."""
 
@@ -47,7 +51,7 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class CheckTask:
-    """Check one shard of a cluster; ``index`` is the file of the `ItemIndex`."""
+    """Settings of the check of one shard of a cluster; ``index`` is the file of the `ItemIndex`."""
 
     shards: ShardDirectory
     cluster: str
@@ -62,7 +66,7 @@ class CheckTask:
 
 @dataclass(frozen=True, slots=True)
 class CheckedShard:
-    """The documents and tokens that were read in one shard, and the items that were found."""
+    """Numbers of documents and tokens that were read in one shard, and the found items."""
 
     documents: int
     tokens: int
@@ -81,19 +85,24 @@ class _TaskCount:
 def check_shards(
     directory: str | Path, tasks: Sequence[Task], *, workers: int | None = None
 ) -> dict[str, Any]:
-    """Look for the items of ``tasks`` in the documents of a shard directory; return a report.
+    """Search for the items of ``tasks`` in the documents of a shard directory; return a report.
 
-    The report has ``shards`` (fingerprint of the manifest), ``documents`` and ``tokens`` (numbers
-    that were read), ``contaminated`` (number of documents that contain an item, and number of
-    tokens in these documents), and ``tasks``. For each task, ``tasks`` has:
+    The report has these keys:
+
+    - ``shards``: fingerprint of the manifest
+    - ``documents``, ``tokens``: numbers of documents and tokens that were read
+    - ``contaminated``: number of documents that contain an item, and the tokens in these documents
+    - ``tasks``: a report on each task
+
+    The report on a task has these keys:
 
     - ``items``: number of items
-    - ``too_short``: number of items that are too short to look for
+    - ``too_short``: number of items that are too short to be searched for
     - ``found``: number of items that at least one document contains
     - ``with_answer``: number of items that at least one document contains with their answer
-    - ``share``: mean, over found items, of the largest share of the item that a document contains
-    - ``documents``, ``tokens``, ``clusters``: documents that contain an item of the task, their
-      tokens, and the number of these documents by cluster
+    - ``share``: mean over the found items of the largest share of the item in one document
+    - ``documents``, ``tokens``, ``clusters``: number of documents that contain an item of the task,
+      their tokens, and the number of these documents by cluster
     - ``matches``: each found item, with the first documents that contain it
 
     Raises:
@@ -102,7 +111,7 @@ def check_shards(
         UsageError: The directory has no tokenizer, so there is no text to read.
     """
     shards = ShardDirectory(directory)
-    shards.tokenizer()  # checked once here, not in each process
+    shards.tokenizer()  # check the tokenizer once here, not in each process
     index = ItemIndex.of(tasks)
     checked = _Checked(index)
     with (
@@ -132,7 +141,7 @@ def _check_all(shards: ShardDirectory, index: Path, workers: int | None) -> Iter
 
 
 def check_shard(task: CheckTask) -> CheckedShard:
-    """Look for items in the documents of one shard; return the counts and what was found."""
+    """Search for items in the documents of one shard; return the counts and the found items."""
     index, shards = load_index(task.index), task.shards
     tokenizer = _tokenizer(shards.address)
     (documents,) = shards.documents(task.cluster, [task.shard])
@@ -159,7 +168,7 @@ def _finding(task: CheckTask, row: int, tokens: int, text: str, match: Match) ->
 
 
 class _Checked:
-    """Collects findings; the memory it needs grows with the number of items, not of documents."""
+    """Collects findings. Its memory grows with the number of items, not of documents."""
 
     def __init__(self, index: ItemIndex) -> None:
         self._index = index
@@ -167,9 +176,9 @@ class _Checked:
         self._contaminated = [0, 0]
         self._tasks = [_TaskCount() for _ in index.tasks]
         self._holders: Counter[int] = Counter()
-        """Number of documents that contain an item, by item."""
+        """By item, the number of documents that contain it."""
         self._best: dict[int, tuple[float, bool]] = {}
-        """By item: its largest share in one document, and whether any document has its answer."""
+        """By item, its largest share in one document, and whether any document has its answer."""
         self._places: dict[int, list[Finding]] = {}
 
     def add(self, result: CheckedShard) -> None:
@@ -243,7 +252,7 @@ class _Checked:
         }
 
     def _names(self, shards: ShardDirectory) -> dict[Any, Any]:
-        """Return identifier and origin of each document that the report names; {} for a URL."""
+        """Return the identifier and origin of each document in the report; {} for a URL."""
         if shards.local is None:
             return {}
         findings = [finding for some in self._places.values() for finding in some]

@@ -1,4 +1,4 @@
-"""Stage of a build: find the documents that contain an item of the tasks to keep out."""
+"""Stage of a build: find documents that contain an item of the tasks that the build keeps out."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ from .index import load_index
 
 @dataclass(frozen=True, slots=True)
 class ContaminationTask:
-    """A ``partition`` whose documents are compared with the items of an index in a file."""
+    """A ``partition`` whose documents are compared with the items of the index in a file."""
 
     partition: Partition
     index: Path
@@ -24,14 +24,14 @@ def find_contaminated(engine: Engine, partitions: Sequence[Partition], index: Pa
     """Write ``contaminated`` str ``[n]`` to each partition: the task and item in each document.
 
     For a document without items, the text is "". If a document contains several items, the text
-    names the item of which the document contains the largest share.
+    names the item with the largest share.
     """
     tasks = (ContaminationTask(partition, index) for partition in partitions)
     run_stage(engine, "look for test questions", "documents", look_for_items, tasks)
 
 
 def look_for_items(task: ContaminationTask) -> int:
-    """Do `find_contaminated` for one partition; return its number of documents."""
+    """Do `find_contaminated` for one partition; return the number of its documents."""
     partition = task.partition
     if not partition.has("contaminated"):
         index = load_index(task.index)

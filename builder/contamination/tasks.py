@@ -1,9 +1,13 @@
 """Tasks: questions with their answers, read from files.
 
-A file of JSON lines has one question per line; a JSON file has an array of questions. The fields of
-a question are named as in any common data set, or as in files of ``lm-eval --log_samples``. A file
-in any other format is read as text, in which each block between empty lines is an item. Compressed
-files are decompressed.
+The format of a file decides what an item is:
+
+- JSON lines: each line is a question.
+- JSON: each element of the array is a question.
+- Any other file is text: each block between empty lines is an item.
+
+The fields of a question have the names of any common data set, or of files of ``lm-eval
+--log_samples``. Compressed files are decompressed.
 """
 
 import json
@@ -24,9 +28,9 @@ LM_EVAL = "lm-eval="
 _LABELS = re.compile(
     r"^\s*(question|q|goal|problem)\s*:\s+|\s+(answer|a|solution)\s*:\s*$", re.IGNORECASE
 )
-"""Words that prompts put around a question, and that a copy of the question may lack."""
+"""Words that prompts put around a question. A copy of the question may lack these words."""
 _BEFORE = ("passage", "context", "article", "story", "support", "premise")
-"""Fields with a text that a question is about; in a record without a question, the text is the
+"""Fields with a text to which a question refers. In a record without a question, this text is the
 question."""
 _QUESTION = (
     "query question question_stem ctx goal problem prompt sentence sentence1 input inputs "
@@ -48,12 +52,12 @@ class Item:
     id: str
     question: str
     answer: str = ""
-    """The right answer; "" if the file has none."""
+    """The right answer; "" if it is unknown."""
 
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """The items of one task; ``name`` is the name by which the user asked for it."""
+    """The items of one task; ``name`` is the name that the user gave."""
 
     name: str
     items: tuple[Item, ...]
@@ -65,10 +69,10 @@ class Task:
 
 
 def read_tasks(specs: Sequence[str], directory: str | Path | None = None) -> list[Task]:
-    """Read tasks: each of ``specs`` is a file, or ``lm-eval=NAME``.
+    """Read tasks; each of ``specs`` is a file, or ``lm-eval=NAME``.
 
-    If a shard ``directory`` is given, ``label=NAME`` or ``cluster=NAME`` means the documents of
-    that label or cluster which the directory holds out.
+    If a shard ``directory`` is given, ``label=NAME`` or ``cluster=NAME`` is also allowed. It means
+    the held-out documents of that label or cluster in the directory.
 
     Raises:
         UsageError: A file does not exist, lm-eval has no such task, or no document of the label or
@@ -121,7 +125,7 @@ def _text_items(data: bytes, spec: str) -> Iterator[Item]:
 
 
 def _json_items(data: bytes, spec: str) -> Iterator[Item]:
-    """Yield an item for each line, or for each element of a JSON array."""
+    """Yield an item for each JSON line, or for each element of a JSON array."""
     if data.lstrip()[:1] == b"[":
         values = _parsed(data, spec)
         for number, value in enumerate(values, start=1):
@@ -141,7 +145,7 @@ def _parsed(data: bytes, where: str) -> Any:
 
 
 def item_of(record: Any, where: str) -> Item:
-    """Make an item of a record in the format of any common data set of questions.
+    """Return the item in a record that has the format of any common data set of questions.
 
     >>> item_of({"question": "Who?", "choices": ["She.", "He."], "answer": 1}, "line 1").answer
     'He.'
@@ -171,7 +175,7 @@ def item_of(record: Any, where: str) -> Item:
 
 
 def _question(record: dict[str, Any]) -> str:
-    """Return the question of a record, after the text that it is about; "" if it has neither."""
+    """Return the question of a record, after the text to which it refers; "" if it has neither."""
     asked = next((_text(record.get(key)) for key in _QUESTION if _text(record.get(key))), "")
     about = [_text(record.get(key)) for key in _BEFORE]
     return "\n".join(part for part in (*about, asked) if part)
@@ -204,7 +208,7 @@ def _answer(record: dict[str, Any], choices: list[str]) -> str:
 
 
 def _place(key: Any, record: dict[str, Any], choices: list[str]) -> int | None:
-    """Return the index of the choice that a key names by number, letter, label or text, or None."""
+    """Return the index of the choice that a key names by number, letter, label or text; or None."""
     labels = record["choices"].get("label") if isinstance(record.get("choices"), dict) else None
     if isinstance(key, str):
         if isinstance(labels, list) and key in labels:
@@ -212,7 +216,7 @@ def _place(key: Any, record: dict[str, Any], choices: list[str]) -> int | None:
         if key in choices:
             return choices.index(key)
         if key.isdecimal():
-            # The key counts from 1 if the fields of the choices are numbered from 1.
+            # The key counts from 1 if the names of the fields of the choices do.
             one_based = any(isinstance(record.get(names[0]), str) for names in _NUMBERED[1:2])
             return int(key) - one_based
         if len(key) == 1 and key.isascii() and key.isalpha():
@@ -221,7 +225,7 @@ def _place(key: Any, record: dict[str, Any], choices: list[str]) -> int | None:
 
 
 def _prompt(sample: dict[str, Any]) -> str:
-    """Return the prompt of a model, from a line that lm-eval logged."""
+    """Return the prompt of a model from a line that lm-eval logged."""
     arguments = sample.get("arguments")
     if isinstance(arguments, dict):
         arguments = [list(a.values()) if isinstance(a, dict) else a for a in arguments.values()]
@@ -230,7 +234,7 @@ def _prompt(sample: dict[str, Any]) -> str:
 
 
 def _text(value: Any) -> str:
-    """Return the text of a field: itself, the first of a list, or its field text or stem."""
+    """Return the text in a field: a text itself, the first of a list, or its field text or stem."""
     if isinstance(value, dict):
         value = value.get("stem") or value.get("text") or value.get("value") or ""
     if isinstance(value, list):

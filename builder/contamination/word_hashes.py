@@ -1,6 +1,6 @@
-"""Word hashes: the hashes of the words in a text, in half the time that `find_words` takes.
+"""Word hashes: compute the hashes of the words of a text, in half the time of `find_words`.
 
-A table contains the class of each code point, and plain ASCII is read byte by byte.
+A table contains the class of each code point. Plain ASCII is read byte by byte.
 """
 
 from typing import Any
@@ -24,13 +24,13 @@ _ALONE = np.uint32(1 << 30)
 _INVISIBLE, _APOSTROPHE = np.uint32(1 << 31), np.uint32(1 << 31 | 1)
 _POINT = np.uint32((1 << 21) - 1)
 _KNOWN = 0x40000
-"""From this code point on, all code points separate words."""
+"""All code points from this one on separate words."""
 
 
 def hash_words(text: str) -> tuple[NDArray[np.uint64], NDArray[np.bool_]]:
     """Return the hash of each word, uint64 ``[w]``, and which words are characters, bool ``[w]``.
 
-    In a script without spaces between words, each character counts as a word; the second array
+    In a script without spaces between words, each character counts as a word. The second array
     marks these characters.
     """
     hashes, alone = hash_points(points_of(fold(text)), TABLE)
@@ -46,7 +46,7 @@ def points_of(text: str) -> NDArray[Any]:
 
 @njit(cache=True)
 def _tabulate() -> Any:
-    """Return what each code point adds to a word: its lower-case letter, with the flags above."""
+    """Return what each code point adds to a word: its lower-case letter, and the flags above."""
     table = np.zeros(_KNOWN, np.uint32)
     for n in range(_KNOWN):
         point = np.uint32(n)

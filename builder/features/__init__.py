@@ -1,1 +1,1 @@
-"""Features of a document: words, vectors, languages, scores of quality."""
+"""Features of a document: its words, vector, language, and scores of quality."""

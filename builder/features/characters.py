@@ -1,7 +1,7 @@
 """Characters: compiled functions that classify code points as letters, digits, capitals and so on.
 
-The classes are written as ranges, which compile to comparisons. A code point that Unicode has not
-assigned yet counts as a letter of its block.
+The classes are written as ranges, because ranges compile to comparisons. A code point that Unicode
+has not assigned yet counts as a letter of its block.
 """
 
 from typing import Any
@@ -73,7 +73,7 @@ def is_digit(point: Any) -> Any:
     return (
         point <= 0x669
         or 0x6F0 <= point <= 0x6F9
-        # From Devanagari to Malayalam, the digits of one script are 128 after those of the last.
+        # From Devanagari to Malayalam, the digits of each script are 128 after those of the last.
         or (0x966 <= point <= 0xDEF and (point - 0x966) % 0x80 < 10)
         or 0xE50 <= point <= 0xE59
         or 0xED0 <= point <= 0xED9
@@ -85,12 +85,12 @@ def is_digit(point: Any) -> Any:
 
 @njit(cache=True, nogil=True)
 def is_capital(point: Any) -> Any:
-    """Whether a code point is a capital letter, of any script that has capitals."""
+    """Whether a code point is a capital letter, of any script with capitals."""
     return lower(point) != point
 
 
 _CASED = 0x2E00
-"""Most letters of scripts with upper and lower case are below this code point."""
+"""Most letters of scripts with capitals are below this code point."""
 
 
 def _small_letters() -> Any:
@@ -98,7 +98,7 @@ def _small_letters() -> Any:
     small = np.arange(_CASED, dtype=np.uint32)
     for point in range(_CASED):
         letter = chr(point).lower()
-        # Cherokee is written in capitals alone, so it counts as a script without case.
+        # Cherokee is written only in capitals, so it counts as a script without capitals.
         if len(letter) == 1 and ord(letter) < _CASED:
             small[point] = ord(letter)
     small[0x130] = 0x69
@@ -110,7 +110,7 @@ _SMALL = _small_letters()
 
 @njit(cache=True, nogil=True)
 def lower(point: Any) -> Any:
-    """Return the lower-case letter of a capital; other code points are returned unchanged."""
+    """Return the lower-case letter of a capital; return other code points unchanged."""
     if point < _CASED:
         return _SMALL[point]
     if 0xA640 <= point <= 0xA66D or 0xA680 <= point <= 0xA69B or 0xA722 <= point <= 0xA76F:
@@ -124,7 +124,7 @@ def lower(point: Any) -> Any:
 
 @njit(cache=True, nogil=True)
 def is_unspaced(point: Any) -> Any:
-    """Whether a code point is of a script that writes no spaces between words."""
+    """Whether a code point belongs to a script without spaces between words."""
     if point < 0xE00:
         return False
     return (
@@ -146,7 +146,7 @@ def is_unspaced(point: Any) -> Any:
 
 @njit(cache=True, nogil=True)
 def is_invisible(point: Any) -> Any:
-    """Whether a code point is invisible within words: soft hyphen, joiners, directions."""
+    """Whether a code point is invisible in a word: a soft hyphen, a joiner, or a text direction."""
     if point < 0x200B:
         return point == 0xAD or point == 0x61C
     return (

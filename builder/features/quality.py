@@ -1,20 +1,20 @@
 """Quality: four scores of a document from 0 to 5, by counting, without a model; 5 is best.
 
-CLIMB scores with fastText models (arXiv 2504.13161, section 3.1). This module replaces these
-models. It computes each score from the first `HEAD` characters of a document:
+CLIMB scores documents with fastText models (arXiv 2504.13161, section 3.1). This module replaces
+these models. It computes each score from the first `HEAD` characters of a document:
 
-* overall: 5, reduced for each of these: few letters; repeated phrases, sentences or lines; few
-  different words; words or letters in random order; mangled encoding; lists of fragments; long
-  strings that are not words; shouting; too few words; in English also few known words, and words
-  that cannot follow each other;
-* educational: the overall score, reduced if few words explain, define or exemplify;
-* informational: the overall score, reduced for few different words, few names and few numbers;
+* overall: 5, reduced for each of these faults: few letters; repeated phrases, sentences or lines;
+  few different words; words or letters in random order; mangled encoding; lists of fragments; long
+  strings that are not words; shouting; too few words. In English, two more faults count: few known
+  words, and words that cannot follow each other.
+* educational: the overall score, reduced if few words explain, define or exemplify.
+* informational: the overall score, reduced for few different words, few names and few numbers.
 * advertisement: 5, reduced for calls to buy, click, subscribe or consent, for terms of use, and for
   shouting.
 
-The form of a text is judged in every language, the choice of words in English only. Code of any
-programming language is judged by how much of the code is mangled, repeated, or not words, and by
-whether the code is too short.
+The form of a text is judged in every language. The choice of words is judged only in English. Code
+of any programming language is judged by four faults: the code is mangled, repeated, not words, or
+too short.
 """
 
 from collections.abc import Iterable, Sequence
@@ -61,17 +61,16 @@ from .words import (
 )
 
 HEAD = 8_000
-"""Number of characters, at the beginning of a text, that are examined."""
+"""Number of characters that are examined, from the beginning of a text."""
 _ADDRESSES = 4
-"""Number of web addresses whose length is ignored. Signatures of mails have a few addresses, lists
+"""Number of web addresses whose length is ignored. Signatures of mails have a few addresses; lists
 of links have more."""
 _LONG, _ENDLESS = 30, 60
-"""Maximum number of characters without a space: in a word, and in names that are joined by
-marks."""
+"""Largest number of characters without a space, in a word and in names that are joined by marks."""
 _FRAGMENT = 24
-"""Maximum number of columns, without spaces, of a line that may be an item of a list."""
+"""Largest number of columns, without spaces, of a line that may be an item of a list."""
 _LETTERS = 2_000
-"""Number of characters, at the beginning of a text, in which the order of letters is examined."""
+"""Number of characters, from the beginning of a text, in which the order of letters is examined."""
 
 _SETS = (
     ARTICLE,
@@ -86,7 +85,7 @@ _SETS = (
 
 
 def _table(hashes: Iterable[tuple[int, int]]) -> tuple[NDArray[np.uint64], NDArray[np.uint64]]:
-    """Return the different hashes, sorted, and for each hash the bits of the sets that it is in.
+    """Return the different hashes, sorted, and for each hash the sets that contain it, as bits.
 
     ``hashes`` are pairs of a hash and the number of a set.
     """
@@ -114,13 +113,13 @@ COUNTS = (
     "broken bullets bangs spaced pairs pairs_back unspaced unspaced_pairs unspaced_back "
     "threes threes_back small_starts capital_starts sentences formulas brackets unmatched"
 ).split()
-"""Names of the counts of a text, in the order in which `count_text` returns them."""
+"""Names of the counts of a text, in the order of the result of `count_text`."""
 
 
 ENGLISH = "en"
-"""The language whose words are in the lists."""
+"""Language code of the language whose words are in the lists."""
 _USUAL = 0.5
-"""Factor of the educational score in languages without a list of words that explain."""
+"""Factor of the educational score for languages without a list of words that explain."""
 
 
 def score_documents(texts: Sequence[str], languages: Sequence[str]) -> NDArray[np.float32]:
@@ -175,21 +174,21 @@ def _losses(
     n = np.maximum(c["words"], 1)
     lines = np.maximum(c["lines"], 1)
     length, solid = np.maximum(c["length"], 1), np.maximum(c["solid"], 1)
-    # Mathematics has fewer letters than prose, and repeats its commands.
+    # Mathematics has fewer letters than prose, and it repeats its commands.
     formal = code | (c["formulas"] > 0.08 * n)
     return (
         _ramp(c["letters"] / solid, np.where(formal, 0.55, 0.65), np.where(formal, 0.25, 0.30)),
         _ramp(c["digits"] / length, 0.12, 0.30),
         _ramp(c["mangled"] / length, 0.001, 0.006),
-        # Programs join names by marks; only packed or encoded data is longer without a space.
+        # Programs join names by marks. Only packed or encoded data is longer without a space.
         _ramp(c["long"] / length, 0.10, 0.50) * ~code,
         _ramp(c["endless"] / length, 0.05, 0.25) * code,
         _ramp(np.maximum(n, solid / 6), 60, 25) * 0.95,
-        # Limits are higher for code, which repeats itself more, and for languages but English.
+        # Limits are higher for code, which repeats itself more, and for all languages but English.
         _ramp(c["repeats"] / n, np.where(code, 0.5, 0.3), np.where(code, 0.85, 0.7)),
         _ramp(c["again"] / lines, np.where(english, 0.25, 0.45), np.where(english, 0.8, 0.95)),
-        # In dialogues, sentences that repeat have up to .25 of the letters; in pages of notices,
-        # .25 or more.
+        # In dialogues, sentences that repeat have up to .25 of the letters. In pages of notices,
+        # they have .25 or more.
         _ramp(c["sentences"] / np.maximum(c["letters"], 1), 0.20, 0.28) * ~code,
         # English is often simple: rhymes and dialogues have few different words.
         _ramp(c["distinct"] / n**0.65, np.where(english, 1.4, 2.0), np.where(english, 1.0, 1.55))
@@ -208,15 +207,19 @@ def _losses(
 def _disorder(counts: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return the fraction of the score that random order of words or letters subtracts: ``[n]``.
 
-    In random order, runs repeat backward as often as forward. In text, many repeat in one direction
-    only: .45 to .95 of the runs of three letters that repeat; about 50 pairs in 400 words; and, in
-    scripts without spaces, at least .2 of all pairs of characters. In random order, most sentences
-    begin with a lower-case letter, and brackets lack their partners. These two signs count only if
-    few pairs repeat in one direction only.
+    In random order, runs repeat backward as often as forward. In text, many runs repeat in one
+    direction only:
+
+    - .45 to .95 of the runs of three letters that repeat;
+    - about 50 pairs of words in 400 words;
+    - in scripts without spaces, at least .2 of all pairs of characters.
+
+    Random order has two other signs: most sentences begin with a lower-case letter, and brackets
+    lack their partners. They count only if few pairs repeat in one direction only.
     """
     c = dict(zip(COUNTS, np.maximum(counts.T, 0), strict=True))
     one_way = (c["pairs"] - c["pairs_back"]) / np.maximum(c["spaced"], 1)
-    # The more pairs there are, the less their numbers depend on chance.
+    # With more pairs, the counts depend less on chance.
     many = _ramp(c["spaced"], 250, 450)
     by_words = _ramp(one_way, 0.02 + 0.025 * many, 0.006 + 0.019 * many)
     by_words *= _ramp(c["spaced"], 80, 170)
@@ -230,7 +233,7 @@ def _disorder(counts: NDArray[np.float64]) -> NDArray[np.float64]:
         _ramp(c["small_starts"] / np.maximum(starts, 1), 0.4, 0.7)
         * _ramp(starts, 2, 4)
         * _ramp(one_way, 0.05, 0.02)
-        # Some texts have no capitals.
+        # Do not count this sign for texts without capitals.
         * _ramp(c["capitals"] / np.maximum(c["letters"], 1), 0.01, 0.02)
     )
     by_brackets = (
@@ -257,7 +260,7 @@ def _ramp(value: NDArray[np.float64], start: Any, end: Any) -> NDArray[np.float6
 def _count_characters(points: Any) -> Any:
     """Count characters by kind, those in long and endless words, exclamation marks, and formulas.
 
-    The number of formulas is that of dollar signs and of commands of TeX.
+    The number of formulas is the number of dollar signs and of commands of TeX.
     """
     solid = letters = digits = capitals = long = endless = bangs = formulas = 0
     run = waiting = addresses = 0
@@ -268,14 +271,14 @@ def _count_characters(points: Any) -> Any:
         if point == 0x21:
             waiting += begun
         else:
-            # In programs and mark-up, "!" begins a line or is right before what it negates.
+            # In programs and mark-up, "!" begins a line or is directly before the negated name.
             bangs += waiting * _ends_shout(point)
             waiting = 0
         begun = point > 0x20 or (begun and point != 0x0A)
         letters += is_letter(point)
         digits += is_digit(point)
         capitals += is_capital(point)
-        # The target of a link, between "](" and ")", is not text, and neither are a few addresses.
+        # Two things are not text: the target of a link, between "](" and ")"; and a few addresses.
         colon = point == 0x3A or (colon and point == 0x2F)
         address = colon and before == point == 0x2F
         addresses += address
@@ -297,15 +300,15 @@ def _count_characters(points: Any) -> Any:
 
 @njit(cache=True, nogil=True)
 def _parts(point: Any) -> Any:
-    """Whether a mark separates words as a space does: of Tibetan, Ethiopic, or TeX (backslash)."""
+    """Whether a mark separates words, as a space does: of Tibetan, Ethiopic, or TeX (backslash)."""
     return point == 0x0F0B or point == 0x1361 or point == 0x5C
 
 
 @njit(cache=True, nogil=True)
 def _ends_shout(after: Any) -> Any:
-    """Whether a "!" is a mark of prose, by the code point after it.
+    """Whether a "!" is a mark of prose; ``after`` is the code point after it.
 
-    It is not if that code point is a letter, a digit, or one of ``=$([``.
+    It is no mark of prose if ``after`` is a letter, a digit, or one of ``=$([``.
     """
     operand = after == 0x3D or after == 0x24 or after == 0x28 or after == 0x5B
     return not (operand or is_letter(after) or is_digit(after))
@@ -313,7 +316,7 @@ def _ends_shout(after: Any) -> Any:
 
 @njit(cache=True, nogil=True)
 def _count_words(points: Any, segments: Any, joined: Any, words: Any, word_sets: Any) -> Any:
-    """Return the ``joined`` hashes of the words of letters alone, and the counts of words."""
+    """Return the ``joined`` hashes of the words that have only letters, and the counts of words."""
     hashes, begins, ends, shapes = segments
     plain = np.empty(len(hashes), np.uint64)
     n = shouted = jumbled = common = explain = sell = shout = joints = disorder = 0
@@ -328,7 +331,7 @@ def _count_words(points: Any, segments: Any, joined: Any, words: Any, word_sets:
         n += 1
         shouted += ends[i] - begins[i] > 1 and (shape & CAPITALS) > 0
         sets = _sets_of(hashes[i], words, word_sets)
-        # Two words follow each other only with a single space between them.
+        # Two words follow each other only if exactly one space is between them.
         follows = last == i - 1 and begins[i] == ends[last] + 1 and points[ends[last]] <= 0x20
         if follows:
             article, preposition = preceding & 1 and sets & 4, preceding & 2 and sets & 8
@@ -353,7 +356,7 @@ def _count(
     phrases: Any,
     phrase_sets: Any,
 ) -> Any:
-    """Return the counts of `COUNTS`, float64; ``words`` counts only words of letters alone."""
+    """Return the counts of `COUNTS`, float64; ``words`` counts only words without digits."""
     solid, letters, digits, capitals, long, endless, bangs, formulas = _count_characters(points)
     plain, counts = _count_words(points, segments, joined, words, word_sets)
     shouted, jumbled, common, explain, sell, shout, joints, disorder = counts
@@ -432,11 +435,11 @@ def _stands_alone(points: Any, begin: Any, end: Any) -> Any:
 def _count_lines(points: Any) -> Any:
     """Count lines that are not blank, lines that repeat, fragments, and bullets.
 
-    A fragment is a line that ends in a letter and has no colon, if the next line begins with a
-    capital in the same column. So items of a list are fragments. These are not: wrapped prose,
+    A fragment is a line like an item of a list. It ends in a letter and has no colon, and the next
+    line begins with a capital in the same column. So four things are not fragments: wrapped prose,
     headings with blank lines around them, names with values, and terms whose meaning is further to
-    the right. If letters have no case, then instead of the capital both lines must have at most
-    `_FRAGMENT` columns and end in letters.
+    the right. If letters have no case, another condition replaces the capital: both lines have at
+    most `_FRAGMENT` columns and end in letters.
     """
     seen = np.empty(len(points) + 1, np.uint64)
     lines = fragments = bullets = 0
@@ -472,7 +475,7 @@ def _count_lines(points: Any) -> Any:
 
 @njit(cache=True, nogil=True)
 def _distinct(hashes: Any) -> Any:
-    """Return the number of different ``hashes``, and how often the most frequent one occurs."""
+    """Return the number of different ``hashes``, and the count of the most frequent hash."""
     ordered = np.sort(hashes)
     different = most = same = 0
     for i in range(len(ordered)):
@@ -484,6 +487,6 @@ def _distinct(hashes: Any) -> Any:
 
 @njit(cache=True, nogil=True)
 def _sets_of(value: Any, hashes: Any, sets: Any) -> Any:
-    """Return the bits of the sets that contain ``value``; 0 if no set does."""
+    """Return the bits of the sets that contain ``value``; 0 if no set contains it."""
     at = np.searchsorted(hashes, value)
     return np.int64(sets[at]) if at < len(hashes) and hashes[at] == value else np.int64(0)

@@ -1,10 +1,10 @@
-"""Scripts: find the script of a text from its letters; scripts have their ISO 15924 names."""
+"""Scripts: find the script of a text from its letters; scripts have ISO 15924 names."""
 
 import numpy as np
 from numpy.typing import NDArray
 
 UNKNOWN = "Zyyy"
-"""The script of a text with too few letters."""
+"""Name of the script of a text with too few letters."""
 
 _RANGES = (
     "0041-005A Latn,0061-007A Latn,00C0-024F Latn,0370-03FF Grek,0400-052F Cyrl,0531-058F Armn,"
@@ -29,10 +29,10 @@ _NUMBER = np.array([_NAMES.index(name) for _, _, name in _PARTS])
 
 _LATIN = _NAMES.index("Latn")
 _LEAST = 20
-"""Minimum number of letters in a text whose script is named."""
+"""Least number of letters of a text for its script to be recognised."""
 _BESIDE_LATIN = 0.15
-"""Minimum share of letters that are not Latin in a text of another script. Names, terms and code in
-such a text are often Latin."""
+"""Least fraction of letters that are not Latin, in a text of another script. Names, terms and code
+in such a text are often in Latin letters."""
 _SIMPLIFIED = frozenset("这们个来为说时会国对发经开现还动过学进种样点关应从两长问无实机东车见")
 _TRADITIONAL = frozenset("這們個來為說時會國對發經開現還動過學進種樣點關應從兩長問無實機東車見")
 

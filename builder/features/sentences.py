@@ -1,8 +1,8 @@
-"""Sentences: how much of a text repeats earlier sentences of the same text.
+"""Sentences: measures how much of a text repeats earlier sentences of the same text.
 
-Boilerplate repeats itself: a page contains the same notices more than once, each time in another
-order. So single sentences are compared, because whole lines or long runs of words may not repeat.
-Lines of only one sentence, as in a refrain or a list of steps, are not counted.
+Boilerplate repeats itself: a page contains the same notices more than once, in different orders. So
+whole lines or long runs of words may not repeat, and single sentences are compared instead. Lines
+with only one sentence do not count, because a refrain or a list of steps has such lines.
 """
 
 from typing import Any
@@ -13,7 +13,7 @@ from numba import njit
 from .characters import is_letter, lower
 
 _LEAST = 6
-"""Minimum number of letters of a sentence that is counted."""
+"""Least number of letters of a sentence that counts."""
 
 
 @njit(cache=True, nogil=True)
@@ -21,7 +21,7 @@ def count_repeated_sentences(points: Any) -> Any:
     """Count the letters of sentences that occurred before, in lines of two or more sentences.
 
     A sentence ends with a full stop, ! or ?, or with the same mark of another script. Sentences are
-    compared by their letters alone, without case. If only one sentence repeats, the result is 0,
+    compared only by their letters, without case. If only one sentence repeats, the result is 0,
     because a single repetition is not boilerplate.
     """
     hashes, sizes = np.zeros(len(points) + 1, np.uint64), np.zeros(len(points) + 1, np.int64)
@@ -49,7 +49,7 @@ def count_repeated_sentences(points: Any) -> Any:
 
 @njit(cache=True, nogil=True)
 def _ends_sentence(point: Any, after: Any) -> Any:
-    """Whether a code point ends a sentence if ``after`` follows it."""
+    """Whether a code point ends a sentence; ``after`` is the code point after it."""
     if point == 0x2E or point == 0x21 or point == 0x3F:
         return after <= 0x20
     return (

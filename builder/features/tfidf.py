@@ -1,9 +1,9 @@
 """TfidfEncoder: turns texts into unit vectors, without a model to download.
 
 The encoder computes the TF-IDF of hashed words and marks, then a truncated SVD (latent semantic
-analysis); both are fitted on a sample. Punctuation marks are counted because brackets and colons
-distinguish code, tables and prose. Numbers with equally many digits count as the same word. Words
-are hashed, so there is no vocabulary to store: the encoder is two arrays.
+analysis). Both are fitted on a sample. Punctuation marks count, because brackets and colons
+distinguish code, tables and prose. Numbers with the same number of digits count as the same word.
+Because words are hashed, there is no vocabulary to store: the encoder is two arrays.
 """
 
 from collections.abc import Sequence
@@ -21,16 +21,16 @@ from .words import LETTERS, UNSPACED, code_points, find_words, join_characters
 
 FEATURES = 1 << 16
 HEAD = 4_000
-"""Number of characters, at the beginning of a text, that are embedded; the paper embeds 512
+"""Number of characters that are embedded, from the beginning of a text. The paper embeds 512
 tokens."""
 
 
 @dataclass(frozen=True, slots=True)
 class TfidfEncoder:
-    """A fitted embedding."""
+    """An encoder that was fitted to a sample of texts."""
 
     idf: NDArray[np.float32]
-    """Weight of each feature, ``[FEATURES]``."""
+    """Weight of each feature (hashed word or mark), ``[FEATURES]``."""
     components: NDArray[np.float32]
     """Directions of the SVD, ``[FEATURES, dims]``."""
 
@@ -44,13 +44,13 @@ class TfidfEncoder:
         idf = (np.log((1 + len(texts)) / (1 + frequency)) + 1).astype(np.float32)
         weighted = _weigh(counts, idf)
         dims = min(dims, min(weighted.shape) - 1)
-        # One thread: with another number of threads, sums are rounded differently.
+        # Use one thread, because sums are rounded differently with another number of threads.
         with threadpool_limits(1, "blas"):
             _, _, components = randomized_svd(weighted, dims, n_iter=4, random_state=seed)
         return cls(idf, np.ascontiguousarray(components.T, np.float32))
 
     def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        """Embed ``texts``: float32 ``[n, dims]`` of length 1; zeros for a text without words."""
+        """Embed ``texts``: float32 ``[n, dims]``, length 1. A text without words gives zeros."""
         vectors = np.asarray(_weigh(_count(texts), self.idf) @ self.components, np.float32)
         return unit_length(vectors)
 
@@ -63,7 +63,7 @@ def unit_length(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def _count(texts: Sequence[str]) -> Any:
-    """Return how often each text has each feature: CSR float32 ``[n, FEATURES]``."""
+    """Return the count of each feature in each text: CSR float32 ``[n, FEATURES]``."""
     features, counts = [np.empty(0, np.int32)], [np.empty(0, np.float32)]
     for text in texts:
         points = code_points(text[:HEAD])
@@ -79,7 +79,7 @@ def _count(texts: Sequence[str]) -> Any:
 def _count_features(points: Any, hashes: Any, begins: Any, ends: Any, shapes: Any) -> Any:
     """Count words of two or more characters, and marks: features int32, counts float32 ``[m]``.
 
-    In a script without spaces, pairs of characters count as words.
+    In a script without spaces, each pair of characters counts as a word.
     """
     joined = join_characters(hashes, begins, ends, shapes)
     ids = np.empty(len(hashes) + len(points), np.int32)
@@ -107,7 +107,7 @@ def _count_features(points: Any, hashes: Any, begins: Any, ends: Any, shapes: An
 
 
 def _weigh(counts: Any, idf: NDArray[np.float32]) -> Any:
-    """Return counts on a logarithmic scale, times ``idf``, each row scaled to length 1."""
+    """Return ``counts`` on a logarithmic scale, times ``idf``, with each row scaled to length 1."""
     counts.data = (1 + np.log(counts.data)) * idf[counts.indices]
     lengths = np.sqrt(np.asarray(counts.multiply(counts).sum(axis=1)).ravel())
     counts.data /= np.repeat(np.maximum(lengths, 1e-9), np.diff(counts.indptr))

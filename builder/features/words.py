@@ -1,11 +1,12 @@
 """Words: compiled code that finds the words of a text, for comparing, embedding and scoring.
 
-The words are those of Unicode's segmentation (UAX 29), as far as it needs no dictionary: a word is
-a run of letters and digits, whatever its case; an apostrophe between letters is part of the word.
+The words are those of Unicode's segmentation (UAX 29), without the parts that need a dictionary. A
+word is a run of letters and digits of any case; an apostrophe between letters is part of the word.
 In scripts without spaces between words (Chinese, Japanese, Thai, Khmer and others), each character
-is a word, so a run of words is an n-gram of characters there. Texts are first folded (NFKC), only
-for comparison: a letter and its accent become one character, and wide and presentation forms become
-the plain forms.
+is a word. So in these scripts, a run of words is an n-gram of characters.
+
+For comparison only, texts are first folded (NFKC): a letter and its accent become one character,
+and wide and presentation forms become the plain forms.
 """
 
 import unicodedata
@@ -25,8 +26,9 @@ from .characters import (
 )
 
 LETTERS, DIGITS, CAPITALS, JUMBLED, UNSPACED = 1, 2, 4, 8, 16
-"""Bits of the shape of a word: it has letters; it has digits; its letters are all capitals; it has
-a digit between two lower-case letters; it is one character of a script without spaces."""
+"""Bits of the shape of a word. In this order, they mean: it has letters; it has digits; its letters
+are all capitals; it has a digit between two lower-case letters; it is one character of a script
+without spaces."""
 
 
 def fold(text: str) -> str:
@@ -35,10 +37,10 @@ def fold(text: str) -> str:
     >>> fold("ﬁne cafe\u0301")
     'fine café'
     """
-    if unicodedata.is_normalized("NFKC", text):  # for ASCII, this only looks at a flag
+    if unicodedata.is_normalized("NFKC", text):  # for ASCII, this only reads a flag
         return text
-    # No character combines with one of another line. Most lines are normalised already, which is
-    # fast to check.
+    # No character combines with one of another line. So each line is normalised alone: most lines
+    # are normalised already, which is fast to check.
     return "\n".join([unicodedata.normalize("NFKC", line) for line in text.split("\n")])
 
 
@@ -48,7 +50,7 @@ def code_points(text: str) -> NDArray[np.uint32]:
 
 
 def plain_points(text: str) -> NDArray[np.uint32]:
-    """Return the code points of ``text``, which is not folded: uint32 ``[n]``."""
+    """Return the code points of ``text`` without folding it: uint32 ``[n]``."""
     return np.frombuffer(text.encode("utf-32-le", "surrogatepass"), np.uint32)
 
 
@@ -88,7 +90,7 @@ def find_words(points: Any) -> Any:
 
 @njit(cache=True, nogil=True)
 def find_characters(points: Any) -> Any:
-    """Hash each letter or digit of ``points`` as `find_words` hashes a word of one character."""
+    """Hash each letter or digit of ``points`` as `find_words` would hash it as a word."""
     hashes = np.empty(len(points), np.uint64)
     count = 0
     for point in points:
@@ -103,7 +105,7 @@ _START = np.uint64(14695981039346656037)
 
 @njit(cache=True, nogil=True)
 def _spread(value: Any) -> Any:
-    # FNV leaves the high bits of short words almost unchanged.
+    # Mix the bits: FNV leaves the high bits of short words almost unchanged.
     return (value ^ (value >> np.uint64(29))) * np.uint64(0xBF58476D1CE4E5B9)
 
 
@@ -114,7 +116,7 @@ def _mix(value: Any, point: Any) -> Any:
 
 @njit(cache=True, nogil=True)
 def _read_word(points: Any, begin: Any) -> Any:
-    """Return the hash, before `_spread`, the shape and the end of the word at ``begin``."""
+    """Return the hash (before `_spread`), the shape and the end of the word at ``begin``."""
     value, shape, at = _START, CAPITALS, begin
     while at < len(points):
         point = points[at]
@@ -149,10 +151,10 @@ def _joins(points: Any, at: Any) -> Any:
 
 @njit(cache=True, nogil=True)
 def join_characters(hashes: Any, begins: Any, ends: Any, shapes: Any) -> Any:
-    """Join each character of a script without spaces with the character right after it.
+    """Join each character of a script without spaces with the character directly after it.
 
-    So pairs of characters take the place of words in such a script. Returns the hashes of all words
-    and pairs, uint64 ``[w]``.
+    So in such a script, pairs of characters replace words. Returns the hashes of all words and
+    pairs, uint64 ``[w]``.
     """
     joined = hashes.copy()
     for i in range(len(hashes) - 1):
@@ -165,9 +167,9 @@ def join_characters(hashes: Any, begins: Any, ends: Any, shapes: Any) -> Any:
 
 @njit(cache=True, nogil=True)
 def runs(hashes: Any, length: Any) -> Any:
-    """Hash each run of ``length`` words, in order: uint64 ``[w - length + 1]``.
+    """Return the hash of each run of ``length`` words, in order: uint64 ``[w - length + 1]``.
 
-    If there are fewer words than ``length``, the result is one hash of all words.
+    If there are fewer than ``length`` words, the result is one hash of all words.
     """
     count = max(1, len(hashes) - length + 1)
     keys = np.empty(count, np.uint64)
@@ -186,6 +188,6 @@ def _is_small(one: Any, other: Any) -> Any:
 
 
 def opening(text: str, most: int = 300) -> str:
-    """Return the beginning of ``text``, at most ``most`` characters, on one line."""
+    """Return the beginning of ``text`` on one line, at most ``most`` characters."""
     line = " ".join(text[: 4 * most].split())
     return line if len(line) <= most else line[: most - 1] + "…"

@@ -1,1 +1,1 @@
-"""Selection: which documents stay, and why all others are dropped."""
+"""Selection: decides which documents stay, and why all others are dropped."""

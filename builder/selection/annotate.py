@@ -1,6 +1,6 @@
-"""Stages that annotate a partition: each stage writes arrays beside the partition's text.
+"""Stages that annotate a partition: each stage writes arrays beside the text of the partition.
 
-A stage may run again: arrays that exist are not computed again.
+If a stage runs again, arrays that exist are not computed again.
 """
 
 from collections.abc import Sequence
@@ -30,12 +30,12 @@ from .dedup import sign_texts
 
 
 def tell_languages(engine: Engine, partitions: Sequence[Partition]) -> None:
-    """Write ``languages``, str ``[n, 2]``, to each partition: language and script by document."""
+    """Write ``languages``, str ``[n, 2]``, to each partition: language and script per document."""
     run_stage(engine, "tell languages", "documents", name_languages, partitions)
 
 
 def name_languages(partition: Partition) -> int:
-    """Do `tell_languages` for one partition; return its number of documents."""
+    """Do `tell_languages` for one partition; return the number of its documents."""
     if not partition.has("languages"):
         groups = [identify(table["text"].to_pylist()) for _, table in partition.row_groups("text")]
         partition.write("languages", np.concatenate(groups))
@@ -52,7 +52,7 @@ def look_at(
 
 @dataclass(frozen=True, slots=True)
 class LookTask:
-    """A ``partition`` to annotate with the encoder and the centroids in the file ``model``."""
+    """A ``partition`` to annotate, and the file ``model`` with the encoder and the centroids."""
 
     partition: Partition
     model: Path
@@ -62,9 +62,15 @@ class LookTask:
 def annotate(task: LookTask) -> int:
     """Score, hash and embed documents, and assign them to micro-clusters; return their number.
 
-    Writes ``scores`` float32 ``[n, 4]``, ``text_hashes`` uint64 ``[n, 2]``, ``signatures`` uint8
-    ``[SIGNATURE, n]``, ``micro`` int32 ``[n]``, and ``alike`` float32 ``[n]``, the similarity of
-    each document to its centroid. Vectors are not stored, because only `nearest` needs them.
+    Writes five arrays to the partition:
+
+    - ``scores``, float32 ``[n, 4]``;
+    - ``text_hashes``, uint64 ``[n, 2]``;
+    - ``signatures``, uint8 ``[SIGNATURE, n]``;
+    - ``micro``, int32 ``[n]``: the micro-cluster of each document;
+    - ``alike``, float32 ``[n]``: the similarity between each document and its centroid.
+
+    Vectors are not stored, because only `nearest` needs them.
     """
     partition = task.partition
     if not partition.has("micro"):
@@ -105,7 +111,7 @@ def _scores(
 ) -> NDArray[np.float32]:
     """Return the scores of ``texts``, the documents ``rows`` of a partition: float32 ``[m, 4]``.
 
-    The settings say where each score comes from.
+    ``settings`` decide where each score comes from.
     """
     columns = list(settings.score_columns)
     scores = np.zeros((len(texts), len(SCORES)), np.float32)

@@ -1,4 +1,4 @@
-"""Licences: how many documents of each licence a build keeps and drops."""
+"""Licences: count, by licence, the documents that a build keeps and drops."""
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -17,20 +17,20 @@ from .reasons import LICENSE, REASONS, why_of
 logger = get_logger(__name__)
 
 _NAMED = 100
-"""Maximum number of licences that are counted by name; the less frequent ones are counted
+"""Largest number of licences that are counted by name. All less frequent licences are counted
 together."""
 _SHOWN = 5
 
 Counts = dict[str, Counter[str]]
-"""Numbers of documents, and of bytes or tokens, by licence."""
+"""By licence, the number of documents, and their number of bytes or tokens."""
 
 
 class NoLicenseError(InvalidDataError):
-    """The settings' licences keep no document; the message lists the licences of the corpus."""
+    """The licences in the settings keep no document; the message lists those of the corpus."""
 
 
 def count_by_license(stated: Sequence[str], sizes: NDArray[Any], unit: str, counts: Counts) -> None:
-    """Add documents to ``counts`` by the licences that they state.
+    """Add documents to ``counts``, by the licences that they state.
 
     ``sizes``, ``[n]``, are the sizes of the documents in ``unit``: ``bytes`` or ``tokens``.
     """
@@ -41,7 +41,7 @@ def count_by_license(stated: Sequence[str], sizes: NDArray[Any], unit: str, coun
 
 
 def count_licenses(partition: Partition) -> tuple[Counts, Counts]:
-    """Return, by licence, counts of documents that stay, and of those dropped for their licence."""
+    """Return, by licence, counts of the documents that stay, and of those dropped for a licence."""
     why, sizes = why_of(partition), partition.read("sizes")
     stated = partition.columns("license")["license"]
     counts: tuple[Counts, Counts] = {}, {}

@@ -1,9 +1,9 @@
 """Duplicates: find exact duplicates by hash, and compute the signatures that find near duplicates.
 
-The similarity of two texts is the Jaccard index of their sets of runs of three consecutive words,
-without case and punctuation. In a script without spaces, the runs are of three consecutive letters
-or digits, and each run counts as often as it occurs. Signatures of one byte per hash (Li and König
-2010) estimate the similarity with a standard error of about .04.
+The similarity of two texts is the Jaccard index of their sets of runs of three consecutive words.
+Case and punctuation are ignored. In a script without spaces, the runs have three consecutive
+letters or digits, and each run counts as often as it occurs. Signatures with one byte per hash (Li
+and König 2010) estimate the similarity with a standard error of about .04.
 """
 
 from collections.abc import Sequence
@@ -29,33 +29,34 @@ from climbstream.loader.core.files import atomic_path
 from .exchange import Block, Source, read_whole_part, starts_of, write_parts
 
 BANDS, SPAN = 32, 4
-"""Number of bands in a signature, and of hashes in a band. Near duplicates almost always have at
-least one whole band in common."""
+"""Number of bands in a signature, and number of hashes in a band. Near duplicates almost always
+have at least one whole band in common."""
 SIGNATURE = BANDS * SPAN
 NOTHING = 0xFF
-"""Byte that fills the signature of a text without words, or of a document that is not compared."""
+"""Byte that fills the signature of a document that is not compared, or of a text without words."""
 _IN_A_ROW = 3
 _FEW = 10
-"""Minimum number of words of a near duplicate. Shorter texts would be near duplicates of each other
-if one had just one word more."""
+"""Least number of words of a near duplicate. Shorter texts would count as near duplicates of each
+other even if one had an additional word."""
 _UNSPACED = 0.1
-"""A text is in a script without spaces if more than this share of its words are characters of such
-a script."""
+"""Fraction of words that are characters of a script without spaces, above which a text counts as a
+text in such a script."""
 _SEED = 17
 _ROW = np.dtype([("hash", "<u8", (2,)), ("number", "<i8")])
 
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """Hashes and signatures of the documents that existed before an append."""
+    """Hashes and signatures of the documents from before an append."""
 
     parts: Sequence[Source] = ()
-    """Parts of the catalogue; they return ``text_hashes`` and ``id_hashes``, uint64 ``[n, 2]``."""
+    """Parts of the catalogue. They have the arrays ``text_hashes`` and ``id_hashes``, uint64
+    ``[n, 2]``."""
     counts: Sequence[int] = ()
     """Number of documents in each of ``parts``."""
     near: Sequence[Partition] = ()
-    """Partitions with ``signatures``, one for each of ``parts``; empty if near duplicates are not
-    looked for."""
+    """Partitions with ``signatures``, one for each of ``parts``. Empty if near duplicates are not
+    searched for."""
 
     @property
     def total(self) -> int:
@@ -65,7 +66,7 @@ class Seen:
 
 @dataclass(frozen=True, slots=True)
 class HashTask:
-    """Find the repeated hashes in ``block``; ``folder`` has the files of all blocks."""
+    """Settings of the search for repeated hashes in ``block``; ``folder`` has the files of all."""
 
     block: Block[Source]
     folder: Path
@@ -75,16 +76,16 @@ class HashTask:
 
 
 class Hashes(Protocol):
-    """A function, which can be pickled, for the hashes of those documents that are compared."""
+    """A function that returns the hashes of the documents to compare; it can be pickled."""
 
     def __call__(self, source: Source, number: int) -> tuple[NDArray[np.uint64], NDArray[np.int64]]:
-        """Return hashes ``[m, 2]`` and their rows ``[m]``; row 0 is document ``number``."""
+        """Return hashes ``[m, 2]`` and their rows ``[m]``. Row 0 is document ``number``."""
 
 
 def find_repeated(
     engine: Engine, blocks: Sequence[Block[Source]], hashes: Hashes, folder: Path
 ) -> None:
-    """Find all documents whose hash an earlier document has; `repeated_in` reads the result."""
+    """Find all documents with the hash of an earlier document; `repeated_in` reads the result."""
     tasks = [HashTask(block, folder, hashes, starts_of(blocks)) for block in blocks]
     for function in (deal_hashes, compare_hashes) if len(blocks) > 1 else (deal_hashes,):
         for _ in engine.run(function, tasks):
@@ -94,8 +95,8 @@ def find_repeated(
 def deal_hashes(task: HashTask) -> None:
     """Write the first row of each different hash in a block, sorted by range of hashes.
 
-    `compare_hashes` reads these rows. The numbers of all other rows, which repeat a hash of the
-    same block, are written to another file.
+    `compare_hashes` reads these rows. All other rows repeat a hash of the same block. Their numbers
+    are written to another file.
     """
     done = task.folder / f"repeats-{task.block.number}.npy"
     if done.exists():
@@ -120,7 +121,7 @@ def deal_hashes(task: HashTask) -> None:
 
 
 def compare_hashes(task: HashTask) -> None:
-    """In one range of hashes, find rows with the hash of an earlier row; write them by block."""
+    """Find rows with the hash of an earlier row, in one range of hashes; write them by block."""
     done = task.folder / f"again-{task.block.number}"
     if done.exists():
         return
@@ -153,21 +154,21 @@ def repeated(hashes: NDArray[np.uint64]) -> NDArray[np.bool_]:
 
 
 def least_agreement(alike: float) -> float:
-    """Return the minimum share of bytes that are equal in the signatures of two duplicates.
+    """Return the least fraction of equal bytes in the signatures of two duplicates.
 
-    The share estimates the similarity. The minimum is ``alike``, the minimum similarity of
-    duplicates, minus one standard error of the estimate. So of pairs whose similarity is exactly
-    ``alike``, about five of six are found.
+    The fraction of equal bytes estimates the similarity. Duplicates have at least the similarity
+    ``alike``. The result is ``alike`` minus one standard error of the estimate. So of the pairs
+    whose similarity is exactly ``alike``, about five of six are found.
     """
     error: float = np.sqrt(alike * (1 - alike) / SIGNATURE)
     return alike - error
 
 
 def tell_apart(hashes: NDArray[np.uint64]) -> NDArray[np.uint64]:
-    """Return ``hashes``, in another order, with a new hash in place of each repetition of a hash.
+    """Return ``hashes`` in another order, with a new hash for each repetition of a hash.
 
     In a long text, most runs of three characters occur many times. A set would count such a run
-    only once, but the rare runs that a small change creates would all count. So the change would
+    only once, but would count all the rare runs that a small change creates. So the change would
     seem large.
     """
     ordered = np.sort(hashes)
@@ -179,12 +180,12 @@ def tell_apart(hashes: NDArray[np.uint64]) -> NDArray[np.uint64]:
 
 
 def sign_texts(texts: Sequence[str]) -> NDArray[np.uint8]:
-    """Return the MinHash signature of each text, uint8 ``[SIGNATURE, n]``: a byte of each hash."""
+    """Return the MinHash signature of each text, uint8 ``[SIGNATURE, n]``, one byte per hash."""
     sets = []
     for text in texts:
         points = code_points(text)
         words, _, _, shapes = find_words(points)
-        # Here names and numbers in other letters are also split into characters, so that one
+        # In such a text, names and numbers in other letters are also split into characters. Then a
         # character that differs is only one of many.
         if np.count_nonzero(shapes & UNSPACED) > _UNSPACED * len(words):
             shingles = tell_apart(runs(find_characters(points), _IN_A_ROW))

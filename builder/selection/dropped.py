@@ -1,4 +1,4 @@
-"""Dropped documents: samples with scores, and how much is kept of each language."""
+"""Dropped documents: samples with their scores, and the part of each language that is kept."""
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -16,17 +16,17 @@ from .reasons import REASONS, stays, why_of
 from .selection import EXAMPLES, Selection
 
 _LENGTH = 200
-"""Maximum number of characters of each sample."""
+"""Largest number of characters of a sample."""
 _MANY = 10
-"""Minimum number of documents of a language, script or label for a warning that more than half of
+"""Least number of documents of a language, script or label for a warning that more than half of
 them are dropped."""
 
 
 def sample_dropped(selection: Selection, shown: int = EXAMPLES) -> dict[str, list[dict[str, Any]]]:
     """Return up to ``shown`` dropped documents for each reason.
 
-    Each document has ``id``, the beginning of its ``text``, its micro-cluster as ``micro``, and its
-    scores.
+    Each document has its ``id``, the beginning of its ``text``, its micro-cluster as ``micro``, and
+    its scores.
     """
     tasks = [(reason, selection.examples[reason], shown) for reason in selection.reasons]
     return dict(zip(selection.reasons, in_order(selection.engine, _dropped, tasks), strict=True))
@@ -53,7 +53,7 @@ Counts = dict[str, dict[str, dict[str, int]]]
 
 
 def count_kept(selection: Selection) -> Counts:
-    """Return the numbers of documents and bytes, all and kept, by language, script and label."""
+    """Return, by language, script and label, the documents and bytes in total and kept."""
     counts: Counts = {"language": {}, "script": {}, "label": {}}
     summed(selection.engine, selection.partitions, _count_kept, _add_counts, counts)
     return {what: dict(sorted(names.items())) for what, names in counts.items()}
@@ -90,7 +90,7 @@ def _count_kept(partition: Partition) -> Counts:
 
 
 def summarize(stages: list[dict[str, Any]], counts: dict[str, Any]) -> Iterator[str]:
-    """Yield lines that say how much is kept, what is dropped and why.
+    """Yield lines that say how much is kept, and what is dropped for which reason.
 
     For each language, script or label of which more than half is dropped, one line is a warning.
     """

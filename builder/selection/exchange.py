@@ -1,8 +1,8 @@
 """Exchange: cut documents into blocks, and pass rows between the tasks of blocks in files.
 
 A part is a block or a range of hashes. Each task writes one file, in which rows are sorted by the
-part that they belong to. The task of a part then reads the slice of that part from every file. So a
-process has only one file open at a time, and only the rows of one part in memory.
+part to which they belong. Then the task of a part reads the slice of this part from every file. So
+a process has only one file open at a time, and only the rows of one part in memory.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -18,17 +18,17 @@ from climbstream.builder.corpus.partition import ArrayName
 from climbstream.loader.core.files import atomic_path, naming, open_regular
 
 FEWEST, MOST = 1 << 20, 1 << 22
-"""Number of documents in a block: `FEWEST` in a small corpus, `MOST` in a corpus of a billion
-documents or more, and a number between these in other corpora. Each block reads a slice of the file
-of every other block, so blocks become larger before there are more than `_BLOCKS`."""
+"""Least and largest number of documents in a block. A small corpus has the least number, and a
+corpus of a billion documents or more has the largest. Each block reads a slice of the file of every
+other block, so larger corpora get larger blocks instead of more than `_BLOCKS` blocks."""
 _BLOCKS = 256
 """Number of blocks from which on a larger corpus has larger blocks, not more; up to `MOST`."""
 _CHUNK = 1 << 16
-"""Maximum number of rows that are read at a time."""
+"""Largest number of rows that are read at a time."""
 
 
 class Source(Protocol):
-    """Consecutive documents, of which arrays can be read."""
+    """Consecutive documents whose arrays can be read."""
 
     def read(self, name: ArrayName, *, mapped: bool = False) -> NDArray[Any]:
         """Return the array ``name``; if ``mapped``, map it into memory instead of reading it."""
@@ -39,7 +39,7 @@ S = TypeVar("S", bound=Source)
 
 @dataclass(frozen=True, slots=True)
 class Block(Generic[S]):
-    """Consecutive sources; their documents are numbered from ``start`` on."""
+    """Consecutive sources. Their documents are numbered from ``start`` on."""
 
     number: int
     start: int
@@ -56,7 +56,7 @@ class Block(Generic[S]):
         return sum(self.counts)
 
     def parts(self) -> Iterator[tuple[S, int, int]]:
-        """Yield each source with the places in the block at which its documents begin and end."""
+        """Yield each source, with the begin and the end of its documents in the block."""
         ends = accumulate(self.counts)
         for source, count, end in zip(self.sources, self.counts, ends, strict=True):
             yield source, end - count, end
@@ -78,12 +78,12 @@ def cut_blocks(sources: Sequence[S], counts: Sequence[int]) -> list[Block[S]]:
 
 
 def starts_of(blocks: Sequence[Block[S]]) -> NDArray[np.int64]:
-    """Return the number of documents before each block, then that of all: ``[blocks + 1]``."""
+    """Return the number of documents before each block, and of all documents: ``[blocks + 1]``."""
     return np.array([*(block.start for block in blocks), blocks[-1].start + len(blocks[-1])])
 
 
 def write_parts(path: Path, ends: NDArray[np.int64], chunks: Iterable[NDArray[Any]]) -> None:
-    """Write the rows in ``chunks`` to ``path``; they are sorted by part.
+    """Write the rows in ``chunks``, which are sorted by part, to ``path``.
 
     ``ends``, ``[parts]``, is the number of rows up to the end of each part.
     """
@@ -96,7 +96,7 @@ def write_parts(path: Path, ends: NDArray[np.int64], chunks: Iterable[NDArray[An
 def read_part(
     paths: Iterable[Path], part: int, parts: int, dtype: np.dtype[Any]
 ) -> Iterator[NDArray[Any]]:
-    """Yield the rows of part ``part`` in each file, in chunks; each file has ``parts`` parts."""
+    """Yield, in chunks, the rows of part ``part`` in each file."""
     for path in paths:
         with naming(path), open_regular(path) as file:
             file.seek(8 * part)

@@ -1,4 +1,4 @@
-"""Few: languages of which the corpus has too few documents to judge these by their form."""
+"""Few: languages with too few documents in the corpus to drop documents by their scores."""
 
 from collections import Counter
 from collections.abc import Mapping
@@ -13,10 +13,10 @@ from climbstream.builder.features.quality import ENGLISH
 from .reasons import stays
 
 JUDGED_ALWAYS = (ENGLISH, CODE, UNDETERMINED)
-"""Languages that are judged however few documents they have."""
+"""Languages whose documents are always judged by scores, even if there are few of them."""
 LEAST = 20
-"""Minimum number of documents of a language, or of its script, for scores to drop documents of
-it."""
+"""Least number of documents of a language, or of its script, to drop its documents by their
+scores."""
 
 
 def count_languages(partition: Partition) -> Counter[tuple[str, str]]:

@@ -1,7 +1,7 @@
 """Language groups: documents of one language in a micro-cluster, judged separately.
 
-Junk is similar in all languages. So a micro-cluster may contain junk in many languages and good
-text in one language. Then the good text is not pruned with the junk.
+Junk is similar in all languages. So a micro-cluster may contain junk in many languages, and good
+text in one language. The good text is then kept, although the junk is pruned.
 """
 
 from collections import Counter
@@ -16,7 +16,7 @@ from climbstream.builder.settings import SCORES
 from .reasons import stays
 
 _LEAST = 5
-"""Minimum number of documents of a group for the group to be kept."""
+"""Least number of documents of a group for the group to be kept."""
 
 Group = tuple[int, str]
 """Micro-cluster and language."""
@@ -27,7 +27,8 @@ def sum_groups(
 ) -> dict[Group, tuple[int, NDArray[np.float64]]]:
     """Return the number of documents of each group, and the sums of their scores, ``[4]``.
 
-    Only documents that stay, in micro-clusters that ``pruned``, bool ``[M]``, marks, are counted.
+    Only documents that stay are counted, and only in micro-clusters that ``pruned``, bool ``[M]``,
+    marks.
     """
     micro = partition.read("micro")
     rows = np.flatnonzero(stays(partition) & pruned[micro])
@@ -44,7 +45,7 @@ def sum_groups(
 def good_groups(
     sums: Iterable[Mapping[Group, tuple[int, NDArray[np.float64]]]], least: Mapping[str, float]
 ) -> set[Group]:
-    """Return the groups whose mean scores reach the minimum values in ``least``.
+    """Return the groups whose mean scores reach the values in ``least``.
 
     ``sums`` has the result of `sum_groups` for each partition. ``least`` has a value by name of the
     score.
@@ -59,8 +60,8 @@ def good_groups(
         group
         for group, count in counts.items()
         if count >= _LEAST
-        # Compared with the precision of the scores, so that a mean equal to the threshold is not
-        # below it.
+        # Compare with the precision of the scores, so that a mean equal to the threshold reaches
+        # it.
         and all(
             np.float32(totals[group][SCORES.index(name)] / count) >= np.float32(low)
             for name, low in least.items()

@@ -1,24 +1,24 @@
-"""Near duplicates: documents that nearly repeat a better one.
+"""Near duplicates: find documents that nearly repeat a better document.
 
-Documents whose signatures agree in one of `BANDS` parts are compared (Broder 1997; Leskovec,
-Rajaraman, Ullman, "Mining of Massive Datasets", chapter 3). This is done band by band: documents
-with the same band form a group, each document is compared with the best one of its group, and a
-document that is found to be a copy is not compared in later bands. A pair with similarity .8 is
+Only documents whose signatures agree in one of `BANDS` parts are compared (Broder 1997; Leskovec,
+Rajaraman, Ullman, "Mining of Massive Datasets", chapter 3). The bands are done one after the other.
+Documents with the same band form a group, and each document is compared with the best document of
+its group. A document that is a copy is not compared in later bands. A pair with similarity .8 is
 missed with a probability of 10^-7.
 
 A corpus of one block is searched in one task. If there are several blocks, tasks exchange files for
-each band:
+each band. The best document of a group within a block is the head of the group in this block.
+Documents of one group have the same key.
 
-1. `advance`, for each block: choose the best document that each group has in the block. This
-   document is the head of the group in this block. Write the heads, sorted by range of keys;
-   documents of one group have the same key.
-2. `match`, for each range of keys: read the heads of each key, at most one per block, however large
-   the group is. Write, for each head, the number of the best head of its key. Request the signature
-   of the best head from the block that has the best head.
+1. `advance`, for each block: choose the head of each group, and write the heads, sorted by range of
+   keys.
+2. `match`, for each range of keys: read the heads of each key. There is at most one head per block,
+   however large the group is. For each head, write the number of the best head of its key. Request
+   the signature of the best head from its block.
 3. `answer`, for each block: write the requested signatures.
 4. `advance` of the next band: compare the documents of each block with the best of their groups.
 
-So a task has only one block's data in memory, and the planning process has none.
+So a task has only the data of one block in memory, and the planning process has no such data.
 """
 
 import shutil
@@ -39,7 +39,7 @@ from .dedup import BANDS, NOTHING, SIGNATURE, SPAN
 from .exchange import Block, read_part, read_whole_part, starts_of, write_parts
 
 _PAIRS = 1 << 16
-"""Number of pairs that are compared at a time: 16 MB of signatures."""
+"""Number of pairs that are compared at a time; their signatures take 16 MB."""
 _EMPTY = int.from_bytes(bytes([NOTHING] * SPAN))
 _LOW = np.uint64(0xFFFFFFFF)
 
@@ -52,18 +52,19 @@ _ANSWER = np.dtype([("number", "<i8"), ("original", "<i8"), ("signature", "u1", 
 
 
 class Worth(Protocol):
-    """A function, which can be pickled, for the worth of the documents of a partition."""
+    """A function that returns the worth of the documents of a partition; it can be pickled."""
 
     def __call__(self, source: Partition, number: int) -> NDArray[np.float32]:
-        """Return the worth of each document of ``source``, ``[n]``; -inf: it is not compared.
+        """Return the worth of each document of ``source``, ``[n]``.
 
-        ``number`` is the number of the partition's first document.
+        A document with worth -inf is not compared. ``number`` is the number of the first document
+        of the partition.
         """
 
 
 @dataclass(frozen=True, slots=True)
 class NearTask:
-    """The settings and files of the search in one block."""
+    """Settings and files of the search in one block."""
 
     block: Block[Partition]
     folder: Path
@@ -72,16 +73,16 @@ class NearTask:
     """Number of the first document of each block, ``[blocks + 1]``."""
     worth: Worth
     least: float
-    """Minimum similarity of a copy to its original, 0 to 1."""
+    """Least similarity between a copy and its original, 0 to 1."""
     before: int
-    """Number of documents, at the beginning of the corpus, that others are compared with but that
-    are not marked as copies."""
+    """Number of documents at the beginning of the corpus that can be originals, but are never
+    marked as copies."""
     step: int = 0
 
     def without_sources(self) -> Self:
-        """Return the task without sources, for steps that read only files of ``folder``.
+        """Return the task without its sources, for steps that read only files in ``folder``.
 
-        Such a task is smaller, and it is sent to workers once per step.
+        Such a task is small, which matters because it is sent to workers once per step.
         """
         return replace(self, block=replace(self.block, sources=(), counts=(len(self.block),)))
 
@@ -115,10 +116,10 @@ def find_near(
 ) -> None:
     """Write ``original`` int64 ``[n]`` to each partition: the number of a copy's original, or -1.
 
-    Of documents with a similarity of ``least`` or more, the original is the one with the highest
-    ``worth``; if several have the highest, the first of these. An original is not itself a copy.
-    The first ``before`` documents can be originals, but nothing is written for them. A search that
-    was interrupted continues with the files in ``folder``.
+    Of documents with a similarity of ``least`` or more, the original is the document with the
+    highest ``worth``. If several have the highest worth, it is the first of them. An original is
+    not itself a copy. The first ``before`` documents can be originals, but nothing is written for
+    them. An interrupted search continues from the files in ``folder``.
     """
     starts = starts_of(blocks)
     tasks = [NearTask(block, folder, starts, worth, least, before) for block in blocks]
@@ -136,7 +137,7 @@ def find_near(
         return sum(n for _, n in engine.run(function, (replace(t, step=step) for t in sent)))
 
     def forget(step: int) -> None:
-        # Renamed before it is deleted, so that a folder that exists is always complete.
+        # Rename the folder before deleting it, so that a folder with this name is always complete.
         if (old := folder / f"step-{step:02d}").exists():
             shutil.rmtree(folder / "old", ignore_errors=True)
             shutil.rmtree(old.rename(folder / "old"))
@@ -168,7 +169,7 @@ def find_near(
 
 
 class _Documents:
-    """Documents of a block, with the originals found so far."""
+    """The documents of a block, with the originals found so far."""
 
     def __init__(
         self, start: int, signatures: NDArray[np.uint8], worth: NDArray[np.float32]
@@ -177,11 +178,11 @@ class _Documents:
         self.signatures = signatures
         self.worth = worth
         self.original = np.full(len(worth), -1, np.int64)
-        """Number of the document that each nearly repeats, or -1."""
+        """Number of the original that each document nearly repeats, or -1."""
 
     @classmethod
     def open(cls, task: NearTask, step: int) -> Self:
-        """Open the files that `gather` wrote, with the originals that were known after ``step``."""
+        """Open the files that `gather` wrote, with the originals known after ``step``."""
         signatures = np.load(task.folder / f"signatures-{task.number}.npy", mmap_mode="r")
         worth = np.load(task.folder / f"worth-{task.number}.npy")
         documents = cls(task.block.start, signatures, worth)
@@ -191,10 +192,10 @@ class _Documents:
         return documents
 
     def groups(self, band: int) -> tuple[NDArray[Any], NDArray[Any]]:
-        """Group the documents that share a band and are not copies.
+        """Group the documents that have a band in common and are not copies.
 
-        Returns the heads, which are the best of each group, sorted by key; and the members, which
-        are the other documents, each with its head.
+        Returns two arrays. The heads are the best documents of the groups, sorted by key. The
+        members are all other documents, each with its head.
         """
         rows = self.signatures[band * SPAN : (band + 1) * SPAN]
         keys = np.ascontiguousarray(rows.T).view(np.uint32)[:, 0]
@@ -249,7 +250,7 @@ class _Documents:
     def compare(
         self, task: NearTask, step: int, copies: NDArray[Any], originals: NDArray[np.int64]
     ) -> None:
-        """Compare ``copies`` with ``originals``, by the signatures that other blocks sent."""
+        """Compare ``copies`` with ``originals``, by signatures that other blocks sent."""
         order = np.argsort(originals, kind="stable")
         copies, originals = copies[order], originals[order]
         for answers in read_part(task.paths("answers", step), task.number, task.count, _ANSWER):
@@ -265,7 +266,7 @@ def _group(
     keys: NDArray[np.uint32], worth: NDArray[np.float32]
 ) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
     """Return the order of rows by key, worth and place, best first, and where each key begins."""
-    # A sort of numbers is ten times as fast as a sort by two keys, which only few rows need.
+    # To sort one number is ten times as fast as to sort by two keys, which only few rows need.
     packed = keys.astype(np.uint64) << np.uint64(32) | np.arange(len(keys), dtype=np.uint64)
     packed.sort()
     order = (packed & _LOW).astype(np.int64)
@@ -293,7 +294,7 @@ def search(task: NearTask) -> int:
         heads = members["head"].astype(np.int64)
         documents.mark_copies(members["member"], heads, signatures, heads, task.least)
     # An original may itself have become a copy. Then its copies are compared with the last original
-    # of the chain, and stay if they are not similar enough to it.
+    # of the chain. They are dropped only if they are similar enough to this original.
     original = documents.original
     copies = np.flatnonzero(original >= 0)
     last = original[copies]
@@ -327,9 +328,9 @@ def gather(task: NearTask) -> int:
 def advance(task: NearTask) -> int:
     """Compare the pairs of the previous step, and begin this step.
 
-    The first `BANDS` steps are the bands. In later steps, an original that has become a copy itself
-    is replaced by its own original. Returns the number of originals that were replaced. If the task
-    was done before, this number is not known, and 1 is returned, so that another step follows.
+    The first `BANDS` steps are the bands. In later steps, an original that has become a copy is
+    replaced by its own original. Returns the number of replaced originals. If the task was done
+    before, this number is unknown; then 1 is returned, so that another step follows.
     """
     if task.path("copies").exists():
         return 1
@@ -358,8 +359,8 @@ def advance(task: NearTask) -> int:
 def match(task: NearTask) -> int:
     """Find the best head of each key in a range of keys, and request its signature.
 
-    For each other head of a key, the number of the best head is written, sorted by the block of the
-    other head.
+    For each other head of a key, the number of the best head is written. These numbers are sorted
+    by the block of the other head.
     """
     if task.path("beaten").exists():
         return 0
@@ -376,7 +377,7 @@ def match(task: NearTask) -> int:
 
 
 def answer(task: NearTask) -> int:
-    """Write signatures and originals of the documents that were requested from this block."""
+    """Write the signatures and originals of the documents that were requested from this block."""
     if task.path("answers").exists():
         return 0
     documents = _Documents.open(task, task.step)
@@ -399,7 +400,7 @@ def answer(task: NearTask) -> int:
 
 
 def finish(task: NearTask) -> int:
-    """Compare copies with the last originals of their chains; write originals to partitions."""
+    """Compare copies with the last originals of their chains; write the originals to partitions."""
     documents = _Documents.open(task, task.step)
     copies = np.flatnonzero(documents.original >= 0)
     documents.compare(task, task.step, copies, documents.original[copies])
@@ -425,7 +426,7 @@ def _follow(task: NearTask, original: NDArray[np.int64]) -> int:
 
 
 def _ask(task: NearTask, numbers: NDArray[np.int64], askers: NDArray[Any]) -> None:
-    """Write requests for the signatures of documents ``numbers``, by block of the documents.
+    """Write requests for the signatures of documents ``numbers``, sorted by block of the documents.
 
     ``askers`` has, for each document, the number of the block that needs its signature.
     """

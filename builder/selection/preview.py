@@ -1,4 +1,4 @@
-"""Preview: what a build would leave out, with samples, and cluster counts by merge height."""
+"""Preview: shows what a build would drop, with samples, and the number of clusters by height."""
 
 from typing import Any
 
@@ -12,7 +12,7 @@ from .selection import Selection
 from .stages import micros_of
 
 _SHOWN = 3
-"""Maximum number of documents that are shown per reason."""
+"""Largest number of documents that are shown per reason."""
 
 
 def preview(clusters: ClusterMap, selection: Selection) -> dict[str, Any]:

@@ -16,11 +16,11 @@ REASONS = (
     *("", REPEATED[0], LANGUAGE, LICENSE, CONTAMINATED, REPEATED[1], NEAR, PRUNED),
     *(*LOW_SCORE.values(), HELD_OUT, WITHOUT_TOKENS),
 )
-"""Reasons to drop a document, in the order of the stages; the first, "", means that it stays."""
+"""Reasons to drop a document, in the order of the stages. The first, "", means that it stays."""
 
 
 def why_of(partition: Partition) -> NDArray[np.uint8]:
-    """Return why each document of a partition is dropped: uint8 ``[n]``, an index in `REASONS`."""
+    """Return why each document of a partition is dropped, uint8 ``[n]``: indexes in `REASONS`."""
     if partition.has("why"):
         return partition.read("why")
     return np.zeros(len(partition), np.uint8)
@@ -32,6 +32,6 @@ def stays(partition: Partition) -> NDArray[np.bool_]:
 
 
 def stays_until(partition: Partition, reason: str) -> NDArray[np.bool_]:
-    """Return which documents stay if only reasons that `REASONS` lists before ``reason`` count."""
+    """Return which documents no reason before ``reason`` in `REASONS` has dropped, bool ``[n]``."""
     why = why_of(partition)
     return np.asarray((why == 0) | (why >= REASONS.index(reason)), np.bool_)

@@ -1,6 +1,6 @@
-"""Selection: which documents stay, and why others are dropped.
+"""Selection: decides which documents stay, and why others are dropped.
 
-Facts about single documents are stored in the partitions, where tasks read and write them. The
+Arrays with a value per document are stored in the partitions, where tasks read and write them. The
 planning process has only sums in memory.
 """
 
@@ -21,7 +21,7 @@ from climbstream.loader.core.engines.engine import Engine
 from .reasons import REASONS, stays_until, why_of
 
 EXAMPLES = 12
-"""Number of documents, dropped for the same reason, whose partitions are remembered."""
+"""Number of documents dropped for the same reason whose partitions are stored."""
 
 
 R = TypeVar("R")
@@ -33,9 +33,10 @@ class Rule:
 
     stage: str
     reasons: tuple[str, ...]
-    """The `REASONS` for which the rule may drop a document."""
+    """Reasons, of `REASONS`, for which the rule may drop a document."""
     find: Callable[[Partition], NDArray[np.str_]]
-    """Returns the reason to drop each document of a partition, ``[n]``; it can be pickled."""
+    """Function that returns the reason to drop each document of a partition, ``[n]``; it can be
+    pickled."""
     spares: bool = True
     """Whether the rule spares documents that the setting ``keep_ids`` names."""
 
@@ -52,9 +53,10 @@ class Loss:
 
 @dataclass(slots=True)
 class Selection:
-    """Sums of what was kept and dropped; facts about single documents are in the partitions.
+    """Sums of what was kept and dropped; values per document are in the partitions.
 
-    Each partition has ``why`` uint8 ``[n]``: why each document is dropped, an index in `REASONS`.
+    Each partition has ``why`` uint8 ``[n]``: the reason why each document is dropped, as an index
+    in `REASONS`.
     """
 
     engine: Engine
@@ -68,17 +70,17 @@ class Selection:
     stages: list[dict[str, Any]] = field(default_factory=list)
     """For each stage, the documents and bytes that entered it, left it, and were dropped in it."""
     examples: dict[str, list[Partition]] = field(default_factory=dict)
-    """For each reason, the first partitions that together have `EXAMPLES` documents dropped for it,
-    or all partitions that have any."""
+    """For each reason, the first partitions that together have `EXAMPLES` documents dropped for it.
+    If fewer documents were dropped, all partitions that have any."""
     _met: Counter[str] = field(default_factory=Counter)
     _counts: list[int] = field(default_factory=list)
 
     def each(self, function: Callable[[Partition], R]) -> Iterator[R]:
-        """Yield what ``function`` returns for each partition, in order; tasks call the function."""
+        """Yield the result of ``function`` for each partition, in order; tasks call it."""
         return each(self.engine, self.partitions, function)
 
     def counts(self) -> list[int]:
-        """Return the number of documents of each partition, dropped or not."""
+        """Return the number of documents of each partition, including dropped documents."""
         if not self._counts:
             self._counts += self.each(_count)
         return self._counts
@@ -112,7 +114,7 @@ def _count(partition: Partition) -> int:
 
 
 def _stage(name: str, loss: Loss) -> dict[str, Any]:
-    """Return the counts of a stage for the manifest."""
+    """Return the counts of a stage, for the manifest."""
     lost = sum(loss.dropped.values(), Counter[str]())
     measures = ("documents", "bytes")
     return {
@@ -128,7 +130,7 @@ def drop_by_rules(partition: Partition, rules: Sequence[Rule], spared: Sequence[
     """Apply ``rules`` to one partition; return what each of them dropped.
 
     The task may run again after an interruption. So documents that these rules or later rules have
-    dropped already are restored first.
+    dropped before are restored first.
     """
     why = np.where(stays_until(partition, rules[0].reasons[0]), 0, why_of(partition))
     sizes = partition.read("sizes")
@@ -150,7 +152,7 @@ def drop_by_rules(partition: Partition, rules: Sequence[Rule], spared: Sequence[
 
 
 def _name(partition: Partition, row: int) -> str:
-    """Return a text with the identifier of a document, and its place."""
+    """Return text with the identifier of a document and its place."""
     document = partition.columns("id", "origin").slice(row, 1).to_pylist()[0]
     name, origin = document["id"], document["origin"]
     return origin if name == origin else f"{name}, {origin}"

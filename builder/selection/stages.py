@@ -56,9 +56,9 @@ def identify(
 ) -> Selection:
     """Begin a selection: drop documents by identifier, language and licence.
 
-    A document is dropped if an earlier document has its identifier, in the scope of the setting
-    ``ids``. ``work`` is a folder for the files that tasks exchange. ``seen`` has the hashes and
-    signatures of documents from before an append.
+    A document is dropped if an earlier document has the same identifier; the setting ``ids``
+    decides where identifiers must differ. ``work`` is a folder for the files that tasks exchange.
+    ``seen`` has the hashes and signatures of documents from before an append.
     """
     selection = Selection(engine, partitions, work)
     if settings.ids == "none":
@@ -79,7 +79,8 @@ def identify(
 def _drop_by_license(selection: Selection, settings: BuildSettings, *, new: bool) -> None:
     """Drop documents by licence; count kept and dropped documents by licence.
 
-    In a build (``new``), unlike an append, the names of licences in the settings are checked.
+    In a build (``new``), the names of licences in the settings are also checked; in an append, they
+    are not.
     """
     selection.drop(Rule("licences", (LICENSE,), partial(_other_license, settings=settings)))
     kept: Counts = {}
@@ -99,10 +100,10 @@ def select_documents(
 ) -> tuple[ClusterMap, Selection]:
     """Decide which documents of `identify` stay, and merge their micro-clusters into clusters.
 
-    Documents are dropped as contaminated, duplicates or poor, or held out. Each partition gets two
-    arrays. ``clusters``, int32 ``[n]``, is the cluster of each document, below 0 for a dropped
-    document. ``original``, int64 ``[n]``, is the place in the catalogue of the document that each
-    document nearly repeats, or -1.
+    Documents are dropped if they are contaminated, duplicates or poor, or if they are held out.
+    Each partition gets two arrays. ``clusters``, int32 ``[n]``, is the cluster of each document; it
+    is below 0 for a dropped document. ``original``, int64 ``[n]``, is the place in the catalogue of
+    the document that each document nearly repeats, or -1.
 
     Raises:
         InvalidDataError: No document is left, or nearly all documents are in one cluster.
@@ -123,7 +124,7 @@ def select_documents(
 def select_appended(
     selection: Selection, clusters: ClusterMap, settings: BuildSettings, seen: Seen
 ) -> Selection:
-    """Do `select_documents` for appended documents; ``clusters`` are those of the build."""
+    """Do `select_documents` for appended documents; ``clusters`` are the clusters of the build."""
     _decontaminate(selection, settings)
     drop_copies(selection, settings, seen)
     few = _languages_of_few(selection, settings)
@@ -133,9 +134,10 @@ def select_appended(
 
 
 def _languages_of_few(selection: Selection, settings: BuildSettings) -> dict[tuple[str, str], int]:
-    """Return the number of documents of each language and script that has too few to be pruned.
+    """Return the number of documents of each language and script with too few to be pruned.
 
-    The result is empty with ``no_prune``. How documents of other languages are judged is logged.
+    With ``no_prune``, the result is empty. A message says how documents of other languages are
+    judged.
     """
     if settings.no_prune:
         return {}
@@ -157,7 +159,7 @@ def _languages_of_few(selection: Selection, settings: BuildSettings) -> dict[tup
 
 
 def _decontaminate(selection: Selection, settings: BuildSettings) -> None:
-    """Drop documents that contain an item of a task; if they are to be marked, only count them."""
+    """Drop documents that contain an item of a task; if settings only mark them, count them."""
     if not settings.decontaminate:
         return
     find = _no_reason if settings.mark_contaminated else _contaminated
@@ -172,7 +174,7 @@ def _decontaminate(selection: Selection, settings: BuildSettings) -> None:
 
 
 def _count_marked(partition: Partition) -> Counter[str]:
-    """Return the number of documents that are marked and stay, and of their bytes."""
+    """Return the number of documents that are marked and stay, and the number of their bytes."""
     marked = (partition.read(CONTAMINATED) != "") & stays(partition)
     return size_of(partition.read("sizes"), marked)
 
@@ -180,7 +182,7 @@ def _count_marked(partition: Partition) -> Counter[str]:
 def drop_copies(selection: Selection, settings: BuildSettings, seen: Seen = _NOTHING) -> None:
     """Drop documents that repeat another document, exactly or nearly; see `select_documents`."""
     if not settings.keep_duplicates:
-        # Only kept documents are compared: a copy of a dropped document is no duplicate.
+        # Compare only kept documents: a copy of a dropped document is no duplicate.
         _drop_repeated(selection, "deduplicate", "text_hashes", REPEATED[1], seen)
     if settings.near_duplicates is not None:
         counts = [*seen.counts, *selection.counts()]
@@ -199,7 +201,7 @@ def _drop_poor(
     clusters: ClusterMap,
     few: Mapping[tuple[str, str], int],
 ) -> None:
-    """Drop documents for low scores, their own or of their micro-cluster; hold documents out."""
+    """Drop documents for low scores of their own or of their micro-cluster; hold documents out."""
     pruned = clusters.cluster < 0
     least = {} if settings.no_prune else settings.min_document_score
     good = good_groups(
@@ -275,7 +277,7 @@ def _drop_repeated(
     *,
     apart: bool = False,
 ) -> None:
-    """Drop each kept document if an earlier document has the same hashes in the array ``name``.
+    """Drop each kept document that has the hashes of an earlier document in the array ``name``.
 
     With ``apart``, only earlier documents of the same source count.
     """
@@ -295,16 +297,16 @@ def _drop_repeated(
 def _hashes(
     source: Source, number: int, name: ArrayName, reason: str, before: int, *, apart: bool
 ) -> tuple[NDArray[np.uint64], NDArray[np.int64]]:
-    """Return the hashes and rows of those documents of ``source`` that are compared.
+    """Return the hashes and rows of the documents of ``source`` that are compared.
 
-    These are the kept documents or, in a source from before an append, all documents.
+    These are the kept documents. In a source from before an append, they are all documents.
     """
     hashes = source.read(name)
     rows = np.arange(len(hashes))
     if number >= before:
         partition = cast("Partition", source)
         rows = np.flatnonzero(stays_until(partition, reason))
-        # With ``apart``, the source is mixed in, so that hashes of different sources differ.
+        # With ``apart``, mix the source into the hashes, so that different sources differ.
         hashes = hashes[rows] ^ (hash_texts([partition.source]) if apart else np.uint64(0))
     return hashes, rows
 
@@ -330,13 +332,13 @@ def _marked(_: Partition, mask: NDArray[np.bool_], reason: str) -> NDArray[np.st
 def original_worth(partition: Partition, number: int, before: int) -> NDArray[np.float32]:
     """Return the worth of each document as an original of near copies, float32 ``[n]``.
 
-    The worth is infinite for documents from before an append, which stay. For dropped documents it
-    is minus infinity.
+    Documents from before an append stay, so their worth is infinite. Dropped documents have the
+    worth minus infinity.
     """
     if number < before:
         count = partition.read("signatures", mapped=True).shape[1]
         return np.full(count, np.inf, np.float32)
-    # Scores are rounded, so that between documents with similar scores the length decides.
+    # Round the scores, so that the length decides between documents with similar scores.
     scores, sizes = partition.read("scores"), partition.read("sizes")
     worth = np.round(4 * (scores[:, 0] + scores[:, 3])) + sizes / (sizes + 4096)
     worth[~stays_until(partition, NEAR)] = -np.inf
@@ -344,7 +346,7 @@ def original_worth(partition: Partition, number: int, before: int) -> NDArray[np
 
 
 def micros_of(selection: Selection, count: int) -> Micros:
-    """Return number and mean similarity to the centroid of the documents of each micro-cluster."""
+    """Return the number of documents per micro-cluster, and their similarity to its centroid."""
     documents, tightness = _means(selection, "alike", count)
     return Micros(documents=documents, tightness=tightness[:, 0])
 
@@ -357,8 +359,8 @@ def _means(
 ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
     """Return the number of kept documents, ``[M]``, and means of ``name``, ``[M, k]``.
 
-    Both are by micro-cluster; documents in languages of ``few`` do not count. The mean of a
-    micro-cluster without documents is infinity, so that it is not pruned.
+    Both are by micro-cluster. Documents in languages of ``few`` do not count. The mean of a
+    micro-cluster without documents is infinity, so that the micro-cluster is not pruned.
     """
     documents = np.zeros(count, np.int64)
     sums = np.zeros((count, 1))
@@ -374,9 +376,9 @@ def _means(
 def _sum_micros(
     partition: Partition, name: ArrayName, few: Mapping[tuple[str, str], int]
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
-    """Return the micro-clusters that have kept documents, and two arrays for these.
+    """Return the micro-clusters that have kept documents, and two arrays for them.
 
-    The first array has the number of kept documents, ``[m]``; the second array has the sums of the
+    The first array has the number of kept documents, ``[m]``. The second array has the sums of the
     array ``name`` over kept documents, ``[m, k]``.
     """
     staying = stays(partition) & ~is_of_few(partition, few)
@@ -388,7 +390,7 @@ def _sum_micros(
 
 
 def _held_out(partition: Partition, settings: BuildSettings) -> NDArray[np.str_]:
-    # Drawn by the hash of the text, so that copies are held out together.
+    # Draw by the hash of the text, so that copies are held out together.
     drawn = partition.read("text_hashes")[:, 0] ^ np.uint64(derive_key(settings.seed, HELD_OUT))
     return _where(drawn < settings.holdout * 2.0**64, HELD_OUT)
 

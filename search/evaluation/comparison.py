@@ -1,7 +1,7 @@
-"""Comparison: scores of several mixtures, their mean gains with standard errors, and the verdict.
+"""Comparison: scores of several mixtures, their mean gains with standard errors, and a verdict.
 
-Runs with the same seed start from the same model parameters. So mixtures are compared seed by seed,
-which cancels part of the noise.
+Runs with the same seed start from the same model parameters, so part of their noise is the same.
+This part cancels if mixtures are compared seed by seed.
 """
 
 import math
@@ -14,18 +14,18 @@ from climbstream.loader.core.console import counted, decimals, with_error
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """Scores of several mixtures on one target, lower is better."""
+    """Scores of several mixtures on one target; a lower score is better."""
 
     scores: dict[str, list[float]]
-    """Scores by name of mixture: one per seed; all mixtures have the seeds in the same order."""
+    """Scores by name of mixture, one per seed. The seeds are in the same order for all mixtures."""
     unit: str = "bits per byte"
     scored_on: str = ""
-    """The items on which mixtures are scored: ``7 documents, 21 kB of text``; "" if unknown."""
+    """Description of the items, such as ``7 documents, 21 kB of text``; "" if unknown."""
     item_sds: dict[tuple[str, str], float] = field(default_factory=dict)
-    """For pairs of names of mixtures, the sd of the gain of the first over the second mixture that
-    is due to the choice of items."""
+    """For pairs of names of mixtures, the sd of the gain of the first mixture over the second that
+    is due to the choice of items (documents or questions)."""
     warning: str = ""
-    """A warning that the target has too few items, with the remedy; "" if it has enough."""
+    """A warning, with the remedy, that the target has too few items; "" if it has enough items."""
 
     def mean(self, name: str) -> tuple[float, float]:
         """Return the mean score of a mixture and the standard error of this mean over seeds."""
@@ -42,7 +42,7 @@ class Comparison:
         return gain, math.hypot(error, self.item_sds.get((name, over), 0.0))
 
     def gain_text(self, name: str, over: str) -> str:
-        """Format the gain of ``name`` over ``over`` for a table; "" if both are the same name."""
+        """Return the gain of ``name`` over ``over`` as text; "" if both are the same name."""
         if over == name:
             return ""
         if over in self.same_as(name):
@@ -50,15 +50,15 @@ class Comparison:
         return with_error(*self.gain(name, over), self.digits)
 
     def same_as(self, name: str) -> list[str]:
-        """Return the other names of the mixture ``name``; they are detected by equal scores."""
+        """Return the other names of the mixture ``name``: all mixtures with equal scores."""
         mine = self.scores[name]
         return [other for other in self.scores if other != name and self.scores[other] == mine]
 
     def verdict(self, name: str) -> tuple[bool, str]:
         """Return whether ``name`` beats all other mixtures, and the verdict in sentences.
 
-        ``name`` beats all others if its gain over each of them is more than twice the error of this
-        gain, and if no other name stands for the same mixture.
+        ``name`` beats all others if two conditions hold. Its gain over each of them is more than
+        twice the error of this gain. And no other name has the same mixture.
         """
         same = self.same_as(name)
         others = [other for other in self.scores if other not in (name, *same)]

@@ -1,8 +1,8 @@
 """Tasks of lm-eval, the language model evaluation harness, as questions.
 
-The harness provides data, prompts and right answers. Questions are asked without examples
-(zero-shot), and climbstream scores the answers. The harness takes half a minute to read its list of
-tasks, and each proxy needs the questions. So the questions of a task are cached under the name of
+The harness provides data, prompts and right answers. climbstream asks the questions without
+examples (zero-shot), and scores the answers. The harness takes half a minute to read its list of
+tasks, and every proxy needs the questions. So the questions of a task are cached under the name of
 the task and the version of the harness.
 """
 
@@ -25,8 +25,8 @@ def read_task(name: str) -> list[Question]:
     """Return the questions of a multiple-choice task of lm-eval.
 
     ``name`` is the name of a task in lm-eval, or the path of a YAML file that defines a task. If
-    the task has a validation and a test split, each question names its split; if the task has only
-    one of these splits, the split of each question is empty.
+    the task has a validation and a test split, each question has the name of its split. If the task
+    has only one of these splits, the split of each question is empty.
 
     Raises:
         UsageError: lm-eval is not installed, the task or file does not exist, or the task is not
@@ -72,8 +72,8 @@ def _read_kept(path: Path) -> list[Question]:
 
 
 def _load(name: str, *, bundled: bool) -> Any:
-    """Load one lm-eval task: a task that lm-eval contains if ``bundled``, else a YAML file."""
-    from lm_eval.tasks import TaskManager  # noqa: PLC0415 - an extra, of several seconds
+    """Load one lm-eval task: from the tasks of lm-eval if ``bundled``, else from a YAML file."""
+    from lm_eval.tasks import TaskManager  # noqa: PLC0415 - an extra; the import takes seconds
 
     manager = TaskManager(include_defaults=bundled)
     if bundled and name not in manager.all_tasks:
@@ -114,7 +114,7 @@ def _question(task: Any, document: Any, split: str, where: str) -> Question:
     asked, choices = task.doc_to_text(document), task.doc_to_choice(document)
     gold, between = task.doc_to_target(document), task.config.target_delimiter
     if task.multiple_input:
-        # Several beginnings compete, each with the same end. In such a task, doc_to_text returns
+        # In this task, several beginnings are compared, each with the same end. doc_to_text returns
         # the number of the right beginning, and doc_to_target returns the end.
         end, gold, asked, choices = gold, asked, "", list(choices)
         choices = [f"{begin}{between}{end}" for begin in choices]

@@ -1,11 +1,11 @@
-"""N-grams: an estimate of a mixture's score from counts, before any proxy has run.
+"""N-grams: estimate the score of a mixture from counts, before any proxy has run.
 
 The n-gram counts of a mixture are the weighted sum of the counts of its clusters. So one pass over
-a sample of the tokens is enough to compute, for any mixture, the bits that an interpolated trigram
-model needs for a target. These bits differ from the bits that a proxy needs, but they rank mixtures
-much as proxies do. A Gaussian process whose mean is these bits needs far fewer trials than one
-without them (docs/decisions/predictors.md). The bits are used only where cross-validation finds
-that they help.
+a sample of the tokens is enough for all mixtures. From the counts follow, for any mixture, the bits
+that an interpolated trigram model needs for a target. These bits differ from the bits that a proxy
+needs, but they rank mixtures in nearly the same order. A Gaussian process with these bits as its
+mean needs far fewer trials than a process without them (docs/decisions/predictors.md). The bits are
+used only if they make predictions better in cross-validation.
 """
 
 from collections.abc import Sequence
@@ -25,33 +25,33 @@ from .scoring import lay_out
 from .targets import load_target
 
 _PLACES = 2_000
-"""Number of tokens of a target that are used; with 8,000 tokens, mixtures are ranked no better."""
+"""Number of tokens of a target that are used. With 8,000 tokens, the ranking is no better."""
 _SAMPLE = 20_000_000
-"""Number of tokens that are counted in all clusters together; each cluster has an equal part."""
+"""Number of tokens that are counted in all clusters together, divided equally among clusters."""
 _MOST = 1_000_000
-"""Greatest number of tokens that are counted in one cluster."""
+"""Largest number of tokens that are counted in one cluster."""
 _SHORTER = 2e-4
-"""Frequency of a context, as a share of all tokens, at which its own counts have as much influence
-on a likelihood as the counts of the context that is one token shorter."""
+"""Frequency of a context, as a share of all tokens. At this frequency, the counts of the context
+have as much influence on a likelihood as the counts of the context that is one token shorter."""
 _UNSEEN = 1e-5
-"""Share of all tokens that is added to the share of each token of the vocabulary, so that no token
-has probability 0."""
+"""Share of all tokens that is added to the share of each token of the vocabulary. So no token has
+probability 0."""
 _KINDS = 5
-"""Number of kinds of n-grams: a token alone; a context of one token, without and with the token
-after it; a context of two tokens, without and with the token after it."""
+"""Number of kinds of n-grams: a token alone; a context of one token, without and with the next
+token; a context of two tokens, without and with the next token."""
 _AT_ONCE = 64
-"""Mixtures that are computed together. The arrays of 256 mixtures exceed the cache of a core, and
-each mixture then takes three times as long."""
+"""Number of mixtures that are computed together. The arrays of 256 mixtures exceed the cache of a
+core, and each mixture then takes three times as long."""
 
 
 class NgramLoss:
-    """Function from mixtures ``[m, K]`` to bits per token of a target ``[m]``, by n-gram counts.
+    """Maps mixtures ``[m, K]`` to bits per token of a target ``[m]``, by n-gram counts.
 
     Args:
         rates: For each cluster and n-gram, the share of the cluster's tokens at which the n-gram
             ends, float32 ``[K, n-grams]``.
-        ngrams: For each kind of n-gram and each token of the target, the number of the column of
-            ``rates`` for the n-gram that ends at this token, ``[kinds, tokens]``.
+        ngrams: For each kind of n-gram and each token of the target, the column of ``rates`` for
+            the n-gram that ends at this token, ``[kinds, tokens]``.
         vocab_size: Number of different tokens.
     """
 
@@ -80,8 +80,8 @@ class NgramLoss:
 def ngram_losses(directory: Path, targets: Sequence[str], seq_len: int) -> dict[str, NgramLoss]:
     """Count n-grams of all clusters of ``directory``; return an `NgramLoss` for each target.
 
-    Rows have ``seq_len`` tokens, as rows do when proxies are trained. Only the validation half of a
-    target is read, because the search scores proxies on that half.
+    Rows have ``seq_len`` tokens, like the rows on which proxies are trained. Only the validation
+    half of a target is read, because the search scores proxies on that half.
     """
     shards = ShardDirectory(directory)
     manifest = shards.manifest
@@ -102,13 +102,13 @@ def ngram_losses(directory: Path, targets: Sequence[str], seq_len: int) -> dict[
 def _keys_of(inputs: Any, targets: Any, spec: str) -> NDArray[np.uint64]:
     """Return keys of the n-grams of each kind that end in tokens of a target, ``[kinds, tokens]``.
 
-    ``inputs`` and ``targets`` are those of a `ScoredText`; at most `_PLACES` of its tokens are
-    sampled.
+    ``inputs`` and ``targets`` are those of a `ScoredText`. At most `_PLACES` of its tokens are
+    used.
     """
     rows, columns = np.nonzero(targets >= 0)
     some = sample_indices(len(rows), _PLACES, spec)
     rows, columns = rows[some], columns[some]
-    # The token before a row is unknown, so the first token of the row is used in its place.
+    # The token before a row is unknown, so use the first token of the row instead.
     two_before = inputs[rows, np.maximum(columns - 1, 0)]
     tokens = np.stack([two_before, inputs[rows, columns], targets[rows, columns]])
     keys = np.empty((_KINDS, len(some)), np.uint64)
@@ -119,9 +119,9 @@ def _keys_of(inputs: Any, targets: Any, spec: str) -> NDArray[np.uint64]:
 
 
 def _count(shards: ShardDirectory, keys: NDArray[np.uint64], seq_len: int) -> NDArray[np.float32]:
-    """Return how often n-grams ``keys`` (``[n]``) occur per token of a cluster: float32 ``[K, n]``.
+    """Return how often the n-grams ``keys`` (``[n]``) occur per token, by cluster: ``[K, n]``.
 
-    They are counted in a sample of the rows of each cluster.
+    The n-grams are counted in a sample of the rows of each cluster.
     """
     manifest = shards.manifest
     wanted = min(_SAMPLE // len(manifest.clusters), _MOST)
@@ -130,7 +130,7 @@ def _count(shards: ShardDirectory, keys: NDArray[np.uint64], seq_len: int) -> ND
     seen = np.zeros(len(manifest.names), np.int64)
     batch_rows = max(1, 65_536 // seq_len)
     loader = MixtureLoader(shards, seq_len=seq_len, batch_rows=batch_rows)
-    # By default, a cluster that does not fill one row has weight 0.
+    # In the default mixture, a cluster that does not fill one row has weight 0.
     live = [c for c in manifest.clusters if loader.mixture.weights[c.name] > 0]
     tokens = {c.name: min(c.tokens, wanted) for c in live}
     loader.set_weights(tokens)
@@ -145,7 +145,7 @@ def _count(shards: ShardDirectory, keys: NDArray[np.uint64], seq_len: int) -> ND
 def _key(kind: Any, a: Any, b: Any, c: Any) -> Any:
     """Return the key, a uint64, of the n-gram of ``kind`` that ends with ``a``, ``b``, ``c``.
 
-    A trigram fits into 60 bits, 20 per token, as no vocabulary has a million tokens.
+    A trigram needs 60 bits, 20 bits per token, because no vocabulary has more than 2**20 tokens.
     """
     bits, key = np.uint64(20), np.uint64(kind) << np.uint64(60)
     if kind == 0:
@@ -161,10 +161,11 @@ def _key(kind: Any, a: Any, b: Any, c: Any) -> Any:
 
 @njit(cache=True)
 def _make_table(keys: Any, size: Any) -> Any:
-    """Make a hash table of ``size`` slots, a power of two.
+    """Make a hash table of ``keys`` with ``size`` slots, a power of two.
 
     Returns:
-        For each slot its key, and the index of that key in ``keys``; -1 if the slot is empty.
+        For each slot, its key and the index of this key in ``keys``. The index of an empty slot is
+        -1.
     """
     slots, owners = np.zeros(size, np.uint64), np.full(size, -1)
     for place in range(len(keys)):
@@ -177,9 +178,9 @@ def _make_table(keys: Any, size: Any) -> Any:
 
 @njit(cache=True)
 def _add(rows: Any, clusters: Any, slots: Any, owners: Any, counts: Any, seen: Any) -> None:
-    """Add to ``counts`` the table's n-grams in ``rows``, and to ``seen`` the tokens looked at.
+    """Add the n-grams in ``rows`` that the table has to ``counts``, and the tokens to ``seen``.
 
-    N-grams are looked up at each token of a row from the third on.
+    N-grams are looked up at each token of a row from the third token on.
     """
     last = np.uint64(len(slots) - 1)
     for i in range(len(rows)):

@@ -24,7 +24,7 @@ class Question:
 
     @classmethod
     def from_json(cls, record: Any, where: str) -> Self:
-        """Make a question of a JSON object.
+        """Make a question from a JSON object.
 
         Its keys are ``query``, ``choices`` and ``gold``, and optionally ``split`` and ``between``.
 
@@ -59,9 +59,9 @@ class Question:
         return cls(query, tuple(choices), gold, split, between)
 
     def to_json(self) -> list[Any]:
-        """Return the values of all fields, in order, as a list for JSON."""
+        """Return the values of all fields in their order, as a list for JSON."""
         return [self.query, list(self.choices), self.gold, self.split, self.between]
 
     def answer(self, choice: int) -> str:
-        """Return the text of choice number ``choice`` as it is appended to the query."""
+        """Return the text of answer number ``choice``, as it is appended to the query."""
         return self.between + self.choices[choice] if self.query else self.choices[choice]

@@ -1,10 +1,10 @@
-"""Scoring: how well a model predicts a target.
+"""Scoring: measures how well a model predicts a target.
 
-Text and the right answers of a task are scored in bits per byte, so that scores do not depend on
-the tokenizer. The error of a task is the fraction of its questions for which a wrong answer takes
-fewer bits per byte than the right answer. The error is 1 minus the accuracy that lm-eval calls
-``acc_norm``. With small models the error changes in steps that are mostly noise, so the bits of the
-right answers guide a search better than the error does.
+Texts and the right answers of a task are scored in bits per byte, so that scores do not depend on
+the tokenizer. The error of a task is the fraction of its questions that the model answers wrongly.
+An answer is wrong if it takes fewer bits per byte than the right answer. The error is 1 minus the
+accuracy that lm-eval calls ``acc_norm``. With small models, the error changes in steps that are
+mostly noise. So the bits of the right answers guide a search better than the error does.
 """
 
 import math
@@ -24,15 +24,15 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 _ROWS = 16
-"""Most rows that are scored at once: the logits of more rows exceed the cache of a CPU core."""
+"""Most rows that are scored at once. The logits of more rows exceed the cache of a CPU core."""
 _LOGITS = 1 << 28
-"""Most logits that are computed at once: 1 GiB of float32. A single row may have more."""
+"""Most logits that are computed at once: 1 GiB of float32. A single row may have more logits."""
 _IGNORED = -100
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ScoredText:
-    """Text cut into rows, in which each token of the text is predicted once."""
+    """Text in rows of tokens, in which each token of the text is predicted once."""
 
     inputs: torch.Tensor
     """Tokens that the model reads, int64 ``[n, seq_len]``."""
@@ -56,7 +56,7 @@ class ScoredText:
         encodings = tokenizer.encode_batch_fast(list(texts), add_special_tokens=False)
         for number, encoding in enumerate(encodings):
             inputs += [begin, *encoding.ids]
-            # The end token represents no byte of the document, so it is not scored.
+            # The end token stands for no byte of the document, so it is not scored.
             targets += [*encoding.ids, _IGNORED]
             owners += [number] * (len(encoding.ids) + 1)
         missing = -len(inputs) % seq_len
@@ -73,11 +73,11 @@ class ScoredText:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ScoredAnswers:
-    """Answers after their queries, cut into rows, in which each answer token is predicted once."""
+    """Answers after their queries, in rows in which each token of an answer is predicted once."""
 
     rows: ScoredText
     owners: torch.Tensor
-    """Index of the answer that each row belongs to, int64 ``[n]``."""
+    """Index of the answer to which each row belongs, int64 ``[n]``."""
     sizes: tuple[int, ...]
     """Number of UTF-8 bytes of each answer."""
 
@@ -118,7 +118,7 @@ class Score:
     total: float
     """Bits per byte, or the fraction of questions that the model answers wrongly."""
     costs: tuple[float, ...]
-    """For each item, the bits of the document or right answer; for errors, 1 if wrong, else 0."""
+    """Cost of each item: the bits of the document or right answer; or 1 if wrong and 0 if right."""
 
 
 def score(
@@ -129,10 +129,10 @@ def score(
     end: int | None,
     seq_len: int,
 ) -> float:
-    """Score ``model`` on one half of a target; lower is better.
+    """Return the score of ``model`` on one half of a target; lower is better.
 
-    For ``end`` see `ScoredText.of`. The score is in bits per byte, or the fraction of questions
-    answered wrongly if the target's ``measure`` is ``error``.
+    The score is in bits per byte. If the target's ``measure`` is ``error``, it is the fraction of
+    questions that the model answers wrongly. For ``end`` see `ScoredText.of`.
     """
     return score_items(model, target, half, tokenizer, end, seq_len).total
 
@@ -145,7 +145,7 @@ def score_items(
     end: int | None,
     seq_len: int,
 ) -> Score:
-    """Score ``model`` as `score` does; return the total and the cost of each item."""
+    """Score ``model`` as `score` does; return the total score and the cost of each item."""
     items = getattr(target, half)
     if target.measure == "error":
         wrong = errors(model, items, tokenizer, end, seq_len)
@@ -185,8 +185,8 @@ def errors(
 ) -> list[bool]:
     """Return, for each of ``questions``, whether the model answers it wrongly.
 
-    The model's answer is the choice with the fewest bits per byte, or the first of several such
-    choices.
+    The model's answer is the choice with the fewest bits per byte. If several choices have the
+    fewest bits, it is the first of them.
     """
     pairs = [(q.query, q.answer(choice)) for q in questions for choice in range(len(q.choices))]
     answers = ScoredAnswers.of(pairs, tokenizer, end, seq_len)
@@ -206,7 +206,8 @@ def _nats(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Return the nats of each row (float64 ``[n]``) and of each item (float64 ``[items]``).
 
-    ``items`` is the number of documents or answers in ``text``; with 0, only rows are summed.
+    ``items`` is the number of documents or answers in ``text``. With 0, only the nats of rows are
+    summed.
     """
     of_rows, of_items = [], torch.zeros(items, dtype=torch.float64)
     rows = max(1, min(_ROWS, _LOGITS // (text.inputs.shape[1] * model.config.vocab_size)))
@@ -228,11 +229,11 @@ def _nats(
 def _windows(
     before: list[int], answer: list[int], seq_len: int
 ) -> Iterator[tuple[list[int], list[int]]]:
-    """Yield rows of at most ``seq_len`` tokens, each with the tokens to predict after its tokens.
+    """Yield rows of at most ``seq_len`` tokens, each with the tokens that follow its tokens.
 
-    A token to predict is -100 where none is scored. Rows are yielded from the end of the answer to
+    A token that is not scored is replaced by -100. Rows are yielded from the end of the answer to
     its beginning. A long answer takes several rows; each row begins with as many earlier tokens as
-    fit.
+    there is room for.
     """
     stream = before + answer
     last = len(stream)

@@ -1,4 +1,4 @@
-"""Target: the text or the task that a search makes a model better at."""
+"""Target: the text or the task on which a search improves the score."""
 
 import io
 import json
@@ -23,19 +23,19 @@ from .questions import SPLITS, Question
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Target:
-    """A text or task in two disjoint halves: one that the search uses, one for the final report."""
+    """A text or task in two disjoint halves: one for the search, and one for the final report."""
 
     name: str
     validation: tuple[Any, ...]
-    """The items of the half that the search uses: all texts, or all `Question` objects."""
+    """Items of the half that the search uses: all of them texts, or all `Question` objects."""
     test: tuple[Any, ...]
-    """The items of the half for the final report, of the same type as ``validation``."""
+    """Items of the half for the final report, of the same type as those of ``validation``."""
     measure: Literal["bits", "error"] = "bits"
-    """The score: ``bits`` is bits per byte, ``error`` is the fraction of wrong answers."""
+    """Kind of score: ``bits`` is bits per byte, ``error`` is the fraction of wrong answers."""
 
     @property
     def fingerprint(self) -> str:
-        """Hash of the items, by which a change of content under the same name is detected."""
+        """Hash of the items; it changes if the content under the same name changes."""
         return hash_json([[_value(item) for item in half] for half in (self.validation, self.test)])
 
 
@@ -45,16 +45,23 @@ def scored_texts(items: Sequence[Any]) -> list[str]:
 
 
 def load_target(directory: Path, spec: str) -> Target:
-    """Load a target: ``label=NAME`` or ``cluster=NAME`` of the held-out text, a file, or a task.
+    """Load a target: held-out text, a file, or a task.
 
-    A file is plain text, in which each paragraph is a document, or JSON lines with a column
-    ``text``; it may be compressed (.zst). A file of JSON lines with ``query``, ``choices`` and
-    ``gold`` is a task: ``FILE`` is scored by the bits per byte of the right answers, ``error=FILE``
-    by the fraction of wrong answers. If the questions have a ``split``, which is ``validation`` or
-    ``test``, the two splits are the halves of the target. ``lm-eval=TASK`` is a task of lm-eval.
+    ``spec`` is one of the following:
+
+    - ``label=NAME`` or ``cluster=NAME``: the held-out text of that label or cluster.
+    - ``FILE``, a text: plain text, in which each paragraph is a document, or JSON lines with a
+      column ``text``. The file may be compressed (.zst).
+    - ``FILE``, a task: JSON lines with ``query``, ``choices`` and ``gold``. The score is the bits
+      per byte of the right answers.
+    - ``lm-eval=TASK``: a task of lm-eval, scored in the same way.
+    - ``error=`` before one of these tasks: the score is the fraction of wrong answers.
+
+    Questions may have a ``split``, ``validation`` or ``test``. Then the two splits are the halves
+    of the target.
 
     Raises:
-        UsageError: The text, file or task does not exist; or ``error=`` is put before a text, or
+        UsageError: The text, file or task does not exist. Or ``error=`` is put before a text, or
             before a task with a question that has a single choice.
         InvalidDataError: A line of the file has neither a text nor a valid question, or a half of
             the target is empty.
@@ -110,21 +117,22 @@ def _items(directory: Path, spec: str, asked: str) -> list[Any]:
 
 
 def target_hashes(directory: Path, specs: Iterable[str]) -> dict[str, str]:
-    """Return the fingerprint of each target, after checking that ``directory`` has a tokenizer.
+    """Return the fingerprint of each target; check that ``directory`` has a tokenizer.
 
     Raises:
         UsageError: A target does not exist, or ``directory`` has no tokenizer.
         InvalidDataError: A target or the tokenizer cannot be read.
     """
-    read_tokenizer(directory)  # otherwise a missing tokenizer fails only after the first model
+    read_tokenizer(directory)  # else, a missing tokenizer raises only after the first model
     return {spec: load_target(directory, spec).fingerprint for spec in sorted(specs)}
 
 
 def _halves(spec: str, texts: list[Any]) -> tuple[tuple[Any, ...], ...]:
     """Split items into the validation and the test half, deterministically.
 
-    Questions with splits go to the half of their split. Other items are deduplicated, ordered by a
-    hash of their text, and dealt so that both halves have about the same number of characters.
+    Questions with splits go to the half of their split. Other items are deduplicated, and ordered
+    by a hash of their text. Then they are dealt so that both halves have about the same number of
+    characters.
     """
     splits = [text.split if isinstance(text, Question) else "" for text in texts]
     if any(splits):
@@ -136,7 +144,7 @@ def _halves(spec: str, texts: list[Any]) -> tuple[tuple[Any, ...], ...]:
                 f"{none} of none; each must have one, and both splits some"
             )
         return parts
-    # Keep each text once, so that no text is in both halves.
+    # Keep each text once; else, the same text could be in both halves.
     unique = {_text(item): item for item in texts if _text(item).strip()}
     texts = [
         unique[text] for text in sorted(unique, key=lambda text: (derive_key("target", text), text))
@@ -148,7 +156,7 @@ def _halves(spec: str, texts: list[Any]) -> tuple[tuple[Any, ...], ...]:
     halves: tuple[list[Any], list[Any]] = ([], [])
     sizes = [0, 0]
     for text in texts:
-        # Balance the sizes of the halves, as one long document may be as large as many others.
+        # Balance the sizes of the halves, because one document may be as long as many others.
         smaller = int(sizes[1] < sizes[0])
         halves[smaller].append(text)
         sizes[smaller] += len(_text(text))
@@ -158,8 +166,8 @@ def _halves(spec: str, texts: list[Any]) -> tuple[tuple[Any, ...], ...]:
 def choose_target(directory: Path, least_characters: int = 100_000) -> str:
     """Choose a target for a demonstration: the held-out label or cluster of median size.
 
-    Labels are used if the corpus has them, else clusters. A label or cluster with fewer than
-    ``least_characters`` characters of held-out text is skipped, unless all have fewer.
+    Labels are used if the corpus has labels, else clusters. A label or cluster with fewer than
+    ``least_characters`` characters of held-out text is skipped, unless all of them have fewer.
 
     Returns:
         The target as ``label=NAME`` or ``cluster=NAME``.

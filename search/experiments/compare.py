@@ -1,6 +1,6 @@
 """Compare mixtures: train models that differ only in mixture and seed, and score them.
 
-Models are scored on the test half of each target, which a search does not use.
+Models are scored on the test half of each target, because a search uses only the other half.
 """
 
 from collections.abc import Mapping, Sequence
@@ -28,12 +28,12 @@ from .items import target_items
 from .proxy import PRELOAD, ProxyTask, run_proxy
 
 _RUNS = "runs.jsonl"
-"""File with a line of scores for each finished run."""
+"""Name of the file with one line of scores for each finished run."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Run:
-    """One line of the file `_RUNS`."""
+    """One finished run: a line of the file `_RUNS`."""
 
     mixture: str
     """Name of the mixture."""
@@ -41,7 +41,7 @@ class _Run:
     scores: dict[str, Finite]
     """Score on each target."""
     costs: dict[str, list[Finite]] = field(default_factory=dict)
-    """By target, the score on each item; empty for a run by an earlier version."""
+    """By target, the score of each item (document or question); empty for earlier versions."""
 
 
 def compare(
@@ -54,9 +54,9 @@ def compare(
     *,
     workers: int | None = None,
 ) -> dict[str, Comparison]:
-    """Train and score a model on each of ``mixtures`` with each of ``seeds``.
+    """Train and score one model for each of ``mixtures`` and each of ``seeds``.
 
-    Finished runs in ``out`` are not repeated.
+    Runs that are finished in ``out`` are not repeated.
 
     Returns:
         A comparison of the mixtures for each of ``targets``.

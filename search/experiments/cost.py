@@ -22,15 +22,15 @@ from .items import target_items
 from .settings import SearchSettings
 
 MEASURED_FROM = 2_000
-"""Least number of training steps, over all proxies of a search, from which the search shows its
-cost before it begins. To estimate the cost, the search measures a step, which takes a second or
-two."""
+"""Least number of training steps, over all proxies of a search, for which the search shows its cost
+before it begins. To estimate the cost, the search measures the time of a step, which takes a second
+or two."""
 _FORWARD = 1 / 3
-"""FLOPs of a forward pass, as a fraction of the FLOPs of a training step."""
+"""FLOPs of a forward pass as a fraction of the FLOPs of a training step."""
 _BYTES_PER_TOKEN = 3
-"""Typical number of UTF-8 bytes per token, to estimate the tokens of text."""
+"""Typical number of UTF-8 bytes per token, to estimate the number of tokens of a text."""
 _TRIAL_BYTES = 400
-"""Bytes of a trial in the logs of a search, without its weights and the scores of items."""
+"""Bytes of a trial in the logs of a search, without its weights and without the scores of items."""
 _WEIGHT_BYTES, _COST_BYTES = 36, 9
 """Bytes of one mixture weight, and of the score of one item, in the logs of a search."""
 _KEPT_BYTES = 2
@@ -45,13 +45,13 @@ class CostPlan:
     """The models that a search or a run trains, and their estimated cost."""
 
     models: int
-    """Number of models, including those that are only scored."""
+    """Number of models, including models that are only scored."""
     done: int
     """Number of models that are trained already."""
     scored: int = 0
-    """Number of models that another search has kept, which are only scored."""
+    """Number of models of another search that are only scored, because they were kept."""
     confirm: int
-    """Largest number of models that only confirm the answer."""
+    """Largest number of models that are trained only to confirm the answer."""
     steps: int
     """Training steps per model."""
     tokens: int
@@ -65,7 +65,7 @@ class CostPlan:
     workers: int
     """Number of models that are trained at the same time."""
     seconds: float
-    """Estimated time, in seconds, for the models that are not yet done."""
+    """Estimated time in seconds for the models that are not finished yet."""
     disk_bytes: int
     """Estimated size of the output folder, in bytes."""
     targets: dict[str, str] = field(default_factory=dict)
@@ -115,14 +115,14 @@ def plan_search(
 ) -> CostPlan:
     """Estimate the cost of a search from one measured step of a proxy; write nothing.
 
-    The step is measured by ``engine``, which also runs the processes that will train the proxies.
-    ``keep_proxies`` is the most bytes that kept proxies may take. The first ``kept`` proxies were
-    kept by another search, so they are only scored, and not trained.
+    ``engine`` measures the step in a process of the kind that will train the proxies.
+    ``keep_proxies`` is the largest number of bytes that kept proxies may take. The first ``kept``
+    proxies were kept by another search, so they are scored, but not trained.
     """
     workers = engine.workers
     manifest = Manifest.load(directory)
     proxy = settings.rehearsal()
-    # Three mixtures (token shares, best measured, best predicted) are trained with each seed.
+    # With each seed, up to three mixtures are trained: token shares, best measured, best predicted.
     confirm = 3 * settings.confirm
     path = out / TRIALS
     log = TrialLog.open(path) if path.exists() else TrialLog({})
@@ -163,11 +163,11 @@ def plan_doremi(
     *,
     done: bool = False,
 ) -> CostPlan:
-    """Estimate the cost of DoReMi from a step measured by ``engine``, which will train the models.
+    """Estimate the cost of DoReMi from one measured step of ``engine``.
 
-    Two models are trained: the reference, and the follower, whose steps also compute the losses of
-    the reference. If there are ``targets``, two proxies are also trained, side by side, and scored
-    on the targets. ``done`` means that all models are trained already.
+    Two models are trained: the reference and the follower. A step of the follower also computes the
+    losses of the reference. If there are ``targets``, two proxies are also trained, at the same
+    time, and scored on the targets. ``done`` means that all models are trained already.
     """
     manifest = Manifest.load(directory)
     scored = {spec: target_items(load_target(directory, spec)) for spec in targets}
@@ -196,11 +196,11 @@ def plan_doremi(
 def plan_train(
     directory: str | Path, mixture: Mixture | Schedule | None, settings: TrainSettings
 ) -> CostPlan:
-    """Estimate the cost of `train_run` on this machine from a measured step; write nothing.
+    """Estimate the cost of `train_run` on this machine from one measured step; write nothing.
 
     Raises:
         UsageError: A setting is invalid.
-        InvalidDataError: A weight above 0 is for an unknown cluster, or for one without a row.
+        InvalidDataError: An unknown cluster, or a cluster without a row, has a weight above 0.
     """
     manifest = Manifest.load(directory)
     check_base(settings.base, directory, settings.seq_len)
@@ -231,7 +231,7 @@ def _step_cost(proxy: TrainSettings, manifest: Manifest, engine: Engine) -> Step
 
 
 def _scoring_steps(scored: dict[str, TargetItems], proxy: TrainSettings) -> float:
-    """Estimate the cost of scoring one proxy on all targets, in training steps."""
+    """Estimate the cost of scoring one proxy on all targets, as a number of training steps."""
     tokens = sum(float(each.sizes.sum()) for each in scored.values()) / _BYTES_PER_TOKEN
     return _FORWARD * tokens / (proxy.seq_len * proxy.batch_rows)
 
@@ -246,7 +246,7 @@ def _step(seconds: float) -> str:
 
 
 def _short(value: float) -> str:
-    """Return a number as text with a metric prefix, ready for a unit.
+    """Return a number as text with a metric prefix, to which a unit can be appended.
 
     >>> _short(11_081_000), _short(999_936), _short(12)
     ('11.1 M', '1 M', '12 ')
@@ -258,6 +258,6 @@ def _short(value: float) -> str:
 
 
 def _free(out: Path) -> str:
-    """Return, as text, the free bytes of the file system on which ``out`` is or will be."""
+    """Return, as text, the free bytes of the file system that has, or will have, ``out``."""
     place = next(path for path in (out.absolute(), *out.absolute().parents) if path.exists())
     return f"{_short(shutil.disk_usage(place).free)}B"

@@ -1,8 +1,8 @@
 """Sheet: a CSV file from any program, with the line number of each row.
 
-The delimiter is the comma, semicolon or tab, whichever is most frequent in the first line. With
-semicolons, numbers may have a decimal comma. The text is UTF-8, or UTF-16 with a byte order mark,
-as spreadsheets save it.
+The delimiter is the one of comma, semicolon and tab that is most frequent in the first line. If it
+is the semicolon, numbers may have a decimal comma. The text is UTF-8, or UTF-16 with a byte order
+mark, as spreadsheets save it.
 """
 
 import codecs
@@ -17,10 +17,10 @@ from typing import NamedTuple, Self
 from climbstream.loader.core.errors import InvalidDataError
 
 _MOST_BYTES = 1 << 28
-"""Largest file that is read."""
+"""Largest size of a file that is read, in bytes."""
 _LONGEST = 100_000
-"""Longest cell, in characters. The limit of the module `csv` is not relied on: it applies to the
-whole process, and other code may raise it."""
+"""Longest cell, in characters. The limit of the module `csv` is not used: it applies to the whole
+process, and other code may raise it."""
 _SHOWN = 40
 """Number of characters of a cell that a message shows."""
 _LARGEST = 1e100
@@ -31,22 +31,22 @@ class Row(NamedTuple):
     """The cells of a row, without leading and trailing spaces."""
 
     line: int
-    """Line on which the row begins, from 1."""
+    """Number of the line on which the row begins, from 1."""
     cells: list[str]
 
 
 @dataclass(frozen=True, slots=True)
 class Sheet:
-    """A table of text, in which every row has a cell for each column."""
+    """A table of text, in which every row has one cell per column."""
 
     path: Path
     delimiter: str
     line: int
-    """Line number of the heads, from 1."""
+    """Number of the line of the column headings, from 1."""
     heads: list[str]
     """Names of the columns."""
     rows: list[Row]
-    """Rows below the heads; empty lines are left out."""
+    """Rows below the column headings, without empty lines."""
 
     @classmethod
     def read(cls, path: Path) -> Self:
@@ -54,7 +54,7 @@ class Sheet:
 
         Raises:
             InvalidDataError: The file is not CSV, has no rows, or has a row whose number of cells
-                differs from the number of heads; the message names the line.
+                differs from the number of column headings; the message names the line.
         """
         text = _text(path)
         delimiter = _delimiter(text)
@@ -109,19 +109,19 @@ class Sheet:
         return value if abs(value) <= _LARGEST else math.nan
 
     def differ(self, row: Row, other: Row, name: str) -> bool:
-        """Return whether two rows differ in the column ``name``; equal numbers do not differ."""
+        """Return whether two rows differ in the column ``name``; numbers are compared by value."""
         same = self.cell(row, name) == self.cell(other, name)
         return not same and self.number(row, name) != self.number(other, name)
 
     def shown(self, row: Row, name: str) -> str:
-        """Return a cell as a message shows it: a number unchanged, other text quoted and cut."""
+        """Return a cell for a message: a number unchanged, other text in quotes and shortened."""
         cell = self.cell(row, name)
         if math.isfinite(self.number(row, name)):
             return cell
         return repr(cell if len(cell) <= _SHOWN else f"{cell[:_SHOWN]}…")
 
     def place(self, row: Row) -> str:
-        """Return file and line of ``row`` for a message."""
+        """Return the file and line of ``row``, for a message."""
         return f"{self.path}, line {row.line}"
 
 
@@ -146,6 +146,6 @@ def _text(path: Path) -> str:
 def _delimiter(text: str) -> str:
     """Return the delimiter of the first line; a comma if there is none."""
     first = text.lstrip("\r\n").partition("\n")[0]
-    # Delimiters inside quotes are not counted.
+    # Do not count delimiters inside quotes.
     outside = "".join(first.split('"')[::2])
     return max(",;\t", key=outside.count)

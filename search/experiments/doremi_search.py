@@ -1,7 +1,7 @@
 """DoReMi on shards: train a reference on the token shares, then a follower by excess loss.
 
-The follower is a model whose mixture weights are raised for those clusters on which the loss of the
-follower exceeds the loss of the reference.
+The excess loss of a cluster is the loss of the follower minus the loss of the reference. While the
+follower is trained, the weights of clusters with a high excess loss are raised.
 """
 
 from collections.abc import Callable, Sequence
@@ -36,12 +36,12 @@ from .proxy import PRELOAD, ProxyTask, run_proxy
 logger = get_logger(__name__)
 
 _EVERY = 10
-"""Steps between choices of weights."""
+"""Number of steps between choices of weights."""
 _SAVED = 100
-"""Steps between checkpoints."""
+"""Number of steps between checkpoints."""
 _RESULT, _MIXTURE, _REFERENCE = "result.json", "mixture.json", "reference.pt"
 _BEGUN = ("reference.begun.pt", "follower.begun.pt")
-"""Checkpoint files of the reference and the follower while they are trained."""
+"""Names of the checkpoint files of the reference and the follower while they are trained."""
 
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelTask:
-    """The settings of the reference and the follower; the argument of `train_both`."""
+    """Settings of the reference and the follower; the argument of `train_both`."""
 
     directory: Path
     """Folder or URL of the shards."""
@@ -80,16 +80,17 @@ def run_doremi(
 ) -> dict[str, Any]:
     """Find DoReMi's mixture for the shards in ``directory``; continue a search that was begun.
 
-    The method uses no targets. If ``targets`` are given, a proxy on DoReMi's mixture and a proxy on
-    the token shares are scored on the targets, for comparison. So four models are trained with
-    targets: reference, follower and two proxies; without targets only the first two are trained.
-    ``check`` is called before an unfinished search begins or continues; it stops the search by
+    DoReMi uses no targets. If ``targets`` are given, two proxies are trained and scored on the
+    targets, for comparison: one on DoReMi's mixture, one on the token shares. So four models are
+    trained with targets, and only the reference and the follower without targets.
+
+    ``check`` is called before an unfinished search begins or continues. It can stop the search by
     raising an exception. The files ``weights.jsonl`` (of the follower), ``result.json`` and
     ``mixture.json`` are written to ``out``.
 
     Returns:
-        JSON values by name: ``mixture``, and ``scores``, which has for ``mixture`` and for
-        ``token_shares`` the score of the proxy on each target.
+        JSON values by name. ``mixture`` is the mixture. ``scores`` has, under ``mixture`` and under
+        ``token_shares``, the score of the proxy on each target.
 
     Raises:
         UsageError: A target does not exist, or there are too few steps to choose weights.
@@ -136,7 +137,7 @@ def dry_doremi(
     *,
     workers: int | None = None,
 ) -> CostPlan:
-    """Estimate the cost of `run_doremi` on this machine from a measured step; write nothing.
+    """Estimate the cost of `run_doremi` on this machine from one measured step; write nothing.
 
     Raises:
         UsageError: A target does not exist, or there are too few steps to choose weights.
@@ -148,7 +149,7 @@ def dry_doremi(
 
 
 def _check_settings(directory: Path, settings: TrainSettings) -> None:
-    """Raise `UsageError` if `check_base` does, or if the steps are too few to choose weights."""
+    """Raise `UsageError` if `check_base` does, or if there are too few steps to choose weights."""
     check_base(settings.base, directory, settings.seq_len)
     if settings.steps < _EVERY:
         raise UsageError(
@@ -160,8 +161,8 @@ def _check_settings(directory: Path, settings: TrainSettings) -> None:
 def train_both(task: ModelTask) -> Mixture:
     """Train the reference, then the follower; return the mean of the follower's mixtures.
 
-    Each model continues from its checkpoint, if there is one. The engine calls this function in a
-    separate process. If the process hangs, the engine ends it and calls the function once more.
+    If a checkpoint exists, a model continues from it. The engine calls this function in a separate
+    process. If this process hangs, the engine ends it and calls the function once more.
     """
     with Progress("doremi", 2 * task.settings.steps, "steps") as bar:
         rule = DoReMi(_reference(task, bar), task.prior, every=_EVERY)
@@ -180,7 +181,7 @@ def train_both(task: ModelTask) -> Mixture:
 
 
 def _reference(task: ModelTask, bar: Progress) -> "PreTrainedModel":
-    """Return the reference, on the device of this process; train it unless it is saved already."""
+    """Return the reference on the device of this process; train it if it is not saved yet."""
     path = task.out / _REFERENCE
     model = first_model(task.settings, Manifest.load(task.directory).vocab_size, task.seed)
     if path.exists():
@@ -207,7 +208,7 @@ def _score(
 ) -> dict[str, dict[str, float]]:
     """Train proxies on ``mixture`` and on the token shares, and score both on ``targets``.
 
-    Returns the scores by ``mixture`` or ``token_shares`` and by target; empty without targets.
+    Returns the scores under ``mixture`` and ``token_shares``, by target; {} without targets.
 
     Raises:
         InvalidDataError: A proxy could not be trained.

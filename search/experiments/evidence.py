@@ -1,9 +1,12 @@
 """Evidence: use the trials of an earlier search in a search over other clusters.
 
-A search writes to ``cells.json`` which cells its clusters consist of. From this file, a later
-search learns what its own clusters have in common with the clusters of the earlier search. The
-later search may use another grouping of the same shards, the shards after an append, or shards
-whose clusters were merged differently from the same micro-clusters.
+A search writes to ``cells.json`` of which cells its clusters consist. From this file, a later
+search computes what its clusters have in common with the clusters of the earlier search. The later
+search may use:
+
+- another grouping of the same shards,
+- the shards after documents were appended,
+- shards whose clusters were merged differently from the same micro-clusters.
 """
 
 from collections.abc import Mapping, Sequence
@@ -28,19 +31,19 @@ from climbstream.search.optimizer.trials import TrialLog
 logger = get_logger(__name__)
 
 _PARTS_OF_MICRO = ("language", "tier")
-"""Axes by which several cells of the same micro-cluster may differ."""
+"""Properties by which several cells of the same micro-cluster may differ."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cell:
-    """A cell: a cluster of the shards. A grouping may join several cells into one cluster."""
+    """A cell: one cluster of the shards. A grouping may join several cells into one cluster."""
 
     tokens: Count
     hash: str
-    """Hash of the index of the cell: if it differs, the cell has other documents."""
+    """Hash of the index of the cell. If the hash differs, the cell has other documents."""
     axes: dict[str, str] = field(default_factory=dict)
     micro: dict[str, Count] = field(default_factory=dict)
-    """Number of documents of the cell by micro-cluster; empty if unknown."""
+    """Number of documents of the cell in each micro-cluster; empty if unknown."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,7 +51,7 @@ class SearchCells:
     """The cells of each cluster of a search."""
 
     shards: str
-    """Fingerprint of the shard directory, without a grouping."""
+    """Fingerprint of the shard directory, without its grouping."""
     model: str
     """Hash of the centroids of the micro-clusters; "" if unknown."""
     clusters: dict[str, dict[str, Cell]]
@@ -57,7 +60,7 @@ class SearchCells:
 
     @classmethod
     def of(cls, shards: ShardDirectory) -> Self:
-        """Describe the clusters of a shard directory or of a grouping."""
+        """Return the cells of the clusters of a shard directory or of a grouping."""
         manifest = shards.manifest
         whole = Manifest.load(shards.base) if manifest.members else manifest
         infos = {info.name: info for info in load_clusters(shards.base)}
@@ -98,18 +101,18 @@ class SearchCells:
         return convert(check_version(value, cls.version, "cells of a search"), cls, "cells")
 
     def by_cell(self) -> Parts:
-        """Return the tokens of each cell of each cluster."""
+        """Return the number of tokens of each cell of each cluster."""
         return {
             name: {cell: float(each.tokens) for cell, each in cells.items()}
             for name, cells in self.clusters.items()
         }
 
     def by_micro(self, axes: Sequence[str]) -> Parts:
-        """Return the tokens of each part of each cluster; a part belongs to one micro-cluster.
+        """Return the number of tokens of each part of each cluster.
 
-        Cells with different values on ``axes`` have different parts. The tokens of a cell are
-        divided among its micro-clusters in proportion to the number of documents that the cell has
-        in each.
+        A part belongs to one micro-cluster. Cells with different values on ``axes`` have different
+        parts. The tokens of a cell are divided among its micro-clusters, in proportion to the
+        documents that the cell has in each of them.
         """
         parts: dict[str, dict[str, float]] = {}
         for name, cells in self.clusters.items():
@@ -124,7 +127,7 @@ class SearchCells:
 
     @property
     def axes(self) -> set[str]:
-        """Axes that some cell has."""
+        """Axes (language, tier and so on) that at least one cell has."""
         return {axis for cells in self.clusters.values() for c in cells.values() for axis in c.axes}
 
     def hashes(self) -> dict[str, str]:
@@ -154,13 +157,13 @@ class Evidence:
     search: Path
     carried: Carried
     left: int
-    """Number of trials of the earlier search that are not used. These trials are over the clusters
-    of a third search; the earlier search used them only to fit its predictors."""
+    """Number of trials of the earlier search that are not used. Their mixtures are of the clusters
+    of a third search, so the earlier search used them only to fit its predictors."""
     same: bool
-    """Whether cells and targets have not changed since the earlier search."""
+    """Whether neither cells nor targets have changed since the earlier search."""
 
     def begin(self, out: Path, settings: Mapping[str, Any]) -> None:
-        """Begin the log of the search in ``out`` with these trials; do nothing if the log exists.
+        """Begin the log of the search in ``out`` with these trials, unless the log exists.
 
         Args:
             out: Folder of the search.
@@ -189,7 +192,7 @@ class Evidence:
         logger.info(self.text())
 
     def text(self) -> str:
-        """Return a sentence: how many trials are used, and why the other trials are not used."""
+        """Return as text how many trials are used, and why the other trials are not used."""
         trials, apart = self.carried.trials, self.carried.apart
         said = f"{counted(len(trials) + len(apart), 'trial')} of {self.search} count from the start"
         if apart:
@@ -216,14 +219,14 @@ def read_earlier(
     Args:
         search: Folder of the earlier search, finished or not.
         shards: Shards of the new search.
-        plan: The plan of the new search, which decides its proxies: settings, and fingerprints of
-            the targets.
+        plan: The plan of the new search: the settings of its proxies, and fingerprints of the
+            targets.
         targets: Targets of the new search.
         base: Token shares of the new search.
 
     Raises:
-        UsageError: ``search`` holds no search, the earlier search has no scores of a target, or no
-            trial of the earlier search tells anything about the new clusters.
+        UsageError: ``search`` holds no search, or its trials cannot be used: they lack the scores
+            of a target, or none of them has a cell of the new clusters.
         InvalidDataError: The earlier search had other proxies or targets, or its clusters have
             nothing in common with those of ``shards``.
     """
@@ -249,8 +252,8 @@ def _check_proxies(
 ) -> bool:
     """Check that the proxies of two searches differ only in their clusters.
 
-    Held-out text to which an append has added documents is still the same target. Returns whether
-    the text of any target has changed so.
+    If documents were only added to held-out text, the text is still the same target. Returns
+    whether documents were added to the text of any target.
     """
     texts: Mapping[str, str] = there.get("targets", {})
     if missing := [name for name in targets if name not in texts]:
@@ -278,7 +281,7 @@ def _read_cells(search: Path, shards: ShardDirectory) -> SearchCells:
     """Return the cells of the clusters of an earlier search.
 
     A search by an early version has no file of cells. If that search was on ``shards``, the cells
-    are read from ``shards``; else `InvalidDataError` is raised.
+    are read from ``shards``. Otherwise `InvalidDataError` is raised.
     """
     if (search / CELLS).exists():
         return load_cells(search)
@@ -293,7 +296,7 @@ def _read_cells(search: Path, shards: ShardDirectory) -> SearchCells:
 def _common(
     there: SearchCells, here: SearchCells, shards: ShardDirectory, search: Path
 ) -> tuple[Parts, Parts]:
-    """Return the parts of the clusters of two searches; equal names mean the same part in both."""
+    """Return the parts of the clusters of both searches; parts with equal names are the same."""
     whole = Manifest.load(shards.base) if shards.manifest.members else shards.manifest
     if there.shards in (here.shards, *whole.earlier):
         return there.by_cell(), here.by_cell()

@@ -1,4 +1,4 @@
-"""Fit: find the best mixture from a table of finished runs of any trainer."""
+"""Fit: find the best mixture from a table of finished runs, which may come from any trainer."""
 
 from collections.abc import Mapping
 
@@ -26,15 +26,15 @@ def fit(
     max_weight: float | None = None,
     seed: int = 0,
 ) -> Answer:
-    """Fit all predictors to a table, and choose a mixture as a search does.
+    """Return the mixture that a search would choose after the runs in ``table``.
 
     Args:
         table: Finished runs.
-        targets: Names of the scores to improve, each with ``"min"`` if less is better and ``"max"``
-            if more is better.
+        targets: Names of the scores to improve. ``"min"`` means that less is better, ``"max"``
+            that more is better.
         prior: Token shares; None uses the mean of the runs' weights.
         max_weight: Largest weight of each domain; None means no limit.
-        seed: Seed of folds and candidates.
+        seed: Seed of the folds of cross-validation and of the candidates.
 
     Raises:
         UsageError: No mixture is within the limits.
@@ -57,6 +57,6 @@ def fit(
 
 
 def mean_weights(table: RunTable) -> Mixture:
-    """Return the mean of the weights of all runs, around which runs are usually drawn."""
+    """Return the mean of the weights of all runs; runs are usually drawn around this mean."""
     rows = np.stack([trial.mixture.array(table.domains) for trial in table.trials])
     return Mixture.of(dict(zip(table.domains, rows.mean(axis=0).tolist(), strict=True)))

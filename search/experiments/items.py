@@ -40,7 +40,7 @@ def target_items(target: Target, half: Literal["validation", "test"] = "validati
 
 
 def append_costs(path: Path, trial: int, costs: Mapping[str, Sequence[float]]) -> None:
-    """Append to the file at ``path`` a line with the scores of a trial on each item, by target."""
+    """Append the scores of a trial on each item, by target, as a line to the file at ``path``."""
     rounded = {target: [round(cost, 4) for cost in of] for target, of in costs.items()}
     append_line(path, {"trial": trial, "costs": rounded}, sync=False)
 
@@ -48,7 +48,7 @@ def append_costs(path: Path, trial: int, costs: Mapping[str, Sequence[float]]) -
 def read_evidence(directory: Path, targets: Sequence[str], path: Path) -> ItemEvidence:
     """Return the items of ``targets``, and the scores of trials on each item from ``path``.
 
-    For a search that an earlier version began, the file may be missing or lack trials.
+    The file may be missing or lack trials, if an earlier version began the search.
 
     Raises:
         InvalidDataError: A line does not hold the scores of a trial.
@@ -66,7 +66,7 @@ def read_evidence(directory: Path, targets: Sequence[str], path: Path) -> ItemEv
 
 
 def _remedy(spec: str) -> str:
-    """Return advice how to give the target ``spec`` more items."""
+    """Return advice for a warning: how to give the target ``spec`` more items."""
     kind, _, name = spec.removeprefix("error=").partition("=")
     if kind in ("label", "cluster") and name:
         return "build with a larger --holdout, or give a file with more text of that kind"

@@ -1,8 +1,8 @@
 """Kept proxies: the saved models of a search, which can be scored on other targets.
 
-The file ``proxies/0007.pt`` in the folder of a search has the model parameters of trial 7 in
-bfloat16, two bytes each: 0.5 MB for the smallest model with a vocabulary of 2,048. By rounding to
-bfloat16, scores change by less than a hundredth of the difference between proxies
+The file ``proxies/0007.pt`` in the folder of a search has the model parameters of trial 7. They are
+in bfloat16, two bytes per parameter: 0.5 MB for the smallest model with a vocabulary of 2,048. The
+rounding to bfloat16 changes scores by less than a hundredth of the difference between proxies
 (docs/decisions/searching.md).
 """
 
@@ -25,12 +25,12 @@ if TYPE_CHECKING:
 
 
 def weights_file(out: Path, trial: int) -> Path:
-    """Return the path of the model parameters of a trial of the search in ``out``."""
+    """Return the path of the kept model parameters of a trial of the search in ``out``."""
     return out / PROXIES / f"{trial:04d}.pt"
 
 
 def keep_weights(model: "PreTrainedModel", path: Path) -> None:
-    """Convert ``model`` to bfloat16 in place, and write its parameters to ``path``.
+    """Convert ``model`` to bfloat16 in place, and write its model parameters to ``path``.
 
     Raises:
         NoSpaceError: The disk has too little free space for the file.
@@ -40,7 +40,7 @@ def keep_weights(model: "PreTrainedModel", path: Path) -> None:
 
 
 def load_weights(path: Path, settings: TrainSettings, vocab_size: int) -> "PreTrainedModel":
-    """Return the model whose parameters `keep_weights` wrote, in float32.
+    """Return the model whose parameters `keep_weights` wrote, converted to float32.
 
     Raises:
         InvalidDataError: The file does not hold the parameters of a model with ``settings``.
@@ -63,9 +63,9 @@ def kept_files(out: Path) -> dict[int, Path]:
 def prune(out: Path, most: int) -> int:
     """Remove kept proxies until the rest take at most ``most`` bytes; return the number removed.
 
-    Later trials are removed first, because their mixtures are close to the mixture that was best
-    for the targets of that search. The mixtures of the first trials are spread widely, and one of
-    them is the token shares, so these trials tell more about other targets.
+    Proxies of later trials are removed first, because their mixtures are close to the mixture that
+    was best for the targets of that search. Proxies of the first trials are more useful for other
+    targets: their mixtures differ widely, and one of them is the token shares.
     """
     total = removed = 0
     for path in kept_files(out).values():

@@ -1,4 +1,4 @@
-"""Plots of many mixtures: a triangle for three clusters, parallel axes for other numbers."""
+"""Plots of many mixtures: a triangle for three clusters, parallel axes for any other number."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ import numpy as np
 from climbstream.loader.core.html_page import legend
 
 AXES = 12
-"""Most clusters that have an axis; those with the largest weights in any mixture are chosen."""
+"""Most clusters with an axis: those with the largest weights in any mixture."""
 _WIDTH, _HEIGHT, _LEFT, _RIGHT, _TOP, _LOW = 860, 300, 56, 36, 16, 48
 _SIDE, _EDGE = 380, 60
 """Side of the triangle, and the margin around it."""
@@ -40,7 +40,7 @@ class DrawnMixtures:
     shares: Sequence[float]
     """Token shares."""
     rounds: Sequence[tuple[str, str, bool]]
-    """Entries of the legend for the trials, as `legend` expects them."""
+    """Entries of the legend for the trials, in the form that `legend` expects."""
 
     def draw(self) -> str:
         """Return the plot with its legend as HTML; "" if there is a single cluster."""
@@ -81,7 +81,7 @@ def _parallel(drawn: DrawnMixtures) -> str:
 
 
 def _axis(name: str, x: float) -> str:
-    """Draw the axis of a cluster, with the name and the first word of the cluster below."""
+    """Draw the axis of a cluster, with the name of the cluster and its first word below."""
     cluster, _, words = name.partition(" ")
     word = words.partition(",")[0]
     word = word if len(word) <= 9 else f"{word[:8]}…"

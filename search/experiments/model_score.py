@@ -22,9 +22,9 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 _SEQ_LEN = 2048
-"""Most tokens per row by default."""
+"""Default limit of the number of tokens per row."""
 _OTHER_TOKENIZERS = ("tokenizer_config.json", "vocab.json", "tokenizer.model", "spiece.model")
-"""Files by which a tokenizer is found in a folder without ``tokenizer.json``."""
+"""Names of files that show that a folder has a tokenizer, although it has no ``tokenizer.json``."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,20 +49,21 @@ def score_model(
     half: Literal["validation", "test"] = "test",
     seq_len: int | None = None,
 ) -> list[ModelScore]:
-    """Score the model in ``folder`` on one half of each target, on a GPU if there is one.
+    """Return the scores of the model in ``folder`` on one half of each target.
 
-    The tokenizer in ``folder`` is used; if there is none, the tokenizer of the shards is used. Bits
-    per byte can be compared between models with different tokenizers.
+    The model runs on a GPU if there is one. If ``folder`` has no tokenizer, the tokenizer of the
+    shards is used. Scores in bits per byte can be compared between models with different
+    tokenizers.
 
     Args:
         folder: Folder of a causal language model in Hugging Face's format.
-        directory: Shards, in whose held-out text ``label=NAME`` and ``cluster=NAME`` are looked up.
+        directory: Shards; ``label=NAME`` and ``cluster=NAME`` are found in their held-out text.
         specs: Targets, written as for `climb search`.
         half: Half of each target to score on; a search uses only ``validation``.
-        seq_len: Tokens per row; None uses the most that the model can read, up to 2,048.
+        seq_len: Tokens per row. None means as many as the model can read, but at most 2,048.
 
     Returns:
-        A score for each target; repeated targets are scored once.
+        One score per target; repeated targets are scored once.
 
     Raises:
         UsageError: The model or a target does not exist, or the model cannot read rows of
@@ -104,7 +105,7 @@ def _score(
 def _tokenizer(
     model: "PreTrainedModel", folder: Path, directory: Path
 ) -> tuple[Tokenizer, int | None]:
-    """Return the tokenizer of a model, and the token that begins a document; None if none does.
+    """Return the tokenizer of a model, and the token that begins a document (None if none does).
 
     Raises:
         UsageError: There is no tokenizer, or the model has a smaller vocabulary than the tokenizer.
@@ -131,14 +132,14 @@ def _tokenizer(
 
 def _convert_tokenizer(folder: Path) -> Tokenizer:
     """Read a tokenizer from a folder that has no ``tokenizer.json``."""
-    from transformers import AutoTokenizer  # noqa: PLC0415 - seconds, and few folders need it
+    from transformers import AutoTokenizer  # noqa: PLC0415 - takes seconds; few folders need it
 
     try:
         loaded = AutoTokenizer.from_pretrained(folder, local_files_only=True)
         tokenizer: Tokenizer = loaded.backend_tokenizer
         if not tokenizer.encode("a b", add_special_tokens=False).ids:
             raise ValueError("it turns text into no tokens")
-    except Exception as error:  # many libraries read these files
+    except Exception as error:  # many libraries read these files, and each raises its own errors
         reason = str(error).strip().partition("\n")[0]
         raise InvalidDataError(f"the tokenizer in {folder} cannot be loaded: {reason}") from None
     return tokenizer

@@ -1,10 +1,10 @@
-"""Prior runs: finished runs of other models on the same clusters, from which a search learns.
+"""Prior runs: finished runs of other models on the same clusters, which guide a search.
 
 Prior runs are read from tables in the format of `climb fit`, or from folders of searches. Trials
-that ``--from`` carries over become trials of the new search. Prior runs do not become trials, as
-their models have another size or were trained for longer. Prior runs guide the search only if
-cross-validation finds that they improve predictions (`EarlierRuns`), and the search reports for
-each target whether they improve its predictions.
+that ``--from`` carries over become trials of the new search. Prior runs do not become trials,
+because their models have another size or were trained for longer. They guide the search only if
+they improve predictions in cross-validation (`EarlierRuns`). The search reports, for each target,
+whether they improve its predictions.
 """
 
 from collections.abc import Mapping, Sequence
@@ -27,7 +27,7 @@ from climbstream.search.predictors.gaussian_process import Feature
 from .run_table import read_runs, score_names
 
 _COLUMN = "w_"
-"""Prefix of the names of columns of weights."""
+"""Prefix of the names of columns with weights."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,9 +35,9 @@ class PriorRuns:
     """Runs of other models, by target."""
 
     hashes: dict[str, str]
-    """Hash of each table by its path."""
+    """Hash of each table, by the path of the table."""
     swarms: dict[str, list[tuple[Floats, Floats]]]
-    """By target, the weights ``[n, K]`` and scores ``[n]`` of each table that has scores of that
+    """By target, the weights ``[n, K]`` and scores ``[n]`` of each table with scores of that
     target."""
 
     @classmethod
@@ -51,12 +51,12 @@ class PriorRuns:
         """Read tables and folders of searches.
 
         Args:
-            paths: CSV files with a column ``w_CLUSTER`` for each cluster, or folders of searches;
-                the runs of the cheapest models come first.
+            paths: CSV files with a column ``w_CLUSTER`` for each cluster, or folders of searches.
+                The runs of the cheapest models come first.
             clusters: Names of the clusters.
             targets: Names of the columns of scores; a table may lack some of them.
-            shards: Fingerprint of the shards that searches in folders must have used; "" allows any
-                shards.
+            shards: Fingerprint of the shards. A search in a folder must have used these shards; ""
+                allows any shards.
 
         Raises:
             UsageError: A table has no scores of any target, lacks weights of ``clusters`` or has
@@ -81,8 +81,8 @@ class PriorRuns:
     def by_target(self, features: Mapping[str, Feature] | None = None) -> dict[str, EarlierRuns]:
         """Return a prediction for each target, fitted to its runs.
 
-        ``features`` are predictions by target that need no run. For each target, the feature is the
-        mean of the first Gaussian process of `EarlierRuns`.
+        ``features`` are predictions by target that need no runs. For each target, the feature is
+        the mean of the first Gaussian process of `EarlierRuns`.
         """
         features = features or {}
         return {t: EarlierRuns(swarms, features.get(t)) for t, swarms in self.swarms.items()}
@@ -94,14 +94,14 @@ class PriorRuns:
         clusters: Sequence[str],
         table: Sequence[Skill],
     ) -> tuple[list[str], list[str]]:
-        """Report for each target how well the prior runs predict the scores of ``trials``.
+        """Report, for each target, how well the prior runs predict the scores of ``trials``.
 
-        ``table`` has the skills of the predictors of the search. If it lacks the skills for a
-        target, as too few trials have scores, the target is not reported.
+        ``table`` has the quality of the predictors of the search (`Skill`). If too few trials have
+        scores, ``table`` lacks a target; then this target is not reported.
 
         Returns:
-            A sentence for each target whose predictions the prior runs improve, and a warning for
-            each target whose predictions they make worse.
+            Two lists: a sentence for each target whose predictions the prior runs improve, and a
+            warning for each target whose predictions they make worse.
         """
         errors = {(skill.target, skill.predictor): skill.nmse for skill in table}
         scored = [trial for trial in trials if trial.scores is not None]

@@ -22,12 +22,12 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 PRELOAD = ("transformers.models.llama.modeling_llama",)
-"""Modules that take seconds to import; a `LocalEngine` imports them once for all proxies."""
+"""Modules that take seconds to import. A `LocalEngine` imports them once for all proxies."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProxyTask:
-    """One model to train and to score."""
+    """The settings of one model to train and to score."""
 
     directory: Path
     """Folder or URL of the shards."""
@@ -37,9 +37,9 @@ class ProxyTask:
     targets: tuple[str, ...]
     """Targets, as `load_target` reads them."""
     half: Literal["validation", "test"] = "validation"
-    """Half of the targets to score on: ``validation`` in a search, ``test`` in a comparison."""
+    """Half of each target to score on: ``validation`` in a search, ``test`` in a comparison."""
     keep: Path | None = None
-    """File to which the model parameters are written; None: they are not kept."""
+    """File to which the model parameters are written; None means that they are not kept."""
 
     @property
     def name(self) -> str:
@@ -51,7 +51,7 @@ class ProxyTask:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ScoreTask:
-    """A proxy of an earlier search whose parameters were kept, to score on other targets."""
+    """A proxy of an earlier search whose model parameters were kept, to score on other targets."""
 
     directory: Path
     trial: Trial
@@ -68,23 +68,26 @@ class ScoreTask:
 
 @dataclass(frozen=True, slots=True)
 class ProxyResult:
-    """The scores of a proxy, or why it has none."""
+    """The scores of a proxy, or the reason why it has none."""
 
     scores: dict[str, float] | None
-    """Scores by target; lower is better (see `scoring`). None if the proxy failed."""
+    """Scores by target; a lower score is better (see `scoring`). None if the proxy failed."""
     why: str = ""
     costs: dict[str, tuple[float, ...]] = field(default_factory=dict)
-    """Score of each item, by target: see `Score`."""
+    """Scores of the items, by target: see `Score`."""
 
 
 def run_proxy(task: ProxyTask) -> ProxyResult:
-    """Train and score one proxy on one thread, which is fastest if each core runs a proxy."""
+    """Train and score one proxy on one thread.
+
+    One thread per proxy is fastest if every core runs a proxy.
+    """
     torch.set_num_threads(1)
     try:
         shards = ShardDirectory(task.directory)
         trained = train_model(shards, task.mixture, task.settings, task.seed)
     except (NoSpaceError, OpenFilesError):
-        raise  # not the mixture's fault: the search ends, and may be resumed
+        raise  # the mixture is not the cause: end the search, which can be resumed
     except ClimbError as error:
         return ProxyResult(None, str(error))
     result = _score(trained.model, shards, task)
@@ -119,5 +122,5 @@ def _score(
 
 
 def hung_proxy(_: ProxyTask, error: ClimbError) -> ProxyResult:
-    """Return the result of a proxy that hung: it failed, and the search goes on."""
+    """Return a failed result for a proxy that hung, so that the search continues."""
     return ProxyResult(None, str(error))

@@ -68,28 +68,37 @@ def run_search(
     """Search for the mixture of ``directory`` that is best for ``targets``; return the answer.
 
     A search that was begun in ``out`` continues from its proxies. Its budget, preset, prior,
-    limits, importance and confirmation may change, and targets may be left out. What decides the
-    scores of a proxy must not change: the shards, the text of the targets, the seed,
+    limits, importance and confirmation may change, and targets may be left out. The settings that
+    decide the scores of a proxy must not change: the shards, the text of the targets, the seed,
     ``final_tokens``, and the settings of proxies.
 
-    ``engine`` is ``local`` (processes of this machine, one per GPU if it has GPUs), ``ray`` or
-    ``slurm``. ``writers`` get, for each proxy, its scores, the weights of its mixture, and the
-    out-of-fold errors of the predictors when the round of the proxy began. The step that writers
-    get is the number of finished proxies. ``check`` is called before a search that has not ended
-    begins or continues; it can stop the search by raising an error. ``earlier`` is the folder of a
-    search whose trials are used from the start and do not count in the budget: see `read_earlier`.
+    The files ``trials.jsonl``, ``items.jsonl``, ``cells.json``, ``answer.json``, ``mixture.json``
+    and ``report.html`` are written to ``out``.
 
-    The model parameters of proxies are kept in ``out``, up to ``keep_proxies`` bytes in total; the
-    proxies that were trained first are kept (see `prune`). ``retarget`` is the folder of another
-    search that kept its proxies. This search then begins with these proxies, scored on ``targets``.
-    These proxies count in the budget. What decides the scores of a proxy must be the same in both
-    searches.
-
-    ``prior_runs`` are tables of runs of other models, or folders of searches on these shards, the
-    cheapest models first. They guide the search and do not count in the budget: see `PriorRuns`.
-
-    Writes ``trials.jsonl``, ``items.jsonl``, ``cells.json``, ``answer.json``, ``mixture.json`` and
-    ``report.html`` to ``out``.
+    Args:
+        directory: Folder of the shards.
+        targets: Targets, as `load_target` reads them.
+        out: Folder of the search.
+        settings: Settings of the search and of its proxies.
+        workers: Number of proxies that are trained at the same time. None lets the engine choose;
+            ``slurm`` needs a number.
+        engine: ``local`` (processes of this machine, one per GPU if it has GPUs), ``ray`` or
+            ``slurm``.
+        writers: Writers that receive three kinds of numbers for each proxy: its scores, the weights
+            of its mixture, and the out-of-fold errors of the predictors when its round began. The
+            step of these numbers is the number of finished proxies.
+        check: Function that is called before an unfinished search begins or continues. It can stop
+            the search by raising an error.
+        earlier: Folder of a search whose trials are used from the start. These trials do not count
+            in the budget: see `read_earlier`.
+        keep_proxies: Largest number of bytes, in total, of the model parameters of proxies that are
+            kept in ``out``. The proxies that were trained first are kept (see `prune`).
+        retarget: Folder of another search that kept its proxies. This search then begins with these
+            proxies, scored on ``targets``, and they count in the budget. The settings that decide
+            the scores of a proxy must be the same in both searches.
+        prior_runs: Tables of runs of other models, or folders of searches on these shards; the
+            cheapest models come first. They guide the search, and do not count in the budget: see
+            `PriorRuns`.
 
     Raises:
         UsageError: A target does not exist, a setting is impossible, ``earlier`` has no usable
@@ -104,7 +113,7 @@ def run_search(
     check_base(settings.proxy.base, directory, settings.proxy.seq_len)
     plan = task.plan(text_hashes)
     kept = task.check_start(earlier, retarget, plan)
-    # Checked before anything is written: a refused setting must not leave a folder or a search.
+    # Check before anything is written: a refused setting must not leave a folder or a search.
     task.check_begun(plan)
     evidence = task.read_earlier(earlier, plan)
     with lock(out):
@@ -150,8 +159,8 @@ def dry_search(
 ) -> CostPlan:
     """Return what `run_search` would cost on this machine; write nothing.
 
-    This function raises the errors that `run_search` raises before the search begins. The time of a
-    training step is measured. Proxies in ``out`` count as done.
+    The time of a training step is measured. Proxies in ``out`` count as finished. This function
+    raises the errors that `run_search` raises before the search begins.
 
     Raises:
         UsageError: A target does not exist, or a setting is impossible.
@@ -179,7 +188,7 @@ class _SearchTask:
     settings: SearchSettings
     out: Path
     keep: int = 0
-    """Largest number of bytes of model parameters of proxies to keep in ``out``."""
+    """Largest number of bytes of kept model parameters of proxies in ``out``."""
     prior: PriorRuns = field(default_factory=lambda: PriorRuns({}, {}))
 
     @classmethod
@@ -228,7 +237,7 @@ class _SearchTask:
     def check_start(
         self, earlier: Path | None, old: Path | None, plan: Mapping[str, Any]
     ) -> Retarget | None:
-        """Check the folders of earlier searches; return the `Retarget` of ``old``, None without it.
+        """Check the folders of earlier searches; return the `Retarget` of ``old`` if it is given.
 
         Raises:
             UsageError: Both ``earlier`` and ``old`` are given, ``earlier`` is the folder of this
@@ -263,7 +272,7 @@ class _SearchTask:
             )
 
     def adopt(self, plan: Mapping[str, Any]) -> None:
-        """Replace the plan of the search in ``out`` by ``plan``, if it was begun with another one.
+        """If the search in ``out`` was begun with another plan, replace that plan by ``plan``.
 
         Raises:
             InvalidDataError: The proxies in ``out`` were trained with other settings.
@@ -280,7 +289,7 @@ class _SearchTask:
             f"the search in {self.out} goes on from its trials with other "
             f"{', '.join(changed) or 'targets'}"
         )
-        # A search without its report has not ended; answer and mixture stay until it has.
+        # Without a report, the search counts as unfinished; answer and mixture stay until the end.
         (self.out / "report.html").unlink(missing_ok=True)
         write_json(path, plan)
 
@@ -297,7 +306,7 @@ class _SearchTask:
         return read_earlier(folder, self.shards, plan, self.targets, search.base)
 
     def shared_settings(self) -> dict[str, Any]:
-        """Return the settings that trials from another search must share with this one."""
+        """Return the settings that must be equal in a search whose trials are carried over."""
         return {
             "clusters": self.shards.names,
             "targets": dict.fromkeys(sorted(self.targets), "min"),
@@ -305,9 +314,9 @@ class _SearchTask:
         }
 
     def open_search(self, *, dry: bool = False) -> Search:
-        """Open the search on its log of trials, or begin a new one.
+        """Open the search on its log of trials, or begin a new search.
 
-        With ``dry``, the search has no log, and no n-grams are counted as features.
+        With ``dry``, the search has no log, and n-grams are not counted.
         """
         settings, manifest = self.settings, self.shards.manifest
         features: dict[str, Feature] = {}
@@ -324,7 +333,7 @@ class _SearchTask:
         )
 
     def proxy_task(self, mixture: Mixture) -> ProxyTask:
-        """Return the proxy that measures ``mixture``."""
+        """Return the task to train and score a proxy on ``mixture``."""
         return ProxyTask(
             directory=self.directory,
             mixture=mixture,
@@ -346,7 +355,7 @@ class _SearchTask:
         )
 
     def tell_kept(self, search: Search) -> None:
-        """Warn if proxies should be kept, but the parameters of some of them are not."""
+        """Warn if proxies should be kept, but some of their model parameters are missing."""
         own = (trial for trial in search.log.trials if not search.log.is_carried(trial))
         scored = {trial.number for trial in own if trial.scores is not None}
         kept = scored & kept_files(self.out).keys()
@@ -359,7 +368,7 @@ class _SearchTask:
 
 
 def _proxy_plan(plan: Mapping[str, Any], targets: Sequence[str]) -> dict[str, Any]:
-    """Return the part of ``plan`` that decides a proxy and its scores on ``targets``."""
+    """Return the part of ``plan`` that decides the scores of a proxy on ``targets``."""
     hashes = plan.get("targets", {})
     return {**proxy_plan(plan), "targets": {name: hashes.get(name, "absent") for name in targets}}
 
@@ -371,7 +380,7 @@ def _run_round(
     pool: Engine,
     writers: Sequence[Writer],
 ) -> None:
-    """Train and score one proxy per mixture, and tell the scores to the search."""
+    """Train and score one proxy per mixture; tell the scores to the search."""
     if search.table:
         logger.info(
             "how well the predictors do by now, if each proxy is predicted from the others:\n"
@@ -402,7 +411,7 @@ def _run_round(
 
 
 def _write_results(search: Search, task: _SearchTask) -> Answer:
-    """Choose the mixture; write mixture, answer and report; return the answer.
+    """Choose the mixture; write the mixture, the answer and the report; return the answer.
 
     Raises:
         InvalidDataError: No proxy could be trained.

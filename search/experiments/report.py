@@ -1,4 +1,4 @@
-"""The sections of a search's report: the result, the trials, and how good predictions are."""
+"""The sections of a search's report: the result, the trials, and the quality of predictions."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -40,7 +40,7 @@ CHOICES = {
     "predicted": "best predicted",
 }
 _HEAT_ROWS = 40
-"""Number of clusters in the heat map: those with the largest weights."""
+"""Number of clusters in the heat map: the clusters with the largest weights."""
 _TIP_CLUSTERS = 4
 _SKILL_HEADS = ("target", "predictor", "R²", "rank correlation", "verdict")
 SKILLS_NOTE = (
@@ -54,7 +54,7 @@ _FIGURES = 3
 
 
 def comparison_sections(comparison: Comparison, name: str) -> list[str]:
-    """Return the HTML of a comparison: verdict and table; ``name`` is the mixture of the search."""
+    """Return the HTML of a comparison: verdict and table. ``name`` is the mixture of the search."""
     holds, text = comparison.verdict(name)
     rows, digits = [], comparison.digits
     for other, scores in comparison.scores.items():
@@ -135,7 +135,7 @@ class _Story:
         return sorted({trial.round for trial in self.trials})
 
     def is_again(self, number: int) -> bool:
-        """Return whether round ``number`` only repeats the best mixtures, to confirm the answer."""
+        """Return whether round ``number`` only repeats mixtures to confirm the answer."""
         return self.answer.confirmation is not None and number == self.rounds[-1]
 
     def round_name(self, number: int) -> str:
@@ -143,11 +143,11 @@ class _Story:
         return "run again" if self.is_again(number) else f"round {number}"
 
     def color(self, number: int) -> str:
-        """Return the colour of round ``number``, a name of page.css."""
+        """Return the colour of round ``number``, as a name in page.css."""
         return f"r{(number - 1) % ROUNDS}"
 
     def named(self, cluster: str) -> str:
-        """Return the name of a cluster with its first two words."""
+        """Return the name of a cluster, with the first two words of the cluster."""
         words = self.words.get(cluster, "").split(", ")
         return f"{cluster} {', '.join(words[:2])}".strip()
 
@@ -157,7 +157,7 @@ class _Story:
 
 
 def _figures(story: _Story) -> list[tuple[str, str]]:
-    """Return the main figures of the search, as pairs of a figure and what it is."""
+    """Return the main figures of the search, as pairs of a figure and its description."""
     name, weight = max(story.answer.mixture.weights.items(), key=lambda pair: pair[1])
     better = "not surely better" if story.answer.choice == BASE else "better"
     gains = [
@@ -173,7 +173,7 @@ def _figures(story: _Story) -> list[tuple[str, str]]:
 
 
 def _outcome(answer: Answer) -> list[str]:
-    """Return the parts of the section of the answer: verdict, table, reasons and warnings."""
+    """Return the section of the answer, in parts: verdict, table, reasons and warnings."""
     first, stop, rest = answer.reason.partition(". ")
     parts = [claim(first + stop.strip(), holds=answer.choice != BASE)]
     if answer.outcomes:
@@ -273,7 +273,7 @@ def _front(answer: Answer) -> list[str]:
 
 
 def skills_text(skills: Sequence[Skill]) -> str:
-    """Return a table for a terminal that says how well each predictor predicts each target."""
+    """Return a table for a terminal: how well each predictor predicts each target."""
     rows = [(s.target, s.predictor, f"{s.r2:.3f}", f"{s.spearman:.3f}", s.verdict) for s in skills]
     return text_table(_SKILL_HEADS, rows, left=2)
 
@@ -312,7 +312,7 @@ def _confirmed(answer: Answer) -> list[str]:
 
 
 def _rounds(story: _Story) -> list[str]:
-    """Show the mean weights by round, and how scores go with the weight of each cluster."""
+    """Show the mean weights by round, and how scores depend on the weight of each cluster."""
     scored, names = story.scored, list(story.shares)
     if not scored:
         return []
@@ -423,7 +423,7 @@ def _predicted(story: _Story) -> list[str]:
     if len(story.targets) == 1 and len(searched) == len(pairs):
         (target,) = story.targets
         scores = np.array([(t.scores or {})[target] for t in searched])
-        # This undoes the standardisation; its sign tells whether more is better.
+        # Undo the standardisation; the sign of the factor tells whether more is better.
         away = np.array([measured for _, measured in pairs])
         scale = float(scores.std()) * (1.0 if away @ (scores - scores.mean()) >= 0 else -1.0)
         shift, unit = float(scores.mean()), answer.outcomes[0].unit if answer.outcomes else ""

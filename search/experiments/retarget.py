@@ -1,8 +1,8 @@
 """Retargeting: begin a search with the kept proxies of an earlier search, scored on new targets.
 
 The kept proxies are not trained again. Their trials keep number, round, mixture and seed. All these
-trials count in the budget, including the trials that confirmed an answer. Then the new search
-continues from these trials like a search whose settings have changed.
+trials count in the budget, even trials that confirmed an answer. After them, the new search
+continues like a search whose settings have changed.
 """
 
 from collections.abc import Mapping
@@ -54,7 +54,7 @@ class Retarget:
     """Settings that begin the log of the new search: clusters, targets and seed."""
 
     def check(self, plan: Mapping[str, Any]) -> None:
-        """Check that the new search, with ``plan``, would train the proxies of the earlier one.
+        """Check that the new search, with ``plan``, would train the proxies of the earlier search.
 
         Raises:
             UsageError: ``old`` holds no search, or a search that kept no proxies.
@@ -83,13 +83,13 @@ class Retarget:
         return len(kept_trials(self.old))
 
     def score(self, pool: Engine) -> None:
-        """Score the kept proxies on the new targets; append their trials to the log of the search.
+        """Score the kept proxies on the new targets; append their trials to the new log.
 
-        Proxies that the log has already are left out.
+        Proxies whose trials are already in this log are left out.
         """
         header, begun = self._header(), self._begun()
         if begun and begun.config != hash_json(header):
-            return  # the search goes on from them already
+            return  # the log already has all these trials
         log = TrialLog.open(self.out / TRIALS, header)
         done = {trial.number for trial in log.trials}
         kept, every = kept_trials(self.old), TrialLog.open(self.old / TRIALS).trials

@@ -1,15 +1,16 @@
 """Runs: read a table of finished runs of any trainer.
 
-A table is a CSV file with one row per run, one column of weights per domain, and one column of
-scores per target. There may be two files, one of weights and one of scores. Then their rows are
-joined on the column ``run`` or ``run_id``, as in files of Olmix, or on the first column, as in
-files of RegMix. The columns ``name`` and ``index``, and the column without a name that pandas
+A table is a CSV file with one row per run. It has one column of weights per domain, and one column
+of scores per target. The columns ``name`` and ``index``, and the column without a name that pandas
 writes, hold no weights.
 
-Rows with the same mixture are repeats, which show how large the noise is. A run that is twice in a
-file with the same numbers counts once. If the numbers of the two rows differ, and the table is a
-single file, both rows are used. If there are two files, an error is raised, because it is unknown
-which of the numbers are right.
+There may also be two files, one of weights and one of scores. Then their rows are joined on the
+column ``run`` or ``run_id``, as in files of Olmix; or on the first column, as in files of RegMix.
+
+Rows with the same mixture are repeats, which show how large the noise is. If a run is twice in a
+file with the same numbers, it counts once. If the numbers of the two rows differ, the result
+depends on the number of files. In a single file, both rows are used. With two files, an error is
+raised, because it is unknown which of the numbers are right.
 """
 
 import math
@@ -27,15 +28,15 @@ from climbstream.search.optimizer.trials import Trial, TrialLog
 from .csv_sheet import Row, Sheet
 
 FEWEST = 8
-"""Smallest number of runs with scores that a fit needs."""
+"""Least number of runs with scores for a fit."""
 _KEYS = ("run", "run_id")
 """Names of columns that may hold the names of runs."""
 _LABELS = ("name", "index", "", "Unnamed: 0")
 """Names of further columns that hold no weights."""
 _SAME = 1e-12
-"""Relative difference up to which scores count as equal."""
+"""Relative difference up to which two scores count as equal."""
 _UNEVEN = 1.01
-"""Ratio of the largest row sum of weights to the smallest above which there is a warning."""
+"""Ratio of the largest to the smallest row sum of weights, above which there is a warning."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,16 +45,16 @@ class RunTable:
 
     domains: list[str]
     trials: list[Trial]
-    """One trial per run, numbered by the row from 1. A run without a finite score of each target is
+    """One trial per run, numbered by its row from 1. A run that lacks a finite score of a target is
     a failed trial."""
     notes: tuple[str, ...] = ()
-    """What was left out, with one line per reason (number of cases, and the first case); and
-    warnings."""
+    """Messages to show: warnings, and one line per reason for which rows were left out, with the
+    number of cases and the first case."""
 
 
 @dataclass(slots=True)
 class _Omissions:
-    """Counts the rows that are left out: for each reason, their number and the first case."""
+    """Counts the rows that are left out, by reason: their number and the first case."""
 
     reasons: dict[str, tuple[int, str]] = field(default_factory=dict)
 
@@ -76,15 +77,16 @@ def read_runs(paths: Sequence[Path], targets: Sequence[str], weights: str | None
     Args:
         paths: One CSV file; two CSV files, of weights and of scores; or the ``trials.jsonl`` of a
             search.
-        targets: Columns of scores. If there are two files, and both have a column of this name, the
-            column of the second file is read.
-        weights: Pattern for the names of the columns of weights. None: ``w_*`` if there is one
-            file; if there are two, all columns of the first file except names of runs and labels.
+        targets: Names of the columns of scores. If both of two files have a column of this name,
+            the column of the second file is read.
+        weights: Pattern for the names of the columns of weights. If it is None and there is one
+            file, the pattern is ``w_*``. If it is None and there are two files, all columns of the
+            first file are weights, except names of runs and labels.
 
     Raises:
         UsageError: A column does not exist, or too few runs have scores.
         InvalidDataError: A file is no table, a weight is no number of 0 or more, a run has two
-            different scores (of two files), or all runs have the same weights or scores.
+            different scores in two files, or all runs have the same weights or scores.
     """
     if len(paths) == 1 and paths[0].suffix == ".jsonl":
         return _read_log(paths[0], targets)
@@ -114,7 +116,7 @@ def read_runs(paths: Sequence[Path], targets: Sequence[str], weights: str | None
 
 
 def score_names(path: Path) -> list[str]:
-    """Return the names of a table's columns without weights, or of the scores in a log of trials.
+    """Return the names of a table's columns without weights, or the names of scores in a log.
 
     Raises:
         UsageError: The file does not exist.
@@ -131,7 +133,7 @@ def _scored(log: TrialLog) -> list[str]:
 
 
 def _read_log(path: Path, targets: Sequence[str]) -> RunTable:
-    """Read runs from the log of a search; a trial without a score of each target has failed."""
+    """Read runs from the log of a search; a trial that lacks the score of a target has failed."""
     log = TrialLog.open(path)
     scores = _scored(log)
     if missing := [target for target in targets if target not in scores]:
@@ -171,7 +173,7 @@ def _domains(sheets: Sequence[Sheet], pattern: str | None) -> list[str]:
 def _places(
     sheets: Sequence[Sheet], domains: Sequence[str], targets: Sequence[str]
 ) -> dict[str, int]:
-    """Return the index of the sheet with the scores of each target, by target."""
+    """Return, by target, the index of the sheet with the scores of this target."""
     columns = [[head for head in sheet.heads if head not in domains] for sheet in sheets[:1]]
     columns += [[head for head in sheet.heads if head != _key(sheet)] for sheet in sheets[1:]]
     places = {}
@@ -198,7 +200,7 @@ def _rows(
     places: Mapping[str, int],
     omissions: _Omissions,
 ) -> Iterator[tuple[int, list[Row | None]]]:
-    """Yield the number of each run, from 1, and its row in each of ``sheets``, None if missing."""
+    """Yield the number of each run, from 1, and its row in each of ``sheets`` (None if missing)."""
     used = [[*domains] if i == 0 else [] for i in range(len(sheets))]
     for target, i in places.items():
         used[i].append(target)
@@ -238,8 +240,8 @@ def _once(
 ) -> Iterator[tuple[int, Row]]:
     """Yield the rows of ``sheet`` without duplicates, each with its number from 1.
 
-    If rows of the same run differ in the columns ``used``, all are yielded, as repeats, if
-    ``several`` is set; otherwise they are an error.
+    Rows of the same run may differ in the columns ``used``. If ``several`` is set, all of them are
+    yielded, as repeats. Otherwise they are an error.
     """
     if key is not None:
         sheet.check_unique([key])
@@ -283,7 +285,7 @@ def _scores(
     places: Mapping[str, int],
     omissions: _Omissions,
 ) -> tuple[dict[str, float] | None, str]:
-    """Return the scores of a run by target and "", or None and the reason if a score is missing."""
+    """Return the scores of a run by target and ""; if a score is missing, None and the reason."""
     scores = {}
     for target, i in places.items():
         sheet, row = sheets[i], rows[i]
@@ -322,7 +324,7 @@ def _check_use(trials: Sequence[Trial], targets: Sequence[str]) -> None:
 
 
 def _uneven(sheet: Sheet, sums: Mapping[int, float]) -> tuple[str, ...]:
-    """Return a warning if the sums of weights differ between rows; an empty tuple if not."""
+    """Return a warning if the sums of weights differ between rows; else an empty tuple."""
     least, most = (choose(sums, key=sums.__getitem__) for choose in (min, max))
     if sums[most] <= _UNEVEN * sums[least]:
         return ()
@@ -333,5 +335,5 @@ def _uneven(sheet: Sheet, sums: Mapping[int, float]) -> tuple[str, ...]:
 
 
 def _key(sheet: Sheet) -> str:
-    """Return the name of the column that names runs: ``run``, ``run_id`` or the first one."""
+    """Return the name of the column that names runs: ``run``, ``run_id`` or the first column."""
     return next((head for head in sheet.heads if head in _KEYS), sheet.heads[0])

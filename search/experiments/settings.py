@@ -11,21 +11,22 @@ from climbstream.search.training.settings import TrainSettings
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SearchSettings:
-    """The settings of a search over proxies, apart from shards and targets."""
+    """Settings of a search over proxies, without its shards and targets."""
 
     budget: int = 112
     preset: str = "robust"
     proxy: TrainSettings
     seed: int = 0
     final_tokens: int | None = None
-    """Number of tokens of the final run, for which the mixture is searched. If it is given, each
-    proxy reads a smaller part of each cluster, so that the proxy repeats clusters as often as the
-    final run will, and `max_epochs` limits the weights. If it is None, proxies read all of each
-    cluster, and `max_epochs` has no effect."""
+    """Number of tokens of the final run, for which the mixture is searched.
+
+    If the number is given, each proxy reads a smaller part of each cluster. So a proxy repeats
+    clusters as often as the final run will, and `max_epochs` limits the weights. If the number is
+    None, proxies read all of each cluster, and `max_epochs` has no effect."""
     max_epochs: float = 4.0
     """Largest number of epochs of a cluster in the final run."""
     confirm: int = 0
-    """This field and all fields after it are the arguments of `Search` with the same names."""
+    """This field and all fields below it are the arguments of `Search` with the same names."""
     prior: Mixture | None = None
     min_weight: Mapping[str, float] = field(default_factory=dict)
     max_weight: Mapping[str, float] = field(default_factory=dict)
@@ -35,13 +36,16 @@ class SearchSettings:
     allowed: Mapping[str, float] = field(default_factory=dict)
 
     def caps(self, manifest: Manifest) -> dict[str, float]:
-        """Return the largest weight of each cluster, by `max_epochs` and `max_weight`."""
+        """Return the largest weight of each cluster, which follows from the two limits.
+
+        The limits are `max_epochs` and `max_weight`.
+        """
         tokens = {cluster.name: cluster.tokens for cluster in manifest.clusters}
         caps = epoch_caps(tokens, self.final_tokens, self.max_epochs)
         return caps | {n: min(w, caps.get(n, 1.0)) for n, w in self.max_weight.items()}
 
     def rehearsal(self) -> TrainSettings:
-        """Return the settings with which proxies repeat clusters as often as the final run does."""
+        """Return the settings of proxies that repeat clusters as often as the final run does."""
         if self.final_tokens is None or self.final_tokens <= self.proxy.tokens:
             return self.proxy
         return replace(self.proxy, part=self.proxy.tokens / self.final_tokens)

@@ -1,4 +1,4 @@
-"""SideBySide: a comparison of several searches, runs or shard directories in tables."""
+"""SideBySide: a comparison of several searches, runs or shard directories, in tables."""
 
 import json
 import re
@@ -33,7 +33,7 @@ from climbstream.search.optimizer.answer import Answer
 from .report import CHOICES
 
 _ALIKE = 0.1
-"""Least fraction of shared words with which two clusters are shown as counterparts."""
+"""Least fraction of shared words at which two clusters are shown as counterparts."""
 _SHOWN = 30
 """Most rows of a table that a terminal shows."""
 _HASH = re.compile("[0-9a-f]{32}|[0-9a-f]{64}")
@@ -42,13 +42,13 @@ Row = tuple[str, ...]
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """A table with a title, to be shown in a terminal, on an HTML page or as JSON."""
+    """A table with a title, which can be shown in a terminal, on an HTML page or as JSON."""
 
     title: str
     heads: Row
     rows: Sequence[Row]
     left: int = 1
-    """Number of columns, from the left, that hold words and are aligned to the left."""
+    """Number of columns, from the left, that contain words and are aligned to the left."""
     note: str = ""
     """Text below the title or the table; "" if there is none."""
 
@@ -66,7 +66,7 @@ class SideBySide:
     """Plots as HTML, which only the page shows."""
 
     def text(self) -> str:
-        """Return the tables as text for a terminal; long tables are cut to their first rows."""
+        """Return the tables as text for a terminal; of long tables, only the first rows."""
         return "\n\n".join(_part_text(part) for part in self.parts if part.rows or part.note)
 
     def to_json(self) -> dict[str, Any]:
@@ -145,7 +145,7 @@ def _kind(folder: Path) -> str:
 
 
 def _names(folders: Sequence[Path]) -> Row:
-    """Return short names of folders: the ends of their paths, with numbers where they are equal."""
+    """Return short names of folders: the ends of their paths, with numbers if these are equal."""
     paths = [folder.absolute().parts for folder in folders]
     longest = max(map(len, paths))
     names = ["/".join(path[-1:]) for path in paths]
@@ -168,7 +168,7 @@ def _searches(folders: Mapping[str, Path]) -> SideBySide:
             raise UsageError(f"the search in {folder} has not ended; run it to its end first")
         value = read_json(path)
         if isinstance(value, dict):
-            value.pop("notes", None)  # answers of climb fit have this key
+            value.pop("notes", None)  # only answers of climb fit have this key
         answers[name] = located(Answer.from_json, value, str(path))
     results = [row for name, answer in answers.items() for row in _result_rows(name, answer)]
     heads = ("search", "target", "unit", "best", "token shares", "better by", "answer")
@@ -185,7 +185,7 @@ def _searches(folders: Mapping[str, Path]) -> SideBySide:
 
 
 def _result_rows(name: str, answer: Answer) -> list[Row]:
-    """Return a row for each target of a search; some cells are empty for an earlier version."""
+    """Return a row for each target of a search; early versions leave some cells empty."""
     rows = []
     for outcome in answer.outcomes:
         pairs = (
@@ -311,9 +311,9 @@ def _domains(clusters: Sequence[ClusterInfo]) -> dict[str, float]:
 
 
 def _counterparts(infos: Mapping[str, Sequence[ClusterInfo]]) -> Part:
-    """Return a table of the first directory's clusters with their counterparts.
+    """Return a table of the clusters of the first directory with their counterparts.
 
-    A counterpart is, in each of the other directories, the cluster with the largest fraction of
+    The counterpart of a cluster in another directory is the cluster with the largest fraction of
     shared words.
     """
     (first, ours), *others = infos.items()
@@ -347,14 +347,15 @@ def _weights(
 ) -> Part:
     """Return a table of shares, sorted by their largest difference between the folders.
 
-    Its note states how much the shares of each folder differ in total from those of the first.
+    A note below the table says how much the shares of each folder differ, in total, from those of
+    the first folder.
 
     Args:
         title: Title of the table.
         weights: Shares by folder and name.
-        what: Singular noun for the names, such as ``cluster``.
-        of: Plural noun for the unit of the shares, such as ``tokens``.
-        words: Words to show in a column beside the names.
+        what: Noun in the singular for the names, such as ``cluster``.
+        of: Noun in the plural for the unit of the shares, such as ``tokens``.
+        words: Words that an additional column shows beside the names.
     """
     rows = []
     names = dict.fromkeys(name for shares in weights.values() for name in shares)
@@ -368,7 +369,7 @@ def _weights(
     note = ""
     if not set(ours).intersection(*(theirs for _, theirs in others)):
         note = f"They have no {what} in common, so their shares cannot be compared."
-    elif all(weights.values()):  # without any shares, there is nothing to compare
+    elif all(weights.values()):  # if a folder has no shares, there is nothing to compare
         parts = ", ".join(
             f"{sum(abs(ours.get(n, 0.0) - theirs.get(n, 0.0)) for n in names) / 2:.1%} in {name}"
             for name, theirs in others
@@ -381,7 +382,7 @@ def _weights(
 def _by_cluster(
     title: str, values: Mapping[str, Mapping[str, float]], words: Mapping[str, str]
 ) -> Part:
-    """Return a table of losses by cluster; ``values`` are losses by folder and cluster."""
+    """Return a table of losses by cluster; ``values`` has losses by folder and cluster."""
     names = dict.fromkeys(name for of in values.values() for name in of)
     heads = ("cluster", "words") if words else ("cluster",)
     rows = [
@@ -419,9 +420,9 @@ def _plan(path: Path) -> Any:
 
 
 def _flat(value: Any, keys: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], str]]:
-    """Yield each value within nested ones: the keys that lead to it, and the value as text.
+    """Yield each value inside of ``value`` as text, with the keys that lead to it.
 
-    A hash says only whether two things are the same, for which its beginning will do.
+    Of a hash, only the beginning is yielded, because that is enough to see a difference.
     """
     if isinstance(value, dict):
         for key, inner in value.items():

@@ -1,4 +1,7 @@
-"""Acquisition: choose the mixtures that may be best, by a surrogate's predictions and their sds."""
+"""Acquisition: choose mixtures that may be best, from predicted scores and the sds of these scores.
+
+The predictions come from a `Surrogate`. An sd is a standard deviation.
+"""
 
 from dataclasses import dataclass
 
@@ -12,13 +15,15 @@ from .presets import Preset
 from .surrogate import Surrogate
 
 HOPEFUL = 300
-"""A round is chosen from so many mixtures of the pool and as many mixtures of a local search."""
+"""A round is chosen from 300 mixtures of the pool and 300 mixtures that a local search finds."""
 AVERAGED = 100
-"""Number of predicted best mixtures whose mean is the answer of a preset with ``average``."""
+"""For presets with ``answer="average"``: number of best predicted mixtures that are averaged."""
 ELITE = 20
-"""Number of best results of the local search whose mean is the answer of that search."""
+"""For presets with ``answer="search"``: number of best mixtures of the local search that are
+averaged."""
 CAUTION = 1.0
-"""Number of standard deviations of a prediction that are added to the predicted score."""
+"""Number of sds of a prediction that are added to the predicted score. So mixtures with uncertain
+predictions are avoided, because a lower score is better."""
 
 
 def thompson_sample(
@@ -29,12 +34,12 @@ def thompson_sample(
     limits: WeightConstraints,
     rng: np.random.Generator,
 ) -> Floats:
-    """Choose a round by Thompson sampling: each mixture is the best in one random draw of scores.
+    """Choose the mixtures of a round by Thompson sampling (Kandasamy et al. 2018).
 
-    A draw gives each candidate a random score, distributed as the prediction for the candidate
-    says. No mixture is chosen twice. The more uncertain the predictions are, the more the chosen
-    mixtures differ (Kandasamy et al. 2018, on parallel Thompson sampling). Returns the chosen
-    weights, ``[≤ size, K]``.
+    For each place in the round, every candidate gets a random score. The random scores are drawn
+    from the joint distribution of the predictions. The candidate with the best random score is
+    chosen; no mixture is chosen twice. So the more uncertain the predictions are, the more the
+    chosen mixtures differ. Returns the chosen weights, ``[≤ size, K]``.
     """
     starts = np.concatenate([pool, tried])
     optima, _ = candidates.descend(forecast.total, starts, limits, rng, keep=HOPEFUL, steps=8)
@@ -54,7 +59,7 @@ def find_best(
     limits: WeightConstraints,
     rng: np.random.Generator,
 ) -> Floats:
-    """Return the mixture that is predicted best by the method of ``preset``: weights, ``[K]``."""
+    """Return the mixture that is predicted best, by the method of ``preset``: weights, ``[K]``."""
     if preset.answer == "search":
         starts = np.concatenate([pool, forecast.known.weights])
         rows, _ = candidates.descend(
@@ -70,16 +75,16 @@ def find_best(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bootstrap:
-    """Best mixtures found on resamples of the scores (bootstrap), by one search per resample."""
+    """Best mixtures of searches on resampled scores, with one search per resample."""
 
     best: Floats
     """The mixture that each search predicts to be best, ``[draws, K]``."""
     predicted_optimism: float
     """Predicted gain minus true gain of the mixture in ``best``, as a mean over the searches. The
-    largest and the smallest sixth of the values are left out, as some fits are far off."""
+    largest and the smallest sixth of the values are left out, because some fits are far off."""
     measured_optimism: float
-    """Predicted gain minus true gain of the mixture with the best score, as a mean over the
-    searches without the largest and the smallest sixth."""
+    """Predicted gain minus true gain of the mixture with the best resampled score. It is the same
+    trimmed mean over the searches as ``predicted_optimism``."""
 
 
 def bootstrap(
@@ -90,13 +95,14 @@ def bootstrap(
     draws: int,
     rng: np.random.Generator,
 ) -> Bootstrap:
-    """Search once on each of ``draws`` resamples of the scores; gains are over ``base`` (``[K]``).
+    """Search for the best mixture on each of ``draws`` resamples of the scores.
 
-    The scores of a resample are the predicted scores of the trials plus `residuals` that are drawn
-    with replacement (the residual bootstrap; Efron and Tibshirani, An Introduction to the
-    Bootstrap, chapter 9). The predictors are fitted to these scores. In these searches the true
-    scores are known: they are the scores that ``forecast`` predicts. So each search shows by how
-    much a choice among many mixtures is too optimistic.
+    The method is the residual bootstrap (Efron and Tibshirani, An Introduction to the Bootstrap,
+    chapter 9). A resample has the predicted scores of the trials, to which `residuals` are added
+    that are drawn with replacement. The predictors are fitted again to each resample. The true
+    scores of a resample are known: they are the scores that ``forecast`` predicts. So each search
+    shows by how much the predicted gain of a chosen mixture over ``base`` (``[K]``) exceeds its
+    true gain.
     """
     known = forecast.known
     means, errors = forecast.fitted(), residuals(forecast)
@@ -134,9 +140,9 @@ def residuals(forecast: Surrogate) -> Floats:
     """Return the errors of the predictions of all scores, shifted to mean 0: ``[n, T]``.
 
     Errors of the fit are too small by the factor 1 - h, where h is the weight of a score in its own
-    prediction; errors out of fold are too large by the same factor. The geometric mean of the two
-    errors has the variance of the noise (Davison and Hinkley, Bootstrap Methods and their
-    Application, section 6.2).
+    prediction. Out-of-fold errors are too large by the same factor. So the geometric mean of the
+    two errors is returned, because its variance is the variance of the noise (Davison and Hinkley,
+    Bootstrap Methods and their Application, section 6.2).
     """
     known = forecast.known
     fitted = known.scores - forecast.fitted()

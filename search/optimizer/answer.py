@@ -1,7 +1,7 @@
 """Answer: the mixture that a search chose, and how certain its gain is.
 
 Unless a docstring states another unit, scores are in standard deviations of the scores of all
-trials ("in sd"), and less is better.
+trials ("in sd"). A lower score is better.
 """
 
 from dataclasses import asdict, dataclass, field
@@ -17,13 +17,13 @@ BASE = "baseline"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pick:
-    """A mixture and its score, measured or predicted."""
+    """A mixture and its score, which is measured or predicted."""
 
     mixture: Mixture
     score: float
-    """Score in sd; lower is better, 0 is the mean of all trials."""
+    """Score in sd; lower is better. 0 is the mean of all trials."""
     sd: float | None
-    """Standard error of ``score``; for a prediction, the out-of-fold error. None if unknown."""
+    """Standard error of ``score``; for a prediction, the out-of-fold error. None means unknown."""
     scores: dict[str, float]
     """Scores by target, each in the unit of the target."""
     trials: list[int]
@@ -38,36 +38,36 @@ class Candidate:
     """``measured`` or ``predicted``."""
     mixture: Mixture
     gain: float | None
-    """Gain over the token shares in sd, corrected for luck; negative if the candidate is worse.
-    None if unknown."""
+    """Gain over the token shares in sd, after the expected part of luck is subtracted. A negative
+    gain means that the candidate is worse. None means unknown."""
     gain_sd: float | None
-    """Standard error of ``gain``: with 68 % confidence, the true gain differs from ``gain`` by no
-    more than this. None if unknown."""
+    """Standard error of ``gain``. With 68 % confidence, the true gain differs from ``gain`` by no
+    more than this error. None means unknown."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Confirmation:
-    """Scores of the candidates and the token shares, run again with new seeds common to all."""
+    """Scores of the candidates and of the token shares, run again with new seeds."""
 
     seeds: list[int]
-    """The new seeds."""
+    """The new seeds; all mixtures are run with each of them."""
     scores: dict[str, dict[str, list[float]]]
     """Scores by choice and target, one score for each of ``seeds``."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
-    """Scores of the best mixture and of the token shares on one target, in the target's unit.
+    """Scores on one target of the best mixture and of the token shares, in the target's own unit.
 
     A number that is unknown is None.
     """
 
     target: str
     unit: str
-    """Unit of the scores, such as ``bits per byte``; "" if the search does not know it."""
+    """Unit of the scores, such as ``bits per byte``; "" if the unit is unknown."""
     best: float | None
-    """Score of the answer. If the answer is the token shares, the score of the best other mixture,
-    or None if there is no other mixture."""
+    """Score of the answer. If the answer is the token shares, this is the score of the best other
+    mixture, or None if there is no other mixture."""
     best_sd: float | None
     """Standard error of ``best`` over runs."""
     baseline: float | None
@@ -77,11 +77,12 @@ class Outcome:
     gain: float | None
     """Gain of the best mixture over the token shares; negative if the best mixture is worse."""
     gain_sd: float | None
-    """Standard error of ``gain``, due to runs and to items."""
+    """Standard error of ``gain``; it includes the errors due to seeds and due to items."""
     item_sd: float | None
     """The part of ``gain_sd`` that is due to the choice of documents or questions."""
     seeds: int
-    """Number of seeds with which both mixtures were run side by side; 0 if they were not run so."""
+    """Number of seeds with which both mixtures were run again to confirm the answer; 0 if they were
+    not run again."""
     items: int | None
     """Number of documents or questions that score the target."""
     scored_on: str
@@ -96,48 +97,50 @@ class Answer:
     mixture: Mixture
     """The mixture to train on."""
     choice: str
-    """``measured`` or ``predicted``; or ``baseline`` if no mixture certainly beats the token
-    shares."""
+    """``measured`` or ``predicted``. The choice is ``baseline`` if no mixture is certainly better
+    than the token shares."""
     reason: str
-    """The result in a sentence, in the target's unit, with the interval of the gain."""
+    """The result as text, in the target's unit, with the interval of the gain."""
     measured_best: Pick
     """The measured mixture with the best score."""
     predicted_best: Pick | None
-    """The mixture with the best predicted score; None if predictions are no better than the mean of
+    """The mixture with the best predicted score. None if predictions are no better than the mean of
     all scores."""
     baseline: Pick | None
     """The token shares, within the limits; None if no run of them has scores."""
     noise: float | None
-    """Sd of the scores of repeated runs of one mixture, in sd; None without repeats."""
+    """Standard deviation of the scores of repeated runs of one mixture, in sd; None without
+    repeats."""
     gain: float | None
-    """Gain over ``baseline`` in sd, corrected for luck; negative if ``baseline`` is better. None if
-    ``baseline`` is None."""
+    """Gain over ``baseline`` in sd, after the expected part of luck is subtracted. A negative gain
+    means that ``baseline`` is better. None if ``baseline`` is None."""
     gain_sd: float | None
     """Standard error of ``gain``, in sd; None if unknown."""
     table: list[Skill]
-    """How well the predictors of each target predict mixtures that they were not fitted on."""
+    """For each target and predictor, the quality of its predictions for mixtures that it was not
+    fitted on."""
     out_of_fold: list[tuple[float, float]]
-    """For each scored trial, the score predicted from the other trials and the measured score, in
-    sd."""
+    """For each scored trial, a pair of scores in sd: the score predicted from the other trials, and
+    the measured score."""
     candidates: list[Candidate]
-    """The best measured and the best predicted mixture, without a mixture that is the token
-    shares."""
+    """The best measured and the best predicted mixture. A mixture that equals the token shares is
+    left out."""
     front: list[Pick]
-    """With several targets, the measured mixtures that no other mixture dominates, best first; else
-    empty."""
+    """With several targets, the measured mixtures that no other mixture dominates, best first. With
+    one target, an empty list."""
     confirmation: Confirmation | None = None
-    """Scores of the candidates and token shares when run again; None if nothing was run again."""
+    """Scores of the candidates and token shares when run again; None if they were not run again."""
     spread: dict[str, tuple[float, float]] = field(default_factory=dict)
-    """For each cluster, an 80 % interval of its weight in the best mixture (`Search.spread`); empty
+    """For each cluster, an 80 % interval of its weight in the best mixture (`Search.spread`). Empty
     if nothing can be predicted."""
     outcomes: list[Outcome] = field(default_factory=list)
-    """The numbers behind ``reason``, one `Outcome` for each target."""
+    """The numbers from which ``reason`` is written, one `Outcome` for each target."""
     dependence: dict[str, dict[str, list[tuple[float, float]]]] = field(default_factory=dict)
     """By target and cluster, pairs of a weight and the score predicted with it
     (`Search.dependence`)."""
     warnings: list[str] = field(default_factory=list)
-    """A warning, with the remedy, for each target that too few items score; and a warning for each
-    target whose predictions become worse by the runs of other models."""
+    """Warnings, each with a remedy, in two cases: a target has too few items, or runs of other
+    models make the predictions of a target worse."""
 
     version = 1
 
@@ -156,7 +159,7 @@ class Answer:
 
     @classmethod
     def from_json(cls, value: Any) -> Self:
-        """Read an answer from the JSON values that `to_json` returned.
+        """Return the answer from the JSON values that `to_json` returned.
 
         Raises:
             InvalidDataError: ``value`` is not an answer of this version.

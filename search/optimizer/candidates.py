@@ -1,8 +1,8 @@
 """Candidates: pure functions that draw mixtures to try, around a prior and within limits.
 
 In this module, mixtures are the rows of a float64 array ``[n, K]``. All random numbers come from a
-generator that the caller seeds by (seed, round). So the pool of candidates differs between rounds,
-but if a search is run again with the same seed, each round has the same pool.
+generator that the caller seeds by (seed, round). So the candidates differ between rounds. If a
+search is run again with the same seed, each round has the same candidates again.
 """
 
 from collections.abc import Callable, Sequence
@@ -14,9 +14,9 @@ from climbstream.search.predictors.base import Floats
 from .constraints import WeightConstraints
 
 TINY = 1e-3
-"""Weights below this number become 0, so that a proxy need not open a cluster for a row or two."""
+"""Weights below this number become 0, because a proxy would read only a row or two for them."""
 SAME = 3
-"""Number of decimals: mixtures whose weights agree to so many decimals count as equal."""
+"""Two mixtures count as equal if their weights agree to so many decimals."""
 
 
 def generator(seed: int, round_: int) -> np.random.Generator:
@@ -25,7 +25,7 @@ def generator(seed: int, round_: int) -> np.random.Generator:
 
 
 def split_budget(budget: int, rounds: Sequence[int]) -> list[int]:
-    """Split ``budget`` trials in the ratio ``rounds``, by largest remainder; omit empty rounds.
+    """Split ``budget`` trials in the ratio ``rounds``, by largest remainder, without empty rounds.
 
     >>> split_budget(112, (4, 2, 1)), split_budget(16, (4, 2, 1))
     ([64, 32, 16], [9, 5, 2])
@@ -45,12 +45,12 @@ def candidates(
     concentration: tuple[float, float],
     rng: np.random.Generator,
 ) -> Floats:
-    """Draw ``n`` mixtures in all, around ``priors`` (each ``[K]``, sum 1) in turn.
+    """Draw ``n`` mixtures in total, around each of ``priors`` (``[K]``, sum 1) in turn.
 
-    Each mixture is drawn from its own Dirichlet distribution. The sum of the distribution's
-    parameters is drawn log-uniformly between the two numbers of ``concentration``: with a sum of 2,
-    a mixture consists of a few clusters; with 50, it is the prior with small changes. A cluster
-    with prior weight 0 has weight 0.
+    Each mixture is drawn from its own Dirichlet distribution, whose mean is the prior. The sum of
+    the parameters of the distribution is drawn log-uniformly between the two numbers of
+    ``concentration``. With a sum of 2, a mixture consists of a few clusters. With a sum of 50, a
+    mixture is the prior with small changes. A cluster with prior weight 0 has weight 0.
 
     Returns:
         float64 ``[n, K]``, rows of sum 1 within ``limits``.
@@ -59,7 +59,7 @@ def candidates(
     low, high = np.log(concentration)
     around = np.stack(priors)[:, live][np.arange(n) % len(priors)]
     alpha = np.exp(rng.uniform(low, high, (n, 1))) * around
-    # Gamma(a) = Gamma(a + 1) * U ** (1 / a), in logarithms, as for small a it underflows.
+    # Gamma(a) = Gamma(a + 1) * U ** (1 / a). It underflows for small a, so use its logarithm.
     logs = np.log(rng.standard_gamma(alpha + 1)) + np.log1p(-rng.random(alpha.shape)) / alpha
     weights = np.zeros((n, len(priors[0])))
     weights[:, live] = np.exp(logs - logs.max(axis=1, keepdims=True))
@@ -67,9 +67,10 @@ def candidates(
 
 
 def temper(prior: Floats, power: float) -> Floats:
-    """Return ``prior`` (``[K]``) raised to ``power`` where it is positive, and scaled to sum 1.
+    """Return ``prior`` (``[K]``) with each weight raised to ``power``, and scaled to sum 1.
 
-    Power 1 keeps the prior; power 0 makes it uniform over clusters with prior weight.
+    Power 1 keeps the prior. Power 0 gives equal weights to all clusters with prior weight. Weights
+    of 0 stay 0.
     """
     raised = np.power(prior, power, where=prior > 0, out=np.zeros_like(prior))
     return np.asarray(raised / raised.sum(), np.float64)
@@ -86,12 +87,15 @@ def descend(
 ) -> tuple[Floats, Floats]:
     """Search locally from the best of ``starts`` (``[n, K]``) for mixtures with a lower ``score``.
 
-    A step makes four changed copies of each of the ``keep`` best mixtures: one moved towards (or
-    away from) another of the best mixtures, one multiplied by a random factor for each cluster, one
-    with weight moved between two clusters, and one without one of its clusters.
+    Each step makes four changed copies of each of the ``keep`` best mixtures:
+
+    - one copy is moved towards (or away from) another of the best mixtures;
+    - one copy is multiplied by a random factor for each cluster;
+    - in one copy, weight is moved between two clusters;
+    - one copy loses one of its clusters.
 
     Returns:
-        The ``keep`` best different mixtures, ``[≤ keep, K]``, and their scores, best first.
+        The ``keep`` best different mixtures, ``[≤ keep, K]``, and their scores; the best is first.
     """
     rows, values = _best(starts, score(starts), keep)
     k = starts.shape[1]
@@ -128,7 +132,7 @@ def _best(rows: Floats, values: Floats, keep: int) -> tuple[Floats, Floats]:
 
 
 def snap(weights: Floats) -> Floats:
-    """Set weights below `TINY` to 0 in ``[n, K]``, and scale the rows to sum 1 again.
+    """Set weights below `TINY` to 0 in ``weights`` (``[n, K]``), and scale the rows to sum 1.
 
     With more than a hundred clusters, the threshold is a tenth of an equal share instead of `TINY`.
     """

@@ -1,4 +1,7 @@
-"""Conclude: choose the answer of a search by measured and predicted scores."""
+"""Conclude: chooses the answer of a search from measured and predicted scores.
+
+Optimism is the part of a gain that is luck, because the mixture was chosen as the best of many.
+"""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -16,11 +19,12 @@ from .observations import Observations
 from .surrogate import Surrogate
 
 MIN_GAIN_SDS = 2.0
-"""Least gain that counts as certain, in multiples of its sd, if the gain was corrected for optimism
-by the bootstrap."""
+"""Least gain that counts as certain, in multiples of the sd of the gain. This limit holds if the
+bootstrap has estimated the optimism, and the gain was corrected for it."""
 MIN_RAW_GAIN_SDS = 2.5
-"""Least gain that counts as certain, in multiples of its sd, if the gain was not corrected for
-optimism (docs/decisions/searching.md has the rate of false gains of both limits)."""
+"""Least gain that counts as certain, in multiples of the sd of the gain. This limit holds if the
+gain was not corrected for optimism. docs/decisions/searching.md has the rate of false gains of both
+limits."""
 OPTIMISM = 0.75
 """Fraction of the optimism found by the bootstrap that is subtracted from a gain."""
 OPTIMISM_SD = 0.5
@@ -40,23 +44,28 @@ def choose_mixture(
 ) -> Answer:
     """Choose between the best measured mixture, the best predicted one and the token shares.
 
-    The best of a hundred noisy scores is mostly luck, so scores are corrected for luck. A Gaussian
-    process does so by the scores of similar mixtures; without a process, a score is shrunk towards
-    its prediction from the other trials (`shrink`). The predicted best mixture is taken if it is
-    better than the measured best mixture after this correction. A part of the gain of the taken
-    mixture over the token shares is optimism, which comes from choosing among thousands of
-    mixtures. If `bootstrap` has estimated this part, `OPTIMISM` times the estimate is subtracted,
-    and the rest of the gain must exceed `MIN_GAIN_SDS` times the sd of the gain. Without this
-    estimate, the whole gain must exceed `MIN_RAW_GAIN_SDS` times its sd. If the gain is smaller,
-    the answer is the token shares. The ``reason`` of the answer is left empty; `settle` writes it.
+    The best of a hundred noisy scores is mostly luck. So scores are first corrected for luck:
+
+    - With a Gaussian process, the process predicts a score from the scores of similar mixtures.
+    - Without a process, a score is shrunk towards its prediction from the other trials (`shrink`).
+
+    If the best predicted mixture is better than the best measured mixture after this correction,
+    the predicted mixture is taken, else the measured one.
+
+    The gain of this mixture over the token shares still contains optimism, because the mixture was
+    chosen among thousands. If `bootstrap` has estimated the optimism, `OPTIMISM` times this
+    estimate is subtracted from the gain. The gain must then exceed `MIN_GAIN_SDS` times its sd.
+    Without an estimate, the gain must exceed `MIN_RAW_GAIN_SDS` times its sd. If the gain is
+    smaller, the answer is the token shares.
+
+    The ``reason`` of the answer is left empty; `settle` writes it.
 
     Args:
         known: The scored trials.
         base: The token shares.
-        forecast: Predictions from the trials; None if there are none.
+        forecast: Predictions from the trials; None if there are no predictions.
         found: The mixture that is predicted best; None if predictions are useless.
-        copies: Estimate of the part of a gain that comes from choosing among many mixtures; None if
-            unknown.
+        copies: Estimate of the optimism of a gain; None if there is no estimate.
     """
     evidence = _Evidence.of(known, base, forecast, copies)
     best = min(evidence.measured, key=lambda pick: pick.score)
@@ -94,7 +103,7 @@ def choose_mixture(
 
 @dataclass(frozen=True, slots=True)
 class _Evidence:
-    """The measured and predicted scores of mixtures, in sd, and how reliable they are."""
+    """The measured and predicted scores of mixtures, in sd, with the errors of these scores."""
 
     known: Observations
     base: Mixture
@@ -105,16 +114,16 @@ class _Evidence:
     noise: float | None
     """Sd of the scores of repeated runs of one mixture; None without repeats."""
     doubt: float | None
-    """Sd of one score due to luck, as an upper bound; None if unknown."""
+    """Upper bound of the sd of one score that is due to luck; None if unknown."""
     error: float
     """Sd of measured scores around ``expected``."""
     expected: NDArray[np.float64]
     """Joint score of each trial as predicted from the other trials, ``[n]``; zeros without
     predictions."""
     process: Surrogate | None
-    """Gaussian processes, which estimate the sd of a gain; None if other predictors were used."""
+    """Gaussian processes, which estimate the sd of a gain; None without Gaussian processes."""
     copies: Bootstrap | None
-    """Searches on resampled scores, which estimate optimism; None if there were none."""
+    """Results of searches on resampled scores, which estimate optimism; None without them."""
 
     @classmethod
     def of(
@@ -130,7 +139,7 @@ class _Evidence:
         baseline = next((pick for pick in measured if pick.mixture == base), None)
         useful = forecast if forecast is not None and forecast.useful else None
         error = useful.error if useful else float(known.total.std())
-        # Without repeats, everything that is not predicted counts as noise.
+        # Without repeats, all errors of the predictions count as noise.
         doubt = error if useful else None
         if noise is not None:
             doubt = min(upper_confidence_sd(noise, freedom, NORMAL_95), error)
@@ -187,7 +196,7 @@ class _Evidence:
         return MIN_RAW_GAIN_SDS if self.copies is None else MIN_GAIN_SDS
 
     def _optimism(self, pick: Pick) -> float:
-        """Return the part of the gain of ``pick`` that comes from choosing among many, in sd."""
+        """Return the optimism in the gain of ``pick``, in sd: see `choose_mixture`."""
         if self.copies is None or pick.mixture == self.base:
             return 0.0
         return self.copies.measured_optimism if pick.trials else self.copies.predicted_optimism
@@ -217,8 +226,8 @@ def _candidates(evidence: _Evidence, best: Pick, predicted: Pick | None) -> list
 def front_of(picks: Sequence[Pick], targets: Mapping[str, str]) -> list[Pick]:
     """Return the ``picks`` that no other pick dominates, ordered by joint score, best first.
 
-    A pick dominates another if it is no worse on every target and better on at least one.
-    ``targets`` has, by name, ``"min"`` if less is better and ``"max"`` if more is better.
+    A pick dominates another pick if it is no worse on every target and better on at least one.
+    ``targets`` is ``"min"`` by name of a target if less is better, and ``"max"`` if more is better.
     """
     signs = np.array([1.0 if way == "min" else -1.0 for way in targets.values()])
     losses = np.array([[pick.scores[name] for name in targets] for pick in picks]) * signs
@@ -232,18 +241,18 @@ def front_of(picks: Sequence[Pick], targets: Mapping[str, str]) -> list[Pick]:
 def shrink(
     mean: float, expected: float, repeats: int, noise: float, error: float
 ) -> tuple[float, float]:
-    """Combine the measured mean of a mixture with its expected score.
+    """Combine the measured mean score of a mixture with its expected score.
 
     Args:
         mean: Mean of the measured scores.
         expected: Prediction from the other trials.
         repeats: Number of measured scores; may be 0.
         noise: Sd of one measured score due to luck.
-        error: Sd of measured scores around their prediction, which includes ``noise``.
+        error: Sd of measured scores around their predictions, which includes ``noise``.
 
     Returns:
-        Mean and sd of the true score of the mixture: the posterior of a normal distribution with
-        ``expected`` as the mean of its normal prior.
+        Mean and sd of the posterior normal distribution of the mixture's true score. The prior is a
+        normal distribution with mean ``expected``.
     """
     doubt = max(error**2 - noise**2, 0.0)
     if not repeats:
@@ -254,22 +263,22 @@ def shrink(
 
 
 def upper_confidence_sd(sd: float, freedom: int, quantile: float = NORMAL_80) -> float:
-    """Return an upper confidence bound of an ``sd`` with ``freedom`` degrees of freedom.
+    """Return an upper confidence bound of ``sd``, which has ``freedom`` degrees of freedom.
 
-    ``quantile`` of the normal distribution sets the confidence, by default 80 %. A few repeats
-    often agree by chance: with one degree of freedom the bound is 4 times ``sd``, with five degrees
-    it is 1.5 times ``sd``.
+    ``quantile`` is the quantile of the normal distribution for the confidence, by default that of
+    80 %. A few repeats often agree by chance, so their bound is far above ``sd``. With one degree
+    of freedom the bound is 4 times ``sd``; with five degrees, the bound is 1.5 times ``sd``.
     """
     # Wilson and Hilferty's approximation of the lower quantile of chi-squared. At 95 % with one
-    # degree of freedom, the approximation is negative, and the true value is .004.
+    # degree of freedom, the approximation is negative; the true value is .004.
     part = 2 / (9 * freedom)
     return sd / math.sqrt(max(1 - part - quantile * math.sqrt(part), 0.158) ** 3)
 
 
 def measured_pick(known: Observations, rows: NDArray[np.int64], noise: float | None) -> Pick:
-    """Return a mixture with its mean score over ``rows``, the repeated trials of the mixture.
+    """Return a mixture with its mean score over ``rows``, the repeated trials of this mixture.
 
-    ``noise`` is the sd of one score; None if unknown.
+    ``noise`` is the sd of one score; None means unknown.
     """
     return Pick(
         mixture=known.trials[rows[0]].mixture,

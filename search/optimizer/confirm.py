@@ -1,9 +1,9 @@
-"""Confirm: run the candidates for the answer again, side by side, before one is chosen.
+"""Confirm: run the candidates for the answer again, then choose the answer.
 
-The best of many measured mixtures is mostly lucky. So the candidates and the token shares are run
-again with new seeds, which all mixtures have in common. Runs of different mixtures with the same
-seed share part of their noise, and this part cancels in the difference between their scores. These
-differences are combined with the earlier results of the search.
+The score of the best of many measured mixtures is mostly luck. So the candidates and the token
+shares are run again with new seeds, and every mixture has the same new seeds. Runs of different
+mixtures with the same seed share part of their noise. This part cancels in the difference between
+their scores. The mean of these differences is combined with the earlier gain from the search.
 """
 
 import math
@@ -33,15 +33,15 @@ def to_confirm(answer: Answer, base: Mixture) -> dict[str, Mixture]:
 
 
 def confirm(answer: Answer, base: Mixture, trials: Sequence[Trial], known: Observations) -> Answer:
-    """Return the answer, chosen again by ``trials`` of the mixtures of `to_confirm`.
+    """Return the answer, chosen again with ``trials`` of the mixtures of `to_confirm`.
 
     Args:
         answer: The answer of the search so far.
         base: The token shares, within the limits.
-        trials: Runs of the candidates and the token shares. A seed with which a run failed is
-            ignored. Runs of mixtures that are neither candidates nor the token shares are ignored
-            as well. A candidate without any run keeps its gain, and is not chosen.
-        known: The scored trials from which ``answer`` was chosen; they determine how the scores on
+        trials: Runs of the candidates and the token shares. If a run with a seed failed, all runs
+            with that seed are ignored. Runs of other mixtures are also ignored. A candidate without
+            any run keeps its gain, and is not chosen.
+        known: The scored trials from which ``answer`` was chosen. They determine how the scores on
             several targets are joined.
     """
     runs = _Runs.of(to_confirm(answer, base), trials, known)
@@ -76,7 +76,7 @@ def confirm(answer: Answer, base: Mixture, trials: Sequence[Trial], known: Obser
 
 @dataclass(frozen=True, slots=True)
 class _Runs:
-    """Runs of the candidates and of the token shares, with seeds that all of them have."""
+    """Runs of the candidates and of the token shares, with the seeds that all mixtures have."""
 
     seeds: list[int]
     """Seeds with which no run failed."""
@@ -90,8 +90,8 @@ class _Runs:
         cls, mixtures: Mapping[str, Mixture], trials: Sequence[Trial], known: Observations
     ) -> Self:
         """Collect the ``trials`` of ``mixtures``; scores of targets are joined as in ``known``."""
-        # Some mixtures may have no trial: the log may be from a machine whose arithmetic differs
-        # in the last bit, or from another version.
+        # Some mixtures may have no trial, if the log comes from another version or from a machine
+        # whose arithmetic differs in the last bit.
         names = [n for n, mixture in mixtures.items() if any(mixture == t.mixture for t in trials)]
         by_seed: dict[int, dict[str, dict[str, float]]] = {}
         for trial in trials:
@@ -136,14 +136,14 @@ def seed_error(scores: NDArray[np.float64], noise: float | None, repeats: int) -
     Returns:
         The sd; None if ``scores`` has a single seed or mixture and ``noise`` is unknown.
     """
-    # After the means of mixtures and of seeds are subtracted, the rest is noise.
+    # Subtract the means of mixtures and of seeds; the rest is noise.
     rest = scores - scores.mean(axis=1, keepdims=True) - scores.mean(axis=0) + scores.mean()
     freedom = (rest.shape[0] - 1) * (rest.shape[1] - 1)
     squares = float((rest**2).sum())
     sds = [upper_confidence_sd(math.sqrt(squares / freedom), freedom)] if freedom else []
     if noise is not None:
-        # Single runs have at least this noise, and all repeats together give a better estimate
-        # than a few pairs do.
+        # Runs that share a seed have at most the noise of single runs. So pool all repeats: their
+        # sd is more precise than an sd from a few pairs.
         pooled = (squares + repeats * noise**2) / (freedom + repeats)
         sds += [upper_confidence_sd(math.sqrt(pooled), freedom + repeats)]
     return min(sds) * math.sqrt(2 / scores.shape[1]) if sds else None
@@ -157,10 +157,10 @@ def _weigh(candidate: Candidate, gain: float, error: float | None) -> Candidate:
     if error is None or candidate.gain is None or candidate.gain_sd is None:
         return replace(candidate, gain=gain, gain_sd=error)
     if abs(gain - candidate.gain) > MIN_RAW_GAIN_SDS * math.hypot(candidate.gain_sd, error):
-        # The two gains contradict each other. The earlier gain was chosen as the best of many, the
-        # gain of the new runs was not, so only the new gain is used.
+        # The two gains contradict each other. The earlier gain was chosen as the best of many, and
+        # the gain of the new runs was not. So only the gain of the new runs is used.
         return replace(candidate, gain=gain, gain_sd=error)
-    # An sd may be 0, if all runs have equal scores; the floor avoids a division by 0.
+    # An sd is 0 if all runs have equal scores; the floor avoids a division by 0.
     one, other = (max(sd, 1e-9) ** -2 for sd in (candidate.gain_sd, error))
     joined = (one * candidate.gain + other * gain) / (one + other)
     return replace(candidate, gain=joined, gain_sd=(one + other) ** -0.5)

@@ -16,16 +16,16 @@ from climbstream.loader.core.errors import UsageError
 from climbstream.search.predictors.base import Floats
 
 _NOTHING = 1e-300
-"""Weights up to this count as 0, as a division by such a weight would overflow."""
+"""Weights up to this number count as 0, because a division by such a weight would overflow."""
 _ROOM = 1e-12
 """Tolerance of comparisons of sums of weights."""
 _LAST = 1e-9
-"""Start weight, as a fraction of the prior, of a cluster that is not in a mixture. It is so small
-that the cluster's weight grows only when all clusters of the mixture are at their limits."""
+"""Start weight, as a fraction of the prior, of a cluster that is not in a mixture. The start weight
+is so small that it grows only if all clusters of the mixture are at their limits."""
 
 
 class Group(NamedTuple):
-    """Clusters whose sum of weights has a lower and an upper limit."""
+    """Clusters with a lower and an upper limit for the sum of their weights."""
 
     clusters: Sequence[str]
     """Names of the clusters."""
@@ -37,21 +37,21 @@ class Group(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class WeightConstraints:
-    """The least and largest value of each weight, and of the sum of weights of each group."""
+    """Limits of the weight of each cluster, and of the sum of weights of each group."""
 
     low: Floats
     """Least weight of each cluster, ``[K]``."""
     high: Floats
     """Largest weight of each cluster, ``[K]``; 0 for clusters without tokens."""
     prior: Floats
-    """Shares of the clusters, ``[K]``, sum 1. If the clusters of a mixture are all at their largest
-    weights, the rest of the weight goes to the other clusters by these shares."""
+    """Shares of the clusters, ``[K]``, sum 1. If all clusters of a mixture are at their largest
+    weights, the other clusters share the rest of the weight in the ratio of these shares."""
     members: NDArray[np.int64]
-    """Index of the group of each cluster, ``[K]``; a cluster in no group is a group by itself."""
+    """Index of the group of each cluster, ``[K]``. A cluster in no group is a group by itself."""
     least: Floats
-    """Least sum of each group, ``[G]``."""
+    """Least sum of the weights of each group, ``[G]``."""
     most: Floats
-    """Largest sum of each group, ``[G]``."""
+    """Largest sum of the weights of each group, ``[G]``."""
 
     @classmethod
     def of(
@@ -94,12 +94,12 @@ class WeightConstraints:
         return cls(low, high, prior, members, least, most)
 
     def project(self, weights: Floats) -> Floats:
-        """Return rows (``[n, K]``, sum 1) changed so that they are within the limits.
+        """Return ``weights`` (``[n, K]``, rows of sum 1), changed to be within the limits.
 
-        Weight above a cluster's limit is distributed over the other clusters of the row in
-        proportion to their weights, so that their ratios are kept and zeros stay zero. If all
-        clusters of the row reach their limits, the rest is distributed over clusters with weight 0
-        by their prior. Rows within the limits are not changed.
+        Weight above the limit of a cluster is distributed over the other clusters of the row, in
+        proportion to their weights. So the ratios of these weights are kept, and zeros stay zero.
+        If all clusters of the row reach their limits, the rest is distributed over clusters with
+        weight 0, in proportion to their prior. Rows within the limits are not changed.
         """
         result = np.array(weights)
         within = (weights >= self.low).all(axis=1) & (weights <= self.high).all(axis=1)
@@ -197,8 +197,8 @@ def _check_sums(least: Floats, most: Floats, live: int) -> None:
 def fill(weights: Floats, low: Floats, high: Floats, total: Floats) -> Floats:
     """Return ``clip(level * weights, low, high)``, with one level per row.
 
-    The level of a row is chosen so that the result of the row sums to its ``total``. If no level is
-    high enough, all clusters with weight are at ``high``.
+    The level of a row is chosen so that the row of the result sums to the ``total`` of the row. If
+    no level is high enough, all clusters with weight above 0 get ``high``.
 
     Args:
         weights: ``[n, K]``.
@@ -213,8 +213,8 @@ def fill(weights: Floats, low: Floats, high: Floats, total: Floats) -> Floats:
     weights = np.where(some, weights, 0.0)
     high = np.broadcast_to(high, weights.shape)
     ends = np.divide(high, weights, out=np.zeros(weights.shape), where=some).max(axis=1)
-    # Bounds of the logarithm of the level: at the lower bound all weights are at ``low``, at the
-    # upper bound all are at ``high``.
+    # Bounds of the logarithm of the level. At the lower bound, all weights are at ``low``; at the
+    # upper bound, all weights are at ``high``.
     below, above = np.full(len(weights), -60.0), np.log(ends + 1e-300)
     for _ in range(60):
         middle = (below + above) / 2
@@ -224,7 +224,7 @@ def fill(weights: Floats, low: Floats, high: Floats, total: Floats) -> Floats:
             np.where(sums < total, above, middle),
         )
     level = np.exp(above)[:, None] * weights
-    # Once it is known which clusters are between their limits, the level is computed exactly.
+    # Now it is known which clusters are between their limits; so compute the level exactly.
     full = some & (level >= high)
     open_ = some & (level > low) & ~full
     held = np.where(full, high, np.where(open_, 0.0, low)).sum(axis=1)
@@ -236,10 +236,10 @@ def fill(weights: Floats, low: Floats, high: Floats, total: Floats) -> Floats:
 def epoch_caps(
     tokens: Mapping[str, int], final_tokens: int | None, max_epochs: float
 ) -> dict[str, float]:
-    """Return, by name, the weight at which ``final_tokens`` serve a cluster ``max_epochs`` times.
+    """Return, by name, the weight at which a final run serves a cluster for ``max_epochs`` epochs.
 
-    ``tokens`` has the number of tokens of each cluster. No weight is above 1; all are 1 if
-    ``final_tokens`` is None.
+    The final run has ``final_tokens`` tokens. ``tokens`` has the number of tokens of each cluster.
+    A weight is at most 1. If ``final_tokens`` is None, all weights are 1.
     """
     if final_tokens is None:
         return dict.fromkeys(tokens, 1.0)
@@ -251,7 +251,7 @@ def by_name(
 ) -> Floats:
     """Return one number for each of ``names``, float64 ``[len(names)]``.
 
-    ``what`` names the numbers in errors. A name that is missing in ``numbers`` has ``default``.
+    ``what`` is the name of the setting in errors. A name that ``numbers`` lacks gets ``default``.
 
     Raises:
         UsageError: A name is unknown, or a number is negative or NaN.

@@ -1,9 +1,9 @@
 """Items: the documents or questions that score a target, and the error due to their choice.
 
-A gain on seven documents says little about an eighth document, however many seeds are run. So the
-items are resampled with replacement, with the same draws for both mixtures. The sd of the gain over
-these draws is the error of the gain due to the choice of items (the bootstrap; Efron and
-Tibshirani, chapter 8).
+A gain that is measured on seven documents says little about other documents, even with many seeds.
+So the items are resampled with replacement, with the same draws for both mixtures. The sd of the
+gain over these draws is the error of the gain due to the choice of items. This method is the
+bootstrap (Efron and Tibshirani, chapter 8).
 """
 
 import math
@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 FEW_ITEMS = 30
-"""Least number of items with which a bootstrap over items is reliable."""
+"""Least number of items for a reliable bootstrap over items."""
 _DRAWS = 1_000
 
 
@@ -23,7 +23,8 @@ class TargetItems:
     """The items that score one target."""
 
     sizes: NDArray[np.float64]
-    """UTF-8 bytes of each document or right answer, ``[items]``; all 1 if errors are counted."""
+    """UTF-8 bytes of each document or right answer, ``[items]``. All sizes are 1 if the score is
+    the fraction of wrong answers."""
     noun: str = "items"
     """``documents`` or ``questions``."""
     unit: str = ""
@@ -31,7 +32,7 @@ class TargetItems:
     bytes: int | None = None
     """UTF-8 bytes of all documents; None for questions."""
     remedy: str = "give it more items"
-    """Advice how to give the target more items, for the warning."""
+    """Advice for the warning: how to give the target more items."""
 
     @property
     def text(self) -> str:
@@ -51,15 +52,15 @@ class TargetItems:
 
     @property
     def effective(self) -> float:
-        """Number of equally large items that would cause the same error as these items (Kish)."""
+        """Number of items of equal size that would cause the same error as these items (Kish)."""
         total = float(self.sizes.sum())
         return total**2 / max(float((self.sizes**2).sum()), 1e-300)
 
     def gain_sd(self, ours: NDArray[np.float64], theirs: NDArray[np.float64]) -> float:
         """Return the sd, due to the choice of items, of the gain of ``ours`` over ``theirs``.
 
-        ``ours`` and ``theirs`` are the costs of the runs of two mixtures on each item, ``[runs,
-        items]`` per mixture. With a single item the sd is 0, as one item shows no variation.
+        ``ours`` and ``theirs`` are the costs of two mixtures, each ``[runs, items]``: one cost for
+        each run and item. With a single item the sd is 0, because one item shows no variation.
         """
         gains, count = theirs.mean(axis=0) - ours.mean(axis=0), len(self.sizes)
         if count < 2:
@@ -79,14 +80,14 @@ class ItemEvidence:
     targets: Mapping[str, TargetItems] = field(default_factory=dict)
     """The items by target."""
     costs: Mapping[int, Mapping[str, Sequence[float]]] = field(default_factory=dict)
-    """By trial number and target, the bits of each item, or 1 for a wrong answer and 0 for a right
-    answer."""
+    """Cost of each item by trial number and target. The cost is the bits of the item; or, if wrong
+    answers are counted, 1 for a wrong answer and 0 for a right answer."""
 
     def gain_sd(self, target: str, ours: Sequence[int], theirs: Sequence[int]) -> float | None:
         """Return the sd, due to the choice of items, of the gain of ``ours`` over ``theirs``.
 
-        ``ours`` and ``theirs`` are numbers of trials. The result is None if the scores of a trial
-        by item are unknown, or differ in number from the items of the target.
+        ``ours`` and ``theirs`` are numbers of trials. The result is None if the costs of the items
+        are unknown for a trial, or if a trial has another number of items than the target.
         """
         items = self.targets.get(target)
         rows = [[self.costs.get(n, {}).get(target, ()) for n in side] for side in (ours, theirs)]

@@ -1,4 +1,4 @@
-"""Observations: the scores of trials as arrays for predictors."""
+"""Observations: the scores of trials, as arrays for predictors."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -14,7 +14,7 @@ from .transfer import Columns, rows_of
 from .trials import Trial
 
 CEILING_PENALTY = 10.0
-"""Penalty in sds, added to the total score for each sd by which a target is above its ceiling."""
+"""Penalty in sd, added to the total score for each sd by which a target exceeds its ceiling."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,29 +23,30 @@ class Observations:
 
     trials: list[Trial]
     measured: int
-    """Number of rows that are trials over the clusters; they come first. The other rows are trials
-    of an earlier search whose cells no mixture of the clusters has; only predictors learn from such
-    rows."""
+    """Number of rows that are trials over the clusters of this search; these rows come first. The
+    other rows are trials of an earlier search that correspond to no mixture of these clusters. Such
+    rows are used only to fit predictors."""
     weights: NDArray[np.float64]
-    """Weights, ``[n, K]``; rows from ``measured`` on have the weights of the nearest mixture of the
-    clusters."""
+    """Weights, ``[n, K]``. Rows from ``measured`` on have the weights of the most similar mixture
+    of the clusters."""
     columns: NDArray[np.float64]
-    """What predictors see of each row, ``[n, C]``: see `Columns`."""
+    """Inputs of the predictors for each row, ``[n, C]``: see `Columns`."""
     scores: NDArray[np.float64]
-    """Scores, ``[n, T]``: each target is standardised over the rows, and signed so that less is
+    """Scores, ``[n, T]``. Each target is standardised over the rows, and signed so that less is
     better."""
     total: NDArray[np.float64]
     """Total score of each row, ``[n]``: the result of `joined` for ``scores``."""
     importance: NDArray[np.float64]
     """Weight of each target in the mean over targets, ``[T]``, with sum 1."""
     ceilings: NDArray[np.float64]
-    """Largest standardised score that a mixture should have, ``[T]``; infinite for targets without
-    a limit."""
+    """Ceilings, ``[T]``: the largest standardised score on each target that a mixture should have.
+    The ceiling of a target without a limit is infinite."""
     targets: dict[str, str]
     mean: NDArray[np.float64]
     """Mean score on each target in the target's own unit, ``[T]``."""
     scale: NDArray[np.float64]
-    """Sd of scores on each target, in the target's own unit, ``[T]``; below 0 if more is better."""
+    """Sd of the scores on each target in the target's own unit, ``[T]``. It has a negative sign if
+    more is better."""
 
     @classmethod
     def of(
@@ -66,10 +67,11 @@ class Observations:
             clusters: Names of the clusters, in the order of the columns of ``weights``.
             targets: ``"min"`` or ``"max"`` by name of the target.
             importance: Weight of each target, ``[T]``, with sum 1.
-            allowed: By name of the target, how much worse the score on the target may be than with
-                ``base``, in the target's own unit.
-            base: The mixture for ``allowed``; if it has no scores, targets have no limits.
-            columns: What predictors see of a mixture; None: its weights.
+            allowed: By name of the target, how much worse than with ``base`` the score may be, in
+                the target's own unit.
+            base: The mixture with which ``allowed`` compares. If it has no scores, no target has a
+                limit.
+            columns: Inputs of the predictors for a mixture; None means the weights of the mixture.
             apart: Scored trials over the clusters of an earlier search.
         """
         columns = columns or Columns(clusters)
@@ -86,7 +88,7 @@ class Observations:
         ).reshape(-1, len(targets))
         mean = raw.mean(axis=0) if scored else np.zeros(len(targets))
         sd = raw.std(axis=0) if scored else np.zeros(len(targets))
-        # Rounding gives equal scores an sd of an ulp or two, which must not be scaled up.
+        # By rounding, equal scores have an sd of an ulp or two. Do not divide by such an sd.
         sd[sd <= 1e-12 * np.abs(mean)] = 1.0
         scale = sd * [1.0 if way == "min" else -1.0 for way in targets.values()]
         scores = (raw - mean) / scale
@@ -109,10 +111,10 @@ class Observations:
         )
 
     def joined(self, scores: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Join standardised ``scores`` (``[m, T]``) to one number per mixture; less is better.
+        """Join standardised ``scores`` (``[m, T]``) to one total score per mixture; less is better.
 
-        The number is the mean over targets, weighted by importance, plus `CEILING_PENALTY` for each
-        sd by which a target exceeds its ceiling.
+        The total score is the mean over targets, weighted by importance, plus a penalty. The
+        penalty is `CEILING_PENALTY` for each sd by which a target exceeds its ceiling.
         """
         return _joined(scores, self.importance, self.ceilings)
 
@@ -125,18 +127,18 @@ class Observations:
         return dict(zip(self.targets, (scores * self.scale + self.mean).tolist(), strict=True))
 
     def repeats(self) -> list[NDArray[np.int64]]:
-        """Return the numbers of the measured rows of each mixture, by order of its first trial."""
+        """Return the numbers of the measured rows of each mixture, in the order of first trials."""
         groups: dict[str, list[int]] = {}
         for row, trial in enumerate(self.trials[: self.measured]):
             groups.setdefault(trial.mixture.fingerprint, []).append(row)
         return [np.array(rows, np.int64) for rows in groups.values()]
 
     def noise(self) -> tuple[float | None, int]:
-        """Estimate, from repeats, how much mean scores differ between runs of one mixture.
+        """Estimate from repeats how much the mean score over targets differs between runs.
 
         Returns:
-            The sd, between runs of one mixture, of the weighted mean of a run's scores over targets
-            (None if no mixture has repeats), and the degrees of freedom of the sd.
+            The sd between runs of one mixture of the weighted mean score over targets, and the
+            degrees of freedom of this sd. The sd is None if no mixture has repeats.
         """
         groups = self.repeats()
         freedom = self.measured - len(groups)

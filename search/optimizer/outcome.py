@@ -1,9 +1,9 @@
-"""Outcome: the best mixture beside the token shares, target by target, in a sentence.
+"""Outcome: compares the best mixture with the token shares, target by target, in words.
 
 Scores are in the target's own unit. A gain is uncertain for two reasons: other seeds give other
-scores, and so do other items. The trials of a search and of its confirmation show the error due to
-seeds; `ItemEvidence` shows the error due to items. A gain is called sure only if it is larger than
-both errors together.
+scores, and other items give other scores. The error due to seeds is estimated from the trials of a
+search and of its confirmation. The error due to items is estimated from `ItemEvidence`. A gain
+counts as certain only if it is clearly larger than both errors together.
 """
 
 import math
@@ -33,14 +33,14 @@ def settle(
     again: Sequence[Trial] = (),
     evidence: ItemEvidence | None = None,
 ) -> Answer:
-    """Put ``answer`` into words; choose the token shares if the items leave the gain in doubt.
+    """Write the reason of ``answer``; choose the token shares if the items make the gain uncertain.
 
     Args:
         answer: The answer of the search, after its confirmation if there was one.
         base: The token shares, within the limits.
         known: The trials from which ``answer`` was chosen.
         again: The trials that confirmed ``answer``.
-        evidence: The scores of runs on each item; None if they are unknown.
+        evidence: The scores of trials on each item; None if these scores are unknown.
     """
     evidence = evidence or ItemEvidence()
     best = _contender(answer)
@@ -56,14 +56,14 @@ def settle(
         if target in evidence.targets and (warning := evidence.targets[target].warning(target))
     ]
     answer = replace(answer, outcomes=outcomes, warnings=warnings)
-    # Keep what the confirmation said.
+    # The confirmation may have written a sentence to `reason`; keep it.
     return replace(answer, reason=f"{_reason(answer, best, known)}{answer.reason}")
 
 
 def _contender(answer: Answer) -> Candidate | None:
-    """Return the mixture to show beside the token shares: the answer, or the best other mixture.
+    """Return the mixture to compare with the token shares: the answer, or the best other mixture.
 
-    None if no mixture scored better than the token shares.
+    The result is None if no mixture scored better than the token shares.
     """
     runs = answer.confirmation.scores if answer.confirmation else None
     if runs is None and answer.choice == BASE and answer.measured_best == answer.baseline:
@@ -80,7 +80,7 @@ def _contender(answer: Answer) -> Candidate | None:
 def _with_items(
     answer: Answer, base: Mixture, known: Observations, outcomes: Sequence[Outcome]
 ) -> Answer:
-    """Add the error by items; return the token shares if that puts the gain in doubt."""
+    """Add the error due to items; return the token shares if the gain is then uncertain."""
     if answer.gain is None or answer.gain_sd is None:
         return answer
     parts = [
@@ -122,12 +122,12 @@ class _Side:
             [] if best is None else [t.number for t in trials if t.mixture == best.mixture]
         )
         if best is not None and not self._trials:
-            # It was predicted and never run, so its error by items is taken from the best that was
-            # run.
+            # The mixture was predicted and never run. So the error due to items is that of the
+            # best mixture that was run.
             self._trials = answer.measured_best.trials
 
     def outcome(self) -> Outcome:
-        """Return both side by side."""
+        """Return the scores of both mixtures on the target, and the gain with its errors."""
         items = self._evidence.targets.get(self._target)
         baseline, baseline_sd = self._scored(BASE)
         best, best_sd = (None, None) if self._best is None else self._scored(self._best.choice)
@@ -151,7 +151,7 @@ class _Side:
         )
 
     def _scored(self, choice: str) -> tuple[float | None, float | None]:
-        """Return the score of ``choice`` and its standard error over runs; None if unknown."""
+        """Return the score of ``choice`` and its standard error over runs; None means unknown."""
         if self._answer.confirmation is not None:
             scores = self._answer.confirmation.scores[choice][self._target]
             error = stdev(scores) / math.sqrt(len(scores)) if len(scores) > 1 else None
@@ -173,7 +173,7 @@ class _Side:
     def _gain(
         self, best: float | None, baseline: float | None
     ) -> tuple[float | None, float | None]:
-        """Return the gain of the best, and its error over runs."""
+        """Return the gain of the best mixture, and the error of the gain over runs."""
         if self._best is None or best is None or baseline is None:
             return None, None
         gain = (baseline - best) * math.copysign(1.0, self._scale)
@@ -182,7 +182,7 @@ class _Side:
             matrix = np.array([scores[self._target] for scores in by_choice.values()])
             return gain, seed_error(matrix, self._noise, self._repeats)
         if len(self._answer.measured_best.scores) == 1:
-            # The search has subtracted the gain that the best of many has by luck.
+            # The search has already subtracted optimism from this gain: see `choose_mixture`.
             factor = abs(self._scale)
             gain = gain if self._best.gain is None else self._best.gain * factor
             sd = self._best.gain_sd
@@ -193,7 +193,7 @@ class _Side:
         return gain, self._noise * math.sqrt(sum(1 / count for count in runs))
 
     def _item_sd(self) -> float | None:
-        """Return the error of the gain by the choice of items; None if it is unknown."""
+        """Return the error of the gain due to the choice of items; None if it is unknown."""
         sd = self._evidence.gain_sd(self._target, self._trials, self._base_trials)
         if sd is None:
             return None
@@ -263,7 +263,7 @@ def _interval(answer: Answer, best: Candidate | None, known: Observations) -> li
     if best is None or answer.baseline is None:
         return []
     if answer.choice == BASE and answer.confirmation is None:
-        return []  # the sentence has all that is known of the best other one
+        return []  # the sentence already has all that is known of the best other mixture
     if answer.gain is None or answer.gain_sd is None:
         return ["How much of that is luck is unknown: no mixture was run twice."]
     scale, unit, name = 1.0, " sd of the joint score", "gain"

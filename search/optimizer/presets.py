@@ -12,39 +12,43 @@ from climbstream.search.predictors.trees import LightGBM
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Preset:
-    """The settings of one method of search."""
+    """Settings of one method of search."""
 
     rounds: tuple[int, ...]
     """Ratio in which the budget is split into rounds."""
     predictors: tuple[Make, ...]
-    """Functions that make the predictors; several predictors are stacked. If empty, nothing is
-    predicted."""
+    """Functions that make the predictors. Several predictors are stacked. If there is none, nothing
+    is predicted."""
     concentration: tuple[float, float]
-    """Least and largest concentration of Dirichlet draws; concentrations are log-uniform."""
+    """Smallest and largest concentration of Dirichlet draws. Concentrations are drawn log-uniformly
+    between them."""
     tempers: tuple[float, ...] = (1.0,)
-    """Powers of the token shares around which mixtures are drawn: 1 is the token shares, 0 is
-    uniform."""
+    """Powers of the token shares around which mixtures are drawn. Power 1 is the token shares;
+    power 0 is equal weights."""
     pool: int = 50_000
-    """Number of candidates from which each round and the predicted mixture are chosen; with
+    """Number of candidates from which each round and the predicted mixture are chosen. With
     ``answer="search"``, a local search for the predicted mixture starts from these candidates."""
     later: Literal["top", "explore"] = "top"
-    """How the rounds after the first are chosen: at random from the ``top`` candidates that are
-    predicted best, or by Thompson sampling (`thompson_sample`)."""
+    """How the rounds after the first are chosen. ``top`` chooses at random from the best predicted
+    candidates. ``explore`` chooses by Thompson sampling (`thompson_sample`)."""
     top: int = 2
     """Number of best candidates for ``later="top"``, as a multiple of the size of the round."""
     features: bool = False
-    """Whether predictors may use n-gram counts (`ngrams`), if there are any."""
+    """Whether predictors may use n-gram counts (`ngrams`), if such counts exist."""
     answer: Literal["measured", "predicted", "average", "search"]
-    """How the predicted mixture is found: as the best candidate (``predicted``), as the mean of the
-    100 best candidates (``average``), or by a local search for the best sum of prediction and error
-    (``search``). With ``measured``, nothing is predicted."""
+    """How the predicted mixture is found:
+
+    - ``predicted``: the best predicted candidate;
+    - ``average``: the mean of the 100 best predicted candidates;
+    - ``search``: a local search for the lowest sum of predicted score and error;
+    - ``measured``: nothing is predicted."""
 
 
 ALL: tuple[Make, ...] = (GaussianProcess, MixingLaw, Ridge, LightGBM)
 """All predictors."""
 
 DOREMI = "doremi"
-"""Name of a method that is chosen like a preset but does not search: see `doremi_search`."""
+"""Name of a method that is chosen like a preset, but does not search: see `doremi_search`."""
 
 PRESETS = {
     "robust": Preset(
@@ -57,9 +61,9 @@ PRESETS = {
         features=True,
         answer="search",
     ),
-    # Rounds, draw and predictor of the CLIMB paper (arXiv 2504.13161). Of pools of 3,000 to 50,000
-    # candidates, the largest had the least regret in simulated searches, for dense and for sparse
-    # optima.
+    # Rounds, draws and predictor of the CLIMB paper (arXiv 2504.13161). Pools of 3,000 to 50,000
+    # candidates were tried in simulated searches. The largest pool had the least regret, for dense
+    # and for sparse optima.
     "climb": Preset(
         rounds=(4, 2, 1), predictors=(LightGBM,), concentration=(2, 50), answer="predicted"
     ),

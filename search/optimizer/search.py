@@ -1,15 +1,23 @@
-"""Search: ask for mixtures, tell their scores, get the answer. It knows no models.
+"""Search: proposes mixtures, receives their scores, and chooses the best mixture.
 
-A search goes in rounds. The first round has three kinds of mixtures: the token shares, several
-times, which shows the noise between runs; equal weights; and random draws around the token shares.
-Each later round has mixtures that may be the best ones according to predictors, which are fitted to
-all earlier rounds. A round depends only on the settings and on the trials of earlier rounds. So a
-search that is opened again on its log asks for the same mixtures as a search that was never closed.
-If the log has other mixtures than would be proposed now, the mixtures in the log are used.
+This module trains no models: the caller does. A trial is one mixture with its scores. A predictor
+is a model that is fitted to trials and predicts the scores of other mixtures.
 
-A search that is opened on its log with other settings, such as a larger budget, continues from
-these trials. Mixtures of the last round without scores are not asked for again; the rest of the
-budget is shared by new rounds.
+A search consists of rounds of trials. The first round has three kinds of mixtures:
+
+- the token shares, several times, because repeats show the noise between runs;
+- equal weights;
+- random draws around the token shares.
+
+Each later round has the mixtures that may be the best ones according to predictors. These
+predictors are fitted to the trials of all earlier rounds. The mixtures of a round depend only on
+the settings and on the trials of earlier rounds. So a search that is opened again on its log asks
+for the same mixtures as a search that was never closed. If the log has other mixtures than would be
+proposed now, the mixtures in the log are used.
+
+A search can be opened on its log with other settings, such as a larger budget. It then continues
+from the trials in the log. Mixtures of the last round without scores are not asked for again. New
+rounds share the rest of the budget.
 
 Internally, the scores on each target are standardised over the trials, and signed so that less is
 better. The score on several targets is the weighted mean of these standardised scores. So
@@ -47,20 +55,22 @@ FEWEST = 8
 """Number of scored trials below which no predictor is fitted."""
 
 PROXY_SETTINGS = ("clusters", "seed")
-"""Settings that decide the scores of trials; a search cannot continue with other values of them."""
+"""Settings that decide the scores of trials, so a search cannot continue with other values."""
 
 _SMALL_ROUNDS, _DRAWN_ROUNDS = (1,) * 8, 2
-"""For a search that begins with trials of an earlier search: the ratio in which rounds share the
-budget, and how many of the rounds are drawn around the token shares. The rounds are small, so that
-each is chosen by all trials before it. The drawn mixtures show what each cluster is worth if the
-earlier search had several clusters as one (docs/decisions/groupings.md)."""
+"""Two settings for a search that begins with trials of an earlier search.
+
+The first is the ratio in which rounds share the budget. The rounds are small, because each round is
+chosen by all trials before it. The second is the number of first rounds whose mixtures are drawn
+around the token shares. The earlier search may have joined several clusters into one; the drawn
+mixtures then show the effect of each of these clusters (docs/decisions/groupings.md)."""
 _STARTS = 2_000
 """Largest number of drawn mixtures from which each search of a bootstrap starts."""
 _COPIES = 20
 """Number of searches in the bootstrap that estimates how much of a gain is luck."""
 _CURVES, _CURVE_POINTS, _CURVE_ROWS = 24, 7, 40
-"""For `Search.dependence`: largest number of clusters, number of weights per cluster, and about the
-number of mixtures over which a prediction is averaged."""
+"""Three limits of `Search.dependence`: the largest number of clusters, the number of weights per
+cluster, and the approximate number of mixtures over which a prediction is averaged."""
 
 
 class Search:
@@ -74,31 +84,33 @@ class Search:
     (4, 4, True)
 
     Args:
-        clusters: Names, in the order of the manifest.
+        clusters: Names of the clusters, in the order of the manifest.
         targets: ``"min"`` or ``"max"`` by name of the target; or a list of targets to minimise.
-        budget: Number of trials, failed ones included.
-        preset: The method of search, a key of `PRESETS`.
-        prior: Token shares, around which mixtures are drawn; None: equal weights. A cluster
-            without weight in ``prior`` has no weight in any mixture.
-        max_weight: Largest weight: one number for all clusters, or numbers by name (1 for clusters
-            left out). Limits of weights hold in every mixture, including the token shares and equal
-            weights.
-        min_weight: Smallest weight, by name (0 for clusters left out).
-        pinned: Fixed weights, by name.
-        groups: Groups of clusters, by name of the group, with limits for the sum of their weights.
-        allowed: By how much the score on a target may be worse than with the token shares, in the
-            target's own unit: ``{"arc": 0.01}`` allows a loss of at most 0.01 on arc.
-        features: By target, a function that estimates the scores of mixtures before any trial, from
-            ``[m, K]`` to ``[m]``. It is used if cross-validation says that it helps.
-        earlier_runs: By target, an estimate of the scores from runs of other models. It is used if
-            cross-validation says that it helps.
+        budget: Number of trials, including failed trials.
+        preset: Name of the method of search, a key of `PRESETS`.
+        prior: Token shares, around which mixtures are drawn. None means equal weights. A cluster
+            with weight 0 in ``prior`` has weight 0 in every mixture.
+        max_weight: Largest weight: one number for all clusters, or numbers by name of the cluster
+            (1 if a name is missing). All limits of weights hold in every mixture, so the token
+            shares and equal weights are moved within the limits.
+        min_weight: Smallest weight by name of the cluster (0 if a name is missing).
+        pinned: Fixed weights by name of the cluster.
+        groups: Groups of clusters by name of the group. A group limits the sum of the weights of
+            its clusters.
+        allowed: By target, how much worse than with the token shares the score may be, in the
+            target's own unit. ``{"arc": 0.01}`` allows scores on arc that are worse by up to 0.01.
+        features: By target, a function that estimates scores before any trial. It maps mixtures
+            ``[m, K]`` (``K`` clusters) to scores ``[m]``. It is used only if it makes predictions
+            better in cross-validation.
+        earlier_runs: By target, an estimate of the scores from runs of other models. It is used
+            only if it makes predictions better in cross-validation.
         seed: Seed of all random choices, and of the proxies.
-        log: File of the trials. If it exists, the search continues from these trials; only clusters
-            and seed must be the same as in the file.
-        rounds: Ratio in which the rounds share the budget; None: the ratio of the preset.
-        importance: Weight of each target in the mean over targets (1 for targets left out).
-        confirm: Number of seeds with which the candidates for the answer and the token shares are
-            run again after the budget is spent; 0: nothing is run again. See `confirm`.
+        log: File of the trials. If it exists, the search continues from its trials. Clusters and
+            seed must then be the same as in the file; other settings may differ.
+        rounds: Ratio in which the rounds share the budget. None means the ratio of the preset.
+        importance: Weight of each target in the mean over targets (1 if a target is missing).
+        confirm: Number of seeds with which the best mixtures and the token shares are run again
+            after the budget is spent. 0 means that nothing is run again. See `confirm`.
 
     Raises:
         UsageError: A setting is impossible, or the log is of a search with other settings.
@@ -192,16 +204,16 @@ class Search:
         }
 
     def _plan_rounds(self, budget: int, rounds: Sequence[int], confirm: int) -> None:
-        """Divide the budget among new rounds, which follow the rounds run under other settings."""
+        """Divide the budget among new rounds; their numbers follow those of all earlier rounds."""
         earlier = [*self.log.earlier, *self.log.apart]
         self._drawn = 0
-        """Number of first rounds that are drawn without predictions, although there are trials."""
+        """Number of first rounds whose mixtures are drawn at random, although there are trials."""
         self._first = max((trial.round for trial in earlier), default=0)
         """Last round under other settings; 0 if there is none."""
         self._first_number = max((trial.number for trial in earlier), default=0)
         """Number of the last trial under other settings; 0 if there is none."""
         if sum(trial.scores is not None for trial in earlier) >= FEWEST and any(rounds[1:]):
-            rounds = rounds[1:]  # the first is large because nothing is known then
+            rounds = rounds[1:]  # the first round is large only because it has no earlier trials
             if self.log.origin is not None and self.preset.later == "explore":
                 rounds, self._drawn = _SMALL_ROUNDS, _DRAWN_ROUNDS
         self._sizes = propose.split_budget(max(0, budget - self.log.spent), rounds)
@@ -209,7 +221,7 @@ class Search:
         """Last round of the budget."""
         seed = max([self.seed + budget, *(trial.seed + 1 for trial in earlier)])
         self._seeds = range(seed, seed + confirm)
-        """Seeds of the confirming runs; no other run has one of these seeds."""
+        """Seeds of the runs that confirm the answer; no other run has one of these seeds."""
         self._asked: list[Mixture] = []
         self._round = self._first
 
@@ -224,28 +236,30 @@ class Search:
         return self._first_number + sum(self._sizes)
 
     def ask(self) -> list[Mixture]:
-        """Return the mixtures of this round that have no score yet, or those of the next round.
+        """Return the mixtures of the present round that have no scores yet.
 
-        The list is empty at the end of the search.
+        If all mixtures of the round have scores, the next round begins. The list is empty at the
+        end of the search.
 
         The ``about`` of each mixture has its ``trial`` number, its ``round`` and the ``seed`` for
-        its proxy. Different mixtures have the same seed, so that their runs differ in nothing else;
-        repeats of a mixture have different seeds.
+        its proxy. Different mixtures have the same seed, so that their runs differ only in the
+        mixture. Repeats of one mixture have different seeds.
         """
         return self._open_trials()
 
     def tell(
         self, mixture: Mixture, outcome: Mapping[str, float | None] | BaseException | None
     ) -> Trial:
-        """Record the scores of a mixture that `ask` returned, or that its trial failed.
+        """Record the outcome of a mixture that `ask` returned; return its trial.
 
-        A trial failed if the score of a target is NaN, infinite or None, or if ``outcome`` is an
-        exception or None. A failed trial is kept and counts in the budget, but no predictor is
-        fitted to it. Scores under names that are not targets are also kept in the trial.
+        ``outcome`` is the scores by target. If the run failed, it is the exception or None. A trial
+        also counts as failed if the score of a target is NaN, infinite or None. A failed trial is
+        kept and counts in the budget, but no predictor is fitted to it. Scores under names that are
+        not targets are also kept in the trial.
 
         Raises:
-            UsageError: The mixture was not asked for, its scores were told before, or the score of
-                a target is missing.
+            UsageError: `ask` did not return the mixture, its outcome was told before, or the score
+                of a target is missing.
         """
         asked = self._find(mixture)
         if isinstance(outcome, int | float):
@@ -267,11 +281,11 @@ class Search:
         return trial
 
     def enqueue(self, mixture: Mixture | Mapping[str, float]) -> None:
-        """Let `ask` return ``mixture`` in the next round, in place of a mixture that it proposes.
+        """Add ``mixture`` to the next round, in place of a mixture that the search would propose.
 
         Raises:
-            UsageError: ``mixture`` is outside the limits or was asked for already, or the remaining
-                rounds have no place for it.
+            UsageError: ``mixture`` is outside the limits, was asked for or enqueued already, or
+                does not fit into the remaining rounds.
             InvalidDataError: ``mixture`` is no mixture of the clusters.
         """
         row = _shares(mixture, self.clusters)
@@ -283,7 +297,7 @@ class Search:
                 f"within them is {short(within)}"
             )
         own, before = self._mixture(row), self.log.trials
-        # A search that was opened on its log may not have got to the round of its last trial yet.
+        # Use the log too: `_round` of a reopened search may be before the round of its last trial.
         begun = max([self._round, *(trial.round for trial in before)])
         for other in [*self._asked, *map(_asked, before)]:
             if other == own:
@@ -299,10 +313,13 @@ class Search:
         self.log.enqueue(own, begun + 1)
 
     def result(self, evidence: ItemEvidence | None = None) -> Answer:
-        """Choose a mixture from the trials so far: see `choose_mixture`, `confirm` and `settle`.
+        """Return the answer that follows from the trials so far.
+
+        `choose_mixture`, `confirm` and `settle` document how the mixture is chosen.
 
         Args:
-            evidence: The scores of trials on each item of the targets, if they are known.
+            evidence: The scores of trials on each item (document or question) of the targets. None
+                if these scores are unknown.
 
         Raises:
             UsageError: No trial has scores yet.
@@ -323,9 +340,10 @@ class Search:
     def spread(self, draws: int = _COPIES) -> dict[str, tuple[float, float]]:
         """Return the 10th and 90th percentile of each cluster's weight in the best mixture.
 
-        The percentiles are over ``draws`` searches for the best mixture, each on a resample of the
-        scores (`bootstrap`). The result is empty if nothing can be predicted. A cluster with a wide
-        interval matters little.
+        The percentiles are over ``draws`` searches for the best mixture. Each of these searches
+        uses another resample of the scores (`bootstrap`). If the interval of a cluster is wide, the
+        weight of that cluster has little effect on the scores. The result is empty if nothing can
+        be predicted.
         """
         forecast = self._forecast(self._evidence(self._searched()))
         if forecast is None or not forecast.useful:
@@ -337,11 +355,14 @@ class Search:
     def dependence(self, most: int = _CURVES) -> dict[str, dict[str, list[tuple[float, float]]]]:
         """Predict the score of each target at several weights of each cluster.
 
-        Returns, by target and then by cluster, pairs of weight and score in the target's own unit,
-        for the ``most`` clusters whose weights differed most between trials. A score is the mean
-        prediction over measured mixtures in which this cluster has the weight of the pair and the
-        other clusters keep their ratio (partial dependence; Friedman 2001). The result is empty if
-        nothing can be predicted.
+        Only the ``most`` clusters whose weights differed most between trials are included. The
+        method is partial dependence (Friedman 2001). To predict the score at one weight, measured
+        mixtures are changed: the cluster gets this weight, and the other clusters keep the ratios
+        of their weights. The score is the mean prediction over these changed mixtures.
+
+        Returns:
+            Pairs of a weight and a score, by target and then by cluster. The scores are in the
+            target's own unit. The result is empty if nothing can be predicted.
         """
         forecast = self._forecast(self._evidence(self._searched()))
         if forecast is None or not forecast.useful:
@@ -353,7 +374,7 @@ class Search:
         for k in sorted(chosen.tolist()):
             for weight in np.linspace(0.0, known.weights[:, k].max(), _CURVE_POINTS).tolist():
                 rest = np.delete(rows, k, axis=1)
-                # Skip mixtures of this cluster alone: the other clusters have no ratio there.
+                # Skip mixtures of this cluster alone: the ratios of the other clusters are 0 / 0.
                 rest = rest[rest.sum(axis=1) > 1e-6]
                 rest *= (1 - weight) / rest.sum(axis=1, keepdims=True)
                 mean = forecast.scores(np.insert(rest, k, weight, axis=1)).mean(axis=0)
@@ -376,11 +397,11 @@ class Search:
         return rest
 
     def _begin_round(self) -> list[Mixture]:
-        """Return the mixtures of the round: those in the log, and proposed ones for the rest.
+        """Return the mixtures of the round: first from the log, then newly proposed ones.
 
-        If the log has another mixture under a trial number than the proposed one, the mixture in
-        the log is returned, because it was measured. Another machine or version may have proposed
-        it.
+        The log may have another mixture under a trial number than the one that would be proposed
+        now, for example because another version proposed it. Then the mixture in the log is
+        returned, because it was measured.
         """
         trials = [trial for trial in self.log.trials if trial.round > self._first]
         logged = {trial.number: _asked(trial) for trial in trials if trial.round == self._round}
@@ -392,11 +413,11 @@ class Search:
         return [logged.get(mixture.about["trial"], mixture) for mixture in proposed]
 
     def _searched(self) -> list[Trial]:
-        """Return the trials within the budget, and all trials told under earlier settings."""
+        """Return the trials of this budget, and all trials that were told under other settings."""
         return [trial for trial in self.log.trials if trial.round <= self._last]
 
     def _repeated(self) -> list[Trial]:
-        """Return the confirming trials, which are not part of the budget."""
+        """Return the trials that confirm the answer; they do not count in the budget."""
         return [trial for trial in self.log.trials if trial.round > self._last]
 
     def _conclude(self, known: Observations) -> Answer:
@@ -410,7 +431,7 @@ class Search:
     def _predict_best(self, known: Observations, forecast: Surrogate) -> Mixture | None:
         """Return the mixture that is predicted best; None if nothing can be predicted.
 
-        If that mixture was already run again to confirm the answer, it is taken from the log.
+        If runs to confirm the answer are in the log, the mixture is taken from these runs.
         """
         if not forecast.useful:
             return None
@@ -429,7 +450,7 @@ class Search:
         if (key := (forecast, draws)) not in self._copies:
             rng = propose.generator(self.seed, self._last + 2)
             pool = self._draw(min(self.preset.pool, _STARTS), rng)
-            # Keep only the bootstrap of the last forecast: earlier forecasts know fewer trials.
+            # Keep only the bootstrap of the last forecast, because it is fitted to the most trials.
             self._copies = {key: bootstrap(forecast, self._base, pool, self._limits, draws, rng)}
         return self._copies[key]
 
@@ -447,9 +468,11 @@ class Search:
         )
 
     def _levelled(self, trials: Sequence[Trial]) -> tuple[list[Trial], list[Trial]]:
-        """Return ``trials`` and the trials apart, with carried scores shifted to the level of own.
+        """Return ``trials`` and `TrialLog.apart`, with the scores of carried trials shifted.
 
-        Nothing is shifted if cells and targets have not changed. See `transfer.level`.
+        Carried trials come from an earlier search. Their scores are shifted to the level of this
+        search's own trials (`transfer.level`). If cells and targets have not changed, no score is
+        shifted.
         """
         apart, origin = self.log.apart, self.log.origin
         if origin is None or origin.get("same"):
@@ -464,7 +487,7 @@ class Search:
         return [*told[: len(carried)], *own], told[len(carried) :]
 
     def _forecast(self, known: Observations) -> Surrogate | None:
-        """Return predictors fitted to ``known``; None with too few trials or without predictors."""
+        """Return predictors fitted to ``known``; None if there are too few trials or predictors."""
         if len(known.trials) < FEWEST or not self.preset.predictors:
             return None
         numbers = [trial.number for trial in known.trials]
@@ -509,7 +532,7 @@ class Search:
         return asked
 
     def _repeat(self) -> list[Mixture]:
-        """Return the mixtures of the confirming round, each with every seed."""
+        """Return the mixtures of the round that confirms the answer, each with every seed."""
         known = self._evidence(self._searched())
         if not known.trials:
             return []
@@ -523,10 +546,10 @@ class Search:
         ]
 
     def _anchors(self, before: Sequence[Trial]) -> list[Floats]:
-        """Return the mixtures to measure first: the token shares, repeated, and equal weights.
+        """Return the mixtures to measure first: the repeated token shares, and equal weights.
 
-        Mixtures that trials in ``before`` have measured are left out. If trials were carried over,
-        equal weights are left out as well: they would tell little more.
+        Repeats that trials in ``before`` have measured already are left out. If trials were carried
+        over from another search, equal weights are left out, because they would add little.
         """
         live = (self._prior > 0).astype(np.float64)
         (uniform,) = self._limits.project(live[None] / live.sum())
@@ -544,7 +567,7 @@ class Search:
         return [m for first, m in self.log.enqueued if first <= round_ and m not in mixtures]
 
     def _draw(self, n: int, rng: np.random.Generator) -> Floats:
-        """Draw ``n`` candidates: ``[n, K]``; fewer if there are very many clusters."""
+        """Draw ``n`` candidates, ``[n, K]``; fewer candidates if there are very many clusters."""
         # With a thousand clusters, the largest pool would take gigabytes.
         n = min(n, 10_000_000 // len(self.clusters))
         priors = [propose.temper(self._prior, power) for power in self.preset.tempers]
@@ -580,9 +603,9 @@ def _asked(trial: Trial) -> Mixture:
 
 
 def _directions(targets: Mapping[str, str] | Sequence[str]) -> dict[str, str]:
-    """Return ``min`` or ``max`` by target; targets that are listed alone are minimised.
+    """Return ``min`` or ``max`` by target; ``min`` for all targets if ``targets`` is a list.
 
-    The result is sorted, so that sums over targets do not depend on the order of ``targets``.
+    The result is sorted by name, so that sums over targets do not depend on the given order.
 
     Raises:
         UsageError: ``targets`` are neither names nor directions by name.
@@ -620,7 +643,7 @@ def check_settings(
 
 
 def importance_by_target(importance: Mapping[str, float], targets: Sequence[str]) -> Floats:
-    """Return the weight of each of ``targets`` in the mean over targets, ``[T]``; by default 1.
+    """Return the weight of each of ``targets`` in the mean over targets, ``[T]``; 1 by default.
 
     Raises:
         UsageError: A target is unknown, a weight is negative, or all are 0.

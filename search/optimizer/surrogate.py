@@ -1,4 +1,4 @@
-"""Surrogate: predicts the total score of mixtures from predictors of each target."""
+"""Surrogate: predicts the total score of mixtures, with predictors of each target."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -16,15 +16,15 @@ from .transfer import Columns
 
 
 class Surrogate:
-    """Predicts the scores of mixtures from the trials: a `Stack` for each target.
+    """Predicts the scores of mixtures from the trials, with one `Stack` per target.
 
     Args:
         known: Scored trials, at least one.
         makes: Predictors to stack.
         seed: Seed of the folds of cross-validation.
-        features: Features by target, then by name of the feature. For each, a Gaussian process with
-            the feature as its mean is one of the predictors to stack.
-        columns: What predictors see of a mixture; None: its weights.
+        features: Features by target, then by name of the feature. For each feature, one more
+            Gaussian process is stacked, whose mean is the feature.
+        columns: Inputs of the predictors for a mixture; None means the weights of the mixture.
     """
 
     def __init__(
@@ -50,7 +50,7 @@ class Surrogate:
         self.expected = known.joined(out_of_fold)
         """Total score of each trial as predicted from the other trials, ``[n]``."""
         self.error = float(np.sqrt(np.mean((self.expected - known.total) ** 2)))
-        """Root mean square difference between ``expected`` and the measured total scores."""
+        """Root mean square error of ``expected`` as a prediction of the measured total scores."""
         self.table: list[Skill] = [
             replace(skill, target=target)
             for target, stack in zip(known.targets, self.stacks, strict=True)
@@ -59,7 +59,7 @@ class Surrogate:
 
     @property
     def useful(self) -> bool:
-        """Whether predictions are closer to the total scores than the mean of these scores is."""
+        """Whether predictions have a smaller error than the mean of all total scores has."""
         return self.error < float(self.known.total.std())
 
     def fitted(self) -> Floats:
@@ -76,7 +76,7 @@ class Surrogate:
         return self.known.joined(self.scores(weights))
 
     def again(self, scores: Floats) -> Callable[[Floats], Floats]:
-        """Fit the predictors to other standardised ``scores`` (``[n, T]``) of the same mixtures.
+        """Fit the predictors again, to other standardised ``scores`` (``[n, T]``) of the mixtures.
 
         Returns the function `total` of the new fit.
         """
@@ -99,7 +99,7 @@ class Surrogate:
 
     @property
     def knows_gaps(self) -> bool:
-        """Whether `gain` may be called: for each target, the sd of a difference is known."""
+        """Whether `gain` may be called: all stacks can estimate the sd of a difference."""
         return all(stack.knows_gaps for stack in self.stacks)
 
     def gain(self, weights: Floats, base: Floats) -> tuple[float, float]:
@@ -110,7 +110,7 @@ class Surrogate:
         return theirs - ours, math.hypot(*(np.array(sds) * self.known.importance).tolist())
 
     def draw(self, weights: Floats, n: int, rng: np.random.Generator) -> Floats:
-        """Draw ``n`` possible total scores per mixture ``weights`` (``[m, K]``): ``[n, m]``."""
+        """Draw ``n`` possible total scores for each of ``weights`` (``[m, K]``): ``[n, m]``."""
         seen = self._columns.of(weights)
         samples = np.stack(
             [stack.draw(seen, n, rng) + stack.predict(seen) for stack in self.stacks], axis=2

@@ -1,14 +1,15 @@
 """Transfer: turn trials of a search into trials over other clusters of the same cells.
 
-Within a cluster all tokens are equally likely. So a mixture of clusters gives each cell a weight,
-and the weights of the cells add up to a mixture of other clusters. The new mixture gives each cell
-the same weight as the old mixture does if each new cluster is within one old cluster, and no cell
-is missing. Otherwise the weights of cells may differ, and `carry` says by how much.
+A cell is a smallest group of documents: clusters consist of whole cells. Within a cluster all
+tokens are equally likely. So a mixture of clusters gives each cell a weight, and the weights of the
+cells add up to a mixture of other clusters. If each new cluster lies within one old cluster, and no
+cell is missing, the new mixture gives each cell the same weight as the old mixture. Otherwise the
+weights of cells may differ, and `carry` returns by how much.
 
-If the weights of cells differ, the trial is kept apart: it is no measurement of a mixture of the
-new clusters, but predictors learn from the trial. Predictors see each mixture, old or new, as
-shares in the clusters of both searches. These shares follow from the weights of cells: see
-`Columns`.
+If the weights of cells differ, the trial is kept apart. Such a trial is no measurement of a mixture
+of the new clusters, but predictors are still fitted to it. The inputs of the predictors for each
+mixture, old or new, are its shares in the clusters of both searches. These shares follow from the
+weights of cells: see `Columns`.
 """
 
 from collections.abc import Mapping, Sequence
@@ -25,21 +26,21 @@ from climbstream.search.predictors.gaussian_process import Feature, GaussianProc
 from .trials import Trial
 
 Parts = Mapping[str, Mapping[str, float]]
-"""Number of tokens of each cell of each cluster, by name of the cluster and then of the cell."""
+"""Number of tokens of each cell, by name of the cluster and then by name of the cell."""
 
 _MOST_LOST = 0.1
-"""Largest fraction of tokens that a new mixture may draw from other cells than the measured mixture
-did, and still count as the same mixture. The limit is not 0, because the cells of a group grow by
+"""Largest fraction of its tokens that a new mixture may draw from other cells than the measured
+mixture did, to count as the same mixture. The limit is not 0, because the cells of a group grow by
 different factors when documents are added."""
 _FEWEST = 8
-"""Number of carried trials, and of own trials, below which `level` does nothing."""
+"""Least number of carried trials, and of own trials, for which `level` shifts scores."""
 _SAME = 1e-9
 """Largest difference up to which weights, or shares of clusters, count as equal."""
 
 
 @dataclass(frozen=True, slots=True)
 class Overlap:
-    """Shares of tokens that the clusters of two searches have in common, kept in the trial log."""
+    """Shares of tokens that the clusters of two searches have in common."""
 
     to_new: dict[str, dict[str, Finite]]
     """Share of the tokens of each old cluster in each new cluster; shares of 0 are left out."""
@@ -72,7 +73,8 @@ class Overlap:
 def _shares_in(these: Parts, others: Parts) -> dict[str, dict[str, float]]:
     """Return the share of the tokens of each cluster of ``these`` that lies in each of ``others``.
 
-    If several of ``others`` have tokens of a cell, the cell is divided in proportion to them.
+    If several of ``others`` have tokens of a cell, the cell is divided in proportion to these
+    tokens.
     """
     cells = list(dict.fromkeys(cell for cluster in these.values() for cell in cluster))
     tokens = _tokens(others, cells)
@@ -87,13 +89,16 @@ def _shares_in(these: Parts, others: Parts) -> dict[str, dict[str, float]]:
 
 
 class Columns:
-    """What predictors see of a mixture of ``clusters``: its weights, and more after regrouping.
+    """Inputs of the predictors for a mixture of ``clusters``, as columns of an array.
 
-    The columns are the shares of the mixture in clusters of both searches. So trials of either
-    search whose cells have the same weights have the same columns. A new cluster that is the union
-    of old clusters has no column, as old trials tell about each of these old clusters. An old
-    cluster that was cut has a column, as old trials tell only about the whole old cluster
-    (docs/decisions/groupings.md).
+    Without an ``overlap``, the columns are the weights. With an ``overlap``, the columns are the
+    shares of the mixture in clusters of both searches. So two trials whose cells have the same
+    weights have the same columns, whichever search they are from. Two rules decide which clusters
+    have a column (docs/decisions/groupings.md):
+
+    - A new cluster that is the union of old clusters has no column, because the old clusters have
+      columns already.
+    - An old cluster that was cut has a column, because old trials measure only the whole cluster.
     """
 
     def __init__(self, clusters: Sequence[str], overlap: Overlap | None = None) -> None:
@@ -119,7 +124,7 @@ class Columns:
         return np.concatenate([weights[:, self._kept], weights @ self._to_cut], axis=1)
 
     def of_old(self, trials: Sequence[Trial]) -> tuple[Floats, Floats]:
-        """Return the nearest mixtures ``[m, K]`` and the columns ``[m, C]`` of old ``trials``."""
+        """Return the nearest mixtures ``[m, K]`` and the columns ``[m, C]`` of ``trials``."""
         rows = rows_of(trials, self._old)
         shares = rows @ self._to_new
         nearest = shares / shares.sum(axis=1, keepdims=True)
@@ -150,9 +155,9 @@ def carry(mixtures: Floats, old: Parts, new: Parts) -> tuple[Floats, Floats]:
     """Turn mixtures of the clusters ``old`` (``[n, K]``) into mixtures of the clusters ``new``.
 
     Returns:
-        The new mixtures, ``[n, L]``; and for each, the fraction of its tokens that come from other
-        cells than in the old mixture, ``[n]``. If the new clusters have none of the cells of an old
-        mixture, the fraction is 1 and the new weights are 0.
+        The new mixtures, ``[n, L]``, and the fraction of the tokens of each new mixture that comes
+        from other cells than in the old mixture, ``[n]``. If the new clusters have none of the
+        cells of an old mixture, the fraction is 1 and the new weights are 0.
 
     >>> parts = {"a": {"x": 1, "y": 3}}, {"b": {"x": 1}, "c": {"y": 3}}
     >>> carry(np.array([[1.0]]), *parts)[0].tolist(), carry(np.eye(2), *parts[::-1])[1].tolist()
@@ -185,15 +190,15 @@ def _tokens(parts: Parts, cells: Sequence[str]) -> Floats:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Carried:
-    """Trials of an earlier search, sorted by what they tell about the clusters of a new search."""
+    """Trials of an earlier search, sorted by how the new search can use them."""
 
     trials: list[Trial]
-    """Trials whose mixtures are turned into mixtures of the new clusters."""
+    """Trials whose mixtures became mixtures of the new clusters."""
     apart: list[Trial]
-    """Trials whose cells no mixture of the new clusters has; their mixtures stay over the old
+    """Trials that correspond to no mixture of the new clusters. Their mixtures stay over the old
     clusters."""
     lost: int
-    """Number of scored trials that have none of the cells of the new clusters."""
+    """Number of scored trials whose cells are all missing in the new clusters."""
     overlap: Overlap
 
 
@@ -233,12 +238,12 @@ def level(
 ) -> list[Trial]:
     """Shift the scores of ``carried`` trials to the level of ``own`` trials, target by target.
 
-    Carried trials were measured before documents were added, so all their scores may be a little
-    better or worse than scores that are measured now. The shift is the mean difference between the
-    scores of ``own`` trials and the predictions of these scores by a fit to ``carried`` trials. If
-    there are few ``carried`` or few ``own`` trials, the shift is too uncertain, and the scores stay
-    as they are. ``there`` (``[n, C]``) and ``here`` (``[m, C]``) are the columns of carried and own
-    trials: see `Columns`.
+    Carried trials were measured before documents were added. So all their scores may be a little
+    better or worse than scores that are measured now. A Gaussian process that is fitted to
+    ``carried`` trials predicts the scores of ``own`` trials. The shift is the mean difference
+    between the measured and the predicted scores. If there are few ``carried`` or few ``own``
+    trials, the shift is too uncertain, so the scores stay as they are. ``there`` (``[n, C]``) and
+    ``here`` (``[m, C]``) are the columns (`Columns`) of ``carried`` and of ``own`` trials.
     """
     if min(len(carried), len(own)) < _FEWEST:
         return list(carried)

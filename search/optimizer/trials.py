@@ -1,12 +1,17 @@
 """Trials: a `Trial` is one proxy run, and a `TrialLog` has all trials of a search.
 
 The log is an append-only file of JSON lines. Its first line holds the settings of the search. So if
-another search is given the same file by mistake, the error can say which settings differ. A search
-that continues with other settings writes them to a new line, and the trials after that line belong
-to these settings. Trials that were carried over from another search come first, after settings with
-the key ``from``. If the weights of a carried trial are still those of clusters of the other search,
-the line of the trial has the key ``apart``. A mixture that a user enqueued has a line with the key
-``enqueued``.
+another search is given the same file by mistake, the error can say which settings differ. There are
+four other kinds of lines:
+
+- A trial. It belongs to the settings in the last line of settings before it.
+- Settings. A search that continues with other settings writes them to a new line.
+- A trial with the key ``apart``. It was carried over from another search, and its weights are still
+  those of the clusters of that search.
+- A mixture with the key ``enqueued``, which a user enqueued.
+
+Trials that were carried over from another search come first, and their settings have the key
+``from``.
 """
 
 import json
@@ -26,19 +31,19 @@ from climbstream.loader.formats.mixture import Mixture
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Trial:
-    """One proxy run: a mixture, and the scores it got or why it has none."""
+    """One proxy run: a mixture with its scores, or with the reason why it has no scores."""
 
     number: Count
-    """Number of the trial, from 1, in the order in which the search asks."""
+    """Number of the trial, from 1, in the order in which the search asks for mixtures."""
     round: Count
     """Number of the round, from 1."""
     mixture: Mixture
     seed: Whole
     """Seed of the proxy; repeats of a mixture have different seeds."""
     scores: dict[str, Finite] | None
-    """Finite scores by target, each in the unit of the target; None if the trial failed."""
+    """Finite scores by target, each in the unit of the target. None if the trial failed."""
     why: str = ""
-    """Why the trial has no scores; "" if it has scores."""
+    """Reason why the trial has no scores; "" if it has scores."""
     config: str = ""
     """Hash of the settings of the search under which the trial was run."""
 
@@ -76,10 +81,10 @@ class Trial:
         """Read the JSON values that `to_json` returns.
 
         Raises:
-            InvalidDataError: ``value`` is no trial, or one of a version that cannot be read.
+            InvalidDataError: ``value`` is no trial, or a trial of a version that cannot be read.
         """
         fields = check_version(value, cls.version, "trial")
-        # The status is written only for people who read the log: it follows from the scores.
+        # The status follows from the scores; it is written only for people who read the log.
         fields.pop("status", None)
         if "mixture" in fields:
             fields["mixture"] = Mixture.from_json(fields["mixture"])
@@ -91,7 +96,7 @@ FROM = "from"
 
 
 class TrialLog(Tabular):
-    """The trials of one search, in memory and, if it has a path, in a file of JSON lines."""
+    """The trials of one search, in memory and in a file of JSON lines if ``path`` is given."""
 
     def __init__(
         self,
@@ -101,11 +106,11 @@ class TrialLog(Tabular):
     ) -> None:
         self.path = path
         self.enqueued: list[tuple[int, Mixture]] = []
-        """Pairs of the first round in which a mixture may be asked for, and a mixture that a user
-        enqueued."""
+        """For each mixture that a user enqueued, a pair: the first round in which `Search.ask` may
+        return it, and the mixture."""
         self.apart: list[Trial] = []
-        """Trials of an earlier search over the clusters of that search, because no mixture of the
-        present clusters has their cells."""
+        """Trials over the clusters of an earlier search that correspond to no mixture of the
+        present clusters."""
         self._trials: dict[int, Trial] = {}
         self._settings: dict[str, dict[str, Any]] = {}
         self._begin(settings)
@@ -113,12 +118,12 @@ class TrialLog(Tabular):
             self._add(trial)
 
     def _begin(self, settings: Mapping[str, Any]) -> None:
-        """Make ``settings`` those of all trials to come; all trials so far had other settings."""
+        """Use ``settings`` for all trials from now on; the trials so far had other settings."""
         self.earlier = self.trials
         """Trials that were told under other settings."""
         self.spent = sum(self._is_of_budget(trial) for trial in self.earlier)
-        """Number of ``earlier`` trials that spent budget; the rest confirmed an answer, or were
-        carried over."""
+        """Number of ``earlier`` trials that count in the budget. The other trials confirmed an
+        answer, or were carried over."""
         self.settings = dict(settings)
         self.config = hash_json(self.settings)
         self._settings[self.config] = self.settings
@@ -126,7 +131,10 @@ class TrialLog(Tabular):
             self._check_targets(trial)
 
     def _is_of_budget(self, trial: Trial) -> bool:
-        """Return whether ``trial`` spent budget; confirming trials, with larger seeds, did not."""
+        """Return whether ``trial`` counts in the budget.
+
+        Trials that confirm an answer do not count; they have larger seeds than all other trials.
+        """
         if self.is_carried(trial):
             return False
         settings = self._settings[trial.config]
@@ -136,7 +144,7 @@ class TrialLog(Tabular):
         return trial.seed < seed + budget
 
     def beside(self, budget: int) -> int:
-        """Count the trials that spent no budget and were run under another budget than ``budget``.
+        """Count the trials outside the budget that were run under another budget than ``budget``.
 
         Such trials confirmed an earlier answer, or were carried over from another search.
         """
@@ -149,16 +157,16 @@ class TrialLog(Tabular):
     def origin(self) -> dict[str, Any] | None:
         """The search from which trials were carried over; None if no trials were carried over.
 
-        ``search`` is the folder of that search, ``same`` says whether its cells and targets have
-        not changed since, and ``overlap`` describes the tokens that the clusters of both searches
-        have in common (`Overlap`). Logs of early versions have no ``overlap``.
+        ``search`` is the folder of that search. ``same`` says whether its cells and targets have
+        not changed since. ``overlap`` describes the tokens that the clusters of both searches have
+        in common (`Overlap`). Logs of early versions have no ``overlap``.
         """
         first: dict[str, Any] | None = self.begun_with.get(FROM)
         return first
 
     @property
     def begun_with(self) -> dict[str, Any]:
-        """Settings in the first line of the log; ``settings`` are the present ones."""
+        """Settings in the first line of the log; the present settings are in ``settings``."""
         return next(iter(self._settings.values()))
 
     def is_carried(self, trial: Trial) -> bool:
@@ -194,13 +202,13 @@ class TrialLog(Tabular):
     ) -> Self:
         """Read the log at ``path``, or begin it with ``settings`` (plain JSON values).
 
-        Without ``settings``, the log must exist, and continues with its own settings. ``fixed``
-        names the settings that must be equal to those in the log; None: all must be equal. If other
-        settings differ, the log continues with ``settings``.
+        Without ``settings``, the log must exist, and it continues with its own settings. ``fixed``
+        names the settings that must be equal to those in the log; None means that all settings must
+        be equal. If other settings differ, the log continues with ``settings``.
 
         Raises:
-            InvalidDataError: A line is no trial, the log is of a search with other settings, or its
-                trials lack a target.
+            InvalidDataError: A line is no trial, a setting that must be equal differs, or the
+                trials lack scores on a target.
             UsageError: The log does not exist, and ``settings`` is None.
         """
         path = Path(path)
@@ -232,7 +240,7 @@ class TrialLog(Tabular):
         origin: Mapping[str, Any],
         apart: Sequence[Trial] = (),
     ) -> None:
-        """Write a new log to ``path`` with carried ``trials``, which keep their numbers.
+        """Write a new log of carried ``trials``, which keep their numbers.
 
         Args:
             path: File of the log, which must not exist.
@@ -252,7 +260,7 @@ class TrialLog(Tabular):
         write_bytes(path, b"".join(json.dumps(line).encode() + b"\n" for line in lines))
 
     def _read(self, line: Any) -> None:
-        """Add what one line of the file holds: settings, a trial, or an enqueued mixture."""
+        """Add the content of one line of the file: settings, a trial, or an enqueued mixture."""
         if isinstance(line, dict) and isinstance(line.get("settings"), dict):
             self._begin(line["settings"])
         elif isinstance(line, dict) and "apart" in line:
@@ -265,7 +273,7 @@ class TrialLog(Tabular):
             self._add(Trial.from_json(line))
 
     def _go_on(self, settings: Mapping[str, Any], fixed: Sequence[str] | None) -> None:
-        """Continue with ``settings``; the values of those named in ``fixed`` must not change."""
+        """Continue with ``settings``; settings that are named in ``fixed`` must not change."""
         assert self.path is not None
 
         def held(values: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -284,7 +292,7 @@ class TrialLog(Tabular):
 
     @property
     def trials(self) -> list[Trial]:
-        """All trials, by number."""
+        """All trials, ordered by number."""
         return [self._trials[number] for number in sorted(self._trials)]
 
     def append(self, trial: Trial) -> None:
@@ -300,14 +308,14 @@ class TrialLog(Tabular):
         self._trials[trial.number] = trial
 
     def enqueue(self, mixture: Mixture, round_: int) -> None:
-        """Record that ``mixture`` is to be tried in ``round_`` or in a later round."""
+        """Record that `Search.ask` is to return ``mixture`` in ``round_`` or in a later round."""
         if self.path is not None:
             line = {"version": Trial.version, "enqueued": mixture.to_json(), "round": round_}
             append_line(self.path, line)
         self.enqueued.append((round_, mixture))
 
     def _add(self, trial: Trial) -> None:
-        """Add ``trial``, which the file already has."""
+        """Add ``trial``, which is already in the file."""
         self._check(trial)
         self._trials[trial.number] = trial
 
@@ -338,7 +346,7 @@ class TrialLog(Tabular):
 
 @dataclass(frozen=True, slots=True)
 class _Enqueued:
-    """A line of the log: a mixture that a user enqueued, and the first round for it."""
+    """A line of the log with a mixture that a user enqueued, and the first round for it."""
 
     enqueued: dict[str, Any]
     round: Count
@@ -348,10 +356,10 @@ class _Enqueued:
 def read_outcome(
     outcome: Mapping[str, float | None] | BaseException | None, targets: Sequence[str]
 ) -> tuple[dict[str, float] | None, str]:
-    """Return the finite scores and "", or None and the reason why the trial failed.
+    """Return the finite scores and "". If the trial failed, return None and the reason.
 
     Raises:
-        UsageError: A target is missing, which is a mistake of the caller and not of the proxy.
+        UsageError: A target is missing. The caller made a mistake then, not the proxy.
     """
     if outcome is None:
         return None, "no scores"

@@ -1,9 +1,10 @@
 """Predictors: functions from mixtures to scores, learned from the few trials of a search.
 
-Every predictor standardises the scores of its target, so that scores that span 1e-4 are fitted like
-scores that span 10. Each target has its own predictors: one predictor of the mean score of several
-targets has an error several times as large. A predictor is judged out of fold: it is fitted again,
-including its own cross-validation, without the trials that it then predicts.
+Every predictor standardises the scores of its target. So scores that span 1e-4 are fitted in the
+same way as scores that span 10. Each target has its own predictors, because a single predictor of
+the mean score of several targets has an error several times as large. A predictor is judged by its
+out-of-fold errors: it is fitted again, including its own cross-validation, without the trials that
+it then predicts.
 """
 
 import math
@@ -24,12 +25,12 @@ Fold = tuple[NDArray[np.int64], NDArray[np.int64]]
 
 
 class Predictor(Protocol):
-    """Predicts one score from weights; two fits to equal rows predict the same (fixed seed)."""
+    """Predicts one score from weights. Two fits to equal rows give equal predictions."""
 
     name: str
 
     def fit(self, weights: Floats, scores: Floats) -> None:
-        """Learn finite ``scores`` (``[n]``) of the mixtures ``weights`` (``[n, K]``)."""
+        """Fit to finite ``scores`` (``[n]``) of the mixtures ``weights`` (``[n, K]``)."""
 
     def predict(self, weights: Floats) -> Floats:
         """Predict the scores of ``weights`` (``[m, K]``): float64 ``[m]``."""
@@ -37,14 +38,15 @@ class Predictor(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Skill:
-    """How well a predictor of a target predicts mixtures that it was not fitted on."""
+    """Quality of a predictor's predictions for mixtures that it was not fitted on."""
 
     predictor: str
     """Name of the predictor."""
     rows: int
     """Number of predictions that were compared with a measured score."""
     nmse: float
-    """Mean squared error, divided by the error of always predicting the mean of fitted scores."""
+    """Mean squared error, divided by the error of always predicting the mean of the fitted scores.
+    A value below 1 means that the predictor is better than the mean."""
     spearman: float
     """Rank correlation of predicted and measured scores; 0 if all predictions are the same."""
     verdict: str
@@ -53,7 +55,7 @@ class Skill:
 
     @property
     def r2(self) -> float:
-        """Explained share of the variance; negative if the predictor is worse than the mean."""
+        """Explained fraction of the variance; negative if the predictor is worse than the mean."""
         return 1 - self.nmse
 
 
@@ -67,8 +69,8 @@ def judge(
         scores: Measured scores, ``[n]``.
         predicted: Predictions, ``[n]``, each from a fit without the mixture that it predicts.
         base: Mean of the scores that each prediction was fitted on, ``[n]``.
-        constant: Whether the predictor returned one score for all mixtures in every fold. Such
-            scores differ between folds, which would look like a rank correlation.
+        constant: Whether the predictor returned one score for all mixtures in every fold. These
+            scores differ between folds, so their rank correlation would be misleading.
     """
     variance = float(((scores - base) ** 2).mean())
     error = float(((scores - predicted) ** 2).mean())
@@ -86,7 +88,7 @@ def judge(
 def folds(weights: Floats, k: int, seed: int) -> list[Fold]:
     """Split rows into at most ``k`` folds; return indexes of rows to fit on and to test on.
 
-    Rows of the same mixture are in the same fold, so that no row is predicted from its repeat.
+    Repeats of a mixture are in the same fold, so no row is predicted from its own repeat.
     """
     _, group = np.unique(weights, axis=0, return_inverse=True)
     groups = np.random.default_rng(seed).permutation(int(group.max()) + 1)
@@ -97,7 +99,7 @@ def folds(weights: Floats, k: int, seed: int) -> list[Fold]:
 def one_thread() -> AbstractContextManager[object]:
     """Return a context that limits linear algebra to one thread.
 
-    With more threads, results differ in their last bits, and so the proposed mixtures differ.
+    With more threads, results differ in their last bits, and then the proposed mixtures differ.
     """
     held: AbstractContextManager[object] = _libraries().limit(limits=1)
     return held
@@ -106,7 +108,7 @@ def one_thread() -> AbstractContextManager[object]:
 @cache
 def _libraries() -> Any:
     """Find the BLAS libraries that numpy and scipy have loaded; the look-up takes 15 ms."""
-    import scipy.linalg  # noqa: PLC0415  (late: it costs a second)
+    import scipy.linalg  # noqa: PLC0415  (imported late, because it takes a second)
     from threadpoolctl import ThreadpoolController  # noqa: PLC0415
 
     assert scipy.linalg
@@ -116,8 +118,8 @@ def _libraries() -> Any:
 def standardised(scores: Floats) -> tuple[Floats, float, float]:
     """Return ``scores`` shifted and scaled to mean 0 and sd 1, and their original mean and sd.
 
-    Equal scores become 0, with sd 0. By rounding, the computed sd of equal scores may be an ulp or
-    two; such an sd is treated as 0.
+    Equal scores become 0, with sd 0. Because of rounding, the computed sd of equal scores may be an
+    ulp or two; such an sd counts as 0.
     """
     mean, sd = float(scores.mean()), float(scores.std())
     if sd <= 1e-12 * abs(mean):

@@ -1,10 +1,11 @@
-"""Earlier runs: scores that runs of other models predict for a mixture, as a start of a search.
+"""Earlier runs: predict the scores of a search from runs of other models.
 
-Models of different sizes rank mixtures much alike, so finished runs of a small model show where the
-search for a larger model should look. A swarm is a set of runs of one model. Swarms are chained,
-the cheapest first: each swarm has a Gaussian process, and the mean of each later process is the
-prediction of the process before, times a factor that is fitted. So the later process learns only
-the difference between the two swarms, and levels, units and even signs of scores may differ between
+Models of different sizes rank mixtures in nearly the same order. So finished runs of a small model
+show where the search for a larger model should begin. A swarm is a set of runs of one model.
+
+Swarms are chained, the cheapest swarm first. Each swarm has a Gaussian process. The mean of a
+process is the prediction of the process before it, times a fitted factor. So a process has to learn
+only the difference between two swarms. Levels, units and even signs of scores may differ between
 swarms (Le Gratiet and Garnier 2014, Recursive co-kriging model for design of computer experiments
 with multiple levels of fidelity).
 """
@@ -15,16 +16,16 @@ from .base import Floats
 from .gaussian_process import Feature, GaussianProcess
 
 EARLIER = "earlier runs"
-"""Name of a prediction from earlier runs in tables of predictors."""
+"""Name, in tables of predictors, of a prediction from earlier runs."""
 
 
 class EarlierRuns:
     """A `Feature` that predicts a score from runs of other models.
 
     Args:
-        swarms: Weights ``[n, K]`` and scores ``[n]`` of each swarm, the cheapest first; at least
-            one swarm.
-        feature: A prediction that needs no run, used as the mean of the first process.
+        swarms: Weights ``[n, K]`` and scores ``[n]`` of each swarm, at least one; the cheapest
+            swarm comes first.
+        feature: A prediction that needs no runs; it becomes the mean of the first process.
     """
 
     def __init__(
@@ -38,5 +39,5 @@ class EarlierRuns:
             feature = self._process.predict
 
     def __call__(self, weights: Floats) -> Floats:
-        """Predict the scores of ``weights`` (``[m, K]``) in the last swarm's unit: ``[m]``."""
+        """Predict the scores of ``weights`` (``[m, K]``) in the unit of the last swarm: ``[m]``."""
         return self._process.predict(weights)

@@ -1,14 +1,17 @@
 """Gaussian process on the logarithm of the weights: the predictor for few and noisy rows.
 
-The effect of a cluster is about logarithmic in its weight, so weights enter as log(1 + w / knee).
-These features are scaled to a mean variance of 1 over the rows, so that one prior fits every knee.
-On raw weights the error is several times as large (docs/decisions/predictors.md). The covariance is
-the sum of a Matérn-5/2 kernel, with a length scale for each cluster, and a linear kernel (Rasmussen
-and Williams, Gaussian Processes for Machine Learning, chapters 2, 4 and 5). The parameters of the
-kernels and the knee are the most probable ones under wide priors. Where scores are mostly noise,
-the priors decide: the length scales stay long, and the remaining variance counts as noise. The
-solution is exact. The time of one fit grows with the cube of the number of rows: a tenth of a
-second with 112 rows, and some seconds with 512.
+The effect of a cluster is about logarithmic in its weight. So the inputs of the process are the
+features log(1 + w / knee) instead of the weights w. On raw weights, the error is several times as
+large (docs/decisions/predictors.md). The features are scaled to a mean variance of 1 over the rows,
+so that one prior is right for every knee.
+
+The covariance is the sum of a linear kernel and a Matérn-5/2 kernel, which has a length scale for
+each cluster (Rasmussen and Williams, Gaussian Processes for Machine Learning, chapters 2, 4 and 5).
+
+The parameters of the kernels and the knee are the most probable ones under wide priors. If scores
+are mostly noise, the priors decide: the length scales stay long, and the remaining variance counts
+as noise. The solution is exact. The time of one fit grows with the cube of the number of rows: a
+tenth of a second for 112 rows, and some seconds for 512 rows.
 """
 
 import math
@@ -19,19 +22,19 @@ import numpy as np
 from .base import Floats, one_thread, standardised
 
 Feature = Callable[[Floats], Floats]
-"""A prediction of a score before any trial: from mixtures ``[m, K]`` to numbers ``[m]``."""
+"""A prediction of scores before any trial: it maps mixtures ``[m, K]`` to scores ``[m]``."""
 _JITTER = 1e-8
 _STEPS = 25
-"""Most iterations of the optimiser; more iterations do not change predictions."""
+"""Largest number of iterations of the optimiser; more iterations do not change predictions."""
 
 # Priors of the logarithms of the parameters, as (mean, sd). Scores and features have variance 1.
 _LENGTH = 3.5
-"""Length scale of each cluster, to be multiplied by the square root of the number of clusters."""
+"""Length scale of each cluster; it is multiplied by the square root of the number of clusters."""
 _LENGTH_SD = 0.8
 _CURVED = (math.log(0.3), 1.5)
 _LINEAR = (math.log(0.1), 1.5)
 _KNEE = (math.log(0.01), 1.5)
-"""The knee: the effect of a weight is logarithmic above the knee, and about linear below."""
+"""The knee: the effect of a weight is logarithmic above the knee, and about linear below it."""
 _NOISE = (math.log(0.2), 1.2)
 
 
@@ -40,7 +43,7 @@ class GaussianProcess:
 
     Args:
         feature: A prediction of the scores before any trial, from ``[m, K]`` to ``[m]``. The mean
-            of the process is the feature times a fitted factor.
+            of the process is this feature times a fitted factor.
         on: Name of the feature.
     """
 
@@ -54,7 +57,7 @@ class GaussianProcess:
         """Fitted sd of the scores of repeated runs of one mixture, in the unit of the scores."""
 
     def fit(self, weights: Floats, scores: Floats) -> None:
-        """Learn ``scores`` (``[n]``, finite) of ``weights`` (``[n, K]``)."""
+        """Fit to finite ``scores`` (``[n]``) of ``weights`` (``[n, K]``)."""
         y, self._mean, self._sd = standardised(scores)
         self._weights = weights
         self._basis = np.ones((len(y), 1))
@@ -69,7 +72,7 @@ class GaussianProcess:
             self._lengths = np.exp(self._theta[:-4])
             self._rows, self._center, self._spread = _scaled(log_features(weights, self._knee))
             k = self._between(self._rows, self._basis, self._rows, self._basis)
-            import scipy.linalg  # noqa: PLC0415  (late: it costs a second)
+            import scipy.linalg  # noqa: PLC0415  (imported late, because it takes a second)
 
             k[np.diag_indices_from(k)] += math.exp(self._theta[-1]) + _JITTER
             self._root = scipy.linalg.cholesky(k, lower=True)
@@ -86,7 +89,7 @@ class GaussianProcess:
             return np.asarray(cross @ self._alpha * self._sd + self._mean)
 
     def sd(self, weights: Floats) -> Floats:
-        """Return the sd of the error of each prediction, without run noise: float64 ``[m]``."""
+        """Return the sd of the error of each prediction, without the noise of runs: ``[m]``."""
         if self._constant:
             return np.full(len(weights), self._sd)
         with one_thread():
@@ -96,7 +99,7 @@ class GaussianProcess:
             return np.asarray(np.sqrt(np.maximum(own - (half * half).sum(axis=0), 0)) * self._sd)
 
     def covariance(self, weights: Floats) -> Floats:
-        """Return the covariance of prediction errors, without run noise: float64 ``[m, m]``."""
+        """Return the covariance of prediction errors, without the noise of runs: ``[m, m]``."""
         if self._constant:
             return np.eye(len(weights)) * self._sd**2
         with one_thread():
@@ -106,8 +109,8 @@ class GaussianProcess:
     def draw(self, weights: Floats, n: int, rng: np.random.Generator) -> Floats:
         """Draw ``n`` functions from the posterior, evaluated at ``weights``: float64 ``[n, m]``.
 
-        Returns the deviations of the drawn functions from the predictions, so that the caller can
-        add another mean.
+        Returns the deviations of the drawn functions from the predictions. So the caller can add
+        another mean to them.
         """
         if self._constant:
             return self._sd * rng.standard_normal((n, len(weights)))
@@ -120,10 +123,10 @@ class GaussianProcess:
             return np.asarray(rng.standard_normal((n, len(k))) @ root.T * self._sd)
 
     def _most_probable(self, y: Floats) -> Floats:
-        """Find the parameters that maximise the posterior.
+        """Return the parameters that maximise the posterior, as logarithms, ``[K + 4]``.
 
-        Returns their logarithms: the length scales, the variances of the Matérn and the linear
-        kernel, the knee, and the variance of the noise, ``[K + 4]``.
+        They are the length scales, the variances of the Matérn and the linear kernel, the knee, and
+        the variance of the noise.
         """
         from scipy.optimize import minimize  # noqa: PLC0415
 
@@ -162,10 +165,10 @@ class GaussianProcess:
         inverse, _ = dpotri(root, lower=1)
         inverse = np.tril(inverse) + np.tril(inverse, -1).T
         alpha = inverse @ y
-        # d loss / d K. A gradient is the sum of its products with d K / d parameter.
+        # d loss / d K. The sum of its products with d K / d parameter is the gradient.
         outer = 0.5 * (inverse - np.outer(alpha, alpha))
         m = outer * (curved * fall * (1 + distance) * (5 / 3))
-        # d loss / d z of the Matérn part: sum_b M_ab (z_a - z_b), without an array of n x n x K.
+        # d loss / d z of the Matérn part: sum_b M_ab (z_a - z_b), without an array [n, n, K].
         pulls = 2 * (z * m.sum(axis=1)[:, None] - m @ z) / lengths**2
         # d z / d log knee: the features change, and so do their means and their common variance.
         moved = -self._weights / (knee + self._weights) / spread
@@ -184,15 +187,15 @@ class GaussianProcess:
         return math.exp(self._theta[-2])
 
     def _features(self, weights: Floats) -> Floats:
-        """Transform weights ``[m, K]`` to features ``[m, K]``, scaled as the fitted rows were."""
+        """Transform weights ``[m, K]`` to features ``[m, K]``, scaled like the fitted rows."""
         return np.asarray((log_features(weights, self._knee) - self._center) / self._spread)
 
     def _project(self, weights: Floats) -> tuple[Floats, Floats, Floats]:
-        """Project ``weights`` (``[m, K]``) on the fitted rows.
+        """Return what predictions for ``weights`` (``[m, K]``) need from the fitted rows.
 
         Returns:
-            The features ``[m, K]``, the basis of their mean ``[m, 1 or 2]``, and the covariance
-            with the rows, solved by the Cholesky factor of the rows, ``[n, m]``.
+            The features ``[m, K]``; the basis of their mean ``[m, 1 or 2]``; and their covariance
+            with the fitted rows, solved by the Cholesky factor of these rows, ``[n, m]``.
         """
         import scipy.linalg  # noqa: PLC0415
 
@@ -203,8 +206,8 @@ class GaussianProcess:
     def _between(self, a: Floats, known_a: Floats, b: Floats, known_b: Floats) -> Floats:
         """Return the prior covariance of mixtures ``a`` and ``b``: ``[n, m]``.
 
-        ``a`` (``[n, K]``) and ``b`` (``[m, K]``) are features, ``known_a`` and ``known_b`` their
-        mean bases.
+        ``a`` (``[n, K]``) and ``b`` (``[m, K]``) are features. ``known_a`` and ``known_b`` are the
+        bases of their means.
         """
         curved, linear = np.exp(self._theta[-4:-2])
         distance = _distances(a / self._lengths, b / self._lengths)
@@ -212,7 +215,7 @@ class GaussianProcess:
         return np.asarray(k + linear * (a @ b.T) / a.shape[1] + known_a @ known_b.T, np.float64)
 
     def _mean_basis(self, weights: Floats) -> Floats:
-        """Return the basis of the mean: ones, and the feature if there is one, ``[m, 1 or 2]``."""
+        """Return the basis of the mean, ``[m, 1 or 2]``: ones, and the feature if there is one."""
         ones = np.ones(len(weights))
         if self._feature is None:
             return ones[:, None]
@@ -226,7 +229,7 @@ def log_features(weights: Floats, knee: float) -> Floats:
 
 
 def _scaled(features: Floats) -> tuple[Floats, Floats, float]:
-    """Shift each of ``features`` (``[n, K]``) to mean 0, and scale them by one sd to variance 1.
+    """Shift each feature (``[n, K]``) to mean 0, and divide all by one sd, to mean variance 1.
 
     Returns:
         The scaled features ``[n, K]``, their means ``[K]``, and the common sd.
@@ -237,6 +240,6 @@ def _scaled(features: Floats) -> tuple[Floats, Floats, float]:
 
 
 def _distances(a: Floats, b: Floats) -> Floats:
-    """Return Euclidean distances between rows of ``a`` and of ``b``, times the square root of 5."""
+    """Return the distances between rows of ``a`` and rows of ``b``, times the square root of 5."""
     squared = (a * a).sum(axis=1)[:, None] + (b * b).sum(axis=1) - 2 * (a @ b.T)
     return np.asarray(np.sqrt(5 * np.maximum(squared, 0.0)), np.float64)

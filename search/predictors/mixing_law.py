@@ -1,8 +1,8 @@
 """Mixing law: a loss is a constant plus an exponential of a linear function of the weights.
 
-The law is equation 1 of Ye et al., Data Mixing Laws (arXiv 2403.16952). The law fixes the shape of
-the loss. So, compared with other predictors, the law is strongest if there are few rows. It is
-wrong where clusters can replace each other.
+The law is equation 1 of Ye et al., Data Mixing Laws (arXiv 2403.16952). Because the law fixes the
+shape of the loss, it is better than the other predictors mainly if there are few rows. The law is
+wrong if clusters can replace each other.
 """
 
 import numpy as np
@@ -14,7 +14,7 @@ _STEPS = 40
 
 
 class MixingLaw:
-    """The law ``c + exp(a + w . t)``, fitted by least squares with a penalty, mainly on ``t``."""
+    """The law ``c + exp(a + w . t)``, fitted by least squares with a penalty mainly on ``t``."""
 
     name = "mixing law"
 
@@ -23,7 +23,7 @@ class MixingLaw:
         self._law = np.zeros(0)
 
     def fit(self, weights: Floats, scores: Floats) -> None:
-        """Learn ``scores`` (``[n]``, finite, less is better) of ``weights`` (``[n, K]``)."""
+        """Fit to finite ``scores`` (``[n]``, less is better) of ``weights`` (``[n, K]``)."""
         y, self._mean, self._sd = standardised(scores)
         n, k = weights.shape
         self._law = np.concatenate([[-1.0, 0.0], np.zeros(k)])
@@ -51,12 +51,12 @@ def _fit(weights: Floats, y: Floats, penalty: float) -> tuple[Floats, float]:
     """
     n, k = weights.shape
     start = np.array([-2.0, np.log(2.0), *np.zeros(k)])
-    # c and a are penalised as well, as they diverge when the exponential is nearly a straight line.
+    # Penalise c and a too: they diverge if the exponential is nearly a straight line.
     held = penalty * np.array([0.1, 0.1, *np.ones(k)])
     law, damping = start, 1e-3
     loss = np.inf
     for _ in range(_STEPS):
-        # Levenberg-Marquardt: keep a step if it reduces the error, else shorten the next step.
+        # Levenberg-Marquardt: keep a step if it reduces the error; else shorten the next step.
         slopes, errors = _slopes(weights, law), _values(weights, law) - y
         normal = slopes.T @ slopes + np.diag(held)
         loss = errors @ errors + held @ (law - start) ** 2
@@ -82,6 +82,6 @@ def _values(weights: Floats, law: Floats) -> Floats:
 
 
 def _slopes(weights: Floats, law: Floats) -> Floats:
-    """Return the derivatives of `_values` by the parameters of ``law``: ``[n, K + 2]``."""
+    """Return the derivatives of `_values` with respect to ``law``: ``[n, K + 2]``."""
     rise = (_values(weights, law) - law[0])[:, None]
     return np.hstack([np.ones_like(rise), rise, rise * weights])

@@ -8,7 +8,7 @@ _PENALTIES = np.logspace(-4, 3, 29)
 
 
 class Ridge:
-    """Ridge regression; generalised cross-validation chooses the penalty (Golub 1979)."""
+    """Ridge regression, with a penalty chosen by generalised cross-validation (Golub 1979)."""
 
     name = "ridge"
 
@@ -17,7 +17,7 @@ class Ridge:
         self._mean = 0.0
 
     def fit(self, weights: Floats, scores: Floats) -> None:
-        """Learn ``scores`` (``[n]``, finite) of ``weights`` (``[n, K]``)."""
+        """Fit to finite ``scores`` (``[n]``) of ``weights`` (``[n, K]``)."""
         y, self._mean, sd = standardised(scores)
         self._center = weights.mean(axis=0)
         with one_thread():

@@ -1,12 +1,16 @@
-"""Stacking: several predictors combined into one, each with a share by its out-of-fold error.
+"""Stacking: combine several predictors into one, by shares that follow from out-of-fold errors.
 
-Shares are not fitted, as the rows are few (docs/decisions/predictors.md). With one target, a share
-is proportional to the inverse square of the predictor's mean squared error. With several targets,
-all targets have the same shares, which follow from the error of their joint score: in the joint
-score noise averages out, but not an error that a predictor makes on all targets. So the remaining
-noise is subtracted from the error, and a share is proportional to the inverse fourth power of the
-difference. A predictor that is no better than the mean has share 0. If no predictor is better than
-the mean, the stack predicts the mean, and the verdict on the stack is ``constant`` (`Skill`).
+The prediction of a stack is the sum of the predictions of its predictors, each times its share.
+Shares are not fitted, because there are too few rows (docs/decisions/predictors.md).
+
+With one target, a share is proportional to the inverse square of the predictor's mean squared
+error. With several targets, all targets have the same shares, which follow from the error of the
+joint score. Noise averages out in the joint score, but an error that a predictor makes on all
+targets does not. So the remaining noise is subtracted from the error, and a share is proportional
+to the inverse fourth power of the difference.
+
+A predictor that is no better than the mean has share 0. If no predictor is better than the mean,
+the stack predicts the mean, and its verdict is ``constant`` (`Skill`).
 """
 
 import math
@@ -20,15 +24,15 @@ from .gaussian_process import GaussianProcess
 FOLDS = 5
 POWER = 2
 """With one target, shares are proportional to the inverse of this power of the mean squared error.
-Noise is not subtracted from that error: only the Gaussian process estimates noise, and it mistakes
-steps of a loss that it cannot fit for noise."""
+Noise is not subtracted from this error. Only the Gaussian process estimates noise, and if it cannot
+fit steps of a loss, it counts them as noise."""
 JOINT_POWER = 4
-"""With several targets, shares are proportional to the inverse of this power of the mean squared
-error of the joint score, from which noise is subtracted."""
+"""With several targets, shares are proportional to the inverse of this power of an error: the mean
+squared error of the joint score, minus noise."""
 
 
 class Stack:
-    """Predictor of one target that combines several predictors, with shares by cross-validation.
+    """Predicts one target by a combination of several predictors.
 
     Args:
         makes: Functions, each of which makes one of the predictors.
@@ -42,10 +46,10 @@ class Stack:
         self._seed = seed
 
     def fit(self, weights: Floats, scores: Floats) -> None:
-        """Learn ``scores`` (``[n]``, finite) of ``weights`` (``[n, K]``).
+        """Fit to finite ``scores`` (``[n]``) of ``weights`` (``[n, K]``).
 
-        Sets ``skills`` (a `Skill` for each predictor and the stack), ``shares`` (the share of each
-        predictor) and ``out_of_fold`` (the out-of-fold predictions of the stack, ``[n]``).
+        Sets ``skills`` (a `Skill` for each predictor and for the stack), ``shares`` (the share of
+        each predictor) and ``out_of_fold`` (the out-of-fold predictions of the stack, ``[n]``).
         """
         n, members = len(scores), len(self._makes)
         self.scores, self._mean = scores, float(scores.mean())
@@ -74,20 +78,20 @@ class Stack:
             self._models.append(make())
             self._models[-1].fit(weights, scores)
         processes = [i for i, model in enumerate(self._models) if _is_process(model)]
-        # Of several Gaussian processes (with a feature and without), only the best one has a share.
+        # Of the Gaussian processes (with and without a feature), only the best one has a share.
         self._process = min(processes, key=lambda i: self._skills[i].nmse, default=None)
         others = [i for i in range(members) if i not in processes]
         self._rivals = others if self._process is None else [self._process, *others]
         self.rivals = out_of_fold[self._rivals]
         """Out-of-fold predictions of the ``m`` predictors that may have a share, ``[m, n]``. The
-        Gaussian process is the first."""
+        first of them is the Gaussian process."""
         self.constant = constant[self._rivals]
-        """Whether each of these predictors returns one score for all mixtures, ``[m]``."""
+        """Whether each of these predictors returned one score for all mixtures, ``[m]``."""
         self._doubt = np.zeros(n) if self._process is None else doubt[self._process]
         share_by_error([self], np.ones(1))
 
     def trust(self, shares: Floats) -> None:
-        """Set the shares (``[m]``) of the predictors in ``rivals``; they sum to 1, or are all 0."""
+        """Set the shares (``[m]``) of the predictors in ``rivals``; their sum is 1 or 0."""
         self.shares = np.zeros(len(self._makes))
         self.shares[self._rivals] = shares
         self.out_of_fold = shares @ self.rivals + (1 - shares.sum()) * self.base
@@ -103,9 +107,9 @@ class Stack:
 
     @property
     def noise(self) -> float:
-        """Sd of the scores of repeated runs of one mixture, estimated by the Gaussian process.
+        """Sd of the scores of repeated runs of one mixture, as the Gaussian process estimates it.
 
-        It is 0 if the stack has no Gaussian process.
+        The sd is 0 if the stack has no Gaussian process.
         """
         process = self._gaussian_process()
         return 0.0 if process is None else process.noise
@@ -117,8 +121,8 @@ class Stack:
     def again(self, weights: Floats, scores: Floats) -> Callable[[Floats], Floats]:
         """Fit new copies of the predictors to ``scores`` (``[n]``) of ``weights`` (``[n, K]``).
 
-        The shares of the predictors stay as they are. Returns the new predictions as a function
-        from mixtures ``[m, K]`` to scores ``[m]``.
+        The shares of the predictors do not change. Returns the new predictions as a function from
+        mixtures ``[m, K]`` to scores ``[m]``.
         """
         models = [make() for make in self._makes]
         for share, model in zip(self.shares, models, strict=True):
@@ -130,8 +134,8 @@ class Stack:
     def sd(self, weights: Floats) -> Floats:
         """Return the sd of the error of each prediction: float64 ``[m]``.
 
-        It is the sd of the Gaussian process, scaled up where out-of-fold errors exceed it. Without
-        a process, it is the root mean square of the out-of-fold errors.
+        With a Gaussian process, this is the sd of the process, scaled up if out-of-fold errors are
+        larger. Without a process, it is the root mean square of the out-of-fold errors.
         """
         if (process := self._gaussian_process()) is not None:
             return process.sd(weights) * self._stretch
@@ -145,7 +149,7 @@ class Stack:
     def gap_sd(self, weights: Floats) -> float:
         """Return the sd of the predicted difference between two mixtures ``weights`` (``[2, K]``).
 
-        Errors of similar mixtures are correlated, so this sd is smaller than that of two
+        Errors of similar mixtures are correlated. So this sd is smaller than the sd for two
         independent errors.
         """
         process = self._gaussian_process()
@@ -160,9 +164,9 @@ class Stack:
         return self.error * rng.standard_normal((n, len(weights)))
 
     def _joined(self, models: Sequence[Predictor], mean: float, weights: Floats) -> Floats:
-        """Return the predictions of ``models`` summed by shares, for ``weights``: ``[m]``.
+        """Return the sum of the predictions of ``models``, each times its share: ``[m]``.
 
-        ``mean`` has the share that is missing to a sum of 1.
+        If the shares sum to less than 1, ``mean`` has the rest.
         """
         rest = (1 - self.shares.sum()) * mean
         return np.asarray(
@@ -180,7 +184,7 @@ class Stack:
 
 
 def share_by_error(stacks: Sequence[Stack], importance: Floats) -> None:
-    """Set the shares of all ``stacks``, one stack per target, by the joint out-of-fold errors.
+    """Set the shares of all ``stacks``, one stack per target, by the errors of the joint score.
 
     ``importance`` (``[T]``) is the weight of each target in the joint score.
     """
@@ -197,8 +201,8 @@ def share_by_error(stacks: Sequence[Stack], importance: Floats) -> None:
     excess, power = errors, POWER
     if len(stacks) > 1:
         noise = float((importance**2) @ np.array([stack.noise**2 for stack in stacks]))
-        # The total error, a mean of n squares, has a relative sd of sqrt(2 / n). The error without
-        # noise is not known more precisely, so that much of it is always kept.
+        # The total error is a mean of n squares, so its relative sd is sqrt(2 / n). The error
+        # without noise is no more precise. So always keep at least this part of the total error.
         excess = np.maximum(errors - noise, errors * math.sqrt(2 / len(scores)))
         power = JOINT_POWER
     constant = np.all([stack.constant for stack in stacks], axis=0)

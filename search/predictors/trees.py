@@ -11,12 +11,12 @@ PATIENCE = 20
 
 
 class LightGBM:
-    """CLIMB's gradient-boosted trees, with settings that work with 16 rows or more.
+    """CLIMB's gradient-boosted trees, with settings for as few as 16 rows.
 
-    The published recipe sets rows aside for early stopping, so these rows are missing from the fit.
-    The recipe also regularises raw scores, so it predicts the same score for all mixtures if scores
-    span only 0.01. Here the number of trees comes from cross-validation, all rows are fitted, and
-    scores are standardised first.
+    The published recipe has two problems with few rows. It sets rows aside for early stopping, so
+    these rows are missing from the fit. And it regularises raw scores, so it predicts the same
+    score for all mixtures if scores span only 0.01. Here cross-validation chooses the number of
+    trees, all rows are fitted, and scores are standardised first.
     """
 
     name = "lightgbm"
@@ -27,9 +27,9 @@ class LightGBM:
         self._trees: Any = None
 
     def fit(self, weights: Floats, scores: Floats) -> None:
-        """Learn ``scores`` (``[n]``, finite) of ``weights`` (``[n, K]``).
+        """Fit to finite ``scores`` (``[n]``) of ``weights`` (``[n, K]``).
 
-        With fewer than 4 different mixtures, or equal scores, predictions are the mean score.
+        With fewer than 4 different mixtures, or with equal scores, all predictions are the mean.
         """
         self._trees = None
         y, self._mean, self._sd = standardised(scores)
@@ -37,7 +37,7 @@ class LightGBM:
         if len(split) < 4 or not y.any():
             return
 
-        import lightgbm  # noqa: PLC0415  (costs seconds: it brings scikit-learn)
+        import lightgbm  # noqa: PLC0415  (takes seconds, because it imports scikit-learn)
 
         settings = self._settings(len(scores))
         data = lightgbm.Dataset(weights, y, params=settings, free_raw_data=False)
@@ -45,7 +45,7 @@ class LightGBM:
         history: dict[str, Any] = lightgbm.cv(
             settings, data, MOST_TREES, folds=split, callbacks=[stop]
         )
-        # The number of trees with the least mean error over the folds, now fitted to all rows.
+        # Fit all rows with the number of trees that had the least mean error over the folds.
         self._trees = lightgbm.train(settings, data, len(history["valid l2-mean"]))
 
     def predict(self, weights: Floats) -> Floats:
@@ -59,7 +59,7 @@ class LightGBM:
             "objective": "l2",
             "max_depth": 4,
             "num_leaves": 15,
-            # The paper uses 5; with fewer than 40 rows, 5 would not allow one good split.
+            # The paper uses 5. With fewer than 40 rows, 5 would allow no good split.
             "min_data_in_leaf": min(5, max(1, rows // 8)),
             "min_data_in_bin": 1,
             "feature_pre_filter": False,
@@ -67,11 +67,11 @@ class LightGBM:
             "lambda_l1": 0.1,
             "lambda_l2": 1.0,
             "learning_rate": 0.1,
-            # Bagging reduces the error at 112 rows by a fifth.
+            # With 112 rows, bagging reduces the error by a fifth.
             "bagging_fraction": 0.8,
             "bagging_freq": 1,
             "seed": self._seed,
-            # Make the same trees in every run. With a hundred rows, more threads save no time.
+            # Make the same trees in every run. For a hundred rows, more threads save no time.
             "deterministic": True,
             "force_row_wise": True,
             "num_threads": 1,

@@ -1,1 +1,1 @@
-"""Training of one model on one mixture: settings, models, ranks and the training loop."""
+"""Training of one model on one mixture: settings, models, ranks, and the training loop."""

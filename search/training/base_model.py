@@ -1,7 +1,8 @@
 """Base model: a trained model from which other models continue, as the proxies of CLIMB do.
 
-What all proxies have in common is learned once, by the base model. In the few tokens of each proxy,
-the mixture then changes the score more than chance does: docs/decisions/proxies.md has the figures.
+The base model learns once what all proxies have in common. So the few tokens of each proxy are
+enough for the mixture to change the score more than chance does (docs/decisions/proxies.md has the
+figures).
 """
 
 from pathlib import Path
@@ -17,13 +18,13 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 _SIZES = ("hidden_size", "intermediate_size", "num_hidden_layers", "vocab_size", "max_position")
-"""Prefixes of the names of the configuration values that decide the size of a model."""
+"""Prefixes of the names of the configuration values that determine the size of a model."""
 _LARGEST = 1 << 26
-"""Largest value that is accepted for such a name."""
+"""Largest value that is accepted under such a name."""
 
 
 def load_model(folder: str | Path) -> "PreTrainedModel":
-    """Load a causal language model in Hugging Face's format, as float32, on the CPU.
+    """Load a causal language model in Hugging Face's format, in float32 on the CPU.
 
     Raises:
         UsageError: ``folder`` has no ``config.json``.
@@ -32,12 +33,12 @@ def load_model(folder: str | Path) -> "PreTrainedModel":
     if not (Path(folder) / "config.json").is_file():
         raise UsageError(f"{folder} holds no model: name a folder with config.json and its weights")
     _check_config(Path(folder) / "config.json")
-    # These imports take seconds, which a caller that needs only `hash_model` should not wait for.
+    # These imports take seconds; a caller that needs only `hash_model` should not wait for them.
     import torch  # noqa: PLC0415
     from transformers import AutoModelForCausalLM  # noqa: PLC0415
     from transformers.utils.logging import disable_progress_bar  # noqa: PLC0415
 
-    disable_progress_bar()  # transformers would show one for each proxy
+    disable_progress_bar()  # transformers would show a progress bar for each proxy
     try:
         model = AutoModelForCausalLM.from_pretrained(
             folder, dtype=torch.float32, local_files_only=True
@@ -50,7 +51,7 @@ def load_model(folder: str | Path) -> "PreTrainedModel":
 
 
 def load_base(folder: str | Path, vocab_size: int, seq_len: int) -> "PreTrainedModel":
-    """Load the model to continue from, as `load_model` does.
+    """Load the base model, as `load_model` does, and check that it can be trained further.
 
     Raises:
         UsageError: ``folder`` holds no model, or the model has fewer than ``vocab_size`` ids, or
@@ -75,7 +76,7 @@ def _check_config(path: Path) -> None:
     """Check that a Hugging Face configuration is safe to load.
 
     Raises:
-        InvalidDataError: The file holds no JSON object, or a value that decides the size of the
+        InvalidDataError: The file holds no JSON object, or a value that determines the size of the
             model is not a whole number from 1 to `_LARGEST`.
     """
     config = read_json(path)
@@ -90,12 +91,12 @@ def _check_config(path: Path) -> None:
 
 
 def check_base(folder: str | Path | None, directory: str | Path, seq_len: int) -> None:
-    """Check before training that the base model in ``folder`` can be trained on ``directory``.
+    """Check, before training, that the base model in ``folder`` can be trained on ``directory``.
 
-    Nothing is checked if ``folder`` is None.
+    If ``folder`` is None, nothing is checked.
 
     Raises:
-        UsageError: `load_base` refused the model, or ``folder`` holds a tokenizer whose vocabulary
+        UsageError: `load_base` refused the model. Or ``folder`` holds a tokenizer whose vocabulary
             differs from that of the shards.
     """
     if folder is None:

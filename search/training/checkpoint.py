@@ -1,4 +1,4 @@
-"""Checkpoints: tensors and plain values in one torch file, which is written atomically."""
+"""Checkpoints: tensors and plain values in one torch file, written atomically."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ class Checkpoint:
     """All state that a run needs to resume; the fields are the keys of the file."""
 
     run: dict[str, Any]
-    """Settings of the run; a run with different settings refuses the checkpoint."""
+    """Settings of the run; a run with other settings refuses the checkpoint."""
     model: dict[str, Any]
     tail: dict[str, Any]
     """State of the `WeightAverage`."""
@@ -28,7 +28,7 @@ class Checkpoint:
     rule: dict[str, Any] | None = None
     """State of the `OnlineRule`; None if the run has no rule."""
     heard: dict[str, Any] | None = None
-    """Losses since the last choice of the rule, which the rule has not received yet."""
+    """Losses that the rule has not received yet, measured since its last choice."""
 
     def save(self, path: Path) -> None:
         """Write the checkpoint to ``path``.
@@ -60,7 +60,7 @@ def save_tensors(state: Mapping[str, Any], path: Path) -> None:
     Raises:
         NoSpaceError: The disk has too little free space for ``state``.
     """
-    # Errors of a Python file state why a write failed; errors of torch's own writer do not.
+    # Errors of a Python file say why a write failed; errors of torch's own writer do not.
     with atomic_path(path, tensor_bytes(state)) as temporary, temporary.open("wb") as file:
         torch.save(state, file)
 
@@ -79,7 +79,7 @@ def load_tensors(path: Path, device: torch.device | str = "cpu") -> dict[str, An
 
 
 def tensor_bytes(state: object) -> int:
-    """Return the size in bytes of all tensors in ``state`` and in the containers nested in it."""
+    """Return the size in bytes of all tensors in ``state``, including nested containers."""
     if isinstance(state, torch.Tensor):
         return state.numel() * state.element_size()
     if isinstance(state, Mapping):

@@ -1,6 +1,6 @@
-"""Job: the processes that train one model together: those torchrun starts, or a single process.
+"""Job: the processes that train one model together, started by torchrun or a single process.
 
-All ranks read the same shards, and see the same folder of the run, to which rank 0 writes.
+All ranks read the same shards and the same folder of the run. Only rank 0 writes to this folder.
 """
 
 import os
@@ -22,13 +22,16 @@ from climbstream.loader.weights.agreement import Agreement
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """The rank of this process in its job, and its communication with the other ranks."""
+    """The rank of this process in its job, and the communication with the other ranks."""
 
     rank: int = 0
     world_size: int = 1
 
     def agreement(self) -> Agreement | None:
-        """Return the `Agreement` of the ranks on changes of weights; None for a single rank."""
+        """Return the `Agreement` of the ranks on changes of weights; None for a single rank.
+
+        All ranks must change the weights at the same step.
+        """
         return Agreement(timeout=task_timeout()) if self.world_size > 1 else None
 
     def spread(self, model: nn.Module) -> nn.Module:
@@ -43,7 +46,7 @@ class Job:
         return values
 
     def of_first(self, value: Any) -> Any:
-        """Return the ``value`` of rank 0 on every rank, once all ranks have made this call."""
+        """Return the ``value`` of rank 0 on every rank, after all ranks have made this call."""
         if self.world_size == 1:
             return value
         values = [value]
@@ -57,13 +60,13 @@ ALONE = Job()
 
 
 def is_first() -> bool:
-    """Return whether this process is rank 0 or the only process; only such a process logs."""
+    """Return whether this process is rank 0 or the only process; no other process logs."""
     return os.environ.get("RANK", "0") == "0"
 
 
 @contextmanager
 def join_job() -> Iterator[Job]:
-    """Join the job that torchrun's environment variables describe; else yield a job of one rank.
+    """Join the job in torchrun's environment variables; without them, yield a job of one rank.
 
     Raises:
         RemoteError: Another rank did not start or did not respond within the `task_timeout`.

@@ -1,4 +1,7 @@
-"""DoReMi: weights that rise where a model is worse than a reference (arXiv 2305.10429, Alg. 1)."""
+"""DoReMi: weights that rise where a model is worse than a reference (arXiv 2305.10429, Alg. 1).
+
+The excess loss is the loss of the trained model minus the loss of the reference model.
+"""
 
 import math
 from collections.abc import Mapping
@@ -26,12 +29,15 @@ class _State:
 
 
 class DoReMi(OnlineRule):
-    """Group DRO on the excess loss, by smoothed exponentiated gradient; `average` is the result.
+    """Rule that raises the weights of clusters with a high excess loss; `average` is the result.
 
-    There are two differences from the paper. Weights decide which rows the loader serves; in the
-    paper, weights scale the losses. And weights start at the prior and are smoothed towards the
-    prior, while in the paper they start at uniform weights and are smoothed towards these. So
-    without excess loss, weights stay at the prior.
+    The method is Group DRO with smoothed exponentiated gradient. Two things differ from the paper:
+
+    - Here the weights decide which rows the loader serves. In the paper, the weights scale the
+      losses.
+    - Here the weights start at the prior and are smoothed towards the prior. In the paper, they
+      start at uniform weights and are smoothed towards these. So here, without excess loss, the
+      weights stay at the prior.
     """
 
     def __init__(
@@ -46,13 +52,12 @@ class DoReMi(OnlineRule):
         """Compare with ``reference``, a model that was trained on ``prior``.
 
         Args:
-            reference: Model with the vocabulary of the trained model, on the device of the
-                training.
-            prior: Weights at the start; a cluster of weight 0 stays at 0.
-            every: Steps between choices of weights; the paper chooses at each step, with larger
-                batches.
+            reference: Model with the same vocabulary as the trained model, on the same device.
+            prior: Weights at the start. A cluster with weight 0 keeps weight 0.
+            every: Number of steps between choices of weights. The paper chooses at each step, with
+                larger batches.
             rate: Learning rate of the exponentiated gradient; 1 in the paper.
-            smoothing: Share of the prior in each choice; 1e-3 in the paper.
+            smoothing: Share of the prior in each choice of weights; 1e-3 in the paper.
         """
         self.every = every
         self._reference = reference.eval()
@@ -65,21 +70,21 @@ class DoReMi(OnlineRule):
 
     @torch.no_grad()
     def measure(self, batch: torch.Tensor, losses: torch.Tensor) -> torch.Tensor:
-        """Return each row's mean excess loss over the reference, ``[rows]``.
+        """Return the mean excess loss of each row, ``[rows]``.
 
-        The excess of each token is clipped at 0.
+        The excess loss of each token is at least 0: lower values are clipped.
         """
         reference_losses = token_losses(self._reference(input_ids=batch).logits, batch)
         return row_means((losses.detach() - reference_losses).clamp(min=0))
 
     def follow(self, losses: dict[str, float]) -> Mapping[str, float]:
-        """Return weights that are raised for clusters with a high excess loss.
+        """Return new weights, which are higher for clusters with a high excess loss.
 
-        ``losses`` is the mean excess loss by cluster since the last choice. A cluster without rows
-        since then keeps its previous excess.
+        ``losses`` is the mean excess loss by cluster since the last choice of weights. If a cluster
+        had no rows since then, its previous excess loss is used.
         """
         self._excess |= losses
-        # A cluster of which no row was ever served has the mean excess of the other clusters.
+        # A cluster that had no rows yet gets the mean excess loss of the other clusters.
         unseen = math.fsum(self._excess.values()) / max(1, len(self._excess))
         powers = {name: self._rate * self._excess.get(name, unseen) for name in self._prior}
         largest = max(powers.values())
@@ -99,7 +104,7 @@ class DoReMi(OnlineRule):
         return Mixture.of(self._total if self._choices else self._prior)
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the weights, the sum and number of all chosen weights, and the last excess."""
+        """Return the weights, the sum and number of all chosen weights, and the excess losses."""
         return {
             "weights": self._weights,
             "excess": dict(self._excess),

@@ -1,4 +1,4 @@
-"""Learner: a model with its optimizer and schedule, which is trained batch by batch."""
+"""Learner: a model with its optimizer and learning rate schedule, trained batch by batch."""
 
 import math
 from collections.abc import Mapping
@@ -25,14 +25,14 @@ if TYPE_CHECKING:
 class Learner:
     """One model on the device of this process (`own_device`), with its optimizer and schedule.
 
-    On a GPU the model computes in bfloat16; model parameters, sums of losses and the state of the
-    optimizer stay float32.
+    On a GPU the model computes in bfloat16. Model parameters, sums of losses, and the state of the
+    optimizer stay in float32.
     """
 
     def __init__(self, settings: TrainSettings, vocab_size: int, seed: int, job: Job) -> None:
         self.device = torch.device(own_device())
         self.model = first_model(settings, vocab_size, seed)
-        # The method `to` of a pretrained model is wrapped, which hides its argument types.
+        # The `to` method of a pretrained model is wrapped, which hides the types of its arguments.
         torch.nn.Module.to(self.model, self.device)
         self._spread = job.spread(self.model)
         self._average = WeightAverage(self.model, settings)
@@ -52,7 +52,7 @@ class Learner:
 
     @torch.no_grad()
     def measure(self, batch: torch.Tensor) -> torch.Tensor:
-        """Return the losses that `losses` returns, without gradients and only on this rank."""
+        """Return the same losses as `losses`, without gradients and only on this rank."""
         self.model.eval()
         with self._precision():
             logits = self.model(input_ids=batch).logits
@@ -60,7 +60,7 @@ class Learner:
         return token_losses(logits, batch)
 
     def learn(self, loss: torch.Tensor, step: int) -> None:
-        """Do one optimizer step with the gradient of ``loss``; ``step`` is its number, from 0."""
+        """Do the optimizer step with number ``step`` (from 0), with the gradient of ``loss``."""
         loss.backward()
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
         self._optimizer.step()
@@ -69,12 +69,12 @@ class Learner:
         self._average.add(step)
 
     def finish(self) -> "PreTrainedModel":
-        """Return the model; its parameters are averaged if ``settings.average`` is above 0."""
+        """Return the trained model, with averaged parameters if ``settings.average`` is above 0."""
         self._average.put()
         return self.model
 
     def state_dict(self) -> dict[str, Any]:
-        """Return all state that changes from step to step, for `Checkpoint`."""
+        """Return all state that changes from step to step; `Checkpoint` stores it."""
         return {
             "model": self.model.state_dict(),
             "tail": self._average.state_dict(),
@@ -100,7 +100,7 @@ class Learner:
         self._check_optimizer(before)
 
     def _check_optimizer(self, constants: list[dict[str, Any]]) -> None:
-        """Raise `ValueError` unless the loaded optimizer state fits this model and this step.
+        """Raise `ValueError` unless the loaded optimizer state matches this model and this step.
 
         ``constants`` are the `_constants` of the optimizer before the state was loaded.
         """
@@ -127,9 +127,9 @@ def first_model(settings: TrainSettings, vocab_size: int, seed: int) -> "PreTrai
     """Return the model at step 0: the base model, or a new model of the size in ``settings``.
 
     Raises:
-        UsageError: `load_base` refused the base model (it has fewer than ``vocab_size`` ids, or
-            cannot read rows of ``settings.seq_len`` tokens), or no model size has the name in
-            ``settings``.
+        UsageError: No model size has the name in ``settings``, or `load_base` refused the base
+            model: it has fewer than ``vocab_size`` ids, or cannot read rows of
+            ``settings.seq_len`` tokens.
     """
     if settings.base is not None:
         return load_base(settings.base, vocab_size, settings.seq_len)
@@ -137,7 +137,7 @@ def first_model(settings: TrainSettings, vocab_size: int, seed: int) -> "PreTrai
 
 
 def _constants(optimizer: torch.optim.Optimizer) -> list[dict[str, Any]]:
-    """Return the settings of each parameter group of an optimizer that no step changes."""
+    """Return, for each parameter group of an optimizer, the settings that no step changes."""
     return [
         {name: value for name, value in group.items() if name not in ("params", "lr")}
         for group in optimizer.param_groups

@@ -22,19 +22,20 @@ SIZES = {
     "large": _Shape(12, 768, 12),
     "xlarge": _Shape(24, 1024, 16),
 }
-"""Shape of each model by name. With a vocabulary of 1,024 the models have 0.2, 1, 7, 38, 90 and 310
-million parameters. One core of a laptop trains ``tiny`` at 30,000 tokens a second."""
+"""Shape of each model by name. With a vocabulary of 1,024, the models have, in this order, 0.2, 1,
+7, 38, 90 and 310 million parameters. One core of a laptop trains ``tiny`` at 30,000 tokens per
+second."""
 
 
 def make_model(size: str, vocab_size: int, seq_len: int, seed: int) -> "LlamaForCausalLM":
-    """Make a model whose parameters are drawn at random from ``seed``.
+    """Return a new model whose parameters are drawn at random from ``seed``.
 
     Raises:
         UsageError: ``size`` is not a name in `SIZES`.
     """
     if size not in SIZES:
         raise UsageError(f"there is no model {size!r}; there are {', '.join(SIZES)}")
-    # These imports take seconds, which a caller that needs only `SIZES` should not wait for.
+    # These imports take seconds; a caller that needs only `SIZES` should not wait for them.
     import torch  # noqa: PLC0415
     from transformers import LlamaConfig, LlamaForCausalLM  # noqa: PLC0415
 
@@ -48,8 +49,8 @@ def make_model(size: str, vocab_size: int, seq_len: int, seed: int) -> "LlamaFor
         max_position_embeddings=seq_len,
         tie_word_embeddings=True,
         use_cache=False,
-        # With the usual 0.02, the parameters of such narrow models are too small: they grow for
-        # 300,000 tokens first.
+        # With the usual 0.02, the parameters of such narrow models start too small. Training would
+        # spend the first 300,000 tokens to make them larger.
         initializer_range=shape.width**-0.5,
     )
     with torch.random.fork_rng(devices=[]):

@@ -1,7 +1,8 @@
-"""Online rules: rules that change the weights during training by the losses of the clusters.
+"""Online rules: change the weights during training according to the losses of the clusters.
 
-Every few steps a rule is given the loss of each cluster and returns weights. `train_model` passes
-the weights to the loader, which records them in the weights log and uses them from the next step.
+Every few steps, a rule receives the loss of each cluster and returns weights. `train_model` passes
+these weights to the loader. The loader records them in the weights log and uses them from the next
+step.
 """
 
 from abc import ABC, abstractmethod
@@ -12,28 +13,28 @@ import torch
 
 
 class OnlineRule(ABC):
-    """Chooses weights from losses; a subclass must override `follow`, and may override the rest."""
+    """Chooses weights from losses. A subclass must override `follow`; the rest is optional."""
 
     every: int = 10
-    """Steps between two choices."""
+    """Number of steps between two choices of weights."""
 
     def measure(self, batch: torch.Tensor, losses: torch.Tensor) -> torch.Tensor:
-        """Return one number per row for the rule, float ``[rows]``; by default the row's mean loss.
+        """Return one number per row, float ``[rows]``; by default the mean loss of the row.
 
         Args:
             batch: Tokens, int64 ``[rows, seq_len]``.
-            losses: Loss in nats at each token, as `token_losses` returns them.
+            losses: Loss in nats at each token, as `token_losses` returns it.
         """
         del batch
         return row_means(losses)
 
     @abstractmethod
     def follow(self, losses: dict[str, float]) -> Mapping[str, float] | None:
-        """Return the weights to use from the next step, or None to keep the present weights.
+        """Return the weights to use from the next step; None keeps the present weights.
 
         Args:
-            losses: For each cluster, the mean of the values that `measure` returned since the last
-                choice; a cluster without rows since then is missing.
+            losses: By cluster, the mean of the values that `measure` returned since the last
+                choice. A cluster that had no rows since then is missing.
         """
 
     def state_dict(self) -> dict[str, Any]:
@@ -41,20 +42,21 @@ class OnlineRule(ABC):
         return {}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Restore a state that `state_dict` returned; by default only an empty state is allowed."""
+        """Restore a state that `state_dict` returned; by default the state must be empty."""
         if state:
             raise TypeError(f"{type(self).__name__} has a state: it must say how it is loaded")
 
 
 def token_losses(logits: torch.Tensor, batch: torch.Tensor) -> torch.Tensor:
-    """Return, at each token, the loss in nats of predicting the next token.
+    """Return the loss in nats of predicting the next token, at each token.
 
     Args:
         logits: ``[rows, seq_len, vocabulary]``.
         batch: The tokens that the model read, int64 ``[rows, seq_len]``.
 
     Returns:
-        float32 ``[rows, seq_len]``; 0 at the last token of a row, which has no next token.
+        float32 ``[rows, seq_len]``. The value at the last token of a row is 0, because that token
+        has no next token.
     """
     following = torch.nn.functional.pad(batch[:, 1:], (0, 1), value=-100)
     losses = torch.nn.functional.cross_entropy(
@@ -64,5 +66,5 @@ def token_losses(logits: torch.Tensor, batch: torch.Tensor) -> torch.Tensor:
 
 
 def row_means(losses: torch.Tensor) -> torch.Tensor:
-    """Return the mean of each row of `token_losses`, ``[rows]``; the last token is not counted."""
+    """Return the mean of each row of `token_losses`, ``[rows]``, without the last token."""
     return losses.sum(dim=1) / (losses.shape[1] - 1)

@@ -1,4 +1,4 @@
-"""A run of ``climb train``: one model in a folder, resumable, with its log and metrics."""
+"""A run of ``climb train``: trains one model in a folder, with log and metrics; can resume."""
 
 from collections.abc import Sequence
 from contextlib import nullcontext
@@ -50,20 +50,31 @@ def train_run(
     save_every: int = SAVE_EVERY,
     heldout_every: int = HELDOUT_EVERY,
 ) -> dict[str, Any]:
-    """Train one model, and write it to ``out/model`` in Hugging Face's format; return the result.
+    """Train one model, and write it to ``out/model`` in Hugging Face's format.
 
-    The result has the keys ``loss``, ``steps``, ``tokens``, ``served`` and ``epochs``.
-    ``directory`` is a folder or URL of shards. Without ``mixture`` the model is trained on the
-    token shares. ``writers`` also get the lines of ``out/metrics.jsonl``. A checkpoint is saved
-    every ``save_every`` steps, and when a signal asks the run to stop. The loss on held-out text is
-    measured every ``heldout_every`` steps; 0 means never. Nothing is written before the settings
-    are checked against the shards. Under torchrun all ranks train one model; when the run is
-    resumed, the number of ranks may differ.
+    The settings are checked against the shards before anything is written. Under torchrun, all
+    ranks train one model. If the run is resumed, the number of ranks may differ.
+
+    Args:
+        directory: Folder or URL of the shards.
+        mixture: Weights of the clusters, or a schedule of weights; None means the token shares.
+        settings: Model and schedule of the learning rate.
+        seed: Seed of the initial model parameters and of the order of the data.
+        out: Folder of the run.
+        max_epochs: Largest number of epochs of a cluster; None means no limit.
+        writers: Writers that also receive the lines of ``out/metrics.jsonl``.
+        save_every: Number of steps between checkpoints. A checkpoint is also saved when a signal
+            asks the run to stop.
+        heldout_every: Number of steps between measurements of the loss on held-out text; 0 means
+            never.
+
+    Returns:
+        The result, with the keys ``loss``, ``steps``, ``tokens``, ``served`` and ``epochs``.
 
     Raises:
         InvalidDataError: ``out`` holds another run.
         LockedError: Another process works on ``out``.
-        UsageError: All clusters are used up before the end, or settings do not fit each other.
+        UsageError: All clusters are used up before the end, or settings contradict each other.
     """
     with join_job() as job:
         if isinstance(directory, str):
@@ -95,7 +106,7 @@ def train_run(
 
 @dataclass(frozen=True, slots=True)
 class _Run:
-    """What is trained, on which shards, and in which folder."""
+    """The settings of a run, its shards, and its folder."""
 
     directory: str | Path
     manifest: Manifest
@@ -109,12 +120,12 @@ class _Run:
 
     @property
     def tokens_per_step(self) -> int:
-        """Tokens of one step, over all ranks."""
+        """Number of tokens per step, over all ranks."""
         return self.settings.seq_len * self.settings.batch_rows
 
     @property
     def tokens(self) -> int:
-        """Tokens of the whole run."""
+        """Number of tokens of the whole run."""
         return self.settings.steps * self.tokens_per_step
 
     def plan(self) -> dict[str, Any]:
@@ -133,8 +144,8 @@ def _check_settings(run: _Run, job: Job) -> None:
     """Open a loader with these settings, so that its errors are raised before anything is written.
 
     Raises:
-        UsageError: Settings do not fit each other, or do not fit the number of ranks.
-        InvalidDataError: A weight above 0 is for an unknown cluster, or for one without a row.
+        UsageError: Settings contradict each other, or do not match the number of ranks.
+        InvalidDataError: An unknown cluster, or a cluster without a row, has a weight above 0.
     """
     if run.save_every < 1:
         raise UsageError(f"save_every is {run.save_every}; it must be 1 step or more")
@@ -155,7 +166,7 @@ def _check_settings(run: _Run, job: Job) -> None:
 
 
 def _begin(run: _Run) -> None:
-    """Write the plan of ``run``, or check the existing plan; log where the run continues."""
+    """Write the plan of ``run``, or check the existing plan; log the step of the start."""
     if not TRAIN.begin(run.out, run.plan(), folders=("model",)):
         return
     if (run.out / RESULT).exists():
@@ -175,7 +186,7 @@ def _train(run: _Run, job: Job, writers: Sequence[Writer]) -> TrainedModel:
         nonlocal shown
         watch.begin(f"step {step + 1:,}")
         if bar is not None:
-            bar.skip((step - 1 - shown) * run.tokens_per_step)  # the steps in the checkpoint
+            bar.skip((step - 1 - shown) * run.tokens_per_step)  # skip the steps of the checkpoint
             bar.add(run.tokens_per_step, f"loss {loss:.3f}")
             shown = step
 
@@ -214,7 +225,7 @@ class _Result:
 
 
 def _read_result(path: Path) -> dict[str, Any]:
-    """Read the result of a run that has ended.
+    """Read the result of a finished run.
 
     Raises:
         InvalidDataError: The file holds no result of a run.
@@ -227,7 +238,7 @@ def _result_from_json(value: Any) -> _Result:
 
 
 def _leave(model: "PreTrainedModel", directory: str | Path, end: int | None, out: Path) -> None:
-    """Write model and tokenizer to ``out/model``."""
+    """Write the model and its tokenizer to ``out/model``."""
     _save(model, end, out / "model")
     try:
         _save_tokenizer(read_tokenizer(directory), end, out / "model")
@@ -249,9 +260,9 @@ def _save(model: "PreTrainedModel", end: int | None, out: Path) -> None:
 
 def _save_tokenizer(tokenizer: Tokenizer, end: int | None, out: Path) -> None:
     """Write the tokenizer in Hugging Face's format."""
-    from transformers import PreTrainedTokenizerFast  # noqa: PLC0415 - seconds, at the end of a run
+    from transformers import PreTrainedTokenizerFast  # noqa: PLC0415 - takes seconds; used once
 
     name = None if end is None else tokenizer.id_to_token(end)
     PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token=name).save_pretrained(out)
-    # transformers adds the end token to the file of the tokenizer; write the file unchanged.
+    # transformers adds the end token to the tokenizer file; write the original file instead.
     write_bytes(out / TOKENIZER, tokenizer.to_str(pretty=True).encode())

@@ -15,31 +15,32 @@ _LANES = 8
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainSettings:
-    """The settings of a run, apart from shards, mixture and seed."""
+    """Settings of a training run, without its shards, mixture and seed."""
 
     tokens: int
-    """Number of tokens to train on; it is rounded down to whole steps."""
+    """Number of tokens to train on, rounded down to whole steps."""
     model: str = "tiny"
     seq_len: int = 64
-    """Tokens per row. Rows are short, so that few tokens suffice for many steps: see
-    docs/decisions/proxies.md."""
+    """Tokens per row. Rows are short so that a few tokens are enough for many steps
+    (docs/decisions/proxies.md)."""
     batch_rows: int = 8
     learning_rate: float = 8e-3
     warmup: float = 0.05
-    """Fraction of the steps, at the start, in which the learning rate rises."""
+    """Fraction of the steps, at the start, over which the learning rate rises."""
     decay: float = 0.4
-    """Fraction of the steps, at the end, in which the learning rate falls to zero."""
+    """Fraction of the steps, at the end, over which the learning rate falls to zero."""
     average: float = 0.0
-    """Fraction of the steps, at the end, over which the model parameters are averaged; 0 keeps the
+    """Fraction of the steps, at the end, over which the model parameters are averaged. 0 keeps the
     parameters of the last step."""
     part: float = 1.0
-    """Fraction of each cluster that the run serves, in every epoch; see ``fraction`` of
-    `MixtureLoader`."""
+    """Fraction of each cluster that the run reads; every epoch has the same rows. See ``fraction``
+    of `MixtureLoader`."""
     lanes: int = _LANES
-    """Number of lanes of the loader; a multiple of every number of ranks that the run will have."""
+    """Number of lanes (virtual ranks) of the loader. It must be a multiple of every number of ranks
+    with which the run will be started or resumed."""
     base: str | None = None
-    """Folder of a model in Hugging Face's format to continue from, whose size replaces ``model``;
-    None starts from random parameters."""
+    """Folder of a model in Hugging Face's format, from which training continues. The size of this
+    model replaces ``model``. None starts from random parameters."""
 
     def __post_init__(self) -> None:
         for name in ("seq_len", "batch_rows", "learning_rate", "lanes"):
@@ -55,18 +56,18 @@ class TrainSettings:
 
     @property
     def steps(self) -> int:
-        """Number of optimizer steps."""
+        """Number of optimizer steps of the run."""
         return self.tokens // (self.seq_len * self.batch_rows)
 
     def rate(self, step: int) -> float:
-        """Return the factor, 0 to 1, of the learning rate at step ``step``, counted from 0."""
+        """Return the factor of the learning rate at ``step`` (from 0), a number from 0 to 1."""
         rise = (step + 1) / max(1.0, self.warmup * self.steps)
         fall = (self.steps - step) / max(1.0, self.decay * self.steps)
         return min(1.0, rise, fall)
 
     def to_json(self) -> dict[str, Any]:
-        """Return the settings as JSON values; a base model is represented by its hash."""
+        """Return the settings as JSON values; a base model is replaced by its hash."""
         values = asdict(self)
         if self.lanes == _LANES:
-            del values["lanes"]  # files from before this setting existed do not have it
+            del values["lanes"]  # files of earlier versions do not have this setting
         return values | {"base": None if self.base is None else hash_model(self.base)}

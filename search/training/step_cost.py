@@ -1,4 +1,4 @@
-"""StepCost: the FLOPs of one training step, and its time as measured on this machine."""
+"""StepCost: the FLOPs of one training step, and its measured time on this machine."""
 
 import statistics
 import time
@@ -12,14 +12,14 @@ from .online_mixing import row_means
 from .settings import TrainSettings
 
 _ENOUGH = 1.0
-"""Least time of a measurement, in seconds."""
+"""Least duration of a measurement, in seconds."""
 _STEPS = 3
-"""Least number of steps of a measurement; the first step allocates buffers and is not counted."""
+"""Least number of measured steps. The first step is not counted, because it allocates buffers."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StepCost:
-    """The cost of one training step."""
+    """FLOPs and time of one training step."""
 
     parameters: int
     """Number of parameters of the model."""
@@ -32,7 +32,7 @@ class StepCost:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StepTask:
-    """The settings of a step to measure; the argument of `measure_step` on an engine."""
+    """Settings of a step to measure; an engine passes them to `measure_step`."""
 
     settings: TrainSettings
     vocab_size: int
@@ -41,10 +41,10 @@ class StepTask:
 
 
 def measure_step(task: StepTask) -> StepCost:
-    """Count the FLOPs of a step, and time several steps on rows of random tokens.
+    """Count the FLOPs of a step, and measure the time of several steps on rows of random tokens.
 
-    Steps run on the device of this process. Reading of shards is not timed: the loader is many
-    times as fast as any model.
+    The steps run on the device of this process. The time of reading shards is not included, because
+    the loader is many times as fast as any model.
     """
     before = torch.get_num_threads()
     if task.threads is not None:
@@ -57,7 +57,7 @@ def measure_step(task: StepTask) -> StepCost:
         while len(times) < _STEPS or sum(times) < _ENOUGH:
             start = time.perf_counter()
             loss = row_means(learner.losses(batch)).mean()
-            # The schedule is defined only up to the last step of the run.
+            # The schedule ends with the last step of the run, so repeat the last step after it.
             learner.learn(loss, min(len(times), task.settings.steps - 1))
             loss.item()  # waits for the device
             times.append(time.perf_counter() - start)

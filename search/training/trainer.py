@@ -1,10 +1,11 @@
-"""Train a model on a mixture: a fixed number of tokens, through `MixtureLoader`.
+"""Train a model on a mixture, for a fixed number of tokens that `MixtureLoader` serves.
 
-The learning rate rises in the first part of the steps, stays constant, and falls to zero at the
-last step, so that every run ends annealed (MiniCPM, arXiv 2404.06395). The schedule depends on
-tokens, never on time. On one machine, equal arguments result in equal model parameters, even if a
-run was interrupted. With a different number of ranks the batches are the same, but floats are added
-in a different order.
+The learning rate rises in the first part of the steps, then stays constant, and falls to zero at
+the last step. So every run ends with an annealed model (MiniCPM, arXiv 2404.06395). The schedule
+depends on tokens, never on time.
+
+On one machine, equal arguments give equal model parameters, even if a run was interrupted. With
+another number of ranks, the batches are the same, but floats are added in a different order.
 """
 
 import math
@@ -44,27 +45,27 @@ logger = get_logger(__name__)
 
 _METRICS_EVERY = 100
 _MOST_HELDOUT = 1 << 20
-"""Most held-out tokens per measurement of the held-out loss: more tokens change the loss little."""
+"""Most held-out tokens per measurement of the held-out loss. More tokens change the loss little."""
 _HELDOUT_PART = 16
-"""Least number of training tokens per held-out token. A held-out token costs a third of the compute
+"""Least number of training tokens per held-out token. A held-out token needs a third of the compute
 of a training token."""
 HELDOUT_EVERY = 500
-"""Steps between measurements of the held-out loss, by default."""
+"""Default number of steps between measurements of the held-out loss."""
 SAVE_EVERY = 500
-"""Steps between checkpoints, by default."""
+"""Default number of steps between checkpoints."""
 
 
 @dataclass(frozen=True, slots=True)
 class TrainedModel:
-    """The trained model of a run, its loss, and what the loader served."""
+    """The trained model of a run, its loss, and the tokens and epochs that the loader served."""
 
     model: "PreTrainedModel"
     loss: float
     """Mean training loss of the last tenth of the steps, in nats per token."""
     served: dict[str, int]
-    """Number of tokens served of each cluster."""
+    """Number of served tokens by cluster."""
     epochs: dict[str, float]
-    """Number of epochs of each cluster."""
+    """Number of epochs by cluster."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -126,35 +127,39 @@ def train_model(
     on_step: Callable[[int, float], None] | None = None,
     stop: StopRequest | None = None,
 ) -> TrainedModel:
-    """Train one model on the device of this process, on a GPU in bfloat16; return the result.
+    """Train one model on the device of this process; return the model and its loss.
+
+    On a GPU the model computes in bfloat16.
 
     Args:
         directory: Folder or URL of the shards.
         mixture: Weights of the clusters in ``directory``, or a schedule of weights.
-        settings: Model and schedule of the learning rate.
+        settings: Size of the model, number of tokens, and schedule of the learning rate.
         seed: Seed of the initial model parameters and of the order of the data.
-        job: The ranks that train the model together; each rank has a part of every batch.
-        checkpoint: File to save to, and to resume from if it exists.
-        every: Steps between checkpoints.
+        job: The ranks that train the model together. Each rank gets a part of every batch.
+        checkpoint: File to which checkpoints are saved. If it exists, the run resumes from it.
+        every: Number of steps between checkpoints.
         weights_log: File of the weights log.
         ledger: File of the ledger, which records the served rows.
-        metrics: File to which a line is appended every 100 steps, with `MixtureLoader.metrics`, the
-            loss of the step, and the mean loss by cluster since the last line. If this file is
-            given, a message names the clusters that will be used up before the end.
-        writers: Writers that receive the numbers of each line of ``metrics``.
-        max_epochs: Largest number of epochs of a cluster; a cluster that has reached it gets no
-            more rows, and the other clusters share its weight.
+        metrics: File to which a line is appended every 100 steps. A line has the numbers of
+            `MixtureLoader.metrics`, the loss of the step, and the mean loss by cluster since the
+            last line. If this file is given, a message names the clusters that will be used up
+            before the end.
+        writers: Writers that also receive the numbers of each line of ``metrics``.
+        max_epochs: Largest number of epochs of a cluster. A cluster that has reached it gets no
+            more rows, and the other clusters share its weight. None means no limit.
         weights_file: File in which new weights can be requested during the run, as `climb weights`
             does.
-        heldout_every: Steps between measurements of the loss on held-out text, also measured after
-            the last step; 0 means never. The lines of ``metrics`` have this loss by cluster, as
-            ``heldout_loss``.
-        rule: Rule that changes the weights during training, starting from ``mixture``.
-        on_step: Called after each step with the number of steps done and the loss of that step, in
-            nats per token.
-        stop: Object through which a stop can be requested; if a stop is requested on any rank, all
+        heldout_every: Number of steps between measurements of the loss on held-out text; 0 means
+            never. The loss is also measured after the last step. The lines of ``metrics`` have this
+            loss by cluster under ``heldout_loss``.
+        rule: Rule that changes the weights during training; the weights start at ``mixture``.
+        on_step: Function that is called after each step, with the number of finished steps and the
+            loss of this step in nats per token.
+        stop: Object through which a stop can be requested. If a stop is requested on any rank, all
             ranks save after the same step and stop.
 
+    Raises:
     Raises:
         Stopped: A stop was requested through ``stop``.
         InvalidDataError: The loss is not finite, or the checkpoint belongs to another run.
@@ -190,7 +195,7 @@ class _Training:
         manifest = plan.shards.manifest
         self._plan, self._files, self._job = plan, files, job
         self._settings, self._rule = plan.settings, plan.rule
-        # A proxy has no checkpoint, so the time to hash its base model is saved.
+        # A proxy has no checkpoint, so its base model need not be hashed.
         self._config = plan.to_json() if files.checkpoint else {}
         self._learner = Learner(plan.settings, manifest.vocab_size, plan.seed, job)
         self._loader = MixtureLoader(
@@ -216,9 +221,9 @@ class _Training:
         self._heldout = self._open_heldout()
 
     def _open_heldout(self) -> HeldOutBatches | None:
-        """Return the held-out text on which the loss is measured; None if it is not measured.
+        """Return batches of held-out text; None if the held-out loss is not measured.
 
-        The text does not depend on the seed or the mixture.
+        The text depends neither on the seed nor on the mixture.
         """
         every, loader = self._files.heldout_every, self._loader
         if self._files.metrics is None or every == 0:
@@ -232,7 +237,7 @@ class _Training:
             return None
 
     def _heldout_loss(self) -> dict[str, float]:
-        """Return the held-out loss by cluster; every rank must call this at the same step."""
+        """Return the held-out loss by cluster. Every rank must call this at the same step."""
         losses = ClusterLoss(self._loader.names)
         for batch in self._heldout or ():
             tokens = batch["input_ids"].to(self._learner.device)
@@ -318,7 +323,7 @@ class _Training:
             self._cluster_losses.add(clusters, of_rows)
         loss = of_rows.mean()
         self._learner.learn(loss, step)
-        # One sum over ranks for loss and stop, so that all ranks stop after the same step.
+        # Sum the loss and the stop together, so that all ranks stop after the same step.
         both = torch.stack([loss.detach(), loss.new_tensor(float(asked))])
         total, stopping = self._job.sum(both).tolist()
         self._losses.append(total / self._job.world_size)
@@ -334,10 +339,10 @@ class _Training:
         return bool(stopping)
 
     def _follow(self, rule: OnlineRule) -> None:
-        """Let ``rule`` choose weights, and set them from the next step if they differ.
+        """Let ``rule`` choose weights; if they differ from the present ones, set the new weights.
 
-        After a resume the weights log may be ahead of the checkpoint: then the log already has the
-        weights for this step.
+        New weights are used from the next step. After a resume, the weights log may be ahead of the
+        checkpoint; then it already has the weights for this step.
         """
         if (weights := rule.follow(self._rule_losses.take())) is not None:
             mixture = Mixture.of(weights)
@@ -354,7 +359,7 @@ class _Training:
         self._weights_version = int(metrics["weights"])
 
     def _write_metrics(self, *, last: bool) -> None:
-        """Write a line of metrics on rank 0; every rank must call this at the same step."""
+        """Write a line of metrics on rank 0. Every rank must call this at the same step."""
         if self._files.metrics is None:
             return
         by_cluster = {"cluster_loss": self._cluster_losses.take(self._job.sum)}
@@ -366,7 +371,7 @@ class _Training:
             write_metrics({**metrics, "loss": loss, **by_cluster}, *self._files.writers)
 
     def _is_heldout_due(self) -> bool:
-        """Return whether a multiple of ``heldout_every`` was passed since the last metrics line."""
+        """Return whether a multiple of ``heldout_every`` steps was passed since the last line."""
         every, step = self._files.heldout_every, self._loader.step
         return step // every > max(0, step - _METRICS_EVERY) // every
 
@@ -385,7 +390,7 @@ class _Training:
         ).save(self._files.checkpoint)
 
     def _stop(self, step: int, stop: StopRequest) -> None:
-        """Raise `Stopped` after ``step`` steps, once rank 0 has saved the checkpoint."""
+        """Raise `Stopped` after ``step`` steps, as soon as rank 0 has saved the checkpoint."""
         self._loader.flush()
         self._job.of_first(None)  # wait, so that no rank ends before rank 0 has saved
         raise Stopped(

@@ -23,8 +23,8 @@ class _State:
 class WeightAverage:
     """The running mean of the model parameters over the last steps of a run.
 
-    Scores of the mean model vary less between runs of one mixture than scores of the last model:
-    docs/decisions/proxies.md has the figures.
+    If runs of one mixture are repeated, scores of the mean parameters vary less than scores of the
+    last parameters (docs/decisions/proxies.md has the figures).
     """
 
     def __init__(self, model: "PreTrainedModel", settings: TrainSettings) -> None:
@@ -35,7 +35,7 @@ class WeightAverage:
 
     @torch.no_grad()
     def add(self, step: int) -> None:
-        """Add the present parameters to the mean, if ``step`` is one of the steps to average."""
+        """Add the present parameters to the mean, if ``step`` is a step to average."""
         if step < self._first:
             return
         self._count += 1
@@ -46,12 +46,12 @@ class WeightAverage:
 
     @torch.no_grad()
     def put(self) -> None:
-        """Copy the mean into the model; without a mean, leave the model unchanged."""
+        """Copy the mean into the model. If there is no mean, the model does not change."""
         for mean, weight in zip(self._means, self._weights[: len(self._means)], strict=True):
             weight.copy_(mean)
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the mean of each parameter, and the number of steps averaged."""
+        """Return the mean of each parameter, and the number of averaged steps."""
         return {"count": self._count, "means": self._means}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
