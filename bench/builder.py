@@ -1,29 +1,33 @@
 """Compare the decisions of a build with the truth about a corpus: clusters, quality, duplicates.
 
-``--corpus FOLDER`` is a folder with ``corpus/*.jsonl.zst``, whose documents have the fields ``id,
-text, source, quality, kind``, and with ``truth/near_duplicates.tsv``; its README describes them.
-The bench builds the documents with ``--label source`` into a temporary folder; ``--built DIR``
-names shards that were built from them before, and skips the build. The build never reads
-``quality`` or ``kind``, and it uses ``source`` only for its report.
+``--corpus FOLDER`` is a folder with ``corpus/*.jsonl.zst`` and ``truth/near_duplicates.tsv``. The
+documents have the fields ``id, text, source, quality, kind``; the README of the folder describes
+them. A document of good quality has the quality ``ok``, and junk has the quality ``low``. The bench
+builds the documents with ``--label source`` into a temporary folder. With ``--built DIR``, it uses
+the shards in DIR, which were built from these documents before, and builds nothing. The build never
+reads ``quality`` or ``kind``, and it uses ``source`` only for its report.
 
-* clusters: NMI and purity with ``source``, over the ``ok`` documents that are kept;
-* quality: AUC with which each score ranks ``ok`` above ``low``, and the AUC of the lower of the two
-  scores that prune by default;
-* pruned: the share of ``low`` documents that get into no shard, for whatever reason, by kind; the
-  share of ``ok`` text that is kept; and the same share if an ``ok`` document also counts as kept
-  when a copy of it is kept. A planted copy whose original is in none of the files is the only
-  version of its text, so it does not count as junk; the share with such copies as junk is printed
+The bench prints:
+
+* clusters: how well the clusters agree with ``source``, as normalised mutual information (NMI) and
+  purity, over the ``ok`` documents that are kept;
+* quality: the AUC with which each score ranks ``ok`` above ``low``, and the AUC of the lower of the
+  two scores that prune by default;
+* pruned: the share of ``low`` documents that get into no shard, for whatever reason, by kind. The
+  share of ``ok`` text that is kept, and the same share if an ``ok`` document also counts as kept
+  when a copy of it is kept. If a planted copy has its original in none of the files, it is the only
+  version of its text, so it does not count as junk. The share with such copies as junk is printed
   as well;
-* the shares of kept and dropped documents by domain, separately for the files in `TUNED` and the
-  other files: the thresholds that judge the form of text were set on `TUNED`, never on the other
-  files. All domains are in both sets of files, so no domain is unseen: for unseen text, see
-  ``unseen.py``. Domains that miss a bar are listed (.97 of ``ok`` documents, where a kept copy
-  counts; .70 of junk);
+* domains: the shares of kept and dropped documents by domain, separately for the files in `TUNED`
+  and the other files. The thresholds that judge the form of text were set only on `TUNED`. All
+  domains are in both sets of files, so no domain is unseen; ``unseen.py`` measures unseen text.
+  Domains that miss a bar are listed. The bars are .97 of ``ok`` documents, where a kept copy
+  counts, and .70 of junk;
 * duplicates: the recall is the share of planted pairs of which one document is left out as a copy.
-  The precision is the share of documents left out as near copies that share enough three-word
-  sequences with the document of which they are called a copy (Jaccard similarity .7 or more,
-  computed exactly). The list of planted pairs is a lower bound of all pairs, so no precision can be
-  computed from it.
+  The precision is a share of the documents that were left out as near copies: those that share
+  enough three-word sequences with the document of which they are called a copy (Jaccard similarity
+  .7 or more, computed exactly). There may be more pairs of copies than the planted ones, so the
+  planted pairs give no precision.
 """
 
 import argparse

@@ -1,17 +1,18 @@
 """Measure the CPU time that the cache adds to bare decompression; print JSON lines for run.py.
 
 Synthetic shards of 16 MiB are compressed and stored on the local disk. Speeds are in megabytes of
-raw shards per CPU-second, where CPU-seconds are those of all threads of the process:
+raw (decompressed) shards per CPU-second. CPU-seconds are those of all threads of the process.
+Measured are:
 
 * zstd decompression from memory to memory, which is the upper bound;
 * a cold cache: every shard is requested, then fetched, checked, decompressed, written and mapped;
-* each of these steps alone, and steps that were decided against: hashing the raw bytes as well,
-  syncing each file, writing without allocating the blocks of a file first, and decompressing into
-  the mapped file;
+* each of these steps alone, and four alternatives that the cache does not use: hashing the raw
+  bytes as well, syncing each file, writing without allocating the blocks of a file first, and
+  decompressing into the mapped file;
 * a warm cache: every shard is found in the cache and hashed, as each process does once.
 
-Contenders run in turn; each number is the median over the rounds. Not measured: remote stores, a
-cold disk, and the time in which the disk writes after the process has ended.
+All of these run in turn, in rounds; each number is the median over the rounds. Not measured: remote
+stores, a cold disk, and the time in which the disk writes after the process has ended.
 """
 
 import argparse

@@ -1,11 +1,13 @@
 """Compare a grouping of 1,000 cells into 20 groups by topic with 20 clusters of as many tokens.
 
-The data is synthetic: 1,000 cells of one shard each, in 20 topics with 50 tiers; and 20 clusters of
-50 such shards. The groups and the clusters have the same skewed weights, and are served in turn,
-from a warm cache, in batches [8, 2048]. Measured are the CPU time per batch, and the largest
-distance, in rows, of any group or cluster from its share. Then evidence.py measures how much a
-search gains from the trials of an earlier search on other groups. Prints JSON lines for run.py. Not
-measured: a cold cache, several ranks, and clusters of very different sizes within a group.
+The data is synthetic. There are 1,000 cells of one shard each, in 20 topics with 50 tiers, and 20
+clusters of 50 such shards. The groups and the clusters have the same skewed weights. They are
+served in turn, from a warm cache, in batches of 8 rows of 2,048 tokens. The bench measures the CPU
+time per batch, and the largest difference, in rows, between what a group or cluster received and
+its share. Then evidence.py measures how much a search gains from the trials of an earlier search on
+other groups. The results are JSON lines for run.py.
+
+Not measured: a cold cache, several ranks, and clusters of very different sizes within a group.
 """
 
 import argparse

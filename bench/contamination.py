@@ -1,9 +1,10 @@
 """Measure recall, precision and cost of the search for leaked questions in documents.
 
-``--corpus FOLDER`` is a folder of English documents (``corpus/*.jsonl.zst`` with ``text`` and
-``source``) and tasks (``tasks/*.jsonl.zst``); ``--languages FOLDER`` is a folder with
-``text.jsonl.zst``, whose documents have ``text`` and ``lang``. Questions are planted into documents
-(the hosts), some of them with their answers. `plant` writes a question in one of these ways:
+``--corpus FOLDER`` is a folder of English documents (``corpus/*.jsonl.zst``, with ``text`` and
+``source``) and of tasks (``tasks/*.jsonl.zst``). ``--languages FOLDER`` is a folder with
+``text.jsonl.zst``, whose documents have ``text`` and ``lang``. The bench writes questions into some
+documents, called hosts: it plants them. Some questions are planted with their answers. `plant`
+writes a question in one of these ways:
 
 * verbatim;
 * re-wrapped: in lines of other lengths, which may begin with a mark of quotation;
@@ -11,12 +12,14 @@
 * with other punctuation: without any, or with other quotes, dashes and stops;
 * changed: one word in ten is replaced (one character in ten in scripts without spaces).
 
-Other questions of the same tasks, which are not searched for, are planted verbatim. English
-questions are those of the tasks; in other languages, passages of 6 to 60 words of documents that
-are not hosts are used as questions. The search was tuned on one half of the domains and languages;
-the other half is reported separately. A finding is right if it shares 13 consecutive words with the
-question that was planted in the document, or all words of a shorter question. Passages that are in
-a host before anything is planted are left out.
+Other questions of the same tasks, which are not searched for, are planted verbatim, to count wrong
+findings. English questions are those of the tasks. In other languages, passages of 6 to 60 words
+are used as questions; they are taken from documents that are not hosts. If a passage is in a host
+before anything is planted, the passage is left out.
+
+A finding is right if it shares 13 consecutive words with the question that was planted in the
+document, or all words of a shorter question. The search was tuned on one half of the domains and
+languages; the other half is reported separately.
 """
 
 import argparse

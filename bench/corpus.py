@@ -1,10 +1,10 @@
-"""The synthetic tokens of the benches, in clusters of skewed sizes, and skewed weights.
+"""Functions that make synthetic tokens, in clusters of skewed sizes, and skewed weights.
 
-Token ids are drawn from a fixed seed, small ids more often. A cluster has between about a third and
-a hundredth of all tokens, in documents of about 1,000 tokens. The first token of each document and
-every 512th token after it is a mark that identifies the cluster: ``FIRST_MARK`` plus the number of
-the cluster. So the cluster of each row of 512 tokens or more can be read from the row, however rows
-are packed.
+Token ids are drawn at random with a fixed seed; small ids are more frequent. A cluster has between
+about a third and a hundredth of all tokens, in documents of about 1,000 tokens. The first token of
+each document and every 512th token after it is a mark that identifies the cluster: ``FIRST_MARK``
+plus the number of the cluster. So the cluster of each row of 512 tokens or more can be read from
+the row, however rows are packed.
 """
 
 from collections.abc import Iterator, Mapping

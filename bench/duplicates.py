@@ -2,9 +2,9 @@
 
 The bench runs the search of a build for exact copies and then for near copies, with 2 workers and a
 limit of 256 open files. The documents have only hashes and signatures, no text. A partition has
-1,400 documents, as many as 4 MiB of text typically have. One document in 50 is an exact copy, and
-one in 20 is a near copy, in which up to 30 % of the signature has changed; the originals are in
-an earlier partition.
+1,400 documents, as many as 4 MiB of text typically have. One document in 50 is an exact copy. One
+in 20 is a near copy, in which up to 30 % of the signature has changed. The originals are in earlier
+partitions.
 
 CPU-seconds are those of all processes. The memory of a process is its peak (VmHWM). Files and bytes
 are the peaks in the folder of the search, sampled twice a second.

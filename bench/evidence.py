@@ -1,21 +1,22 @@
 """Measure how many new proxies a search needs if it begins from the trials of an earlier search.
 
 Losses are synthetic, and differ between seeds. There are 30 topics of 8 cells each; a cell has a
-number of tokens and a quality. A loss decreases with the logarithm of the weights of six topics,
-each with its own knee, and increases with the weights of four topics; the weight of a cell counts
-in proportion to its quality. The earlier search has 112 proxies. There are three cases:
+number of tokens and a quality. A loss decreases with the logarithm of the weights of six topics;
+each of them has its own knee, the weight from which on a topic helps less. The loss increases with
+the weights of four other topics. The weight of a cell counts in proportion to its quality. The
+earlier search has 112 proxies. There are three cases:
 
 * 20 -> 30 groups: the earlier search has ten groups of one topic and ten of two topics; the new
   search uses the same shards with one group per topic;
 * 30 -> 20 groups: the earlier search has one group per topic; in the new search, twenty of these
   groups are joined in pairs;
-* +20 % data: the groups stay the same, and every cell grows by its own factor, 1.2 on average. Its
-  quality becomes the mean over old and new data, the effect of each topic changes by about 5 %, and
-  all losses increase by half a standard deviation of the losses of mixtures.
+* +20 % data: the groups stay the same, and every cell grows by its own factor, 1.2 on average. The
+  quality of a cell becomes the mean over old and new data. The effect of each topic changes by
+  about 5 %. All losses increase by half a standard deviation of the losses of mixtures.
 
-Regret is 0 for the optimum and 1 for the median of the prior, over the new groups and the new loss.
-The regret of a fresh search of 112 proxies is compared with the regret of searches that have fewer
-proxies and the trials of the earlier search.
+Regret is 0 for the best mixture of the new groups by the new loss, and 1 for the median of mixtures
+that are drawn around the prior. A fresh search of 112 proxies is compared with searches that have
+fewer proxies, but also the trials of the earlier search.
 """
 
 import os

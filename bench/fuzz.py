@@ -3,8 +3,8 @@
 A case changes one file of a small build, run or corpus, and calls a command or reader on that file
 in a separate process. A case fails if the process exits with 1, prints a traceback or an escape
 sequence, takes more than 10 s, grows by more than 1 GB, is ended by a signal, or changes a file
-that it should not change. The input of a failed case is kept. A case depends only on seed, format
-and number. Case 0 of a format leaves the file unchanged, and must succeed.
+that it should not change. The input of a failed case is kept. A case depends only on its seed,
+format and number. Case 0 of a format leaves the file unchanged, and must succeed.
 """
 
 import argparse

@@ -1,19 +1,20 @@
-"""The counterpart of CLIMB's Table 1 (arXiv 2504.13161): presets against baselines on real text.
+"""Compare presets with baselines on real text, as Table 1 of CLIMB does (arXiv 2504.13161).
 
 ``../shared/corpus`` is built into shards of about 20 clusters. Each preset has ``--budget`` proxies
-to find a mixture for PIQA, ARC-Easy and HellaSwag, scored by the bits per byte of the right answers
-of their validation items. As in the paper, all proxies continue from one base model, which was
-trained on ``--base-tokens`` tokens in the token shares; the parameters of a proxy are averaged over
-the last fifth of its steps before it is scored. DoReMi begins with random parameters, and trains on
-the number of tokens of ``--budget`` proxies: half of them for its reference, half for the follower.
+to find a mixture for PIQA, ARC-Easy and HellaSwag. A score is in bits per byte of the right answers
+of the validation items. As in the paper, all proxies continue from one base model, which was
+trained on ``--base-tokens`` tokens in the token shares (each cluster's share of all tokens). Before
+a proxy is scored, its parameters are averaged over the last fifth of its steps. DoReMi begins with
+random parameters. Its two models together train on as many tokens as ``--budget`` proxies: half of
+them for the reference model, and half for the model that follows it.
 
-Then models of the size ``--model``, which are larger than the proxies and trained on more tokens,
-are trained on each mixture with ``--seeds`` seeds. They are scored on the test items of these three
-tasks and of three tasks that no search used: ARC-Challenge, WinoGrande and Social IQA. For each
-mixture the bench prints the mean score over the tasks with its standard error over the seeds, and
-the mean difference, paired by seed, from the score of the token shares.
+Then models of the size ``--model`` are trained on each mixture with ``--seeds`` seeds. They are
+larger than the proxies, and trained on more tokens. They are scored on the test items of these
+three tasks, and of three tasks that no search used: ARC-Challenge, WinoGrande and Social IQA. For
+each mixture the bench prints the mean score over the tasks, with its standard error over the seeds.
+It also prints the mean difference from the score of the token shares, paired by seed.
 
-All results are kept in ``--out``: if the bench is stopped and run again, it continues there.
+All results are kept in ``--out``. If the bench is stopped and run again, it continues from them.
 """
 
 import argparse

@@ -1,26 +1,25 @@
-"""Check that climbstream and mosaicml-streaming read and write the same, and Megatron an export.
+"""Check that mosaicml-streaming and Megatron read what climbstream writes: ``make interop``.
 
-Run it by ``make interop``.
-
-Each library is installed in a separate environment. The steps of the bench run in these
-environments, and exchange files through one folder:
+It is also checked that mosaicml-streaming writes the same bytes as climbstream. Each library is
+installed in a separate environment. The steps of the bench run in these environments, and exchange
+files through one folder:
 
 1. ``ours`` (climbstream) reads every document of a shard directory with climbstream's reader,
    writes the hashes of its tokens, and makes documents for step 2.
 2. ``theirs`` (mosaicml-streaming) reads every cluster twice: in order with ``StreamingDataset``,
    which checks the hashes of the index, and by index with ``LocalDataset``. Each document must have
    the hash of step 1, and the folder of the cluster must not change. Then it reads one epoch of a
-   mixture of two clusters with equal weights, by the arguments from `stream_arguments`: each
-   cluster must have half of the tokens, within two hundredths. Last, it writes the documents that
-   step 1 made with ``MDSWriter``.
+   mixture of two clusters with equal weights, with the arguments from `stream_arguments`: the share
+   of each cluster must be .5 of the tokens, within .02. Last, it writes the documents that step 1
+   made, with ``MDSWriter``.
 3. ``compare`` (climbstream) writes the documents that step 1 made, and compares the bytes with
    those of step 2: raw shards, compressed shards, and ``index.json``, which may differ only by the
    top-level key that climbstream adds.
 4. ``megatron`` (megatron-core) reads the output of ``climb export --to megatron`` with Megatron's
    ``IndexedDataset``: its documents must have the hashes of step 1.
 
-In step 3, documents are split into shards as in the index that step 2 wrote: where a shard ends is
-up to the writer, not to the format.
+The format does not say at which document a shard ends. So step 3 ends its shards at the same
+documents as the index that step 2 wrote.
 """
 
 import hashlib

@@ -2,26 +2,27 @@
 
 ``--corpus FOLDER`` is a folder with ``text.jsonl.zst``, whose documents have the fields ``id, text,
 lang, script, source, topic, quality, parallel, copy_of, edit, why``; its README describes them. The
-bench builds it with ``--clusters 12 --label lang`` into a temporary folder; ``--built DIR`` names
-shards that were built from it before, and skips the build. The build reads ``text``, ``id`` and
-``license``, and it uses ``lang`` only for its report.
+bench builds these documents with ``--clusters 12 --label lang`` into a temporary folder. With
+``--built DIR``, it uses the shards in DIR, which were built from these documents before, and builds
+nothing. The build reads ``text``, ``id`` and ``license``, and it uses ``lang`` only for its report.
 
 Figures are reported by language and for two parts of the corpus. One part, on which thresholds were
-tuned, is the languages `TUNED` in the sources `SOURCES`; the other part is the rest. The kinds of
-judges and their first thresholds were chosen with the whole corpus in view
-(docs/decisions/selection.md), so the rest is no blind test of these.
+tuned, is the languages `TUNED` in the sources `SOURCES`; the other part is the rest. The measures
+of quality and their first thresholds were chosen with knowledge of the whole corpus
+(docs/decisions/selection.md), so for these the other part is no blind test.
 
 * ok: the share of natural documents that are kept, or of which a copy is kept; the bar is .97 in
   every language;
 * low: the share of planted junk that gets into no shard, for whatever reason; the bar is .70 in
   every language;
 * copies: the recall is the share of planted pairs of which one document is left out as a copy (bar
-  .95). The precision is the share of documents left out as near copies that are right (bar .98): a
-  document is right if it and the document of which it is called a copy have the same original, or
-  if their sets of five-character sequences have a Jaccard similarity of .7 or more;
-* clusters: NMI of the clusters and of the micro-clusters with topic and with language, over the
-  natural documents that are kept; and the share of pairs of translations of one page that are in
-  the same micro-cluster.
+  .95). The precision is the share of documents left out as near copies that are really copies (bar
+  .98). A document is really a copy if it and the document of which it is called a copy have the
+  same original, or if their sets of five-character sequences have a Jaccard similarity of .7 or
+  more;
+* clusters: normalised mutual information (NMI) of the clusters and of the micro-clusters with topic
+  and with language, over the natural documents that are kept. Also, the share of pairs of
+  translations of one page that are in the same micro-cluster.
 """
 
 import argparse

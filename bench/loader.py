@@ -3,21 +3,23 @@
 Measured on one rank, with a synthetic shard directory (16 clusters of skewed sizes, documents of
 about 1,000 tokens) and skewed weights, three of which are zero:
 
-* tokens per second of ``next(loader)`` from a warm cache, in batches [8, 2048] and [64, 2048],
-  compared with a limit: compiled code that widens the same number of rows from random places of one
-  mapped file of bare tokens, with one call per batch, without planning, documents or shards;
-* tokens per second from compressed shards with a cold cache, including reading, hashing,
-  decompressing, writing to the cache, packing and copying; compared with zstd decompression alone,
-  from memory to memory, of the same shards;
-* microseconds to plan a step, with 16 and with 1,000 clusters; and microseconds of a change of
-  weights: of `set_weights` and of the next batch;
-* in separate processes after the imports, for this corpus and for a corpus a tenth of its size:
-  seconds from the creation of a loader to its first batch; these seconds if a state of step 1,000
-  is loaded, and the part of them that loading takes; the size of that state as JSON, in bytes; and
-  the growth of peak resident memory since the imports, without the mapped shards.
+* Tokens per second of ``next(loader)`` from a warm cache, in batches [8, 2048] and [64, 2048]. They
+  are compared with a limit: compiled code that copies the same number of rows from random places of
+  one mapped file of tokens to int64, with one call per batch, and without planning, documents or
+  shards.
+* Tokens per second from compressed shards with a cold cache: reading, hashing, decompressing,
+  writing to the cache, packing and copying. They are compared with zstd decompression alone of the
+  same shards, from memory to memory.
+* Microseconds to plan a step, with 16 and with 1,000 clusters, and microseconds that a change of
+  weights takes: the time of `set_weights`, and that of the next batch.
+* In separate processes after the imports, for this corpus and for a corpus a tenth of its size: the
+  seconds from the creation of a loader to its first batch, without a state and with a state of step
+  1,000; the seconds that loading this state takes; the size of the state as JSON, in bytes; and the
+  growth of peak resident memory since the imports, without the mapped shards.
 
-All of this is measured in one run, in which contenders take turns. Each number is the median over
-the rounds. Rates use CPU-seconds of all threads of the process; other seconds are wall time.
+All of this is measured in one run, in which the things that are compared take turns. Each number is
+the median over the rounds. Rates are per CPU-second of all threads of the process; other seconds
+are wall time.
 
 Not measured: a cold disk, several ranks, a training step that runs at the same time, other loaders
 (see peers.py), and real text (token ids are drawn at random, small ids more often).

@@ -1,4 +1,4 @@
-"""Measure how long it takes to open a large shard directory; prints JSON lines for run.py.
+"""Measure how long it takes to open a large shard directory; print JSON lines for run.py.
 
 The directories are made up. One has ``--shards`` shards in 20 clusters, but only their indexes
 exist; the benchmark measures the CPU seconds and the memory in which one process reads and checks

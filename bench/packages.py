@@ -1,8 +1,9 @@
 """Extract good text from unpacked packages, in all languages that the packages contain.
 
-A package is a folder that was made by ``dpkg -x``, ``tar -x`` or a checkout. As text are read:
-manuals (``help/LANGUAGE``), man pages (``man/LANGUAGE``), messages (``locale/LANGUAGE``), HTML
-pages with a ``lang``, fortunes and plain text. As code, files of programs are read unchanged.
+A package is a folder that was made by ``dpkg -x``, ``tar -x`` or a checkout. These files are read
+as text: manuals (``help/LANGUAGE``), man pages (``man/LANGUAGE``), messages (``locale/LANGUAGE``),
+HTML pages with a ``lang``, files of the program ``fortune``, and plain text. Files of programs are
+read as code, unchanged.
 """
 
 import gettext

@@ -1,27 +1,30 @@
 """Compare the speed of MixtureLoader with that of other token loaders; print JSON lines for run.py.
 
-Measured are tokens per second in int64 batches of 8 rows of 2,048 tokens. The tokens and weights
-are those of corpus.py: 16 clusters of skewed sizes, three of them of weight zero. Each contender
-runs on one rank, without worker processes, in a separate process, and reads files that were just
-written, so that the disk is not measured. Each contender has the tokens in its own format, as its
-program in ``peers/`` describes, and shuffles them. Batches are made without a DataLoader, which
-saves up to a third of the time, and with one copy of each row; one contender uses a DataLoader, as
-its name says. The time before the first 10,000 rows are served is not in the rate: opening files,
-planning the first epoch, the first decompression.
+The bench measures tokens per second in int64 batches of 8 rows of 2,048 tokens. The tokens and
+weights are those of corpus.py: 16 clusters of skewed sizes, three of them of weight zero. Each
+loader, called a contender, runs on one rank in a separate process, without worker processes. It
+reads files that were just written, so that the disk is not measured. Each contender has the tokens
+in its own format, as its program in ``peers/`` describes, and shuffles them. Each row is copied
+once. Batches are made without a DataLoader, which saves up to a third of the time; only one
+contender uses a DataLoader, as its name says. The rate does not include the time until the first
+10,000 rows are served, in which files are opened, the first epoch is planned, and the first shards
+are decompressed.
 
-The first 10,000 rows are checked: the type and shape of each batch, and that each row is of one
-cluster, and which cluster that is. A line "rows off" of the table compares the number of rows of
-each cluster with the number that the weights ask for: it has half the sum of the absolute
-differences, and in its note the largest difference of a cluster. Then contenders run in turn; in
-each round a contender serves rows for about one CPU-second, and its last batch is checked. The
-processes of contenders that are not in turn are stopped, so that they cannot work ahead. The rate
-is the median over the rounds, by CPU-seconds of all threads and processes of the contender.
+The first 10,000 rows are checked: the type and shape of each batch, and that each row is of a
+single cluster. The lines "rows off" of the table compare the number of rows of each cluster with
+the number that the weights ask for. The value is half the sum of the absolute differences; the note
+has the largest difference of a cluster.
+
+Then the contenders run in turn. In each round a contender serves rows for about one CPU-second, and
+its last batch is checked. The processes of the other contenders are stopped meanwhile, so that they
+cannot work ahead. A rate is the median over the rounds. CPU-seconds are those of all threads and
+processes of the contender.
 
 Environments are made once, in ``.venv-peers`` (6 GB). While it runs, the bench needs 4 GB of disk
 for 200 million tokens, and 8 GB of memory to keep these files in the page cache.
 
-Not measured: worker processes, which use more CPU time for the same rows, as each batch is sent
-through a pipe; a cold disk, remote storage, and several ranks.
+Not measured: a cold disk, remote storage, several ranks, and worker processes. Worker processes use
+more CPU time for the same rows, because each batch is sent through a pipe.
 """
 
 import argparse

@@ -1,16 +1,23 @@
-"""Measure the errors of predictors on real trained models, for mixtures that were not fitted.
+"""Measure the errors of predictors of real losses, for mixtures on which they were not fitted.
 
-The rows to fit on are drawn from ../shared/mixtures/regmix_1m_a512.csv; the rows to test on are all
-rows of regmix_test_1m.csv. An error is the mean squared error divided by the variance of the score
-(NMSE); reported is the median over seeds. There are 13 losses. "mean of 13" is the mean of the
-errors on the losses; "sum of 13" is the error of the mean of the 13 predictions on the mean loss.
-With "signal/noise", noise is added to the scores that are fitted, but not to the scores that are
-tested. "joint of 13" is the error on the mean of the standardised losses, all fitted with noise; it
-uses the stacks of the search, which have the same shares of predictors for all losses.
+A row of the data is a mixture with the 13 losses of a model that was trained on it. The rows to fit
+on are drawn from ../shared/mixtures/regmix_1m_a512.csv; the rows to test on are all rows of
+regmix_test_1m.csv. An error is the mean squared error divided by the variance of the loss (NMSE).
+Each figure is a median over seeds. A *stack* is a weighted mean of several predictors.
 
-Bars: with 112 rows, the error of the stack is at most .03 on Pile-CC and .06 on the mean of 13;
-with 64 rows, at most .05 and .10. With noise, the stack is never worse than ridge, and on the joint
-of 13 at most 5 % worse than its best predictor.
+* "mean of 13" is the mean of the errors on the 13 losses.
+* "sum of 13" is the error of the mean of the 13 predictions on the mean of the 13 losses.
+* "signal/noise": noise is added to the losses that are fitted, but not to the losses that are
+  tested.
+* "joint of 13" is the error on the mean of the standardised losses, all of them fitted with noise.
+  It uses the stacks of the search, in which the predictors have the same shares for all losses.
+
+Bars for the error of the stack:
+
+* with 112 rows, at most .03 on Pile-CC, and at most .06 on the mean of 13;
+* with 64 rows, at most .05 on Pile-CC, and at most .10 on the mean of 13;
+* with noise, never above the error of ridge regression; and on the joint of 13, at most 5 % above
+  the error of its best predictor.
 """
 
 import argparse

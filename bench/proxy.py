@@ -1,9 +1,9 @@
 """Compare the training speed of a proxy that reads from the loader with one that reads from memory.
 
-Both have the same model, settings and batches; the batches in memory are a list that is filled
-before the measurement. The shards are 4 MB of the text that comes with Python, with a vocabulary of
-1,024, and the cache is warm. Speeds are tokens per CPU-second of the process. Contenders run in
-turn, and numbers are medians over the rounds.
+Both proxies have the same model, settings and batches. The batches in memory are a list that is
+filled before the measurement. The shards contain 4 MB of text that comes with Python, with a
+vocabulary of 1,024 tokens, and the cache is warm. Speeds are in tokens per CPU-second of the
+process. The two proxies are trained in turn, and numbers are medians over the rounds.
 
 Bar: with the loader, the speed is at least 90 % of the speed from memory.
 """

@@ -1,8 +1,8 @@
 """Run the benches and print their results as tables: ``python bench/run.py --only loader``.
 
-Each bench is a program in the folder of this file. It prints one JSON object per line:
-``{"what": ..., "value": ..., "unit": ..., "note": ...}``; its docstring describes what it measures.
-All arguments except ``--only`` are passed on to each bench: ``--only loader --tokens N``.
+Each bench is a program in the folder of this file. Its docstring describes what it measures. It
+prints one JSON object per line: ``{"what": ..., "value": ..., "unit": ..., "note": ...}``. All
+arguments except ``--only`` are passed on to each bench: ``--only loader --tokens N``.
 """
 
 import argparse

@@ -1,22 +1,26 @@
-"""Measure `climb build` as the corpus grows; prints JSON lines for run.py.
+"""Measure `climb build` as the corpus grows; print JSON lines for run.py.
 
-What is measured: builds of ``--times`` a base of ``--megabytes`` of the text that the installed
-packages bring, by the real command with 2 workers. Copies differ from the base: each has
-identifiers of its own, and three words in ten are from elsewhere in the same document, so
-none is dropped as a duplicate. Time is CPU-seconds of all processes, wall-clock beside it. Memory
-is the sum of the proportional set sizes (PSS) of all processes, looked at five times a second; of
-the process that plans, also the most that it held (VmHWM). What is fitted is fitted on 400
-documents in all three, and 200 of each of 3 clusters are described: so few that the base has as
-many.
+The base is ``--megabytes`` of text that comes with the installed packages. The bench builds corpora
+of ``--times`` as much text with the command ``climb build`` and 2 workers. Such a corpus consists
+of changed copies of the base, with other identifiers. In a copy, three words in ten are replaced by
+words from elsewhere in the same document, so that no document is dropped as a duplicate.
 
-With ``--files``, the base alone is built, cut into so many files in turn. Each file is a partition,
-and all else is equal: so the growth of the time of the process that plans is what partitions cost.
-With ``--batched`` a task takes up to 64 partitions wherever it would in a corpus of 65,536 of them
-or more; without it, each partition of a build of so few is a task of its own in all passes.
-A shard's part is measured by handing over tasks like those of shards that do nothing.
+* Time is in CPU-seconds of all processes; the note has the time by the clock.
+* Memory is the sum of the proportional set sizes (PSS) of all processes, sampled five times a
+  second. For the main process, which plans the tasks, it is the peak (VmHWM).
+* Models are fitted on 400 documents, and 200 documents of each of 3 clusters are described. These
+  numbers are the same for all corpora, so they are small enough for the base.
 
-Stages are told apart by the lines that the command writes as each ends; what is not a stage of its
-own (decisions, describing) counts to the next line. Megabytes are those of the corpus.
+With ``--files FEW MANY``, only the base is built: once cut into FEW files, and once into MANY. Each
+file is a partition, and all else is equal, so the difference in the time of the main process is the
+cost of the additional partitions. With ``--batched``, a task takes up to 64 partitions in the same
+passes as in a corpus of 65,536 partitions or more. Without it, a task takes one partition, because
+the corpus has few. The cost of a shard is measured with tasks like those that write shards, which
+do nothing.
+
+The command writes a line at the end of each stage; the time between two such lines is that of a
+stage. Work that is not a stage of its own (decisions, describing) counts to the next stage.
+Megabytes are those of the corpus.
 """
 
 import argparse

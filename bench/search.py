@@ -1,21 +1,27 @@
 """Measure the regret of each preset on losses that are known for all mixtures (surrogates.py).
 
-Signal/noise is the sd of the loss of mixtures drawn around the prior, divided by the sd of the
-noise of a run. Regret is 0 for the optimum and 1 for the median of the prior. Two mixtures of each
-search are scored: its answer, and the mixture that it predicts to be best, even if that is not the
-answer. Finished searches are kept in ``--keep FILE``; a bench that was stopped continues from this
-file. ``--minutes`` limits the time. Five seeds take a quarter of an hour on two cores; the figures
-in the documentation are from 20 seeds (``--seeds 20``).
+Two mixtures of each search are scored: its answer, and the mixture that it predicts to be best,
+which may be another one. Finished searches are kept in ``--keep FILE``; a bench that was stopped
+continues from this file. ``--minutes`` limits the time. Five seeds take a quarter of an hour on two
+cores. The figures in the documentation are from 20 seeds (``--seeds 20``).
 
-Coverage is the share of searches whose reported interval for the gain of the predicted best mixture
-over the token shares contains the true gain; it is measured for the 68 % and the 95 % interval.
-Bias is the mean of reported gain minus true gain, in sd of the interval. A false claim is an answer
-that is not the token shares, and is no better than the token shares.
+* Signal/noise is a ratio of two standard deviations (sd): the sd of the loss of mixtures that are
+  drawn around the prior, divided by the sd of the noise of a run.
+* Regret is 0 for the best mixture, and 1 for the median of mixtures that are drawn around the
+  prior.
+* Coverage is the share of searches whose reported interval contains the true value. The interval is
+  that of the gain of the predicted best mixture over the token shares. Coverage is measured for the
+  68 % and the 95 % interval.
+* Bias is the mean of reported gain minus true gain, in sd of the interval.
+* A false claim is an answer that is not the token shares, and is no better than the token shares.
 
-Bar: the answer of ``robust`` has at most half the regret of the predicted best mixture of
-``climb``, and less regret than ``regmix``; with 48 proxies it is as good as ``climb`` with 112. The
-intervals of ``robust`` cover 63 to 73 % and 92 to 98 %, and of its searches on losses that are only
-noise, at most 5 % claim a gain.
+Bars:
+
+* the answer of ``robust`` has at most half the regret of the predicted best mixture of ``climb``,
+  and less regret than ``regmix``;
+* with 48 proxies, ``robust`` is as good as ``climb`` with 112;
+* the 68 % intervals of ``robust`` cover 63 to 73 %, and its 95 % intervals cover 92 to 98 %;
+* on losses that are only noise, at most 5 % of the searches of ``robust`` claim a gain.
 """
 
 import argparse

@@ -1,12 +1,13 @@
-"""Losses that are known for all mixtures, so that a search needs no training of models.
+"""Functions that return the loss of any mixture, so that a search need not train models.
 
 `net` and `forest` are fitted to all 768 runs of ../shared/mixtures (RegMix, 1M parameters, 17
 domains). `net` is a small neural network that predicts the losses on four domains from the weights
 and their square roots. `forest` is a forest of extremely randomised trees that predicts the loss on
-one domain. `sparse` and `law` are synthetic, and differ between seeds: of 24 domains, six reduce
-the loss, and four increase it. `sparse` is a sum of logarithms, with a knee for each domain, and
-some domains can replace each other; `law` is a sum of two exponentials. None of these losses is of
-the form that a Gaussian process on the logarithm of the weights assumes.
+one domain. `sparse` and `law` are synthetic, and differ between seeds. Of 24 domains, six reduce
+the loss, and four increase it. `sparse` is a sum of logarithms. Each domain has its own knee: the
+weight from which on more of the domain helps less. Some domains can replace each other. `law` is a
+sum of two exponentials. None of these losses has the form that a Gaussian process on the logarithm
+of the weights assumes.
 """
 
 import csv

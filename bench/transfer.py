@@ -1,15 +1,16 @@
 """Measure how much runs of a small model help the search for a larger model.
 
-Errors: RegMix has runs of 64 mixtures with models of 1 billion parameters (1B). The losses of 16 of
-them are predicted from other 1B runs (NMSE, as in predictors.py): from 16 runs alone, from 48 runs
-alone, and from 16 runs together with runs of 1 million parameters (1M). The 1M runs have the same
-loss or, as a check, another loss. ``--large`` names the tables of the 1B runs,
-``data/test_mixture_1B.csv,data/test_pile_loss_1B.csv`` of RegMix's repository; without ``--large``,
-errors are not measured.
+Errors (NMSE, as in predictors.py): RegMix has runs of 64 mixtures with models of 1 billion
+parameters (1B). The losses of 16 of these runs are predicted in three ways: from 16 other 1B runs
+alone, from 48 other 1B runs alone, and from 16 other 1B runs together with runs of models of 1
+million parameters (1M). The 1M runs have the same loss or, as a check, another loss. ``--large``
+names the tables of the 1B runs, ``data/test_mixture_1B.csv,data/test_pile_loss_1B.csv`` of RegMix's
+repository. Without ``--large``, errors are not measured.
 
-Regret: synthetic losses (surrogates.py) are searched at signal/noise 2: with 16 proxies alone, with
-48 proxies alone, and with 16 proxies together with 112 earlier runs. The loss of the earlier runs
-has the same noise, and is the sum of the searched loss and a multiple of another loss.
+Regret (as in search.py): synthetic losses (surrogates.py) are searched at signal/noise 2, also in
+three ways: with 16 proxies alone, with 48 proxies alone, and with 16 proxies together with 112
+earlier runs. The loss of the earlier runs is the sum of the searched loss and a multiple of another
+loss, with the same noise.
 
 Bar: 16 runs or proxies with earlier runs are at least as good as 48 alone.
 """

@@ -2,10 +2,10 @@
 
 Each FOLDER is an unpacked package (``dpkg -x``, ``tar -x``) with manuals, man pages, messages,
 declarations, fortunes or plain text in any languages; ``packages.py`` reads it. ``--code`` names
-folders of programs. As the quality of the text is not labelled, the bench makes junk from every
-third document of prose, in the kinds of `JUNK` in turn, and copies of every fifth document of prose
-with 600 characters or more, in the edits of `EDITS` in turn. A text that is in several packages is
-used once, in the first of them. All documents are built into a temporary folder.
+folders of programs. The quality of the text is not labelled. Therefore the bench makes junk from
+every third document of prose, in the kinds of `JUNK` in turn. It also makes copies of every fifth
+document of prose with 600 characters or more, with the edits of `EDITS` in turn. If a text is in
+several packages, only the first one is used. All documents are built into a temporary folder.
 
 Languages and programming languages are split into two halves by a hash of their names. Thresholds
 may be set on the half ``first``; the half ``second`` is only for the final measurement. Figures are
@@ -14,9 +14,9 @@ reported by package and by language:
 * ok: the share of documents that are kept, or of which a copy is kept; the bar is .97;
 * low: the share of junk that gets into no shard, for whatever reason; the bar is .70;
 * copies: the recall is the share of pairs of which one document is left out as a copy (bar .95).
-  The precision is the share of documents left out as near copies that are right (bar .98): they
-  have the same original as the document of which they are called a copy, or a Jaccard similarity
-  of .7 or more of the sets of five-character sequences.
+  The precision is the share of documents left out as near copies that are really copies (bar .98).
+  A document is really a copy if it and the document of which it is called a copy have the same
+  original, or if their sets of five-character sequences have a Jaccard similarity of .7 or more.
 """
 
 import argparse

@@ -1,12 +1,13 @@
 """Measure the CPU time to tokenise text and write shards; print JSON lines for run.py.
 
-Measured are megabytes of text per CPU-second. All contenders have the same texts and the same
+Speeds are in megabytes of text per CPU-second. All contenders have the same texts and the same
 tokenizer (a byte-level BPE of 32,768 tokens, trained on a quarter of the texts). Each contender
-runs in one process with one thread of the tokenizer, and writes to a temporary folder. The texts
-are in memory, except for climbstream.
+runs in one process with one thread of the tokenizer, and writes to a temporary folder. climbstream
+reads the texts from disk; the other contenders have them in memory.
 
-* tokenizers alone: encode batches of 1,000 texts, and discard the ids; the upper limit of peers.
-* fastokens alone: encode all texts at once, and discard the ids; the upper limit of climbstream.
+* tokenizers alone: encode batches of 1,000 texts, and discard the ids; the upper limit for
+  mosaicml-streaming and datatrove.
+* fastokens alone: encode all texts at once, and discard the ids; the upper limit for climbstream.
 * climbstream: the stages ``tokenise`` and ``write shards`` of a build, from partitions that were
   written to disk before; the output has 8 clusters, as MDS with zstd and hashes.
 * mosaicml-streaming: the tokenizer on batches of 1,000 texts, and ``MDSWriter`` with zstd and xxh3;
