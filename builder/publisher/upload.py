@@ -102,7 +102,7 @@ class Publisher:
         Raises:
             RemoteError: The Hub refused, or did not answer in time; or somebody else changed
                 ``main`` meanwhile. The same call continues the upload.
-            UsageError: The tag is set on other files, or the data set has folders of another
+            UsageError: The tag exists, but on other files, or the data set has folders of another
                 publication, which the card would not describe.
             IntegrityError: The Hub has other bytes than were sent.
         """

@@ -48,8 +48,7 @@ class Audit:
     again: int
     """Number of steps that were served again, after the run was resumed from an earlier step."""
     unwritten: int
-    """Number of steps that are in no block, although the run was later resumed after these
-    steps."""
+    """Number of steps that are in no block, although the run was resumed at a step after them."""
     clusters: tuple[ClusterShare, ...]
 
 

@@ -137,8 +137,8 @@ class Ledger:
     """Writes the ledger of a run; only one process may write.
 
     The file is not flushed to disk (fsync) after each block. So a power cut may lose the last
-    blocks. If the run is resumed before the lost steps, it serves them again. If the run is resumed
-    after the lost steps, an audit can still plan them.
+    blocks. If the run is resumed at a step before the lost ones, it serves them again. If the run
+    is resumed at a later step, an audit can still plan the lost ones.
     """
 
     def __init__(self, path: Path) -> None:

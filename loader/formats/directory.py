@@ -113,8 +113,7 @@ class ShardDirectory(Tabular):
 
     @property
     def base(self) -> Store:
-        """Folder of the shards: `store` or, for a grouping, the directory whose clusters it
-        groups."""
+        """Folder of the shards: `store` or, for a grouping, the directory that is grouped."""
         return base_of(self.store) if self.manifest.members else self.store
 
     def locate(self, name: str) -> list[tuple[str, int]]:

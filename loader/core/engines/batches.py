@@ -55,7 +55,7 @@ class BatchQueue:
     def give_up(
         self, tasks: Sequence[Any], why: str, instead: Callable[[Any, ClimbError], Any] | None
     ) -> Iterator[tuple[Any, Any]]:
-        """Handle a lost batch: of several tasks, queue each singly; of one task, give the task up.
+        """Handle a lost batch: queue its tasks singly or, if it has one task, give the task up.
 
         A task that is given up is yielded with its substitute result. A batch of several tasks
         yields nothing.

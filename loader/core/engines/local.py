@@ -243,8 +243,8 @@ class LocalEngine:
         """Yield (task, result) for each task, in the order in which tasks end.
 
         The first error that a task raises ends the work. If a task hangs, or its process is killed,
-        the task is tried once more. If the second try ends in the same way, ``instead`` returns a
-        substitute for the result of the task.
+        the task is tried once more. If the second try also hangs or is killed, ``instead`` returns
+        a substitute for the result of the task.
 
         Without ``instead``, an error is raised if a task hangs twice. An error is also raised at
         the first kill, without a second try: most often memory ran out, and would run out again.

@@ -98,8 +98,9 @@ class RayEngine:
     ) -> Iterator[tuple[T, R]]:
         """Yield (task, result) in the order in which the tasks end; the first error ends the work.
 
-        A task is given up if it was lost in every try, or did not end in time. Then ``instead(task,
-        error)`` returns a substitute for its result; without ``instead``, the error is raised.
+        A task is given up if it was lost in every try, or did not end in time. In that case
+        ``instead(task, error)`` returns a substitute for its result; without ``instead``, the error
+        is raised.
 
         Raises:
             ClimbError: A task was lost with its process or node in every try, or did not end in

@@ -36,8 +36,7 @@ class Jobs(Protocol):
         """Raise `UsageError` if jobs cannot be submitted from this machine."""
 
     def submit(self, name: str, count: int) -> None:
-        """Submit ``count`` jobs called ``name``, or print a script by which the user submits
-        them."""
+        """Submit ``count`` jobs called ``name``, or print the script that submits them."""
 
     def left(self, name: str) -> dict[str, str] | None:
         """Return the states of the jobs called ``name`` that wait or run, by job number.

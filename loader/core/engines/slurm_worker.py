@@ -78,7 +78,10 @@ def work(folder: TaskFolder) -> int:
 
 
 def _name() -> str:
-    """Return a name for this job; if SLURM starts the job again, it gets another name."""
+    """Return a name for this job.
+
+    If SLURM starts the job again, the name differs, because a part of the name is random.
+    """
     number = os.environ.get("SLURM_ARRAY_JOB_ID", platform.node())
     place = os.environ.get("SLURM_ARRAY_TASK_ID", os.getpid())
     return f"{number}_{place}-{secrets.token_hex(3)}"

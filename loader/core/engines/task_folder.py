@@ -78,8 +78,7 @@ class Answer:
 
 
 class TaskFolder:
-    """A folder to which one command adds tasks, and from which the jobs of the command take
-    them."""
+    """A folder to which one command adds tasks, and from which its jobs take the tasks."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -143,8 +142,7 @@ class TaskFolder:
         return [path.read_text() for path in _files(self._refused)]
 
     def remove(self, *, keep_logs: bool) -> None:
-        """Remove the folder, so that its jobs end; with ``keep_logs``, keep the logs of the
-        jobs."""
+        """Remove the folder, so that its jobs end; with ``keep_logs``, keep their logs."""
         for path in list(self.path.iterdir()):
             if path == self.logs and keep_logs:
                 continue
