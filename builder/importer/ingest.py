@@ -37,7 +37,7 @@ from .settings import ImportSettings, Vocabulary
 COUNT = "token_count"
 """Column that some corpora have, with the number of tokens of a row."""
 PARTITION_TOKENS = UNIT_BYTES
-"""Number of tokens in a partition or, if the rows are text, of bytes of text."""
+"""Size of a partition: in tokens or, if the rows have text, in bytes of text."""
 
 _LICENSE = "license"
 _MOST_TEXT = 250_000_000

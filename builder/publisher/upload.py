@@ -1,4 +1,4 @@
-"""Upload files to a data set of the Hugging Face Hub, all in one commit or none.
+"""Upload files to a data set of the Hugging Face Hub: all of them in one commit, or none.
 
 Files are first sent to a separate branch, some at a time. A file that is on the branch already,
 with the same hash, is not sent again. So an upload that was killed continues. When the Hub lists

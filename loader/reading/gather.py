@@ -56,7 +56,10 @@ class ByteSpans(NamedTuple):
 
 
 class OpenShard(NamedTuple):
-    """A shard from which `gather` copies rows; keeps the memory at its addresses alive."""
+    """A shard from which `gather` copies rows.
+
+    The memory at its addresses stays valid as long as this object exists.
+    """
 
     data: NDArray[np.uint8]
     """The raw shard."""

@@ -65,8 +65,8 @@ class RayEngine:
         self._shared = shared
         """A folder that every node must see."""
         self._gpus = gpus
-        """Whether each task uses a GPU, if the cluster has GPUs. Such tasks are sent one by one,
-        and slow ones are not run a second time."""
+        """Whether each task uses a GPU, if the cluster has GPUs. If so, tasks are sent one by one,
+        and a slow task is not run a second time."""
         self._looked, self._found = float("-inf"), 1
         self._ours = not ray.is_initialized()
 

@@ -66,7 +66,7 @@ class SlurmEngine:
         gpus: bool = False,
         preload: Sequence[str] = (),
     ) -> None:
-        """Use a task folder in ``shared``; with ``gpus``, tasks are long and are sent one by one.
+        """Use a task folder in ``shared``; with ``gpus``, tasks count as long, and are sent singly.
 
         For ``preload``, see `LocalEngine`.
         """
