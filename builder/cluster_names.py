@@ -68,8 +68,8 @@ def cluster_names(labels: Iterable[str]) -> dict[str, str]:
 
     If all labels are numbers, label 3 gets the name ``c03``. Else the name is the label itself,
     changed where a system forbids it as a folder name. If several names would be the same folder on
-    some system, one label keeps its name. The names of the other labels end with a part of the
-    label's hash.
+    some system, one label keeps its name. Each of the other labels gets a name that ends with a
+    part of the hash of the label.
 
     >>> cluster_names(["10", "9"]), cluster_names(["law", "sci/fi"])
     ({'9': 'c09', '10': 'c10'}, {'law': 'law', 'sci/fi': 'sci_fi'})

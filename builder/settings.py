@@ -310,7 +310,7 @@ class BuildSettings:
 
     @property
     def asked_columns(self) -> list[tuple[str, str]]:
-        """Settings and columns that must exist: that of the text, and all that the user names."""
+        """Columns that must exist, as (setting, column): the text, and all that the user names."""
         named = [(name, getattr(self, name)) for name in _DEFAULTS]
         return [
             *((name, column) for name, column in named if name == "text" or column != name),

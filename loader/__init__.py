@@ -6,8 +6,8 @@ records all changes. An `Agreement` makes all ranks apply a change at the same s
 is the position from which a run resumes. `MixtureLoader` serves batches, and `MixtureDataset`
 passes them to a `DataLoader` of torch. A trainer reports its losses and other numbers with
 `ClusterLoss`, `append_metrics`, `write_metrics` and `TensorBoardWriter`. `as_streams` makes shards
-usable in mosaicml-streaming. Names are loaded on first use, so reading a manifest does not import
-torch.
+usable in mosaicml-streaming. Each of these names is imported only when it is first used. So reading
+a manifest does not import torch.
 """
 
 from .core.lazy import load_on_use

@@ -108,11 +108,11 @@ def _one_at_a_time(
 class MixtureLoader:
     r"""An iterator of batches: dicts of torch tensors with this rank's rows.
 
-    Only ``max_epochs`` can end the iteration. A batch has rows = batch_rows / world_size. Its
-    ``input_ids``, ``[rows, seq_len]``, are the tokens. Its ``cluster_ids``, int64 ``[rows]``, are
-    the index of each row's cluster in ``names``. See `Collator` for other fields. The order of rows
-    is a pure function of the shards, the seed, ``lanes``, ``pack`` and the weights. The order does
-    not depend on rank, threads or cache.
+    Only ``max_epochs`` can end the iteration. A batch has ``batch_rows / world_size`` rows, here
+    called ``rows``. Its ``input_ids``, ``[rows, seq_len]``, are the tokens. Its ``cluster_ids``,
+    int64 ``[rows]``, are the index of each row's cluster in ``names``. See `Collator` for other
+    fields. The order of rows is a pure function of the shards, the seed, ``lanes``, ``pack`` and
+    the weights. The order does not depend on rank, threads or cache.
 
     Any thread may call any method: a call waits until other calls have ended. Each batch is
     returned once, to the thread that asked for it; `state_dict` is the position after the last
@@ -269,7 +269,8 @@ class MixtureLoader:
         self._lookahead = self._look_ahead(sources)
         self._batches: list[tuple[int, int]] | None = [(0, self.batch_rows)]
         self._end: tuple[str, int | None] | None = None
-        """Hash of the last weights record, and the first step for which that log leaves no data."""
+        """Hash of the last weights record, and the first step for which no data is left if the log
+        ends with this record."""
         self._count_from_here()
         self._open_ledger()
 
@@ -333,7 +334,7 @@ class MixtureLoader:
     def __len__(self) -> int:
         """Return the number of batches of the whole run, if ``max_epochs`` ends it.
 
-        Later changes of weights, other than those of the log and a schedule, are not considered.
+        Changes of weights that are neither in the log nor in a schedule are not considered.
 
         Raises:
             TypeError: The run does not end.
@@ -516,8 +517,8 @@ class MixtureLoader:
         - ``epochs``: number of epochs served so far.
         - ``used_up_at``: step at which the cluster reaches ``max_epochs`` if weights do not change.
 
-        Values of this rank alone, from step ``since`` on, at which this loader began or loaded a
-        state:
+        Values of this rank alone, counted from step ``since`` on; that is the step at which this
+        loader began, or the step of the state that it loaded last:
 
         - ``wait_seconds``: seconds that batches waited for shards to be fetched and packed.
         - ``padding``: number of padding tokens.

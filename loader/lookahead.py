@@ -151,7 +151,11 @@ class Lookahead:
             )
 
     def check_not_planning(self) -> None:
-        """Raise `UsageError` during planning, when the function for weights may be the caller."""
+        """Raise `UsageError` if steps are being planned.
+
+        During planning, the caller can only be the function for weights, which must not move the
+        loader on.
+        """
         if self._planning:
             raise UsageError(
                 f"the function for weights of step {self.step} moves the loader on; it may only "

@@ -143,9 +143,9 @@ class LoaderState:
     def to_json(self) -> dict[str, Any]:
         """Return the state as JSON values.
 
-        In ``consumed``, the number of each lane is the difference from the number of the lane
-        before. Lanes serve nearly the same number of rows, so differences are small. The state of
-        1,000 clusters takes less than 100 kB.
+        In ``consumed``, each lane has the difference from the number of the lane before it. Lanes
+        serve nearly the same number of rows, so differences are small. The state of 1,000 clusters
+        takes less than 100 kB.
         """
         steps = [[b - a for a, b in pairwise([0, *row])] for row in self.consumed]
         batches = None if self.batches is None else [list(size) for size in self.batches]

@@ -55,9 +55,9 @@ class ReadReport(Report):
     labels: Counter[str] = field(default_factory=Counter)
     """Bytes of text by known domain; "" for documents without a known domain."""
     columns: Counter[str] = field(default_factory=Counter)
-    """Number of sources that have a column, by column."""
+    """For each column of the corpus, the number of sources that have this column."""
     met: Counter[str] = field(default_factory=Counter)
-    """Number of sources that have a column that the settings name, by column."""
+    """For each column that the settings name, the number of sources that have this column."""
 
     def taken(self) -> str:
         """Return one line on how much was read: the totals, and the MB of each known domain.

@@ -103,7 +103,7 @@ class Partition:
 
     @property
     def reading(self) -> str:
-        """Prefix of the names of all partitions of one source or, if that is cut, of one span."""
+        """Prefix of the names of all partitions of one source or, if it is cut, of one span."""
         return self.name.rpartition("-")[0]
 
     def write_documents(self, documents: Sequence[Document]) -> None:

@@ -80,7 +80,7 @@ class Report:
             self.listed.append({"origin": origin, "reason": reason})
 
     def stage(self) -> dict[str, Any]:
-        """Return the counts of the stage: documents read, kept and dropped, and unused files."""
+        """Return the counts of the stage: documents (read, kept, dropped) and unused files."""
         stage = {
             "stage": "read",
             "in": {"documents": self.documents + self.bad.total()},

@@ -107,7 +107,7 @@ class Source:
 
 
 def find_sources(names: Sequence[str]) -> list[Source]:
-    """Return the sources that `survey` finds, each with its fingerprint."""
+    """Return the sources that ``names`` stand for, as `survey` does, but all with fingerprints."""
     return hash_sources(survey(names)[0])
 
 

@@ -72,7 +72,7 @@ class BucketDestination:
         self.folder = place / "shards"
 
     def finished_at(self) -> str | Path | None:
-        """Return the URL or the scratch folder, whichever has a manifest; None if neither has."""
+        """Return the URL or the scratch folder, whichever has a manifest; None if neither does."""
         if self._finished:
             return self._bucket.url
         return self.folder if (self.folder / MANIFEST).exists() else None

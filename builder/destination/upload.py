@@ -1,7 +1,8 @@
 """Upload: the files of a finished shard directory to a bucket, the manifest last.
 
-So a reader of the bucket finds no shard directory until the upload ends, and then a complete one.
-An object that is already in the bucket is compared with its file, and never replaced.
+Because the manifest is last, a reader of the bucket finds no shard directory until the upload ends,
+and a complete one after that. An object that is already in the bucket is compared with its file,
+and never replaced.
 """
 
 from collections.abc import Mapping

@@ -50,7 +50,7 @@ _FAR = 0.05
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChoiceTask:
-    """Choose documents of a cluster."""
+    """Input of `choose`: a cluster, and how many of its tokens to choose."""
 
     directory: ShardDirectory
     cluster: str
@@ -63,7 +63,7 @@ class ChoiceTask:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SpoolTask:
-    """Write the documents that are taken from some shards of a cluster to a spool."""
+    """Input of `spool`: some shards of a cluster, and which of their documents are taken."""
 
     directory: ShardDirectory
     cluster: str
@@ -80,7 +80,7 @@ class SpoolTask:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ShuffleTask:
-    """Write one output file from its parts of all spools."""
+    """Input of `shuffle`: one output file, and the spools that contain its documents."""
 
     number: int
     spools: tuple[tuple[int, Path], ...]

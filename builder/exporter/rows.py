@@ -113,7 +113,7 @@ _tokenizer = lru_cache(maxsize=1)(read_tokenizer)
 
 
 def rows_of(shards: ShardDirectory, to: str, *, text: bool) -> Rows:
-    """Return how documents of ``shards`` become rows of the layout ``to``.
+    """Return the `Rows` that write documents of ``shards`` in the layout ``to``.
 
     Raises:
         UsageError: The layout cannot contain text, or there is no tokenizer to decode tokens with.

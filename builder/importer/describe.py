@@ -26,7 +26,7 @@ _TOKENS = 1_000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SampleTask:
-    """Read some documents of a cluster."""
+    """Input of `read_some`: a cluster of which some documents are read."""
 
     directory: Path
     manifest: Manifest

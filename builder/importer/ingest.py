@@ -37,7 +37,7 @@ from .settings import ImportSettings, Vocabulary
 COUNT = "token_count"
 """Column that some corpora have, with the number of tokens of a row."""
 PARTITION_TOKENS = UNIT_BYTES
-"""Number of tokens in a partition or, if the rows are text, of bytes of text."""
+"""Size of a partition: in tokens or, if the rows have text, in bytes of text."""
 
 _LICENSE = "license"
 _MOST_TEXT = 250_000_000
@@ -53,7 +53,10 @@ _WHOLE = re.compile(r"([0-9]+)\.0+")
 
 @dataclass(slots=True)
 class IntakeReport(Report):
-    """What became of the rows of one file, or of all files; ``bytes`` is 0 for rows of tokens."""
+    """What became of the rows of one file, or of all files.
+
+    ``bytes`` is 0 if the rows have tokens instead of text.
+    """
 
     clusters: Counter[str] = field(default_factory=Counter)
     """Number of documents by label of the cluster; 0 is possible if only a folder names it."""
@@ -63,7 +66,11 @@ class IntakeReport(Report):
     """Number of documents that are used although `COUNT` is not their number of tokens."""
 
     def stage(self) -> dict[str, Any]:
-        """Return the counts of what was read, kept and dropped; rows of tokens have no bytes."""
+        """Return the numbers of documents that were read, kept and dropped, by reason.
+
+        If the rows have text, the result also has the bytes of the documents that were kept. If the
+        rows have tokens, bytes are not counted.
+        """
         stage = Report.stage(self)
         if not self.bytes:
             del stage["out"]["bytes"]
@@ -81,7 +88,7 @@ class UsableRow(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class IntakeTask:
-    """Read file number ``number`` into partitions under ``directory``."""
+    """Input of `ingest_file`: file number ``number``, and the folder for its partitions."""
 
     number: int
     file: ClusteredFile

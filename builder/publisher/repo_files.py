@@ -64,7 +64,8 @@ class PublishSettings:
     mixture: Path | None = None
     """File of a mixture for these clusters, or the folder of a search."""
     tokens: int | None = None
-    """Number of tokens to draw by the mixture for the shuffled tables; None: all documents once."""
+    """Number of tokens to draw by the mixture for the shuffled tables; None: these tables contain
+    each document once."""
     text: bool = False
     """Whether tables contain text instead of tokens."""
     heldout: bool = False
@@ -78,7 +79,10 @@ class PublishSettings:
 
     @property
     def sampled(self) -> bool:
-        """Whether the shuffled tables are drawn by the mixture, not each document once."""
+        """Whether documents are drawn by the mixture for the shuffled tables.
+
+        Otherwise the shuffled tables contain each document once.
+        """
         return self.tokens is not None or self.what == "drawn"
 
 

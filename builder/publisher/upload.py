@@ -1,4 +1,4 @@
-"""Upload files to a data set of the Hugging Face Hub, all in one commit or none.
+"""Upload files to a data set of the Hugging Face Hub: all of them in one commit, or none.
 
 Files are first sent to a separate branch, some at a time. A file that is on the branch already,
 with the same hash, is not sent again. So an upload that was killed continues. When the Hub lists
@@ -102,7 +102,7 @@ class Publisher:
         Raises:
             RemoteError: The Hub refused, or did not answer in time; or somebody else changed
                 ``main`` meanwhile. The same call continues the upload.
-            UsageError: The tag is set on other files, or the data set has folders of another
+            UsageError: The tag exists, but on other files, or the data set has folders of another
                 publication, which the card would not describe.
             IntegrityError: The Hub has other bytes than were sent.
         """

@@ -19,7 +19,7 @@ _SHOWN = 4
 
 
 def by_topic(cells: Sequence[ClusterInfo]) -> list[ClusterInfo]:
-    """Return one description per topic, joined from its cells; clusters without cells stay."""
+    """Return one description per topic, joined from its cells; a cluster that is no cell stays."""
     topics: dict[str, list[ClusterInfo]] = {}
     for cell in cells:
         topics.setdefault(cell.axes.get("topic", cell.name), []).append(cell)

@@ -51,7 +51,8 @@ def loss_sections(
 ) -> list[str]:
     """Return sections on languages, dropped documents, near copies and pruned micro-clusters.
 
-    ``appended`` says that an append has added documents; no samples and no pairs are shown of them.
+    ``appended`` says that an append has added documents. The section with samples then says that no
+    added documents are shown.
     """
     sections = []
     if counts.get("language"):

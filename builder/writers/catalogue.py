@@ -97,7 +97,7 @@ class Piece:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PartTask:
-    """Write a part of the catalogue: the documents of ``pieces``."""
+    """Input of `write_part`: the documents, as ``pieces``, that a part of the catalogue lists."""
 
     pieces: tuple[Piece, ...]
     path: Path
@@ -124,8 +124,8 @@ def write_catalogue(
     A dropped document has a reason, ``why``, and no ``cluster``, ``shard``, ``row`` or ``tokens``.
     Documents are numbered over all parts in order. ``copy_of`` of a near copy is the number of its
     original. An append finds near duplicates by ``signature``; a copy has no signature, because new
-    documents are compared with originals only. Columns that an import cannot fill (bytes of tokens,
-    scores, hashes) are null.
+    documents are compared with originals only. Columns that an import cannot fill are null: scores,
+    hashes and, if the rows are tokens, bytes.
     """
     stored = [*selection.each(_stored)]
     places = _follow(selection.partitions, stored, written)
@@ -275,7 +275,7 @@ def _binary(rows: NDArray[Any]) -> Any:
 
 @dataclass(frozen=True, slots=True)
 class SignedTask:
-    """Read the signatures of a part of the catalogue into ``partition``."""
+    """Input of `read_signatures`: a part of the catalogue, and the partition for its signatures."""
 
     path: Path
     partition: Partition
@@ -285,8 +285,8 @@ def read_signatures(task: SignedTask) -> int:
     """Copy signatures from the catalogue to the array file ``signatures``; return their number n.
 
     The array is uint8 ``[SIGNATURE, n]``, in the form that `annotate` writes, with one signature
-    per document. A copy (exact or near) has no signature in the catalogue. Here it gets a signature
-    that is never compared.
+    per document. A copy (exact or near) has no signature in the catalogue. In the array it gets a
+    signature of ones, which is never compared.
     """
     if not task.partition.has("signatures"):
         column = pq.read_table(task.path, columns=["signature"])["signature"]

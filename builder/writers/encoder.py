@@ -54,8 +54,9 @@ class Tokens(NamedTuple):
 class Encoder(Protocol):
     """Turns texts into token ids.
 
-    Names of special tokens in a text are encoded as plain text, and no special tokens are added. A
-    text is never truncated or padded, whatever the tokenizer's file says.
+    If a text contains the characters of a special token, such as ``<s>``, an encoder treats these
+    characters as ordinary text. An encoder adds no special tokens, and never truncates or pads a
+    text, whatever the tokenizer's file says.
     """
 
     def encode(self, texts: Sequence[str]) -> Tokens:
@@ -63,7 +64,10 @@ class Encoder(Protocol):
 
 
 class ReferenceEncoder:
-    """Encodes with `tokenizers` in one thread; accepts any tokenizer, and changes its settings."""
+    """Encodes with `tokenizers` in one thread; accepts any tokenizer.
+
+    The settings of the tokenizer object that is passed are changed.
+    """
 
     def __init__(self, tokenizer: Tokenizer) -> None:
         # There is one encoding process per core. A value that the user has set is not changed.

@@ -1,4 +1,4 @@
-"""Hostile texts: if two encoders of one tokenizer differ at all, they should differ on these texts.
+"""Hostile texts: texts on which two encoders of one tokenizer should differ if they differ at all.
 
 The texts are the same in every build, except for the names of the tokenizer's own tokens.
 """

@@ -26,8 +26,8 @@ def with_licenses(
     """Return ``entries`` with the documents and tokens of each cluster by licence.
 
     The entries are unchanged if no document states a licence. The entries are also unchanged if an
-    append adds to a directory that an earlier version wrote without counts. Counts of the new
-    documents alone would look like counts of all documents.
+    append adds to a directory that an earlier version wrote without counts. The reason is that
+    counts of the new documents alone would look like counts of all documents.
 
     Args:
         engine: Runs the tasks that count.

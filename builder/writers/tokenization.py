@@ -64,7 +64,7 @@ def count_tokens(partition: Partition) -> int:
 
 @dataclass(frozen=True, slots=True)
 class TokenTask:
-    """Tokenise the documents of ``partition`` that have a cluster."""
+    """Input of `tokenize_partition`: a partition, and how its documents are tokenised."""
 
     partition: Partition
     tokenizer: Path

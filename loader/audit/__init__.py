@@ -1,1 +1,1 @@
-"""Audit: the ledger of what a run served, its check, and the documents from which a batch came."""
+"""Audit: the ledger of a run, the check of a ledger, and the documents that are in a batch."""

@@ -3,8 +3,8 @@
 Every step in the ledger is planned again, with the weights record that the block of the step names.
 This record is still in the weights log, because no record is ever removed from the log. If a run
 was resumed at an earlier step, later blocks replace the steps from there on. The replaced steps are
-checked as well. For a step that was not replaced, the named record must also be the one that the
-log has in force at this step.
+checked as well. For a step that was not replaced, the audit also checks that the named record is
+the one that the log has in force at that step.
 """
 
 import sys
@@ -25,7 +25,7 @@ from .replay import Replay
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClusterShare:
-    """The target share and the served share that one cluster has of all rows of the audited steps.
+    """Shares of one cluster in all rows of the audited steps: the target, and what was served.
 
     ``epochs`` is counted from the start of the run.
     """
@@ -48,7 +48,7 @@ class Audit:
     again: int
     """Number of steps that were served again, after the run was resumed from an earlier step."""
     unwritten: int
-    """Number of steps that no block has, although the run later began or resumed after them."""
+    """Number of steps that are in no block, although the run was resumed at a step after them."""
     clusters: tuple[ClusterShare, ...]
 
 

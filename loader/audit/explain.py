@@ -27,9 +27,9 @@ class Piece:
     document: int
     """Position of the document in the shard."""
     first: int
-    """Position in the document of the piece's first token, from 0."""
+    """Position of the piece's first token in the document, from 0."""
     tokens: int
-    """Number of tokens of the document in this row."""
+    """Number of tokens of the piece."""
     id: str | None = None
     """Id in the corpus; None: the document is not in the catalogue, or there is no catalogue."""
     origin: str | None = None

@@ -87,10 +87,10 @@ class Block:
     tokens: Count
     """Number of tokens in all rows of the block."""
     marks: str
-    """For each step, four hex digits of the hash of the step's rows; they show an audit which step
-    is the first to differ."""
+    """The last four hex digits of each step's hash, as one text. With these digits, an audit finds
+    the first step that differs."""
     digest: str
-    """Hash of the hashes of all steps in the block, each taken in full."""
+    """Hash over the full hashes of all steps in the block."""
 
     kind = "steps"
 
@@ -136,8 +136,9 @@ def hash_marks(marks: NDArray[np.uint64]) -> str:
 class Ledger:
     """Writes the ledger of a run; only one process may write.
 
-    The file is not flushed to disk (fsync) after each block. A power cut can only lose steps that a
-    resumed run serves again, or steps that an audit can plan again.
+    The file is not flushed to disk (fsync) after each block. So a power cut may lose the last
+    blocks. If the run is resumed at a step before the lost ones, it serves them again. If the run
+    is resumed at a later step, an audit can still plan the lost ones.
     """
 
     def __init__(self, path: Path) -> None:
@@ -252,9 +253,9 @@ def read_ledger(path: Path) -> list[Line]:
 
 
 def segments(lines: list[Line]) -> Iterator[tuple[Opening, int]]:
-    """Yield each opening, and the step before which its steps are not replaced by a later opening.
+    """Yield (opening, end): no later opening replaces the opening's steps before step ``end``.
 
-    If all steps of an opening were replaced, the yielded step is at or before the opening's step.
+    If all steps of an opening were replaced, ``end`` is at or before the opening's step.
     """
     openings = [(i, line) for i, line in enumerate(lines) if isinstance(line, Opening)]
     begins = [opening.state.step for _, opening in openings]

@@ -235,7 +235,11 @@ def _ours(error: Exception, arguments: Sequence[str]) -> ClimbError | None:
 
 
 def timeout_option(meaning: str) -> Callable[[F], F]:
-    """Return the option ``--task-timeout``; its value is what `task_timeout` returns."""
+    """Return the option ``--task-timeout``, whose help text is ``meaning``.
+
+    The function of the command gets no argument for the option. The value is put into the
+    environment variable that `task_timeout` reads, until the command ends.
+    """
     return click.option(
         "--task-timeout",
         type=click.FloatRange(min=0, min_open=True),

@@ -102,7 +102,7 @@ def legend(entries: Sequence[tuple[str, str, bool]]) -> str:
 
 
 def heat_cell(share: float, text: str) -> tuple[str, str]:
-    """Return a cell for `table`, with a background as dark as ``share``, which is 0 to 1."""
+    """Return a cell for `table`; the larger ``share``, from 0 to 1, the darker the background."""
     return f'class="n heat" style="--h:{0.75 * min(max(share, 0.0), 1.0):.2f}"', text
 
 
@@ -144,7 +144,8 @@ def table(
 def direction(text: str) -> str:
     """Return the ``dir`` attribute for an element with ``text``; "" if it reads left to right.
 
-    The share of letters decides, not the first letter: Arabic text may begin with a Latin name.
+    The share of right-to-left letters decides, not the first letter: Arabic text may begin with a
+    Latin name.
 
     >>> direction("React: مكتبة لبناء الواجهات"), direction("the word مكتبة means library")
     (' dir="rtl"', '')
@@ -164,7 +165,7 @@ def _directions(text: str) -> tuple[int, int]:
 
 
 def isolated(text: str) -> str:
-    """Make a name or word of plain text whose direction does not affect the text around it."""
+    """Return a name or word as HTML whose writing direction does not affect the text around it."""
     right, _ = _directions(text)
     return f"<bdi>{escape(text)}</bdi>" if right else escape(text)
 
@@ -175,7 +176,7 @@ def listed(words: Sequence[str]) -> str:
 
 
 def quotation(name: str, text: str, html: str = "") -> str:
-    """Quote the document ``name``: its plain ``text``, or ``html`` that shows that text."""
+    """Return a quotation from the document ``name``: plain ``text``, or ``html`` for that text."""
     return (
         f"<blockquote{direction(text)}><b>{isolated(name)}</b><br>"
         f"{html or escape(text)}</blockquote>"

@@ -1,8 +1,8 @@
 """Permutation: pseudo-random orders of n items, as pure functions of (key, position).
 
-Nothing is shuffled in memory. A Feistel network permutes the numbers below the next power of two.
-The network is applied to a position again and again, until the result is below n. So any position
-of any epoch takes about the same time to compute.
+A Feistel network permutes the numbers below the next power of two. The network is applied to a
+position, and then to its own result, until the result is below n. So nothing is shuffled in memory,
+and the item at any position of any epoch takes about the same time to compute.
 """
 
 from typing import Any
@@ -23,7 +23,7 @@ def derive_key(*parts: object) -> int:
 
 @njit(cache=True)
 def mix(value: Any) -> Any:
-    """Scramble a uint64 (the finaliser of MurmurHash3 with Stafford's constants)."""
+    """Return a scrambled uint64 (by the finaliser of MurmurHash3 with Stafford's constants)."""
     value = np.uint64(value)
     value ^= value >> np.uint64(30)
     value *= np.uint64(0xBF58476D1CE4E5B9)

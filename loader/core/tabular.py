@@ -14,7 +14,7 @@ LIBRARIES = ("pandas", "polars")
 
 
 class Tabular:
-    """A mixin that exports the rows that the method `to_rows` of a class returns."""
+    """A mixin that exports the rows of a class: those that the class's method `to_rows` returns."""
 
     __slots__ = ()
 

@@ -1,4 +1,4 @@
-"""Threads: run calls that wait for the network at the same time."""
+"""Threads: make several calls at the same time, because each call waits for the network."""
 
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed

@@ -63,7 +63,7 @@ def _told(what: str, waited: float, timeout: float) -> str:
 
 
 class SlowStepWatch:
-    """Logs, from a thread of its own, each step in its ``with`` block that takes over 60 s.
+    """Logs each step that takes over 60 s; a thread watches the steps of the ``with`` block.
 
     The watch never ends a step: each wait within a step has its own deadline.
     """

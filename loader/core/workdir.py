@@ -29,7 +29,7 @@ def begin_or_resume(
     leaves: Sequence[str] | None = None,
     folders: Sequence[str] = (),
 ) -> bool:
-    """Write ``plan`` to the file ``name`` in ``place``; if the file exists, compare both.
+    """Write ``plan`` to the file ``name`` in ``place``; if the file exists, compare the plans.
 
     Returns whether the file existed. In that case the temporary files of a killed process are
     removed; no other file is removed or overwritten.
@@ -38,7 +38,8 @@ def begin_or_resume(
         place: The folder that a command fills.
         name: Name of the plan's file. A folder with this file was begun by climbstream.
         plan: The settings that decide the result, as JSON values.
-        effect: ``effect(old plan, new plan)`` returns a text: what their differences would change.
+        effect: ``effect(old plan, new plan)`` returns a text: what the differences of the two plans
+            would change in the result.
         leaves: Names of the files and folders that the command leaves in ``place``. If the plan's
             file is missing, none of these may exist. Default: if the plan's file is missing,
             ``place`` must be empty.

@@ -35,7 +35,7 @@ _LISTED = 40
 
 
 def largest(sizes: Mapping[str, float], most: int = _LISTED) -> list[str]:
-    """Return all names in their order; of more than ``most`` names, the largest by size."""
+    """Return all names in their order; if there are more than ``most``, only the largest ones."""
     if len(sizes) <= most:
         return [*sizes]
     return sorted(sizes, key=lambda name: -sizes[name])[:most]

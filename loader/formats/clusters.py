@@ -12,11 +12,12 @@ from climbstream.loader.storage.store import Store
 from .manifest import CLUSTERS
 
 ADVERTISEMENT, AD_FREE = "advertisement", "ad-free"
-"""One quality score: its name in files, and its name for people, because 5 means no advertising."""
+"""Two names of one quality score: in files, and for people. The name for people differs because a
+score of 5 means no advertising."""
 
 
 def score_title(score: str) -> str:
-    """Return the name of ``score`` for people: for scores with this name, higher is better."""
+    """Return the name of ``score`` for people, under which a higher score is always better."""
     return AD_FREE if score == ADVERTISEMENT else score
 
 
@@ -42,7 +43,7 @@ class ClusterInfo:
     bytes: Count
     """Size of the cluster's text in UTF-8 bytes; 0: unknown, as after an import of tokens."""
     quality: dict[str, Finite]
-    """Mean over documents of each quality score, which is 0 to 5; empty after an import."""
+    """Mean of each quality score, which is 0 to 5, over the documents; empty after an import."""
     labels: dict[str, Count]
     """Number of documents by known domain, most frequent first; empty if the corpus names none."""
     samples: tuple[dict[str, str], ...]
@@ -55,7 +56,8 @@ class ClusterInfo:
     spread: dict[str, tuple[Count, ...]] = field(default_factory=dict)
     """Histogram of each quality score: number of documents in 10 bins of width 0.5, from 0 to 5."""
     copies: Count = 0
-    """Number of documents that nearly repeat another document, including those left out."""
+    """Number of documents that nearly repeat another document, including such documents that were
+    left out of the shards."""
     effective_tokens: Count = 0
     """Tokens of the documents that repeat no other document."""
     axes: dict[str, str] = field(default_factory=dict)

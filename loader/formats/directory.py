@@ -113,7 +113,7 @@ class ShardDirectory(Tabular):
 
     @property
     def base(self) -> Store:
-        """Folder of the shards: `store`; for a grouping, the shard directory that it groups."""
+        """Folder of the shards: `store` or, for a grouping, the directory that is grouped."""
         return base_of(self.store) if self.manifest.members else self.store
 
     def locate(self, name: str) -> list[tuple[str, int]]:
@@ -179,7 +179,7 @@ class ShardDirectory(Tabular):
     ) -> Iterator[list[NDArray[Any]]]:
         """Yield a list of documents for each shard of cluster ``name``.
 
-        Each document is its tokens, uint16 or uint32 ``[n]``.
+        A document is given as its tokens, uint16 or uint32 ``[n]``.
 
         Args:
             name: Name of the cluster.
@@ -194,7 +194,7 @@ class ShardDirectory(Tabular):
             yield from documents_of(folders[number], [entries[number]], self.manifest.dtype)
 
     def clusters(self) -> list[ClusterInfo]:
-        """Return the descriptions of the clusters; [] if there are none, as for a grouping.
+        """Return the descriptions of the clusters; [] if none are stored, as for a grouping.
 
         Raises:
             InvalidDataError: The file of descriptions cannot be read.
@@ -234,8 +234,8 @@ class ShardDirectory(Tabular):
     def heldout(self) -> Iterator[HeldOutDocument]:
         """Yield the documents that the build held out; nothing if it held out none.
 
-        At a URL, the file of these documents is fetched at first use, and kept in memory
-        compressed.
+        At a URL, the file of these documents is fetched at first use, and kept in memory in
+        compressed form.
 
         Raises:
             InvalidDataError: A line is no held-out document.

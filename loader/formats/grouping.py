@@ -2,8 +2,9 @@
 
 A grouping is stored beside the shards, as ``DIR/groupings/NAME/grouping.json``. The folder of a
 grouping can be read like any shard directory; its clusters are the groups. A group has the shards
-of its clusters, one cluster after the other. So a loader serves a mixture of groups as exactly as a
-mixture of clusters. All tokens of a group are equally likely.
+of its clusters, one cluster after the other. So for a loader, a group is the same as a cluster with
+all these shards: a mixture of groups is served as exactly as a mixture of clusters, and all tokens
+within a group are equally likely to be served.
 """
 
 from collections import Counter
@@ -106,5 +107,5 @@ class Grouping:
 
 
 def base_of(store: Store) -> Store:
-    """Return the shard directory that is grouped if ``store`` is a grouping; else ``store``."""
+    """Return ``store`` or, if it is a grouping, the shard directory whose clusters it groups."""
     return store.above(2) if store.above(1).folder_name == GROUPINGS else store

@@ -79,8 +79,8 @@ class ClusterEntry:
     index_hash: str
     """Hash of the cluster's ``index.json``; this file has the hashes of the cluster's shards."""
     axes: dict[str, str] = field(default_factory=dict)
-    """Value of a cell on its axes: topic, language if there are several, and tier (``t0`` is the
-    lowest); see `AXES`. Empty: the cluster is no cell."""
+    """If the cluster is a cell: its value on each axis on which cells differ; see `AXES`. The
+    lowest tier is ``t0``. Empty: the cluster is no cell."""
     licenses: dict[str, Size] = field(default_factory=dict)
     """Number of documents and tokens by licence; documents without a licence count as ``unknown``.
     Empty: no document of the directory states a licence, or licences were not counted."""
@@ -188,8 +188,8 @@ class Manifest:
     def misfit(self, mixture: Mixture) -> str:
         """Describe how these clusters differ from those for which ``mixture`` was made.
 
-        Returns "" if they are the same, if only documents were appended since, or if the mixture
-        does not name the clusters for which it was made.
+        Returns "" in three cases: the clusters are the same, only documents were appended since, or
+        the mixture does not say for which clusters it was made.
         """
         shards = mixture.about.get("shards", self.fingerprint)
         if shards in (self.fingerprint, *self.earlier):
@@ -209,7 +209,7 @@ class Manifest:
 
     @property
     def earlier(self) -> list[str]:
-        """Fingerprints that the directory had before each append of documents."""
+        """Fingerprint of the directory before each append of documents."""
         return [append["before"] for append in self.provenance.get("appended", ())]
 
     def hash_of(self, name: str) -> str | None:

@@ -216,7 +216,8 @@ def read_weights(
             are ratios, scaled to sum 1; other clusters have weight 0. ``keep``: the named weights
             are shares of all tokens; other clusters share the rest in proportion to ``now``. None:
             the named weights must sum to 1, within 0.0001, or be whole numbers for two or more
-            clusters. Such whole numbers cannot be shares, so they count as ratios, such as 3 to 1.
+            clusters. Whole numbers cannot be shares of several clusters, so they count as ratios,
+            for example 3 to 1.
         now: Present weights of the clusters that may share the rest.
 
     Raises:

@@ -90,7 +90,8 @@ DOREMI = RunFolder(
     ),
 )
 RESULT = "result.json"
-"""File in the folder of a run with its loss and its tokens, written when the run has ended."""
+"""File with the loss and the tokens of a run, in the folder of the run; it is written when the run
+has ended."""
 TRAIN = RunFolder(
     command="climb train",
     plan="run.json",
@@ -142,7 +143,8 @@ def writer_of(path: Path) -> str:
     """Return the command that wrote ``path`` or a folder above ``path``.
 
     Returns "" if there is no such command. Only commands whose folder may also hold files of other
-    programs are looked for; climb build, for example, fills a folder alone.
+    programs are looked for. So climb build, for example, is never returned, because it fills a
+    folder alone.
     """
     for place in (path, *path.parents):
         if place.name in _NAMES:

@@ -30,9 +30,10 @@ class Collator:
     - ``input_ids``, ``[rows, seq_len]``: the tokens.
     - ``cluster_ids``, int64 ``[rows]``: the index of each row's cluster.
     - ``labels``, ``[rows, seq_len]``: the tokens, but `IGNORED` in padding and at the first token
-      of each document except the first of a row. Labels are not shifted: the model shifts them.
-    - ``position_ids``, int64 ``[rows, seq_len]``: the position of a token in its document (or, if
-      only a part of the document is there, in that part), from 0.
+      of each document except the first document of a row. Labels are not shifted: the model shifts
+      them.
+    - ``position_ids``, int64 ``[rows, seq_len]``: the position of a token in its document, from 0.
+      If the row has only a part of the document, positions count within that part.
     - ``cu_seqlens``, int32 ``[rows * max_segments + 1]``: 0, then the ends of all documents,
       counted in tokens from the first token of the batch. Each row has ``max_segments`` ends; if a
       row has fewer documents, its last end is repeated. The last of a row's ends is the row's end.

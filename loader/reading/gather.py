@@ -56,7 +56,10 @@ class ByteSpans(NamedTuple):
 
 
 class OpenShard(NamedTuple):
-    """A shard from which `gather` copies rows; keeps the memory at its addresses alive."""
+    """A shard from which `gather` copies rows.
+
+    The memory at its addresses stays valid as long as this object exists.
+    """
 
     data: NDArray[np.uint8]
     """The raw shard."""
@@ -121,8 +124,8 @@ def gather(addresses: Any, rows: Any, begin: Any, size: Any, padding: Any, out: 
     """Copy n of ``rows``, from number ``begin`` on, to ``out``, int32 or int64 ``[n, seq_len]``.
 
     ``addresses``, int64 ``[visits, 3]``, is the `OpenShard.addresses` of each visit. ``rows`` is as
-    in `PlannedSteps`. ``size`` is the number of bytes of a token in a shard, 2 or 4. The rest of a
-    row is filled with the token ``padding``.
+    in `PlannedSteps`. ``size`` is the number of bytes of a token in a shard, 2 or 4. If a row has
+    fewer than ``seq_len`` tokens, its rest is filled with the token ``padding``.
     """
     n = len(out)
     # First find where each row begins: these look-ups do not depend on each other.

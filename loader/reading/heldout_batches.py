@@ -76,7 +76,7 @@ class HeldOutChoice:
 
 
 class HeldOutBatches:
-    """Batches of held-out text for one rank: dicts with the tensors of a `MixtureLoader`'s batches.
+    """Batches of held-out text for one rank: dicts with the same fields as a `MixtureLoader`'s.
 
     Each iteration yields every row once, always in the same order. The last batch may have fewer
     rows than the others. All ranks have the same number of batches and rows, so up to

@@ -123,6 +123,6 @@ def identity_of(status: os.stat_result) -> tuple[int, ...]:
 
 
 def touch(path: Path) -> None:
-    """Set a file's access time to now, as many file systems are mounted without access times."""
+    """Set a file's access time to now, because many file systems do not record accesses."""
     with suppress(OSError):  # the file was evicted, or this user may only read the cache
         os.utime(path, ns=(time.time_ns(), path.stat().st_mtime_ns))

@@ -101,8 +101,8 @@ class OpenShards:
 
         If no further shard is needed, the result is larger than any number of rows. A shard that
         all lanes have left stays open until a call with another value of ``rows``, because the
-        present batch may have rows of that shard. This is also true if the batch is tried again
-        after an error.
+        present batch may have rows of that shard. The shard also stays open if the batch is tried
+        again after an error.
 
         Raises:
             IntegrityError: A shard is missing or damaged.

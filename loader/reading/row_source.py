@@ -25,7 +25,9 @@ def epoch_rows(shards: ShardDirectory, name: str, run: RunSettings) -> list[int]
 
 
 def served_shares(shards: ShardDirectory, seq_len: int, pack: str = "concat") -> Mixture:
-    """Return the mixture in proportion to tokens, over clusters with a row of ``seq_len`` tokens.
+    """Return the mixture in proportion to the tokens of clusters that have a row.
+
+    A cluster that has no row of ``seq_len`` tokens gets no weight, and is named in a warning.
 
     Raises:
         InvalidDataError: No cluster has such a row; the message says how long a row may be.

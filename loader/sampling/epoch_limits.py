@@ -12,7 +12,7 @@ from climbstream.loader.formats.mixture import ONE
 from .planner import Position
 
 UNLIMITED = 1 << 62
-"""Number that stands for the rows left of a cluster without a limit: more than any run serves."""
+"""Stands for the number of rows that a cluster without a limit has left; no run serves as many."""
 
 
 class EpochLimits:

@@ -71,7 +71,11 @@ def keep_part(shard_rows: Sequence[int], part: float, seed: int, name: str) -> l
 
 @njit(cache=True)
 def locate(lanes: Any, cluster: Any, lane: Any, number: Any) -> Any:
-    """Return (shard, row, epoch) of the row that ``lane`` serves as its ``number``-th, from 0."""
+    """Return (shard, row, epoch) of one of the rows of ``cluster`` that ``lane`` serves.
+
+    ``number`` says which: 0 is the first row that the lane serves of this cluster in the run, and
+    the count goes on from epoch to epoch.
+    """
     owned, at = lanes.owned[cluster, lane], cluster * lanes.owned.shape[1] + lane
     secret = lanes.secrets[cluster]
     return find_row(secret, lane, number, owned, at, lanes.heads, lanes.runs, lanes.orders)

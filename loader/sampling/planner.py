@@ -85,8 +85,8 @@ class PlannedSteps(NamedTuple):
     quotas: NDArray[np.int64]
     """Number of rows of each cluster in each step, over all ranks, ``[planned, K]``."""
     marks: NDArray[np.uint64]
-    """Hash of each step, ``[planned]``: of cluster, lane and number of each row of all ranks, in
-    order."""
+    """Hash of each step, ``[planned]``, over the cluster, lane and number of each row, in order.
+    The rows are those of all ranks."""
     after: Position
     """The position after these steps."""
 

@@ -17,8 +17,9 @@ from .contact import FIRST_SECONDS, has_answered, is_unreachable, note_answer
 
 FIRST_PAUSE, LONGEST_PAUSE = 0.5, 30.0
 _PASSING = (408, 416, 425, 429)
-"""HTTP statuses below 500 after which another try may succeed. Status 416 refuses a range of bytes,
-but no range is ever asked for: a proxy sends 416 if it has cached another answer."""
+"""HTTP statuses below 500 after which another try may succeed. Status 416 says that a range of
+bytes was refused. Whole files are read without a range, so for them 416 comes from a proxy that has
+cached the answer to another request."""
 _MOST_SAID = 300
 _SECRETS = re.compile(r"(?<=://)[^\s/@'\"]+@|\?[^\s'\"]*")
 """Parts of a URL that no message shows: user names, passwords and signatures."""

@@ -126,7 +126,7 @@ class Store:
         return Path(self._place) if self._get is None else None
 
     def without_links(self) -> Self:
-        """Return this store in a form that refuses to follow links; a remote store as it is."""
+        """Return this store in a form that refuses to follow links; a remote store unchanged."""
         return self if self._get else replace(self, _root=self._place)
 
     def __str__(self) -> str:

@@ -79,7 +79,7 @@ class WeightsController:
             self.check(Mixture.of(record.weights))
 
     def rehearsal(self) -> "WeightsController":
-        """Return a copy with the same log and schedule, which has no sources and writes no file."""
+        """Return a copy that has the same log and schedule, but no sources, and writes no file."""
         copy = WeightsController(
             self._rows,
             WeightsLog(tuple(self.log.records)),

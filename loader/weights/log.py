@@ -141,7 +141,7 @@ class WeightsLog:
         return self.records[self._find(step)]
 
     def since(self, step: int) -> list[WeightsRecord]:
-        """Return the record in force at ``step`` and all later records, which a state stores."""
+        """Return what a state stores: the record in force at ``step``, and all later records."""
         return self.records[self._find(step) :]
 
     def mixture(self, step: int) -> Mixture:

@@ -76,9 +76,12 @@ def has_begun(run: Path) -> bool:
 
 
 def write_clusters(request: Path, names: Sequence[str]) -> None:
-    """Write the cluster names that ``request`` may use to a file beside it, for `climb weights`.
+    """Write a file beside ``request`` that lists the clusters for which a request may set weights.
 
-    Nothing is written if ``request`` is not named `REQUEST`, or if the file has these names.
+    `climb weights` reads this file.
+
+    Nothing is written in two cases: ``request`` is not named `REQUEST`, or the file already has
+    exactly these names.
     """
     path = request.with_name(CLUSTERS)
     if request.name == REQUEST and (not path.exists() or read_clusters(path.parent) != [*names]):

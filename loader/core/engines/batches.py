@@ -19,7 +19,7 @@ R = TypeVar("R")
 
 
 class BatchQueue:
-    """The tasks of a stage, in batches that take about ``seconds``; see `run_batch`."""
+    """The tasks of a stage, in batches that take about ``seconds`` each; see `run_batch`."""
 
     def __init__(self, tasks: Iterable[Any], seconds: float, *, short: bool = True) -> None:
         self._fresh = iter(tasks)
@@ -55,12 +55,15 @@ class BatchQueue:
     def give_up(
         self, tasks: Sequence[Any], why: str, instead: Callable[[Any, ClimbError], Any] | None
     ) -> Iterator[tuple[Any, Any]]:
-        """Handle a lost batch: queue its tasks singly, or yield one lost task and its substitute.
+        """Handle a lost batch: queue its tasks singly or, if it has one task, give the task up.
+
+        A task that is given up is yielded with its substitute result. A batch of several tasks
+        yields nothing.
 
         Args:
-            tasks: Tasks of the batch; a batch of several tasks yields nothing.
+            tasks: Tasks of the batch.
             why: How the batch was lost, for the message.
-            instead: Makes the substitute result of a task; None: there is none.
+            instead: Makes the substitute result of a task; None: an error is raised instead.
 
         Raises:
             ClimbError: The batch has one task, and ``instead`` is None.
@@ -79,9 +82,10 @@ def run_batch(
 ) -> tuple[list[R], float]:
     """Run tasks one after the other; return the results of those that ran, and the seconds taken.
 
-    No task is begun later than ``limit`` seconds after the first. So a short task waits for at
-    most one long task of its batch. If the first task fails, its error is raised. If a later task
-    fails, the batch ends before that task, which will be the first of another batch.
+    No task is begun more than ``limit`` seconds after the first; the tasks that were not begun go
+    to another batch. So a short task waits for at most one long task of its batch. If the first
+    task fails, its error is raised. If a later task fails, the batch ends before that task, and no
+    error is raised. The task that failed will be the first of another batch, and is then run again.
     """
     begun = time.monotonic()
     results: list[R] = []

@@ -1,7 +1,7 @@
 """Engine: runs tasks in processes of this machine, on a Ray cluster, or in SLURM jobs.
 
 A task is one call of a picklable function of one argument. A task may be run twice, so it must
-write each file whole or not at all. Every engine then produces the same bytes.
+write each file whole or not at all. If tasks keep this rule, every engine produces the same bytes.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -38,7 +38,8 @@ class Engine(AbstractContextManager["Engine"], Protocol):
         """Yield (task, result) in the order in which the tasks end; the first error ends the work.
 
         A task that hangs, or is lost with its process, is tried again. If every try fails,
-        ``instead(task, error)`` makes its result; without ``instead``, the error is raised.
+        ``instead(task, error)`` returns a substitute for the result of the task; without
+        ``instead``, the error is raised.
         """
 
 

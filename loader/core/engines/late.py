@@ -1,6 +1,6 @@
 """Late engine: an engine that is opened only when its first tasks are run.
 
-A command that turns out to have no tasks starts no process.
+So a command that turns out to have no tasks starts no process.
 """
 
 from collections.abc import Callable, Iterable, Iterator

@@ -1,11 +1,12 @@
 """Local engine: runs tasks in processes of this machine; results come in any order.
 
 A task is one call of a picklable function of one argument. A task writes its result whole or not at
-all, so a killed run can simply be run again. Worker processes end with their parent, even if it is
-killed.
+all, so a killed run can simply be run again. Worker processes end with their parent, even if the
+parent is killed.
 
-A process may be stopped or wait for a disk. If it uses no CPU time for `task_timeout` seconds, it
-is killed, and its task is tried once more in a new process. A task that computes has no deadline.
+If a process uses no CPU time for `task_timeout` seconds, for example because it was stopped or
+waits for a disk, the process is killed. Its task is tried once more in a new process. A task that
+computes uses CPU time, so it has no deadline.
 """
 
 import multiprocessing
@@ -241,10 +242,12 @@ class LocalEngine:
     ) -> Iterator[tuple[T, R]]:
         """Yield (task, result) for each task, in the order in which tasks end.
 
-        The first error of a task ends the work. ``instead`` makes the result of a task that hung
-        twice, or whose process was killed twice. Without ``instead``, an error is raised if a task
-        hung twice, or as soon as a process was killed. After a kill there is no second try, because
-        most often memory ran out, and would run out again.
+        The first error that a task raises ends the work. If a task hangs, or its process is killed,
+        the task is tried once more. If the second try also hangs or is killed, ``instead`` returns
+        a substitute for the result of the task.
+
+        Without ``instead``, an error is raised if a task hangs twice. An error is also raised at
+        the first kill, without a second try: most often memory ran out, and would run out again.
 
         Raises:
             ClimbError: A process was killed, or a task hung, and there is no ``instead``.

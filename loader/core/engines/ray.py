@@ -1,9 +1,9 @@
 """Ray engine: the tasks of a stage run on all nodes of a Ray cluster.
 
 The folders that tasks read and write must have the same path on all nodes. A task that is lost with
-its node runs again on another node, and writes the same bytes. This process cannot see whether a
-task is alive. So the time limit of ``--task-timeout`` counts from the last task that ended. By
-default there is no time limit.
+its node runs again on another node, and writes the same bytes. The process of the command cannot
+see whether a task is alive. So the time limit of ``--task-timeout`` counts from the end of the last
+task that ended. By default there is no time limit.
 
 Each call takes Ray a millisecond, so short tasks are sent in batches. At the end of a stage, a
 batch that takes much longer than the others is run a second time, because its node may be slow. The
@@ -65,8 +65,8 @@ class RayEngine:
         self._shared = shared
         """A folder that every node must see."""
         self._gpus = gpus
-        """Whether each task uses a GPU, if the cluster has GPUs. Such tasks are sent one by one,
-        and slow ones are not run a second time."""
+        """Whether each task uses a GPU, if the cluster has GPUs. If so, tasks are sent one by one,
+        and a slow task is not run a second time."""
         self._looked, self._found = float("-inf"), 1
         self._ours = not ray.is_initialized()
 
@@ -98,8 +98,9 @@ class RayEngine:
     ) -> Iterator[tuple[T, R]]:
         """Yield (task, result) in the order in which the tasks end; the first error ends the work.
 
-        ``instead(task, error)`` makes the result of a task that did not end in time or was lost;
-        without ``instead``, the error is raised.
+        A task is given up if it was lost in every try, or did not end in time. In that case
+        ``instead(task, error)`` returns a substitute for its result; without ``instead``, the error
+        is raised.
 
         Raises:
             ClimbError: A task was lost with its process or node in every try, or did not end in

@@ -2,8 +2,8 @@
 
 Tasks and answers are files in a folder that all nodes must see (`task_folder`). Each job runs one
 task at a time, and works through all stages. A task whose job is lost goes to another job, and
-writes the same bytes. If this process is killed, its jobs wait for ten minutes. If the same command
-is run again within that time, the new process uses these jobs.
+writes the same bytes. If the process of the command is killed, its jobs wait for ten minutes. If
+the same command is run again within that time, the new process uses these jobs.
 """
 
 import os
@@ -66,7 +66,7 @@ class SlurmEngine:
         gpus: bool = False,
         preload: Sequence[str] = (),
     ) -> None:
-        """Use a task folder in ``shared``; with ``gpus``, tasks are long and are sent one by one.
+        """Use a task folder in ``shared``; with ``gpus``, tasks count as long, and are sent singly.
 
         For ``preload``, see `LocalEngine`.
         """
@@ -116,8 +116,9 @@ class SlurmEngine:
     ) -> Iterator[tuple[T, R]]:
         """Yield (task, result) in the order in which the tasks end; the first error ends the work.
 
-        ``instead(task, error)`` makes the result of a task that hung or was killed twice in a job,
-        or whose job was lost in every try. Without ``instead``, the error is raised.
+        A task is given up in two cases: it hung or was killed twice in one job, or its job was lost
+        in every try. Then ``instead(task, error)`` returns a substitute for its result; without
+        ``instead``, the error is raised.
 
         Raises:
             ClimbError: A task hung or was lost, or no job begins to work.
@@ -288,9 +289,10 @@ class _Stage:
         self._folder.add(name, work)
 
     def _ended(self) -> list[tuple[_Batch, Answer]]:
-        """Wait until batches have ended or were lost; return ended and given up ones with answers.
+        """Wait until batches have ended or were lost; return those that ended or are given up.
 
-        The list is empty if all lost batches were queued again.
+        Each batch is returned with its answer. The list is empty if all lost batches were queued
+        again.
         """
         begun, patience, pause = time.monotonic(), Patience(), _PAUSES[0]
         while True:

@@ -36,7 +36,7 @@ class Jobs(Protocol):
         """Raise `UsageError` if jobs cannot be submitted from this machine."""
 
     def submit(self, name: str, count: int) -> None:
-        """Submit ``count`` jobs called ``name``, or print how the user can."""
+        """Submit ``count`` jobs called ``name``, or print the script that submits them."""
 
     def left(self, name: str) -> dict[str, str] | None:
         """Return the states of the jobs called ``name`` that wait or run, by job number.
@@ -120,7 +120,7 @@ class PrintedJobs:
         self._folder = folder
 
     def check(self) -> None:
-        """Accept any machine, because no jobs are submitted from it."""
+        """Do nothing: this process submits no jobs, so any machine will do."""
 
     def submit(self, name: str, count: int) -> None:
         """Print the script that submits ``count`` jobs called ``name``."""
@@ -160,7 +160,7 @@ def _write_script(folder: TaskFolder, name: str, count: int) -> str:
 
 
 def _call(*command: str) -> subprocess.CompletedProcess[str]:
-    """Run a command of SLURM, which Ctrl-C in the terminal does not reach; return how it ended.
+    """Run a command of SLURM, and return how it ended; Ctrl-C in the terminal does not reach it.
 
     Raises:
         ClimbError: The command has not ended after 120 s.

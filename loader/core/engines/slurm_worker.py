@@ -1,7 +1,8 @@
-"""The program of a SLURM job: runs tasks from a folder until the command that fills it ends.
+"""The program of a SLURM job: runs tasks from a task folder until the command ends.
 
 Call: ``python -m climbstream.loader.core.engines.slurm_worker FOLDER``. Tasks run in the one worker
-process of a `LocalEngine`. So a task that hangs or takes too much memory ends that process alone.
+process of a `LocalEngine`. So a task that hangs or takes too much memory ends only that process,
+not the job.
 """
 
 import os
@@ -26,7 +27,7 @@ from .versions import version_differences, versions_here
 logger = get_logger(__name__)
 
 BATCH = 2.0
-"""Seconds that a batch of tasks should take; after that, no further task of the batch is begun."""
+"""Seconds that a batch should take; after this time, no further task of the batch is begun."""
 _PAUSES = 0.05, 2.0
 """Shortest and longest time between two checks for tasks, in seconds."""
 MEMORY = "give the jobs more memory, as SBATCH_MEM_PER_CPU=4G, and run the same command again"
@@ -45,7 +46,7 @@ def main() -> None:
 
 
 def work(folder: TaskFolder) -> int:
-    """Run tasks of ``folder`` until the command that fills it has ended; return the exit code."""
+    """Run tasks of ``folder`` until the command has ended; return the exit code of the job."""
     if not folder.driver.exists():
         logger.error(
             f"node {platform.node()} does not see {folder.path}; either the command that made it "
@@ -77,7 +78,10 @@ def work(folder: TaskFolder) -> int:
 
 
 def _name() -> str:
-    """Return a name for this job; if SLURM starts the job again, it gets another name."""
+    """Return a name for this job.
+
+    If SLURM starts the job again, the name differs, because a part of the name is random.
+    """
     number = os.environ.get("SLURM_ARRAY_JOB_ID", platform.node())
     place = os.environ.get("SLURM_ARRAY_TASK_ID", os.getpid())
     return f"{number}_{place}-{secrets.token_hex(3)}"

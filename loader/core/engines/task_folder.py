@@ -1,10 +1,10 @@
 """Task folder: tasks and answers as files, for processes that share only a file system.
 
 A batch of tasks is a file in ``todo``. A job takes the batch by renaming this file to
-``taken/BATCH.JOB``, which only one job can do, and writes the answer to ``done``. Every few
-seconds, each job sets the modification time of its own file in ``alive`` to now, as a sign of life.
-The command does the same with the file ``driver``. A process that shows no sign of life for long
-counts as lost.
+``taken/BATCH.JOB``. Only one job can rename the file. That job runs the tasks, and writes the
+answer to ``done``. Every few seconds, each job sets the modification time of its own file in
+``alive`` to now, as a sign of life. The command does the same with the file ``driver``. A process
+that shows no sign of life for long counts as lost.
 """
 
 import os
@@ -78,7 +78,7 @@ class Answer:
 
 
 class TaskFolder:
-    """A folder of tasks; one command fills it, and its jobs work on it."""
+    """A folder to which one command adds tasks, and from which its jobs take the tasks."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -142,7 +142,7 @@ class TaskFolder:
         return [path.read_text() for path in _files(self._refused)]
 
     def remove(self, *, keep_logs: bool) -> None:
-        """Remove the folder, which ends its jobs; with ``keep_logs``, keep the logs of the jobs."""
+        """Remove the folder, so that its jobs end; with ``keep_logs``, keep their logs."""
         for path in list(self.path.iterdir()):
             if path == self.logs and keep_logs:
                 continue

@@ -53,8 +53,8 @@ def task_timeout(default: float = _DEFAULT) -> float:
 def task_name(function: Callable[..., Any], task: object) -> str:
     """Return the name of a task for messages: names of its function and, if known, its argument.
 
-    An argument is named by its path or its attribute ``name``; without these, by the first of its
-    elements or fields that has a name.
+    If the argument is a path, its name is the path; otherwise its name is its attribute ``name``.
+    If it has no such attribute, the first of its elements or fields that has a name counts.
     """
     return f"{function_name(function)} {_subject(task)}".rstrip()
 
@@ -74,9 +74,10 @@ def _subject(value: object) -> str:
 
 
 def function_name(function: Callable[..., Any]) -> str:
-    """Return the name of a function, without the arguments that `partial` binds to it.
+    """Return the name of a function or, for a `partial`, that of the function inside.
 
-    If another function is bound as an argument, the name is that of the bound function.
+    If one of the arguments that the `partial` binds is itself a function, return the name of that
+    argument instead.
     """
     if not isinstance(function, partial):
         return getattr(function, "__name__", type(function).__name__)

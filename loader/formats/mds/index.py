@@ -52,9 +52,9 @@ class ShardEntry:
     """File name of the raw shard; the compressed shard has this name plus ``.zstd``."""
     samples: int
     lengths: tuple[tuple[int, int], ...]
-    """Histogram of document lengths: the i-th pair is (number of documents, their tokens) of the
-    documents of 2**i to 2**(i + 1) - 1 tokens. So a reader can compute the number of rows of a
-    shard before the shard is fetched."""
+    """Histogram of document lengths. The i-th pair is for the documents of 2**i to 2**(i + 1) - 1
+    tokens: the number of these documents, and the number of all their tokens. So a reader can
+    compute the number of rows of a shard before the shard is fetched."""
     raw_bytes: int
     raw_hash: str
     zip_bytes: int

@@ -82,9 +82,10 @@ def _find(data: Any, offsets: Any, size: Any, look: Any) -> Any:
     """Find the documents; return (error, starts, lengths, documents, tokens).
 
     ``error`` is a key of `_WRONG`, or 0. ``starts`` and ``lengths`` are those of `ShardView`.
-    ``documents`` and ``tokens`` are counts by length, as in `ShardEntry`. A sample has the length
-    of its document in 1, 2, 4 or 8 bytes. With ``look``, the sample is read to see how many;
-    without, the smallest possible number is assumed. If that is wrong, too many tokens are counted.
+    ``documents`` and ``tokens`` are counts by length, as in `ShardEntry`. A sample states the
+    length of its document in 1, 2, 4 or 8 bytes. With ``look``, the sample is read to find the
+    number of these bytes; without ``look``, the smallest possible number is assumed. If this
+    assumption is wrong, too many tokens are counted.
     """
     n = len(offsets) - 1
     starts, lengths = np.empty(n, np.uint32), np.empty(n, np.int64)
