@@ -2,7 +2,7 @@
 
 Ward linkage is used because three other linkages (single, average and centroid) put everything into
 one cluster at the paper's distance of 1.5. Ward linkage needs a point and a weight for each
-micro-cluster. They depend on when merging stops:
+micro-cluster. The point and the weight depend on when merging stops:
 
 * At a number of clusters: the point is the mean of the vectors of the documents, and the weight is
   the number of documents. So the cost of a merge is the increase of the variance of documents

@@ -114,12 +114,13 @@ def find_near(
     least: float,
     before: int = 0,
 ) -> None:
-    """Write ``original`` int64 ``[n]`` to each partition: the number of a copy's original, or -1.
+    """Write ``original`` int64 ``[n]`` to each partition: for a copy, its original; else -1.
 
-    Of documents with a similarity of ``least`` or more, the original is the document with the
-    highest ``worth``. If several have the highest worth, it is the first of them. An original is
-    not itself a copy. The first ``before`` documents can be originals, but nothing is written for
-    them. An interrupted search continues from the files in ``folder``.
+    A value of ``original`` is the number of a document in the corpus. Of documents with a
+    similarity of ``least`` or more, the original is the document with the highest ``worth``. If
+    several have the highest worth, it is the first of them. An original is not itself a copy. The
+    first ``before`` documents can be originals, but nothing is written for them. An interrupted
+    search continues from the files in ``folder``.
     """
     starts = starts_of(blocks)
     tasks = [NearTask(block, folder, starts, worth, least, before) for block in blocks]

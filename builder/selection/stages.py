@@ -102,8 +102,9 @@ def select_documents(
 
     Documents are dropped if they are contaminated, duplicates or poor, or if they are held out.
     Each partition gets two arrays. ``clusters``, int32 ``[n]``, is the cluster of each document; it
-    is below 0 for a dropped document. ``original``, int64 ``[n]``, is the place in the catalogue of
-    the document that each document nearly repeats, or -1.
+    is below 0 for a dropped document. ``original``, int64 ``[n]``, has a value for each document.
+    If the document nearly repeats another document, the value is the place of the other document in
+    the catalogue. If not, the value is -1.
 
     Raises:
         InvalidDataError: No document is left, or nearly all documents are in one cluster.

@@ -15,7 +15,8 @@ from .presets import Preset
 from .surrogate import Surrogate
 
 HOPEFUL = 300
-"""A round is chosen from 300 mixtures of the pool and 300 mixtures that a local search finds."""
+"""A round is chosen from this number of mixtures of the pool, and from as many mixtures that a
+local search finds."""
 AVERAGED = 100
 """For presets with ``answer="average"``: number of best predicted mixtures that are averaged."""
 ELITE = 20

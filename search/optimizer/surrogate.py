@@ -59,7 +59,7 @@ class Surrogate:
 
     @property
     def useful(self) -> bool:
-        """Whether predictions have a smaller error than the mean of all total scores has."""
+        """Whether predictions have a smaller error than predicting the mean for all mixtures."""
         return self.error < float(self.known.total.std())
 
     def fitted(self) -> Floats:

@@ -7,9 +7,9 @@ cell is missing, the new mixture gives each cell the same weight as the old mixt
 weights of cells may differ, and `carry` returns by how much.
 
 If the weights of cells differ, the trial is kept apart. Such a trial is no measurement of a mixture
-of the new clusters, but predictors are still fitted to it. The inputs of the predictors for each
-mixture, old or new, are its shares in the clusters of both searches. These shares follow from the
-weights of cells: see `Columns`.
+of the new clusters, but predictors are still fitted to it. Predictors see a mixture, old or new, as
+a row of numbers: the share of its tokens in each old cluster and in each new cluster. These shares
+follow from the weights of cells: see `Columns`.
 """
 
 from collections.abc import Mapping, Sequence
@@ -96,9 +96,10 @@ class Columns:
     weights have the same columns, whichever search they are from. Two rules decide which clusters
     have a column (docs/decisions/groupings.md):
 
-    - A new cluster that is the union of old clusters has no column, because the old clusters have
-      columns already.
-    - An old cluster that was cut has a column, because old trials measure only the whole cluster.
+    - A new cluster that is the union of old clusters has no column, because its share is the sum of
+      the columns of these old clusters.
+    - An old cluster that was cut has a column, because an old trial has one share for the whole
+      cluster, and no shares for its parts.
     """
 
     def __init__(self, clusters: Sequence[str], overlap: Overlap | None = None) -> None:
@@ -124,7 +125,11 @@ class Columns:
         return np.concatenate([weights[:, self._kept], weights @ self._to_cut], axis=1)
 
     def of_old(self, trials: Sequence[Trial]) -> tuple[Floats, Floats]:
-        """Return the nearest mixtures ``[m, K]`` and the columns ``[m, C]`` of ``trials``."""
+        """Return two arrays for ``trials`` over the old clusters, one row per trial.
+
+        The first array, ``[m, K]``, has the nearest mixtures of the new clusters. The second array,
+        ``[m, C]``, has the columns.
+        """
         rows = rows_of(trials, self._old)
         shares = rows @ self._to_new
         nearest = shares / shares.sum(axis=1, keepdims=True)
