@@ -56,9 +56,10 @@ def identify(
 ) -> Selection:
     """Begin a selection: drop documents by identifier, language and licence.
 
-    A document is dropped if an earlier document has the same identifier; the setting ``ids``
-    decides where identifiers must differ. ``work`` is a folder for the files that tasks exchange.
-    ``seen`` has the hashes and signatures of documents from before an append.
+    A document is dropped if an earlier document has the same identifier. The setting ``ids``
+    decides whether the two must be in the same source for this, may be in any sources, or are not
+    compared. ``work`` is a folder for the files that tasks exchange. ``seen`` has the hashes and
+    signatures of documents from before an append.
     """
     selection = Selection(engine, partitions, work)
     if settings.ids == "none":

@@ -33,7 +33,7 @@ _IGNORED = -100
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ScoredText:
-    """Text in rows of tokens, in which each token of the text is predicted once."""
+    """Rows of tokens of texts, in which a model predicts each token of the texts once."""
 
     inputs: torch.Tensor
     """Tokens that the model reads, int64 ``[n, seq_len]``."""
@@ -74,7 +74,7 @@ class ScoredText:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ScoredAnswers:
-    """Answers after their queries, in rows in which each token of an answer is predicted once."""
+    """Rows of tokens of queries and answers, in which each token of an answer is predicted once."""
 
     rows: ScoredText
     owners: torch.Tensor

@@ -22,9 +22,9 @@ from .items import target_items
 from .settings import SearchSettings
 
 MEASURED_FROM = 2_000
-"""If all proxies of a search together take at least this number of training steps, the search shows
-its cost before it begins. For fewer steps, an estimate would take too long: the search measures the
-time of a step for it, which takes a second or two."""
+"""If all proxies in the budget of a search together take at least this number of training steps,
+the search shows its cost before it begins. For this, it measures the time of a step, which takes a
+second or two."""
 _FORWARD = 1 / 3
 """FLOPs of a forward pass as a fraction of the FLOPs of a training step."""
 _BYTES_PER_TOKEN = 3

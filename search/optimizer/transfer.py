@@ -29,8 +29,8 @@ Parts = Mapping[str, Mapping[str, float]]
 """Number of tokens of each cell, by name of the cluster and then by name of the cell."""
 
 _MOST_LOST = 0.1
-"""Largest fraction of its tokens that a new mixture may draw from other cells than the measured
-mixture did, to count as the same mixture. The limit is not 0, because the cells of a group grow by
+"""A new mixture counts as the measured mixture if it draws at most this fraction of its tokens from
+other cells than the measured mixture did. The limit is not 0, because the cells of a group grow by
 different factors when documents are added."""
 _FEWEST = 8
 """Least number of carried trials, and of own trials, for which `level` shifts scores."""
@@ -43,9 +43,9 @@ class Overlap:
     """Shares of tokens that the clusters of two searches have in common."""
 
     to_new: dict[str, dict[str, Finite]]
-    """Share of the tokens of each old cluster in each new cluster; shares of 0 are left out."""
+    """By old cluster, the share of its tokens in each new cluster; shares of 0 are left out."""
     to_old: dict[str, dict[str, Finite]]
-    """Share of the tokens of each new cluster in each old cluster; shares of 0 are left out."""
+    """By new cluster, the share of its tokens in each old cluster; shares of 0 are left out."""
 
     @classmethod
     def of(cls, old: Parts, new: Parts) -> Self:

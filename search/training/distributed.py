@@ -66,7 +66,9 @@ def is_first() -> bool:
 
 @contextmanager
 def join_job() -> Iterator[Job]:
-    """Join the job that torchrun's environment variables name; without them, a job of one rank.
+    """Join the job that torchrun's environment variables describe, and yield it.
+
+    Without these variables, yield a job of one rank.
 
     Raises:
         RemoteError: Another rank did not start or did not respond within the `task_timeout`.
