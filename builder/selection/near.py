@@ -1,10 +1,10 @@
 """Near duplicates: find documents that nearly repeat a better document.
 
-Only documents whose signatures agree in one of `BANDS` parts are compared (Broder 1997; Leskovec,
-Rajaraman, Ullman, "Mining of Massive Datasets", chapter 3). The bands are done one after the other.
-Documents with the same band form a group, and each document is compared with the best document of
-its group. A document that is a copy is not compared in later bands. A pair with similarity .8 is
-missed with a probability of 10^-7.
+Only documents whose signatures agree in at least one of `BANDS` parts are compared (Broder 1997;
+Leskovec, Rajaraman, Ullman, "Mining of Massive Datasets", chapter 3). The bands are done one after
+the other. Documents with the same band form a group, and each document is compared with the best
+document of its group. A document that is a copy is not compared in later bands. A pair with
+similarity .8 is missed with a probability of 10^-7.
 
 A corpus of one block is searched in one task. If there are several blocks, tasks exchange files for
 each band. The best document of a group within a block is the head of the group in this block.

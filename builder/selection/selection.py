@@ -64,7 +64,7 @@ class Selection:
     work: Path
     """Folder for the files that tasks exchange."""
     spared: tuple[str, ...] = ()
-    """Identifiers of documents that no stage after `identify` drops."""
+    """Identifiers of documents that only the first stage, which compares identifiers, may drop."""
     reasons: list[str] = field(default_factory=list)
     """Reasons why documents were dropped, in the order in which they first occurred."""
     stages: list[dict[str, Any]] = field(default_factory=list)

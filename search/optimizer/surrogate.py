@@ -76,10 +76,10 @@ class Surrogate:
         return self.known.joined(self.scores(weights))
 
     def again(self, scores: Floats) -> Callable[[Floats], Floats]:
-        """Fit copies of the predictors to other standardised ``scores`` (``[n, T]``) of the
-        mixtures.
+        """Fit copies of the predictors to other scores; return what `total` would then be.
 
-        Returns the function that `total` would be after this fit.
+        ``scores`` are standardised scores of the mixtures in ``known``, ``[n, T]``. The predictors
+        of this surrogate do not change.
         """
         predict = [
             stack.again(self.known.columns, column)
