@@ -342,9 +342,9 @@ def search(
     method of CLIMB (arXiv 2504.13161). regmix draws mixtures only once; its answer is the mean of
     the 100 mixtures with the best predicted scores (arXiv 2407.01492). random draws all mixtures at
     random; its answer is the mixture with the best measured score. doremi uses no targets and no
-    budget (arXiv 2305.10429): it trains one proxy, and during this training gives more weight to
-        the clusters on which the loss of the proxy is further above the loss of a reference model.
-        The targets are only scored, and do not influence the mixture.
+    budget (arXiv 2305.10429). It trains one proxy. During this training, a cluster gets more weight
+    the further the loss of the proxy on it is above the loss of a reference model. The targets are
+    only scored, and do not influence the mixture.
 
     A search that was interrupted continues when the same command is run again. A finished search
     continues with its proxies if --budget is larger or the limits of weights differ. After climb
