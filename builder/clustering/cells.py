@@ -302,9 +302,9 @@ def place_in_cells(
 ) -> None:
     """Write ``cells`` int32 ``[n]`` to each partition: the cell of each document.
 
-    A dropped document gets the cell that it would be in. The array ``clusters`` of the partition
-    also changes. For a document that stays, its cluster is replaced by its cell. For a dropped
-    document, the value remains below 0.
+    A dropped document gets the cell that it would be in if it stayed. The array ``clusters`` of the
+    partition also changes. For a document that stays, its cluster is replaced by its cell. For a
+    dropped document, the value remains below 0.
     """
     tasks = (
         CellTask(partition, clusters, cells.score, cells.by_micro, cells)
@@ -326,7 +326,7 @@ def place_documents(task: CellTask) -> int:
 def unit_of(partition: Partition, clusters: ClusterMap) -> NDArray[np.int32]:
     """Return the cell of each document, ``[n]``; without cells, its cluster.
 
-    A dropped document gets the cell or cluster that it would be in.
+    A dropped document gets the cell or cluster that it would be in if it stayed.
     """
     if partition.has("cells"):
         return np.asarray(partition.read("cells"), np.int32)

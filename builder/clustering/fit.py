@@ -49,7 +49,8 @@ def fit_model(
 ) -> None:
     """Fit the encoder and the centroids, and write them to ``path``; do nothing if the file exists.
 
-    First, tasks write the sample to ``folder``. Then one task fits both to the sample.
+    First, tasks write the sample to ``folder``. Then one task fits the encoder and the centroids to
+    the sample.
     """
     if path.exists():
         return

@@ -11,7 +11,7 @@ from threadpoolctl import threadpool_limits
 from climbstream.loader.core.permutation import derive_key
 
 _ITERATIONS = 50
-"""Number of iterations. The paper allows 300, but the objective hardly changes after far fewer
+"""Number of iterations. CLIMB allows 300, but the objective hardly changes after far fewer
 iterations on these vectors."""
 
 

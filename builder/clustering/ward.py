@@ -1,14 +1,14 @@
 """Ward: merge micro-clusters into few clusters by Ward linkage.
 
 Ward linkage is used because three other linkages (single, average and centroid) put everything into
-one cluster at the paper's distance of 1.5. Ward linkage needs a point and a weight for each
-micro-cluster. They depend on when merging stops:
+one cluster at CLIMB's distance of 1.5. Ward linkage needs a point and a weight for each
+micro-cluster. The point and the weight depend on when merging stops:
 
 * At a number of clusters: the point is the mean of the vectors of the documents, and the weight is
   the number of documents. So the cost of a merge is the increase of the variance of documents
   within clusters.
-* At a height, as in the paper (arXiv 2504.13161, section 3.1; height 1.5): the point is the
-  centroid, which has length 1, and all weights are equal.
+* At a height, as in CLIMB (arXiv 2504.13161, section 3.1; height 1.5): the point is the centroid,
+  which has length 1, and all weights are equal.
 """
 
 from collections.abc import Sequence

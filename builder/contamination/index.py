@@ -39,15 +39,16 @@ LEAST = 0.8
 """Least share of an item that a document must contain. Words that are rare in the task weigh
 more."""
 LEAST_SHORT = 0.85
-"""Least share that a document must contain of an item with a cost from `TINY` to below `SHORT`."""
+"""Least share of a short item that a document must contain. It applies to items that cost at least
+`TINY` and less than `SHORT`."""
 SHORT = 13 * WORD
 """Cost of 13 words; an item that costs less is called short."""
 TINY = 8 * WORD
 """Cost of eight words. An item that costs less counts only if the document contains all its words.
 If the item has an answer, the answer must also be near the question."""
 LEAST_PROOF = 20.0
-"""Least evidence for a short item of which one word is missing. Evidence is a sum over the words
-that are present: of the negative logarithm of the fraction of items that contain the word."""
+"""Least evidence for a short item of which one word is missing. Each word of the item that is
+present adds evidence: minus the logarithm of the fraction of items that contain this word."""
 LEAST_ANSWER = 0.8
 """Least fraction of the words of an answer that must be near its question."""
 LEAST_WEIGHT = 3.0

@@ -100,7 +100,8 @@ def check_shards(
     - ``too_short``: number of items that are too short to be searched for
     - ``found``: number of items that at least one document contains
     - ``with_answer``: number of items that at least one document contains with their answer
-    - ``share``: mean over the found items of the largest share of the item in one document
+    - ``share``: for each found item, the largest share of the item that one document contains; the
+      value is the mean of these shares
     - ``documents``, ``tokens``, ``clusters``: number of documents that contain an item of the task,
       their tokens, and the number of these documents by cluster
     - ``matches``: each found item, with the first documents that contain it

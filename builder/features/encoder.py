@@ -1,8 +1,8 @@
 """Encoder: turns texts into unit vectors, either fitted on the corpus or a pretrained model.
 
 There are two kinds of pretrained models. ``st:NAME`` is a model of sentence-transformers, which
-runs on a GPU if there is one; the paper uses NovaSearch/stella_en_400M_v5. ``m2v:NAME`` is a model
-of model2vec. NAME is a folder or a name on the Hub.
+runs on a GPU if there is one; CLIMB uses NovaSearch/stella_en_400M_v5. ``m2v:NAME`` is a model of
+model2vec. NAME is a folder or a name on the Hub.
 """
 
 from collections.abc import Sequence

@@ -1,8 +1,9 @@
 """Sentences: measures how much of a text repeats earlier sentences of the same text.
 
 Boilerplate repeats itself: a page contains the same notices more than once, in different orders. So
-whole lines or long runs of words may not repeat, and single sentences are compared instead. Lines
-with only one sentence do not count, because a refrain or a list of steps has such lines.
+it is possible that no whole line and no long run of words repeats. Therefore single sentences are
+compared. Lines with only one sentence do not count, because a refrain or a list of steps has such
+lines.
 """
 
 from typing import Any

@@ -21,8 +21,7 @@ from .words import LETTERS, UNSPACED, code_points, find_words, join_characters
 
 FEATURES = 1 << 16
 HEAD = 4_000
-"""Number of characters that are embedded, from the beginning of a text. The paper embeds 512
-tokens."""
+"""Number of characters that are embedded, from the beginning of a text. CLIMB embeds 512 tokens."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -90,7 +90,7 @@ def find_words(points: Any) -> Any:
 
 @njit(cache=True, nogil=True)
 def find_characters(points: Any) -> Any:
-    """Hash each letter or digit of ``points`` as `find_words` would hash it as a word."""
+    """Return a hash for each letter or digit: that of `find_words` for a word of one character."""
     hashes = np.empty(len(points), np.uint64)
     count = 0
     for point in points:

@@ -26,7 +26,7 @@ Counts = dict[str, Counter[str]]
 
 
 class NoLicenseError(InvalidDataError):
-    """The licences in the settings keep no document; the message lists those of the corpus."""
+    """The licences in the settings keep no document; the message lists the corpus's licences."""
 
 
 def count_by_license(stated: Sequence[str], sizes: NDArray[Any], unit: str, counts: Counts) -> None:

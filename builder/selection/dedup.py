@@ -157,8 +157,9 @@ def least_agreement(alike: float) -> float:
     """Return the least fraction of equal bytes in the signatures of two duplicates.
 
     The fraction of equal bytes estimates the similarity. Duplicates have at least the similarity
-    ``alike``. The result is ``alike`` minus one standard error of the estimate. So of the pairs
-    whose similarity is exactly ``alike``, about five of six are found.
+    ``alike``. The result is ``alike`` minus one standard error of the estimate. An estimate is
+    further below the true value in about one of six cases. So of the pairs whose similarity is
+    exactly ``alike``, about five of six are found.
     """
     error: float = np.sqrt(alike * (1 - alike) / SIGNATURE)
     return alike - error

@@ -18,11 +18,14 @@ from climbstream.builder.corpus.partition import ArrayName
 from climbstream.loader.core.files import atomic_path, naming, open_regular
 
 FEWEST, MOST = 1 << 20, 1 << 22
-"""Least and largest number of documents in a block. A small corpus has the least number, and a
-corpus of a billion documents or more has the largest. Each block reads a slice of the file of every
-other block, so larger corpora get larger blocks instead of more than `_BLOCKS` blocks."""
+"""Least and largest number of documents in a block. The blocks of a small corpus have the least
+number, and the blocks of a corpus of a billion documents or more have the largest. Each block reads
+a slice of the file of every other block, so the number of slices grows with the square of the
+number of blocks. Therefore larger corpora first get larger blocks instead of more than `_BLOCKS`
+blocks."""
 _BLOCKS = 256
-"""Number of blocks from which on a larger corpus has larger blocks, not more; up to `MOST`."""
+"""From this number of blocks on, a larger corpus gets larger blocks instead of more blocks, until
+its blocks have `MOST` documents."""
 _CHUNK = 1 << 16
 """Largest number of rows that are read at a time."""
 

@@ -1,4 +1,4 @@
-"""Few: languages with too few documents in the corpus to drop documents by their scores."""
+"""Few: find languages with so few documents that none of them is dropped by its scores."""
 
 from collections import Counter
 from collections.abc import Mapping
@@ -15,8 +15,8 @@ from .reasons import stays
 JUDGED_ALWAYS = (ENGLISH, CODE, UNDETERMINED)
 """Languages whose documents are always judged by scores, even if there are few of them."""
 LEAST = 20
-"""Least number of documents of a language, or of its script, to drop its documents by their
-scores."""
+"""Documents of a language are dropped by their scores only if the corpus has at least this number
+of documents of the language, or of its script."""
 
 
 def count_languages(partition: Partition) -> Counter[tuple[str, str]]:

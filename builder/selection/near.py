@@ -1,10 +1,10 @@
 """Near duplicates: find documents that nearly repeat a better document.
 
-Only documents whose signatures agree in one of `BANDS` parts are compared (Broder 1997; Leskovec,
-Rajaraman, Ullman, "Mining of Massive Datasets", chapter 3). The bands are done one after the other.
-Documents with the same band form a group, and each document is compared with the best document of
-its group. A document that is a copy is not compared in later bands. A pair with similarity .8 is
-missed with a probability of 10^-7.
+Only documents whose signatures agree in at least one of `BANDS` parts are compared (Broder 1997;
+Leskovec, Rajaraman, Ullman, "Mining of Massive Datasets", chapter 3). The bands are done one after
+the other. Documents with the same band form a group, and each document is compared with the best
+document of its group. A document that is a copy is not compared in later bands. A pair with
+similarity .8 is missed with a probability of 10^-7.
 
 A corpus of one block is searched in one task. If there are several blocks, tasks exchange files for
 each band. The best document of a group within a block is the head of the group in this block.
@@ -114,12 +114,13 @@ def find_near(
     least: float,
     before: int = 0,
 ) -> None:
-    """Write ``original`` int64 ``[n]`` to each partition: the number of a copy's original, or -1.
+    """Write ``original`` int64 ``[n]`` to each partition: for a copy, its original; else -1.
 
-    Of documents with a similarity of ``least`` or more, the original is the document with the
-    highest ``worth``. If several have the highest worth, it is the first of them. An original is
-    not itself a copy. The first ``before`` documents can be originals, but nothing is written for
-    them. An interrupted search continues from the files in ``folder``.
+    A value of ``original`` is the number of a document in the corpus. Of documents with a
+    similarity of ``least`` or more, the original is the document with the highest ``worth``. If
+    several have the highest worth, it is the first of them. An original is not itself a copy. The
+    first ``before`` documents can be originals, but nothing is written for them. An interrupted
+    search continues from the files in ``folder``.
     """
     starts = starts_of(blocks)
     tasks = [NearTask(block, folder, starts, worth, least, before) for block in blocks]

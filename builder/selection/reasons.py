@@ -32,6 +32,6 @@ def stays(partition: Partition) -> NDArray[np.bool_]:
 
 
 def stays_until(partition: Partition, reason: str) -> NDArray[np.bool_]:
-    """Return which documents no reason before ``reason`` in `REASONS` has dropped, bool ``[n]``."""
+    """Return which documents were still there before the stage of ``reason``, bool ``[n]``."""
     why = why_of(partition)
     return np.asarray((why == 0) | (why >= REASONS.index(reason)), np.bool_)

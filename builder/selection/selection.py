@@ -21,7 +21,7 @@ from climbstream.loader.core.engines.engine import Engine
 from .reasons import REASONS, stays_until, why_of
 
 EXAMPLES = 12
-"""Number of documents dropped for the same reason whose partitions are stored."""
+"""Number of dropped documents, per reason, whose partitions ``examples`` of `Selection` lists."""
 
 
 R = TypeVar("R")
@@ -64,7 +64,7 @@ class Selection:
     work: Path
     """Folder for the files that tasks exchange."""
     spared: tuple[str, ...] = ()
-    """Identifiers of documents that no stage after `identify` drops."""
+    """Identifiers of documents that only the first stage, which compares identifiers, may drop."""
     reasons: list[str] = field(default_factory=list)
     """Reasons why documents were dropped, in the order in which they first occurred."""
     stages: list[dict[str, Any]] = field(default_factory=list)
@@ -76,7 +76,7 @@ class Selection:
     _counts: list[int] = field(default_factory=list)
 
     def each(self, function: Callable[[Partition], R]) -> Iterator[R]:
-        """Yield the result of ``function`` for each partition, in order; tasks call it."""
+        """Yield the result of ``function`` for each partition, in order; it runs in tasks."""
         return each(self.engine, self.partitions, function)
 
     def counts(self) -> list[int]:

@@ -56,9 +56,10 @@ def identify(
 ) -> Selection:
     """Begin a selection: drop documents by identifier, language and licence.
 
-    A document is dropped if an earlier document has the same identifier; the setting ``ids``
-    decides where identifiers must differ. ``work`` is a folder for the files that tasks exchange.
-    ``seen`` has the hashes and signatures of documents from before an append.
+    A document is dropped if an earlier document has the same identifier. The setting ``ids``
+    decides whether the two must be in the same source for this, may be in any sources, or are not
+    compared. ``work`` is a folder for the files that tasks exchange. ``seen`` has the hashes and
+    signatures of documents from before an append.
     """
     selection = Selection(engine, partitions, work)
     if settings.ids == "none":
@@ -102,8 +103,9 @@ def select_documents(
 
     Documents are dropped if they are contaminated, duplicates or poor, or if they are held out.
     Each partition gets two arrays. ``clusters``, int32 ``[n]``, is the cluster of each document; it
-    is below 0 for a dropped document. ``original``, int64 ``[n]``, is the place in the catalogue of
-    the document that each document nearly repeats, or -1.
+    is below 0 for a dropped document. ``original``, int64 ``[n]``, has a value for each document.
+    If the document nearly repeats another document, the value is the place of the other document in
+    the catalogue. If not, the value is -1.
 
     Raises:
         InvalidDataError: No document is left, or nearly all documents are in one cluster.

@@ -1,7 +1,7 @@
 """Leaks: check whether the shards of a search contain items of the targets.
 
 An item is a question of a task, or a text. If the shards contain items of a target, the mixture
-with the best score may simply be the mixture with most of these items.
+with the best score may simply be the mixture that contains the most of these items.
 """
 
 import contextlib
@@ -27,8 +27,8 @@ logger = get_logger(__name__)
 def check_targets(directory: Path, specs: Sequence[str], *, strict: bool) -> None:
     """Log a warning for each target whose items are in the shards, with the number of these items.
 
-    The result for each target is kept in the cache. So the same shards are searched only once for
-    a target, even if a later search names it together with other targets.
+    The result for each target is kept in the cache. So the same shards are searched only once for a
+    target, even if a later search has this target and others.
 
     Raises:
         InvalidDataError: ``strict`` is set, and the shards contain items of a target.

@@ -330,19 +330,21 @@ def search(
 
     When the budget is spent, three mixtures are trained again side by side: the mixture with the
     best measured score, the mixture with the best predicted score, and the token shares. The answer
-    is a mixture whose gain over the token shares is larger than chance. If neither mixture has such
-    a gain, the answer is the token shares.
+    is one of the first two mixtures if its gain over the token shares is so large that chance alone
+    would hardly produce it. If neither mixture has such a gain, the answer is the token shares.
 
-    Proxies that are trained on few tokens differ more by chance than by their mixture. So train one
-    model for longer on the token shares, and start all proxies from that model: climb train
-    DIRECTORY --tokens 4000000 --out BASE, then climb search with --base BASE/model.
+    The scores of proxies that are trained on few tokens differ more by chance than because of their
+    mixtures. So train one model for longer on the token shares, and start all proxies from that
+    model: climb train DIRECTORY --tokens 4000000 --out BASE, then climb search with --base
+    BASE/model.
 
     Use the preset robust. The other presets are methods of papers, or baselines. climb is the
     method of CLIMB (arXiv 2504.13161). regmix draws mixtures only once; its answer is the mean of
     the 100 mixtures with the best predicted scores (arXiv 2407.01492). random draws all mixtures at
     random; its answer is the mixture with the best measured score. doremi uses no targets and no
-    budget (arXiv 2305.10429): while one proxy is trained, clusters get more weight where its loss
-    is further above the loss of a reference model. The targets are only scored.
+    budget (arXiv 2305.10429). It trains one proxy. During this training, a cluster gets more weight
+    the further the loss of the proxy on it is above the loss of a reference model. The targets are
+    only scored, and do not influence the mixture.
 
     A search that was interrupted continues when the same command is run again. A finished search
     continues with its proxies if --budget is larger or the limits of weights differ. After climb

@@ -22,8 +22,8 @@ class Comparison:
     scored_on: str = ""
     """Description of the items, such as ``7 documents, 21 kB of text``; "" if unknown."""
     item_sds: dict[tuple[str, str], float] = field(default_factory=dict)
-    """For pairs of names of mixtures, the sd of the gain of the first mixture over the second that
-    is due to the choice of items (documents or questions)."""
+    """The keys are pairs of names of mixtures. The value is the sd that the choice of items
+    (documents or questions) causes in the gain of the first mixture over the second."""
     warning: str = ""
     """A warning, with the remedy, that the target has too few items; "" if it has enough items."""
 
@@ -42,7 +42,7 @@ class Comparison:
         return gain, math.hypot(error, self.item_sds.get((name, over), 0.0))
 
     def gain_text(self, name: str, over: str) -> str:
-        """Return the gain of ``name`` over ``over`` as text; "" if both are the same name."""
+        """Return the gain of ``name`` over ``over`` as text; "" if the two names are equal."""
         if over == name:
             return ""
         if over in self.same_as(name):
@@ -50,7 +50,7 @@ class Comparison:
         return with_error(*self.gain(name, over), self.digits)
 
     def same_as(self, name: str) -> list[str]:
-        """Return the other names of the mixture ``name``: all mixtures with equal scores."""
+        """Return all other names of the mixture ``name``: all names with the same scores."""
         mine = self.scores[name]
         return [other for other in self.scores if other != name and self.scores[other] == mine]
 

@@ -1,11 +1,12 @@
 """N-grams: estimate the score of a mixture from counts, before any proxy has run.
 
 The n-gram counts of a mixture are the weighted sum of the counts of its clusters. So one pass over
-a sample of the tokens is enough for all mixtures. From the counts follow, for any mixture, the bits
-that an interpolated trigram model needs for a target. These bits differ from the bits that a proxy
-needs, but they rank mixtures in nearly the same order. A Gaussian process with these bits as its
-mean needs far fewer trials than a process without them (docs/decisions/predictors.md). The bits are
-used only if they make predictions better in cross-validation.
+a sample of the tokens is enough for all mixtures. From the counts of a mixture, this module
+computes how many bits an interpolated trigram model needs for a target. These bits differ from the
+bits that a proxy needs, but both rank mixtures in nearly the same order. A Gaussian process with
+these bits as its mean needs far fewer trials than a process without them
+(docs/decisions/predictors.md). A search uses the bits only if they improve its predictions in
+cross-validation.
 """
 
 from collections.abc import Sequence

@@ -2,9 +2,10 @@
 
 Texts and the right answers of a task are scored in bits per byte, so that scores do not depend on
 the tokenizer. The error of a task is the fraction of its questions that the model answers wrongly.
-An answer is wrong if it takes fewer bits per byte than the right answer. The error is 1 minus the
-accuracy that lm-eval calls ``acc_norm``. With small models, the error changes in steps that are
-mostly noise. So the bits of the right answers guide a search better than the error does.
+The model's answer to a question is the choice for which it needs the fewest bits per byte. The
+error is 1 minus the accuracy that lm-eval calls ``acc_norm``. With small models, the error changes
+in steps that are mostly noise. So the bits of the right answers guide a search better than the
+error does.
 """
 
 import math
@@ -32,7 +33,7 @@ _IGNORED = -100
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ScoredText:
-    """Text in rows of tokens, in which each token of the text is predicted once."""
+    """Rows of tokens of texts, in which a model predicts each token of the texts once."""
 
     inputs: torch.Tensor
     """Tokens that the model reads, int64 ``[n, seq_len]``."""
@@ -73,7 +74,7 @@ class ScoredText:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ScoredAnswers:
-    """Answers after their queries, in rows in which each token of an answer is predicted once."""
+    """Rows of tokens of queries and answers, in which each token of an answer is predicted once."""
 
     rows: ScoredText
     owners: torch.Tensor
@@ -118,7 +119,9 @@ class Score:
     total: float
     """Bits per byte, or the fraction of questions that the model answers wrongly."""
     costs: tuple[float, ...]
-    """Cost of each item: the bits of the document or right answer; or 1 if wrong and 0 if right."""
+    """Cost of each item. If the score is in bits per byte, the cost is the bits of the document or
+    of the right answer. If the score is a fraction of wrong answers, the cost is 1 for a wrong
+    answer of the model and 0 for a right one."""
 
 
 def score(

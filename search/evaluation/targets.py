@@ -57,14 +57,14 @@ def load_target(directory: Path, spec: str) -> Target:
     - ``lm-eval=TASK``: a task of lm-eval, scored in the same way.
     - ``error=`` before one of these tasks: the score is the fraction of wrong answers.
 
-    Questions may have a ``split``, ``validation`` or ``test``. Then the two splits are the halves
-    of the target.
+    Questions may have a ``split``: ``validation`` or ``test``. If they have one, every question
+    must have one, and the two splits are the halves of the target.
 
     Raises:
-        UsageError: The text, file or task does not exist. Or ``error=`` is put before a text, or
-            before a task with a question that has a single choice.
-        InvalidDataError: A line of the file has neither a text nor a valid question, or a half of
-            the target is empty.
+        UsageError: The text, file or task does not exist. Or ``error=`` is put before a text. Or
+            ``error=`` is put before a task in which a question has only one choice.
+        InvalidDataError: A line of the file has neither a text nor a valid question, only some
+            questions have a ``split``, or a half of the target is empty.
     """
     asked = spec.removeprefix("error=")
     items = _items(directory, spec, asked)

@@ -22,9 +22,9 @@ from .items import target_items
 from .settings import SearchSettings
 
 MEASURED_FROM = 2_000
-"""Least number of training steps, over all proxies of a search, for which the search shows its cost
-before it begins. To estimate the cost, the search measures the time of a step, which takes a second
-or two."""
+"""If all proxies in the budget of a search together take at least this number of training steps,
+the search shows its cost before it begins. For this, it measures the time of a step, which takes a
+second or two."""
 _FORWARD = 1 / 3
 """FLOPs of a forward pass as a fraction of the FLOPs of a training step."""
 _BYTES_PER_TOKEN = 3
@@ -166,8 +166,8 @@ def plan_doremi(
     """Estimate the cost of DoReMi from one measured step of ``engine``.
 
     Two models are trained: the reference and the follower. A step of the follower also computes the
-    losses of the reference. If there are ``targets``, two proxies are also trained, at the same
-    time, and scored on the targets. ``done`` means that all models are trained already.
+    losses of the reference. If there are ``targets``, two proxies are also trained, side by side,
+    and scored on the targets. ``done`` means that all models are trained already.
     """
     manifest = Manifest.load(directory)
     scored = {spec: target_items(load_target(directory, spec)) for spec in targets}

@@ -1,8 +1,8 @@
 """Evidence: use the trials of an earlier search in a search over other clusters.
 
-A search writes to ``cells.json`` of which cells its clusters consist. From this file, a later
-search computes what its clusters have in common with the clusters of the earlier search. The later
-search may use:
+A search writes a file ``cells.json``, which lists the cells of each of its clusters. From this
+file, a later search computes which tokens its own clusters have in common with the clusters of the
+earlier search. The later search may use:
 
 - another grouping of the same shards,
 - the shards after documents were appended,
@@ -157,8 +157,9 @@ class Evidence:
     search: Path
     carried: Carried
     left: int
-    """Number of trials of the earlier search that are not used. Their mixtures are of the clusters
-    of a third search, so the earlier search used them only to fit its predictors."""
+    """Number of trials in the log of the earlier search that are not used. The earlier search took
+    them from a third search, and they correspond to no mixture of the earlier search's own
+    clusters."""
     same: bool
     """Whether neither cells nor targets have changed since the earlier search."""
 

@@ -4,7 +4,7 @@ Prior runs are read from tables in the format of `climb fit`, or from folders of
 that ``--from`` carries over become trials of the new search. Prior runs do not become trials,
 because their models have another size or were trained for longer. They guide the search only if
 they improve predictions in cross-validation (`EarlierRuns`). The search reports, for each target,
-whether they improve its predictions.
+whether the prior runs improve its predictions.
 """
 
 from collections.abc import Mapping, Sequence
@@ -79,7 +79,7 @@ class PriorRuns:
         return cls(hashes, {target: some for target, some in swarms.items() if some})
 
     def by_target(self, features: Mapping[str, Feature] | None = None) -> dict[str, EarlierRuns]:
-        """Return a prediction for each target, fitted to its runs.
+        """Return a prediction for each target, fitted to the runs that have scores of the target.
 
         ``features`` are predictions by target that need no runs. For each target, the feature is
         the mean of the first Gaussian process of `EarlierRuns`.
@@ -97,7 +97,8 @@ class PriorRuns:
         """Report, for each target, how well the prior runs predict the scores of ``trials``.
 
         ``table`` has the quality of the predictors of the search (`Skill`). If too few trials have
-        scores, ``table`` lacks a target; then this target is not reported.
+        scores, there are no predictors for some targets in ``table``. These targets are not
+        reported.
 
         Returns:
             Two lists: a sentence for each target whose predictions the prior runs improve, and a

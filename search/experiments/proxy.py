@@ -74,7 +74,7 @@ class ProxyResult:
     """Scores by target; a lower score is better (see `scoring`). None if the proxy failed."""
     why: str = ""
     costs: dict[str, tuple[float, ...]] = field(default_factory=dict)
-    """Scores of the items, by target: see `Score`."""
+    """By target, the cost of each item: see ``costs`` of `Score`."""
 
 
 def run_proxy(task: ProxyTask) -> ProxyResult:

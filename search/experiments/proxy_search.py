@@ -97,8 +97,8 @@ def run_search(
             proxies, scored on ``targets``, and they count in the budget. The settings that decide
             the scores of a proxy must be the same in both searches.
         prior_runs: Tables of runs of other models, or folders of searches on these shards; the
-            cheapest models come first. They guide the search, and do not count in the budget: see
-            `PriorRuns`.
+            cheapest models come first. Their runs guide the search, and do not count in the budget:
+            see `PriorRuns`.
 
     Raises:
         UsageError: A target does not exist, a setting is impossible, ``earlier`` has no usable

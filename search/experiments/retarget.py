@@ -1,8 +1,8 @@
 """Retargeting: begin a search with the kept proxies of an earlier search, scored on new targets.
 
 The kept proxies are not trained again. Their trials keep number, round, mixture and seed. All these
-trials count in the budget, even trials that confirmed an answer. After them, the new search
-continues like a search whose settings have changed.
+trials count in the budget, even trials that confirmed an answer. After these trials, the new search
+continues as any search does that is opened on its log with other settings (`Search`).
 """
 
 from collections.abc import Mapping
@@ -54,7 +54,7 @@ class Retarget:
     """Settings that begin the log of the new search: clusters, targets and seed."""
 
     def check(self, plan: Mapping[str, Any]) -> None:
-        """Check that the new search, with ``plan``, would train the proxies of the earlier search.
+        """Check that the new search, with ``plan``, would train proxies as the earlier search did.
 
         Raises:
             UsageError: ``old`` holds no search, or a search that kept no proxies.

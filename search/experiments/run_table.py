@@ -8,9 +8,9 @@ There may also be two files, one of weights and one of scores. Then their rows a
 column ``run`` or ``run_id``, as in files of Olmix; or on the first column, as in files of RegMix.
 
 Rows with the same mixture are repeats, which show how large the noise is. If a run is twice in a
-file with the same numbers, it counts once. If the numbers of the two rows differ, the result
-depends on the number of files. In a single file, both rows are used. With two files, an error is
-raised, because it is unknown which of the numbers are right.
+file with the same numbers, it counts once. If the numbers of the two rows differ, it matters how
+many files there are. If there is a single file, both rows are used, as repeats. If there are two
+files, an error is raised, because it is unknown which of the numbers are right.
 """
 
 import math
@@ -85,8 +85,9 @@ def read_runs(paths: Sequence[Path], targets: Sequence[str], weights: str | None
 
     Raises:
         UsageError: A column does not exist, or too few runs have scores.
-        InvalidDataError: A file is no table, a weight is no number of 0 or more, a run has two
-            different scores in two files, or all runs have the same weights or scores.
+        InvalidDataError: A file is no table, a weight is no number of 0 or more, there are two
+            files and one of them has two rows with different numbers for a run, or all runs have
+            the same weights or the same scores.
     """
     if len(paths) == 1 and paths[0].suffix == ".jsonl":
         return _read_log(paths[0], targets)
@@ -116,7 +117,7 @@ def read_runs(paths: Sequence[Path], targets: Sequence[str], weights: str | None
 
 
 def score_names(path: Path) -> list[str]:
-    """Return the names of a table's columns without weights, or the names of scores in a log.
+    """Return the names of the scores in a log, or of a table's columns that are not ``w_*``.
 
     Raises:
         UsageError: The file does not exist.

@@ -36,9 +36,10 @@ class SearchSettings:
     allowed: Mapping[str, float] = field(default_factory=dict)
 
     def caps(self, manifest: Manifest) -> dict[str, float]:
-        """Return the largest weight of each cluster, which follows from the two limits.
+        """Return the largest weight of each cluster, by name.
 
-        The limits are `max_epochs` and `max_weight`.
+        It is the smaller of two limits: the weight that `max_epochs` allows, and the one in
+        `max_weight`.
         """
         tokens = {cluster.name: cluster.tokens for cluster in manifest.clusters}
         caps = epoch_caps(tokens, self.final_tokens, self.max_epochs)

@@ -15,7 +15,8 @@ from .presets import Preset
 from .surrogate import Surrogate
 
 HOPEFUL = 300
-"""A round is chosen from 300 mixtures of the pool and 300 mixtures that a local search finds."""
+"""A round is chosen from this number of mixtures of the pool, and from as many mixtures that a
+local search finds."""
 AVERAGED = 100
 """For presets with ``answer="average"``: number of best predicted mixtures that are averaged."""
 ELITE = 20
@@ -98,11 +99,10 @@ def bootstrap(
     """Search for the best mixture on each of ``draws`` resamples of the scores.
 
     The method is the residual bootstrap (Efron and Tibshirani, An Introduction to the Bootstrap,
-    chapter 9). A resample has the predicted scores of the trials, to which `residuals` are added
-    that are drawn with replacement. The predictors are fitted again to each resample. The true
-    scores of a resample are known: they are the scores that ``forecast`` predicts. So each search
-    shows by how much the predicted gain of a chosen mixture over ``base`` (``[K]``) exceeds its
-    true gain.
+    chapter 9). A resample is the predicted scores of the trials plus `residuals`, which are drawn
+    with replacement. The predictors are fitted again to each resample. The true scores of a
+    resample are known: they are the scores that ``forecast`` predicts. So each search shows by how
+    much the predicted gain of a chosen mixture over ``base`` (``[K]``) exceeds its true gain.
     """
     known = forecast.known
     means, errors = forecast.fitted(), residuals(forecast)

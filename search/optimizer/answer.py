@@ -38,8 +38,8 @@ class Candidate:
     """``measured`` or ``predicted``."""
     mixture: Mixture
     gain: float | None
-    """Gain over the token shares in sd, after the expected part of luck is subtracted. A negative
-    gain means that the candidate is worse. None means unknown."""
+    """Gain over the token shares in sd, minus the part that is expected to be luck. A negative gain
+    means that the candidate is worse. None means unknown."""
     gain_sd: float | None
     """Standard error of ``gain``. With 68 % confidence, the true gain differs from ``gain`` by no
     more than this error. None means unknown."""
@@ -67,7 +67,8 @@ class Outcome:
     """Unit of the scores, such as ``bits per byte``; "" if the unit is unknown."""
     best: float | None
     """Score of the answer. If the answer is the token shares, this is the score of the best other
-    mixture, or None if there is no other mixture."""
+    mixture. None if there is no other mixture, or if the token shares scored best and nothing was
+    run again."""
     best_sd: float | None
     """Standard error of ``best`` over runs."""
     baseline: float | None
@@ -84,7 +85,7 @@ class Outcome:
     """Number of seeds with which both mixtures were run again to confirm the answer; 0 if they were
     not run again."""
     items: int | None
-    """Number of documents or questions that score the target."""
+    """Number of documents or questions on which the target is scored."""
     scored_on: str
     """Number of items and amount of text, such as ``7 documents, 21 kB of text``; "" if
     unknown."""
@@ -112,7 +113,7 @@ class Answer:
     """Standard deviation of the scores of repeated runs of one mixture, in sd; None without
     repeats."""
     gain: float | None
-    """Gain over ``baseline`` in sd, after the expected part of luck is subtracted. A negative gain
+    """Gain over ``baseline`` in sd, minus the part that is expected to be luck. A negative gain
     means that ``baseline`` is better. None if ``baseline`` is None."""
     gain_sd: float | None
     """Standard error of ``gain``, in sd; None if unknown."""
@@ -126,8 +127,8 @@ class Answer:
     """The best measured and the best predicted mixture. A mixture that equals the token shares is
     left out."""
     front: list[Pick]
-    """With several targets, the measured mixtures that no other mixture dominates, best first. With
-    one target, an empty list."""
+    """With several targets, the measured mixtures that no other measured mixture dominates
+    (`front_of`), best first. With one target, an empty list."""
     confirmation: Confirmation | None = None
     """Scores of the candidates and token shares when run again; None if they were not run again."""
     spread: dict[str, tuple[float, float]] = field(default_factory=dict)

@@ -16,7 +16,8 @@ from .constraints import WeightConstraints
 TINY = 1e-3
 """Weights below this number become 0, because a proxy would read only a row or two for them."""
 SAME = 3
-"""Two mixtures count as equal if their weights agree to so many decimals."""
+"""Number of decimals: two mixtures count as equal if their weights are equal after rounding to this
+number."""
 
 
 def generator(seed: int, round_: int) -> np.random.Generator:
@@ -69,8 +70,8 @@ def candidates(
 def temper(prior: Floats, power: float) -> Floats:
     """Return ``prior`` (``[K]``) with each weight raised to ``power``, and scaled to sum 1.
 
-    Power 1 keeps the prior. Power 0 gives equal weights to all clusters with prior weight. Weights
-    of 0 stay 0.
+    Power 1 keeps the prior. Power 0 gives equal weights to all clusters whose prior weight is above
+    0. Weights of 0 stay 0.
     """
     raised = np.power(prior, power, where=prior > 0, out=np.zeros_like(prior))
     return np.asarray(raised / raised.sum(), np.float64)

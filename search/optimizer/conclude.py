@@ -1,6 +1,7 @@
 """Conclude: chooses the answer of a search from measured and predicted scores.
 
-Optimism is the part of a gain that is luck, because the mixture was chosen as the best of many.
+A mixture that is chosen as the best of many was also lucky. The optimism of its gain is the part of
+the gain that is due to this luck.
 """
 
 import math
@@ -19,11 +20,11 @@ from .observations import Observations
 from .surrogate import Surrogate
 
 MIN_GAIN_SDS = 2.0
-"""Least gain that counts as certain, in multiples of the sd of the gain. This limit holds if the
-bootstrap has estimated the optimism, and the gain was corrected for it."""
+"""A gain counts as certain from this size on, in multiples of the sd of the gain, if the gain was
+corrected for the optimism that the bootstrap estimated."""
 MIN_RAW_GAIN_SDS = 2.5
-"""Least gain that counts as certain, in multiples of the sd of the gain. This limit holds if the
-gain was not corrected for optimism. docs/decisions/searching.md has the rate of false gains of both
+"""A gain counts as certain from this size on, in multiples of the sd of the gain, if the gain was
+not corrected for optimism. docs/decisions/searching.md has the rate of false gains for both
 limits."""
 OPTIMISM = 0.75
 """Fraction of the optimism found by the bootstrap that is subtracted from a gain."""
@@ -192,7 +193,7 @@ class _Evidence:
 
     @property
     def threshold(self) -> float:
-        """Least gain over the token shares that counts as certain, in multiples of its sd."""
+        """A gain over the token shares is certain from here on, in multiples of the gain's sd."""
         return MIN_RAW_GAIN_SDS if self.copies is None else MIN_GAIN_SDS
 
     def _optimism(self, pick: Pick) -> float:

@@ -44,8 +44,8 @@ class WeightConstraints:
     high: Floats
     """Largest weight of each cluster, ``[K]``; 0 for clusters without tokens."""
     prior: Floats
-    """Shares of the clusters, ``[K]``, sum 1. If all clusters of a mixture are at their largest
-    weights, the other clusters share the rest of the weight in the ratio of these shares."""
+    """Shares of the clusters, ``[K]``, sum 1. If all clusters with weight in a mixture are at their
+    largest weights, the clusters without weight get the rest, in the ratio of these shares."""
     members: NDArray[np.int64]
     """Index of the group of each cluster, ``[K]``. A cluster in no group is a group by itself."""
     least: Floats

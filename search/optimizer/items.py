@@ -1,4 +1,4 @@
-"""Items: the documents or questions that score a target, and the error due to their choice.
+"""Items: the documents or questions of a target, and the error of a gain due to their choice.
 
 A gain that is measured on seven documents says little about other documents, even with many seeds.
 So the items are resampled with replacement, with the same draws for both mixtures. The sd of the
@@ -20,7 +20,7 @@ _DRAWS = 1_000
 
 @dataclass(frozen=True, slots=True, eq=False)
 class TargetItems:
-    """The items that score one target."""
+    """The items on which one target is scored."""
 
     sizes: NDArray[np.float64]
     """UTF-8 bytes of each document or right answer, ``[items]``. All sizes are 1 if the score is

@@ -14,7 +14,8 @@ from .transfer import Columns, rows_of
 from .trials import Trial
 
 CEILING_PENALTY = 10.0
-"""Penalty in sd, added to the total score for each sd by which a target exceeds its ceiling."""
+"""Penalty in sd, added to the total score for each sd by which the score on a target exceeds the
+ceiling of this target."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,8 +28,8 @@ class Observations:
     other rows are trials of an earlier search that correspond to no mixture of these clusters. Such
     rows are used only to fit predictors."""
     weights: NDArray[np.float64]
-    """Weights, ``[n, K]``. Rows from ``measured`` on have the weights of the most similar mixture
-    of the clusters."""
+    """Weights, ``[n, K]``. Rows from ``measured`` on have the weights of the mixture of this
+    search's clusters that is most similar to the mixture of the trial."""
     columns: NDArray[np.float64]
     """Inputs of the predictors for each row, ``[n, C]``: see `Columns`."""
     scores: NDArray[np.float64]
@@ -114,7 +115,8 @@ class Observations:
         """Join standardised ``scores`` (``[m, T]``) to one total score per mixture; less is better.
 
         The total score is the mean over targets, weighted by importance, plus a penalty. The
-        penalty is `CEILING_PENALTY` for each sd by which a target exceeds its ceiling.
+        penalty is `CEILING_PENALTY` for each sd by which the score on a target exceeds the ceiling
+        of this target.
         """
         return _joined(scores, self.importance, self.ceilings)
 
@@ -127,7 +129,10 @@ class Observations:
         return dict(zip(self.targets, (scores * self.scale + self.mean).tolist(), strict=True))
 
     def repeats(self) -> list[NDArray[np.int64]]:
-        """Return the numbers of the measured rows of each mixture, in the order of first trials."""
+        """Return, for each different mixture among the measured rows, the indexes of its rows.
+
+        Mixtures are in the order of their first rows.
+        """
         groups: dict[str, list[int]] = {}
         for row, trial in enumerate(self.trials[: self.measured]):
             groups.setdefault(trial.mixture.fingerprint, []).append(row)

@@ -32,7 +32,8 @@ class Preset:
     """How the rounds after the first are chosen. ``top`` chooses at random from the best predicted
     candidates. ``explore`` chooses by Thompson sampling (`thompson_sample`)."""
     top: int = 2
-    """Number of best candidates for ``later="top"``, as a multiple of the size of the round."""
+    """For ``later="top"``: number of best predicted candidates to choose from, as a multiple of the
+    size of the round."""
     features: bool = False
     """Whether predictors may use n-gram counts (`ngrams`), if such counts exist."""
     answer: Literal["measured", "predicted", "average", "search"]

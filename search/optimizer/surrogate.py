@@ -59,7 +59,7 @@ class Surrogate:
 
     @property
     def useful(self) -> bool:
-        """Whether predictions have a smaller error than the mean of all total scores has."""
+        """Whether the out-of-fold error is below that of predicting the mean for all mixtures."""
         return self.error < float(self.known.total.std())
 
     def fitted(self) -> Floats:
@@ -76,9 +76,10 @@ class Surrogate:
         return self.known.joined(self.scores(weights))
 
     def again(self, scores: Floats) -> Callable[[Floats], Floats]:
-        """Fit the predictors again, to other standardised ``scores`` (``[n, T]``) of the mixtures.
+        """Fit copies of the predictors to other scores; return what `total` would then be.
 
-        Returns the function `total` of the new fit.
+        ``scores`` are standardised scores of the mixtures in ``known``, ``[n, T]``. The predictors
+        of this surrogate do not change.
         """
         predict = [
             stack.again(self.known.columns, column)

@@ -7,9 +7,9 @@ cell is missing, the new mixture gives each cell the same weight as the old mixt
 weights of cells may differ, and `carry` returns by how much.
 
 If the weights of cells differ, the trial is kept apart. Such a trial is no measurement of a mixture
-of the new clusters, but predictors are still fitted to it. The inputs of the predictors for each
-mixture, old or new, are its shares in the clusters of both searches. These shares follow from the
-weights of cells: see `Columns`.
+of the new clusters, but predictors are still fitted to it. Predictors see a mixture, old or new, as
+a row of numbers: the share of its tokens in each old cluster and in each new cluster. These shares
+follow from the weights of cells: see `Columns`.
 """
 
 from collections.abc import Mapping, Sequence
@@ -29,8 +29,8 @@ Parts = Mapping[str, Mapping[str, float]]
 """Number of tokens of each cell, by name of the cluster and then by name of the cell."""
 
 _MOST_LOST = 0.1
-"""Largest fraction of its tokens that a new mixture may draw from other cells than the measured
-mixture did, to count as the same mixture. The limit is not 0, because the cells of a group grow by
+"""A new mixture counts as the measured mixture if it draws at most this fraction of its tokens from
+other cells than the measured mixture did. The limit is not 0, because the cells of a group grow by
 different factors when documents are added."""
 _FEWEST = 8
 """Least number of carried trials, and of own trials, for which `level` shifts scores."""
@@ -43,9 +43,9 @@ class Overlap:
     """Shares of tokens that the clusters of two searches have in common."""
 
     to_new: dict[str, dict[str, Finite]]
-    """Share of the tokens of each old cluster in each new cluster; shares of 0 are left out."""
+    """By old cluster, the share of its tokens in each new cluster; shares of 0 are left out."""
     to_old: dict[str, dict[str, Finite]]
-    """Share of the tokens of each new cluster in each old cluster; shares of 0 are left out."""
+    """By new cluster, the share of its tokens in each old cluster; shares of 0 are left out."""
 
     @classmethod
     def of(cls, old: Parts, new: Parts) -> Self:
@@ -96,9 +96,10 @@ class Columns:
     weights have the same columns, whichever search they are from. Two rules decide which clusters
     have a column (docs/decisions/groupings.md):
 
-    - A new cluster that is the union of old clusters has no column, because the old clusters have
-      columns already.
-    - An old cluster that was cut has a column, because old trials measure only the whole cluster.
+    - A new cluster that is the union of old clusters has no column, because its share is the sum of
+      the columns of these old clusters.
+    - An old cluster that was cut has a column, because an old trial has one share for the whole
+      cluster, and no shares for its parts.
     """
 
     def __init__(self, clusters: Sequence[str], overlap: Overlap | None = None) -> None:
@@ -124,7 +125,11 @@ class Columns:
         return np.concatenate([weights[:, self._kept], weights @ self._to_cut], axis=1)
 
     def of_old(self, trials: Sequence[Trial]) -> tuple[Floats, Floats]:
-        """Return the nearest mixtures ``[m, K]`` and the columns ``[m, C]`` of ``trials``."""
+        """Return two arrays for ``trials`` over the old clusters, one row per trial.
+
+        The first array, ``[m, K]``, has the nearest mixtures of the new clusters. The second array,
+        ``[m, C]``, has the columns.
+        """
         rows = rows_of(trials, self._old)
         shares = rows @ self._to_new
         nearest = shares / shares.sum(axis=1, keepdims=True)

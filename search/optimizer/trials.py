@@ -45,7 +45,7 @@ class Trial:
     why: str = ""
     """Reason why the trial has no scores; "" if it has scores."""
     config: str = ""
-    """Hash of the settings of the search under which the trial was run."""
+    """Hash of the settings that the search had when the trial was run."""
 
     version = 1
 
@@ -146,7 +146,8 @@ class TrialLog(Tabular):
     def beside(self, budget: int) -> int:
         """Count the trials outside the budget that were run under another budget than ``budget``.
 
-        Such trials confirmed an earlier answer, or were carried over from another search.
+        Trials outside the budget either confirmed an earlier answer, or were carried over from
+        another search.
         """
         return sum(
             not self._is_of_budget(trial) and self._settings[trial.config].get("budget") != budget
@@ -359,7 +360,8 @@ def read_outcome(
     """Return the finite scores and "". If the trial failed, return None and the reason.
 
     Raises:
-        UsageError: A target is missing. The caller made a mistake then, not the proxy.
+        UsageError: The score of a target is missing. This is a mistake of the caller, not a failure
+            of the proxy.
     """
     if outcome is None:
         return None, "no scores"

@@ -118,8 +118,8 @@ def _libraries() -> Any:
 def standardised(scores: Floats) -> tuple[Floats, float, float]:
     """Return ``scores`` shifted and scaled to mean 0 and sd 1, and their original mean and sd.
 
-    Equal scores become 0, with sd 0. Because of rounding, the computed sd of equal scores may be an
-    ulp or two; such an sd counts as 0.
+    Equal scores become 0, with sd 0. Because of rounding, the computed sd of equal scores may be
+    slightly above 0. An sd of so few units in the last place counts as 0.
     """
     mean, sd = float(scores.mean()), float(scores.std())
     if sd <= 1e-12 * abs(mean):

@@ -22,7 +22,7 @@ import numpy as np
 from .base import Floats, one_thread, standardised
 
 Feature = Callable[[Floats], Floats]
-"""A prediction of scores before any trial: it maps mixtures ``[m, K]`` to scores ``[m]``."""
+"""A function that predicts scores ``[m]`` of mixtures ``[m, K]``, without any trial."""
 _JITTER = 1e-8
 _STEPS = 25
 """Largest number of iterations of the optimiser; more iterations do not change predictions."""
@@ -42,8 +42,8 @@ class GaussianProcess:
     """A Gaussian process whose parameters are fitted to each target.
 
     Args:
-        feature: A prediction of the scores before any trial, from ``[m, K]`` to ``[m]``. The mean
-            of the process is this feature times a fitted factor.
+        feature: A function that predicts scores without any trial (`Feature`). The mean of the
+            process is this feature times a fitted factor.
         on: Name of the feature.
     """
 

@@ -86,7 +86,7 @@ class Stack:
         """Out-of-fold predictions of the ``m`` predictors that may have a share, ``[m, n]``. The
         first of them is the Gaussian process."""
         self.constant = constant[self._rivals]
-        """Whether each of these predictors returned one score for all mixtures, ``[m]``."""
+        """Whether each predictor in ``rivals`` returned one score for all mixtures, ``[m]``."""
         self._doubt = np.zeros(n) if self._process is None else doubt[self._process]
         share_by_error([self], np.ones(1))
 

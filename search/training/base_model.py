@@ -1,8 +1,8 @@
 """Base model: a trained model from which other models continue, as the proxies of CLIMB do.
 
-The base model learns once what all proxies have in common. So the few tokens of each proxy are
-enough for the mixture to change the score more than chance does (docs/decisions/proxies.md has the
-figures).
+The base model learns once what each proxy would otherwise have to learn again. So a few tokens per
+proxy are enough for the mixture to change the score by more than chance does
+(docs/decisions/proxies.md has the figures).
 """
 
 from pathlib import Path

@@ -79,7 +79,7 @@ def load_tensors(path: Path, device: torch.device | str = "cpu") -> dict[str, An
 
 
 def tensor_bytes(state: object) -> int:
-    """Return the size in bytes of all tensors in ``state``, including nested containers."""
+    """Return the size in bytes of all tensors in ``state`` and in the containers inside it."""
     if isinstance(state, torch.Tensor):
         return state.numel() * state.element_size()
     if isinstance(state, Mapping):

@@ -60,13 +60,15 @@ ALONE = Job()
 
 
 def is_first() -> bool:
-    """Return whether this process is rank 0 or the only process; no other process logs."""
+    """Return whether this process is rank 0 or the only process; only such a process logs."""
     return os.environ.get("RANK", "0") == "0"
 
 
 @contextmanager
 def join_job() -> Iterator[Job]:
-    """Join the job in torchrun's environment variables; without them, yield a job of one rank.
+    """Join the job that torchrun's environment variables describe, and yield it.
+
+    Without these variables, yield a job of one rank.
 
     Raises:
         RemoteError: Another rank did not start or did not respond within the `task_timeout`.

@@ -49,10 +49,11 @@ class DoReMi(OnlineRule):
         rate: float = 1.0,
         smoothing: float = 1e-3,
     ) -> None:
-        """Compare with ``reference``, a model that was trained on ``prior``.
+        """Make a rule whose excess losses are relative to ``reference``.
 
         Args:
-            reference: Model with the same vocabulary as the trained model, on the same device.
+            reference: Model that was trained on ``prior``. It has the same vocabulary as the model
+                to train, and is on the same device.
             prior: Weights at the start. A cluster with weight 0 keeps weight 0.
             every: Number of steps between choices of weights. The paper chooses at each step, with
                 larger batches.
@@ -72,7 +73,7 @@ class DoReMi(OnlineRule):
     def measure(self, batch: torch.Tensor, losses: torch.Tensor) -> torch.Tensor:
         """Return the mean excess loss of each row, ``[rows]``.
 
-        The excess loss of each token is at least 0: lower values are clipped.
+        Before the mean is taken, negative excess losses of tokens are set to 0.
         """
         reference_losses = token_losses(self._reference(input_ids=batch).logits, batch)
         return row_means((losses.detach() - reference_losses).clamp(min=0))

@@ -13,7 +13,10 @@ import torch
 
 
 class OnlineRule(ABC):
-    """Chooses weights from losses. A subclass must override `follow`; the rest is optional."""
+    """Chooses weights from losses.
+
+    A subclass must override `follow`. The other methods have defaults.
+    """
 
     every: int = 10
     """Number of steps between two choices of weights."""

@@ -1,4 +1,4 @@
-"""A run of ``climb train``: trains one model in a folder, with log and metrics; can resume."""
+"""A run of ``climb train``: trains one model, logs metrics to a folder, and can be resumed."""
 
 from collections.abc import Sequence
 from contextlib import nullcontext

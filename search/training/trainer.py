@@ -143,13 +143,13 @@ def train_model(
         ledger: File of the ledger, which records the served rows.
         metrics: File to which a line is appended every 100 steps. A line has the numbers of
             `MixtureLoader.metrics`, the loss of the step, and the mean loss by cluster since the
-            last line. If this file is given, a message names the clusters that will be used up
-            before the end.
+            last line. If this file is given, the log also names the clusters that will be used up
+            before the end of the run.
         writers: Writers that also receive the numbers of each line of ``metrics``.
         max_epochs: Largest number of epochs of a cluster. A cluster that has reached it gets no
             more rows, and the other clusters share its weight. None means no limit.
-        weights_file: File in which new weights can be requested during the run, as `climb weights`
-            does.
+        weights_file: File through which new weights can be requested during the run. The command
+            `climb weights` writes requests to it.
         heldout_every: Number of steps between measurements of the loss on held-out text; 0 means
             never. The loss is also measured after the last step. The lines of ``metrics`` have this
             loss by cluster under ``heldout_loss``.
@@ -159,7 +159,6 @@ def train_model(
         stop: Object through which a stop can be requested. If a stop is requested on any rank, all
             ranks save after the same step and stop.
 
-    Raises:
     Raises:
         Stopped: A stop was requested through ``stop``.
         InvalidDataError: The loss is not finite, or the checkpoint belongs to another run.

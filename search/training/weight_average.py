@@ -23,8 +23,8 @@ class _State:
 class WeightAverage:
     """The running mean of the model parameters over the last steps of a run.
 
-    If runs of one mixture are repeated, scores of the mean parameters vary less than scores of the
-    last parameters (docs/decisions/proxies.md has the figures).
+    If a mixture is run several times, the scores of the models with mean parameters differ less
+    than those of the models with the last parameters (docs/decisions/proxies.md has the figures).
     """
 
     def __init__(self, model: "PreTrainedModel", settings: TrainSettings) -> None:
