@@ -56,5 +56,6 @@ def score(
     scores = score_model(model, directory, targets, half=half, seq_len=seq_len)
     rows = [(s.target, f"{s.score:.4f}", s.unit, f"{s.items:,}", f"{s.bytes:,}") for s in scores]
     table = text_table(("target", "score", "unit", "items", "bytes"), rows)
+    text = "\n".join([table, *(f"warning: {s.warning}" for s in scores if s.warning)])
     value = {"model": str(model), "half": half, "scores": [asdict(s) for s in scores]}
-    show(value, table, as_json=as_json)
+    show(value, text, as_json=as_json)
