@@ -7,7 +7,6 @@ until the new manifest is written. Writing the manifest is the commit. So at any
 directory has all new documents or none of them.
 """
 
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -42,6 +41,7 @@ from climbstream.loader.core.engines.engine import Engine, open_engine
 from climbstream.loader.core.errors import InvalidDataError, UsageError
 from climbstream.loader.core.files import (
     hash_json,
+    is_url,
     lock,
     read_json,
     reading,
@@ -106,7 +106,7 @@ def append(
             finished.
         LockedError: Another process works in ``out``.
     """
-    if "://" in os.fspath(out):
+    if is_url(out):
         raise UsageError(
             f"{out} cannot be appended to, as files behind a URL cannot be replaced all at once: "
             f"fetch it (climb pull {out} DIR), append to DIR, and copy DIR to a new URL"

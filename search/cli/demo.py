@@ -11,7 +11,7 @@ import click
 
 from climbstream.loader import Manifest, Mixture
 from climbstream.loader.cli.main import call
-from climbstream.loader.cli.options import COUNT, json_option, show
+from climbstream.loader.cli.options import COUNT, OUTPUT, json_option, show
 from climbstream.loader.core.console import say, text_table, with_error
 from climbstream.loader.core.files import lock, write_bytes
 from climbstream.loader.core.html_page import page, section
@@ -69,7 +69,7 @@ class _Demo:
 )
 @click.option(
     "--out",
-    type=click.Path(path_type=Path),
+    type=OUTPUT,
     default="demo",
     show_default=True,
     help="Folder for all results.",

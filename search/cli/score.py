@@ -7,13 +7,13 @@ from typing import Literal
 import click
 
 from climbstream.loader.cli.completion import complete_targets
-from climbstream.loader.cli.options import json_option, show
+from climbstream.loader.cli.options import INPUT, json_option, show
 from climbstream.loader.core.console import text_table
 
 
 @click.command()
-@click.argument("model", type=click.Path(path_type=Path))
-@click.argument("directory", type=click.Path(path_type=Path))
+@click.argument("model", type=INPUT)
+@click.argument("directory", type=INPUT)
 @click.option(
     "--target",
     "targets",

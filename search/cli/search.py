@@ -23,6 +23,8 @@ from climbstream.loader.cli.completion import (
 from climbstream.loader.cli.main import slurm_print_option, task_timeout_option, timeout_option
 from climbstream.loader.cli.options import (
     COUNT,
+    INPUT,
+    OUTPUT,
     GroupedCommand,
     grouping_option,
     json_option,
@@ -68,7 +70,7 @@ _GROUPS = {
     "How it runs": "strict skip_check engine workers slurm_print task_timeout dry_run tensorboard "
     "as_json",
 }
-_DIRECTORY = click.argument("directory", type=click.Path(path_type=Path))
+_DIRECTORY = click.argument("directory", type=INPUT)
 _tensorboard_option = click.option(
     "--tensorboard", is_flag=True, help="Write the measured numbers to OUT/events too."
 )
@@ -203,7 +205,7 @@ def _search_options(command: F) -> F:
         click.option(
             "--from",
             "earlier",
-            type=click.Path(path_type=Path),
+            type=INPUT,
             help="Folder of an earlier search on the same cells, whose trials count too.",
         ),
         _setting("--max-epochs", help="Most epochs of a cluster in the final run."),
@@ -232,7 +234,7 @@ def _together(command: F, *options: Callable[[F], F]) -> F:
     shell_complete=complete_targets,
     help="Text or task to be good at; may be used several times.",
 )
-@click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder of the search.")
+@click.option("--out", type=OUTPUT, required=True, help="Folder of the search.")
 @click.option(
     "--preset",
     type=click.Choice([*PRESETS, DOREMI]),
@@ -259,14 +261,14 @@ def _together(command: F, *options: Callable[[F], F]) -> F:
 )
 @click.option(
     "--retarget",
-    type=click.Path(path_type=Path),
+    type=INPUT,
     help="Folder of a search that kept its proxies, with which this one begins; it trains none of "
     "its own unless it is told a budget.",
 )
 @click.option(
     "--prior-runs",
     multiple=True,
-    type=click.Path(path_type=Path),
+    type=INPUT,
     help="Table of runs of other models, or folder of a search, that tells where to look; may be "
     "used several times, the cheapest models first.",
 )
@@ -412,12 +414,10 @@ def search(
 @click.option(
     "--mixture", type=SOURCE, help="Mixture file, or hf://OWNER/NAME.  [default: token shares]"
 )
-@click.option(
-    "--schedule", type=click.Path(path_type=Path), help="File with the mixture of each step."
-)
+@click.option("--schedule", type=INPUT, help="File with the mixture of each step.")
 @click.option("--tokens", type=COUNT, required=True, help="Tokens to train on.")
 @click.option("--max-epochs", type=float, help="Most epochs of a cluster.  [default: no limit]")
-@click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder of the run.")
+@click.option("--out", type=OUTPUT, required=True, help="Folder of the run.")
 @click.option(
     "--save-every",
     type=click.IntRange(min=1),

@@ -17,7 +17,12 @@ from huggingface_hub.utils import _http
 
 from climbstream.builder.dataset_card import Card
 from climbstream.builder.publisher import repo_files
-from climbstream.builder.publisher.repo_files import PublishSettings, check_limits, collect
+from climbstream.builder.publisher.repo_files import (
+    Publication,
+    PublishSettings,
+    check_limits,
+    collect,
+)
 from climbstream.builder.publisher.upload import Publisher
 from climbstream.loader import Mixture
 from climbstream.loader.cli.main import root
@@ -398,6 +403,19 @@ def test_so_many_files_as_a_corpus_of_1_6_tb_has_are_refused_before_the_hub_is_a
     check_limits(shards[:100_000])
     with pytest.raises(UsageError, match="10,001 of them in clusters/c00"):
         check_limits(f"clusters/c00/{n}" for n in range(10_001))
+
+
+def test_a_publisher_refuses_too_many_files_before_the_hub_is_asked(hub):
+    many = {f"clusters/c00/{n}": b"" for n in range(10_001)}
+    publication = Publication(files=many, folders=(), others=(), license="CC0-1.0")
+    with pytest.raises(UsageError, match="10,001 of them in clusters/c00"):
+        Publisher(REPO).publish(publication)
+    assert not hub.asked
+
+
+def test_a_publisher_refuses_what_is_no_name_of_a_data_set():
+    with pytest.raises(UsageError, match="'name' is no data set of the Hub; say OWNER/NAME"):
+        Publisher("name")
 
 
 def test_a_publication_with_too_many_files_is_shown_and_refused(hub, run, directory, monkeypatch):
