@@ -557,12 +557,22 @@ def test_a_search_goes_with_its_trials_and_its_claim(directory, tables, tmp_path
     assert "Mixture.from_hub('someone/web')" in body
 
 
+def test_the_card_shows_a_picture_of_the_mixture_that_lies_beside_it(directory, tables, tmp_path):
+    search = search_of(directory, tmp_path / "search")
+    found = collect(directory, REPO, tables, PublishSettings(mixture=search))
+    _, body = card_of(found)
+    assert "\n\n![Weights of the mixture and token shares, by cluster](mixture.svg)\n\n|" in body
+    assert b"75.0%" in found.files["mixture.svg"]
+    _, body = card_of(collect(directory, REPO, tables))
+    assert "![" not in body
+
+
 def test_a_mixture_alone_is_small(client, directory, tables, tmp_path):
     search = search_of(directory, tmp_path / "search")
     alone = collect(
         directory, REPO, tables, PublishSettings(what="mixture", mixture=search / "mixture.json")
     )
-    assert alone.files.keys() == {"README.md", "mixture.json"}
+    assert alone.files.keys() == {"README.md", "mixture.json", "mixture.svg"}
     Publisher(REPO).publish(alone)
     assert Mixture.from_hub(REPO) == Mixture.load(search / "mixture.json")
     with pytest.raises(UsageError, match="say which: --mixture FILE"):
