@@ -328,7 +328,7 @@ class _Append:
         before = NearCopies.from_json(description.get("near_copies"))
         new = [self._out / name for name in self._parts]
         old = [self._out / part_name(number) for number in range(self._first)]
-        sources = [*old, *self.partitions]
+        sources: list[Path | Partition] = [*old, *self.partitions]
         counts = [*self._seen.counts, *selection.counts()]
         found = find_copies(self._engine, new, self._seen.total, sources, counts)
         return replace(before, append=found)

@@ -29,7 +29,7 @@ def mixture_chart(mixture: Mixture, shares: Mixture, words: Mapping[str, str]) -
     weights = mixture.weights
     rows = [(name, weights.get(name, 0.0), share) for name, share in shares.weights.items()]
     shown, rest = _largest(rows)
-    bars = [(f"{name} {words.get(name, '')}".strip(), *pair) for name, *pair in shown]
+    bars = [(f"{name} {words.get(name, '')}".strip(), weight, of) for name, weight, of in shown]
     if rest:
         label = f"{len(rest):,} other clusters"
         bars.append((label, sum(w for _, w, _ in rest), sum(s for *_, s in rest)))
