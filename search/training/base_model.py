@@ -32,7 +32,7 @@ def load_model(folder: str | Path) -> "PreTrainedModel":
     refuse_url(folder, COPY_FIRST)
     if not (Path(folder) / "config.json").is_file():
         raise UsageError(
-            f"{folder} holds no model: name a folder with config.json and its parameters"
+            f"{folder} holds no model: name a folder with config.json and model parameters"
         )
     _check_config(Path(folder) / "config.json")
     # These imports take seconds, which a caller that needs only `hash_model` should not wait for.
