@@ -1,7 +1,8 @@
 """Mixture chart: a picture of a mixture beside the token shares, for the card of a data set.
 
-The picture is an SVG file of its own, because the Hub shows no SVG that is part of a card. An image
-file sees neither the page's styles nor its colour scheme, so it has its own colours and background.
+The picture is an SVG file of its own, as programs that show Markdown usually remove SVG from it. An
+image file sees neither the styles nor the colour scheme of the page, so it has its own colours and
+background.
 """
 
 from collections.abc import Mapping, Sequence
