@@ -18,14 +18,16 @@ from climbstream.builder.dataset_card import CARD
 from climbstream.builder.exporter.job import ExportJob
 from climbstream.builder.exporter.mixture import export_mixture
 from climbstream.builder.exporter.shards import export_shards
+from climbstream.builder.report.report import REPORT
 from climbstream.loader.core.errors import IntegrityError, InvalidDataError, UsageError
-from climbstream.loader.core.files import check_regular, hash_file, json_bytes
+from climbstream.loader.core.files import check_regular, hash_bytes, hash_file, json_bytes
 from climbstream.loader.formats.clusters import load_clusters
 from climbstream.loader.formats.directory import ShardDirectory
 from climbstream.loader.formats.grouping import GROUPINGS
 from climbstream.loader.formats.listing import list_files
 from climbstream.loader.formats.manifest import (
     BESIDE,
+    CLUSTERS,
     DOCUMENTS,
     HELDOUT,
     INDEX,
@@ -42,6 +44,7 @@ from climbstream.loader.formats.outputs import TRIALS
 
 from .card import RepoCard
 from .mixture_chart import CHART, mixture_chart
+from .public_files import public_files
 
 WHAT = {
     "shards": ("clusters", DOCUMENTS, GROUPINGS),
@@ -172,9 +175,10 @@ def collect(
         files |= {**of_mixture, CHART: mixture_chart(mixture, manifest.token_shares, words)}
     if "clusters" in folders:
         files |= _shards(directory, manifest, heldout=settings.heldout)
+        files |= _public(directory, manifest, files)
         groupings = _groupings(directory, manifest)
         files |= {name: path for name, (path, _) in groupings.items()}
-        if (listing := _with_groupings(manifest, groupings)) != manifest:
+        if (listing := _listing(manifest, groupings, files)) != manifest:
             files[MANIFEST] = json_bytes(listing.to_json())
     configs: dict[str, str] = {}
     counts = None
@@ -308,11 +312,33 @@ def _groupings(directory: Path, manifest: Manifest) -> dict[str, tuple[Path, Man
     return groupings
 
 
-def _with_groupings(manifest: Manifest, names: Mapping[str, tuple[Path, Manifest]]) -> Manifest:
-    """Return the manifest with hashes of the published groupings, and of no other groupings."""
+def _public(
+    directory: Path, manifest: Manifest, files: dict[str, Path | bytes]
+) -> dict[str, bytes]:
+    """Return those of ``files`` that are published with other content than in ``directory``.
+
+    A report without the description of clusters that it was made of is removed from ``files``: it
+    cannot be made again without the documents that were left out.
+    """
+    if CLUSTERS not in files:
+        files.pop(REPORT, None)
+        return {}
+    public = public_files(directory, manifest)
+    return {name: data for name, data in public.items() if name in files}
+
+
+def _listing(
+    manifest: Manifest,
+    groupings: Mapping[str, tuple[Path, Manifest]],
+    files: Mapping[str, Path | bytes],
+) -> Manifest:
+    """Return the manifest with hashes of what is published: groupings, and changed files."""
     gone = {*map(grouping_file, manifest.groupings)}
-    files = {name: value for name, value in manifest.files.items() if name not in gone}
-    return replace(manifest, files=files | {n: hash_file(path) for n, (path, _) in names.items()})
+    hashes = {name: value for name, value in manifest.files.items() if name not in gone}
+    made = {name: data for name, data in files.items() if isinstance(data, bytes)}
+    changed = {name: hash_bytes(data) for name, data in made.items() if name in hashes}
+    added = {name: hash_file(path) for name, (path, _) in groupings.items()}
+    return replace(manifest, files=hashes | changed | added)
 
 
 def _check_hash(path: Path, expected: str | None) -> None:

@@ -1,11 +1,13 @@
 """`climb publish` by the real client, against a double of the Hub that fails in every way."""
 
+import json
 import os
 import shutil
 import signal
 import subprocess
 import time
 from dataclasses import replace
+from html import escape
 from types import SimpleNamespace
 
 import pytest
@@ -27,9 +29,12 @@ from climbstream.builder.publisher.upload import Publisher
 from climbstream.loader import Mixture
 from climbstream.loader.cli.main import root
 from climbstream.loader.core.errors import IntegrityError, InvalidDataError, RemoteError, UsageError
+from climbstream.loader.formats.clusters import load_clusters
 from climbstream.loader.formats.manifest import Manifest
 from climbstream.loader.storage import retry, service
 from climbstream.loader.storage.hub import check_repo
+from climbstream.loader.tools.pull import pull
+from climbstream.loader.tools.verify import verify_directory
 
 REPO = "someone/web"
 
@@ -528,6 +533,46 @@ def test_held_out_text_stays_here_unless_it_is_asked_for(directory, tables):
     assert (
         "heldout.jsonl.zst" in collect(directory, REPO, tables, PublishSettings(heldout=True)).files
     )
+
+
+def left_out_texts(directory):
+    """Beginnings of left-out documents that the report shows, and no document that stays has."""
+    dropped = json.loads((directory / "clusters.json").read_text())["dropped"]
+    samples = [*dropped["held out"][:4], *dropped["low overall score"][:4]]
+    return [sample["text"][:60] for sample in samples]
+
+
+@pytest.mark.parametrize("heldout", [False, True])
+def test_no_published_file_shows_a_document_that_was_left_out(directory, tables, heldout):
+    texts = left_out_texts(directory)
+    assert len(texts) == 8
+    report = (directory / "report.html").read_text()
+    assert all(escape(text) in report for text in texts)
+    found = collect(directory, REPO, tables, PublishSettings(heldout=heldout)).files
+    for name in ("report.html", "clusters.json"):
+        public = held(found)[name].decode()
+        assert not any(text in public or escape(text) in public for text in texts)
+    assert '<section id="clusters">' in held(found)["report.html"].decode()
+    assert load_clusters(directory)[0].samples[0]["text"][:60] in public
+
+
+def test_the_published_manifest_names_the_hashes_of_what_is_published(client, directory, tmp_path):
+    Publisher(REPO).publish(collect(directory, REPO, tmp_path / "tables"))
+    pull(REPO, tmp_path / "pulled")
+    assert verify_directory(tmp_path / "pulled").faults == []
+    pulled, here = Manifest.load(tmp_path / "pulled"), Manifest.load(directory)
+    changed = {name for name, of in pulled.files.items() if here.files[name] != of}
+    assert changed == {"clusters.json", "report.html"}
+    assert pulled.fingerprint == here.fingerprint
+    again = collect(tmp_path / "pulled", REPO, tmp_path / "tables")
+    assert held(again.files)["report.html"] == (tmp_path / "pulled" / "report.html").read_bytes()
+
+
+def test_a_report_that_cannot_be_made_again_is_not_published(directory, tmp_path):
+    old = shutil.copytree(directory, tmp_path / "old")
+    (old / "clusters.json").unlink()
+    replace(Manifest.load(old), files={}).save(old)
+    assert not {"report.html", "clusters.json"} & collect(old, REPO, tmp_path).files.keys()
 
 
 # Mixtures.
