@@ -8,19 +8,27 @@ with documents that are drawn by a mixture up to a number of tokens.
 
 import os
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from operator import itemgetter
 from pathlib import Path
 
 from climbstream.builder.cluster_names import cluster_labels, table_folder
-from climbstream.builder.dataset_card import CARD
+from climbstream.builder.dataset_card import CARD, unlicensed_text
 from climbstream.builder.exporter.job import ExportJob
 from climbstream.builder.exporter.mixture import export_mixture
 from climbstream.builder.exporter.shards import export_shards
 from climbstream.builder.report.report import REPORT
+from climbstream.builder.workdir import is_work
 from climbstream.loader.core.errors import IntegrityError, InvalidDataError, UsageError
-from climbstream.loader.core.files import check_regular, hash_bytes, hash_file, json_bytes
+from climbstream.loader.core.files import (
+    check_regular,
+    hash_bytes,
+    hash_file,
+    json_bytes,
+    write_bytes,
+)
+from climbstream.loader.core.workdir import begin_or_resume
 from climbstream.loader.formats.clusters import load_clusters
 from climbstream.loader.formats.directory import ShardDirectory
 from climbstream.loader.formats.grouping import GROUPINGS
@@ -40,7 +48,7 @@ from climbstream.loader.formats.manifest import (
     refuse_grouping,
 )
 from climbstream.loader.formats.mixture import MIXTURE, Mixture
-from climbstream.loader.formats.outputs import TRIALS
+from climbstream.loader.formats.outputs import TRIALS, WORK
 
 from .card import RepoCard
 from .mixture_chart import CHART, mixture_chart
@@ -102,6 +110,8 @@ class Publication:
     others: tuple[str, ...]
     """Folders that only other values of `PublishSettings.what` fill; the card omits them."""
     license: str
+    notes: tuple[str, ...] = ()
+    """Sentences on what a publisher may not expect to be published."""
 
     @property
     def bytes(self) -> int:
@@ -130,17 +140,27 @@ def size_of(content: Path | bytes) -> int:
     return len(content) if isinstance(content, bytes) else content.stat().st_size
 
 
-def check_links(directory: Path) -> None:
-    """Check that no file or folder of a shard directory is a link; no file is read for this.
+def check_ready(directory: Path) -> None:
+    """Check that a shard directory is complete and contains no links; shards are not read.
 
     Raises:
-        InvalidDataError: A file or folder is a link.
+        InvalidDataError: A file or folder that the manifest names is a link, an append to
+            ``directory`` is not finished, or there is no manifest.
     """
-    clusters = directory / "clusters"
-    named = [directory / name for name in (MANIFEST, *BESIDE, DOCUMENTS)]
-    for path in [*named, clusters, *sorted(clusters.glob("*"))]:
-        if path.is_symlink():
-            check_regular(path, directory)
+    for name in (MANIFEST, *BESIDE, DOCUMENTS, "clusters"):
+        _refuse_link(directory / name, directory)
+    for name in Manifest.load(directory).names:
+        _refuse_link(directory / "clusters" / name, directory)
+    if is_work(directory / WORK):
+        raise InvalidDataError(
+            f"an append to {directory} was begun and not finished; run the same climb build "
+            "--append again, and publish then"
+        )
+
+
+def _refuse_link(path: Path, directory: Path) -> None:
+    if path.is_symlink():
+        check_regular(path, directory)
 
 
 def collect(
@@ -156,13 +176,14 @@ def collect(
 
     Raises:
         UsageError: ``settings`` state another licence than the shards, or no licence is stated.
-        InvalidDataError: The mixture is for other clusters, ``work`` has other files, or a file to
-            publish is a link or no regular file.
+        InvalidDataError: The mixture is for other clusters, ``work`` has other files, a file to
+            publish is a link or no regular file, or an append to ``directory`` is not finished.
         IntegrityError: A file is not the one that the manifest names.
     """
     settings = settings or PublishSettings()
     manifest = Manifest.load(directory)
     refuse_grouping(manifest, directory, "publish")
+    check_ready(directory)
     folders = WHAT[settings.what]
     license_ = _license(manifest, settings.license)
     files: dict[str, Path | bytes] = {}
@@ -205,7 +226,37 @@ def collect(
         folders=(*folders, "search") if mixture is not None else folders,
         others=tuple(sorted(all_folders - set(folders))),
         license=license_,
+        notes=(*_notes(manifest, settings),),
     )
+
+
+def _notes(manifest: Manifest, settings: PublishSettings) -> Iterator[str]:
+    """Yield the `Publication.notes`."""
+    if unlicensed := unlicensed_text(manifest):
+        yield unlicensed
+    if settings.what == "drawn" and settings.tokens is None:
+        yield "shuffled/ has each document once: documents are drawn only with --tokens."
+    keep = manifest.provenance.get("settings", {}).get("keep")
+    if keep and DOCUMENTS in WHAT[settings.what]:
+        yield (
+            "documents/ has these columns of the corpus (--keep), also for documents that were "
+            f"left out: {', '.join(keep)}."
+        )
+
+
+def keep_preview(publication: Publication, work: Path) -> Path:
+    """Write the card, its picture and the public report to ``work/preview``; return the card.
+
+    Raises:
+        InvalidDataError: The folder has files of another program.
+    """
+    folder = work / "preview"
+    folder.mkdir(parents=True, exist_ok=True)
+    begin_or_resume(folder, ".preview.json", {"preview": 1})
+    for name in (CARD, CHART, REPORT):
+        if isinstance(content := publication.files.get(name), bytes):
+            write_bytes(folder / name, content)
+    return folder / CARD
 
 
 def _add_shuffled(

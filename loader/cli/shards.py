@@ -83,13 +83,16 @@ def verify(directory: str, as_json: bool) -> None:
         f"{counted(verdict.documents, 'document')}, {counted(verdict.tokens, 'token')}\n"
         + ("\n".join(verdict.faults) or "all is as it was written")
     )
+    if verdict.not_pulled:
+        names = some_names(verdict.not_pulled)
+        text += f"\nnot fetched by climb pull --mixture, so not checked: {names}"
     if verdict.unexpected:
         names = some_names(verdict.unexpected)
         text += f"\nnot of the manifest, so neither published nor pulled: {names}"
     show(asdict(verdict), text, as_json=as_json)
     if verdict.faults:
         pulled = (Path(directory) / PULL).is_file()
-        remedy = "; climb pull without --mixture fetches what is missing" if pulled else ""
+        remedy = "; the same climb pull again fetches what is missing or damaged" if pulled else ""
         raise IntegrityError(f"{counted(len(verdict.faults), 'fault')} in {directory}{remedy}")
 
 
