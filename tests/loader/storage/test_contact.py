@@ -10,6 +10,7 @@ from climbstream.loader import Manifest, Mixture
 from climbstream.loader.core.errors import RemoteError, UsageError
 from climbstream.loader.storage.contact import is_unreachable, note_answer
 from climbstream.loader.storage.hub import find_commit
+from climbstream.loader.storage.s3_files import file_system
 from climbstream.loader.storage.store import Store
 
 CLOSED = "http://127.0.0.1:1"
@@ -50,6 +51,7 @@ def test_so_it_does_with_the_hub(monkeypatch):
     [
         lambda: find_commit("a/b", None),
         lambda: Manifest.load("hf://a/b"),
+        lambda: file_system("hf://datasets/a/b/README.md"),
         lambda: Mixture.uniform(["a"]).push_to_hub("a/b"),
         lambda: Publisher("a/b").check_login(),
     ],
