@@ -153,8 +153,8 @@ def check_ready(directory: Path) -> None:
         _refuse_link(directory / "clusters" / name, directory)
     if is_work(directory / WORK):
         raise InvalidDataError(
-            f"an append to {directory} was begun and not finished; run the same climb build "
-            "--append again, and publish then"
+            f"a build or append of {directory} was begun and not finished; run the same command "
+            "again, and publish then"
         )
 
 
@@ -215,7 +215,7 @@ def collect(
         configs=configs,
         mixture=mixture,
         grouping=by_grouping,
-        counts=counts if settings.sampled else None,
+        counts=counts if settings.tokens is not None else None,
         has_shards="clusters" in folders,
         groupings={path.parent.name: groups for path, groups in groupings.values()},
     )

@@ -72,7 +72,7 @@ def check_contact() -> None:
     """
     from huggingface_hub import constants, get_session  # an extra
 
-    if not (constants.is_offline_mode() or has_answered(_PLACE)):
+    if not (constants.HF_HUB_OFFLINE or has_answered(_PLACE)):
         patiently("answer", lambda: get_session().head(constants.ENDPOINT))
 
 
@@ -117,7 +117,7 @@ def refuse_offline() -> None:
     """Raise `UsageError` if the Hub's client is told not to ask the Hub."""
     from huggingface_hub import constants  # an extra
 
-    if constants.is_offline_mode():
+    if constants.HF_HUB_OFFLINE:
         raise UsageError(
             "the Hub is not asked, because HF_HUB_OFFLINE (or TRANSFORMERS_OFFLINE) is set; unset "
             "it, or name a folder of this machine"

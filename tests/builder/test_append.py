@@ -358,7 +358,9 @@ def test_a_directory_between_commit_and_end_of_an_append_is_not_published(
         patch.setattr(appender, "finish_commit", lambda out: (out / NEXT_FILES).exists() and kill())
         with pytest.raises(KilledError):
             append(sources[1:], out)
-    with pytest.raises(InvalidDataError, match=r"an append to .* was begun and not finished; run"):
+    with pytest.raises(
+        InvalidDataError, match=r"a build or append of .* was begun and not finished; run"
+    ):
         collect(out, "someone/web", tmp_path)
     append(sources[1:], out)
     collect(out, "someone/web", tmp_path)

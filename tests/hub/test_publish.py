@@ -466,7 +466,7 @@ def test_an_unfinished_append_is_published_by_no_command_and_shown_by_no_dry_run
     write_json(copy / ".build" / "plan.json", plan)
     refused = dry_run(copy).exception
     assert isinstance(refused, InvalidDataError)
-    assert "was begun and not finished; run the same climb build --append again" in str(refused)
+    assert "was begun and not finished; run the same command again" in str(refused)
     with pytest.raises(InvalidDataError, match="was begun and not finished"):
         collect(copy, REPO, tmp_path / "tables")
 
@@ -521,7 +521,9 @@ def test_columns_that_become_public_are_named(hub, directory, tmp_path):
 
 def test_drawn_without_a_number_of_tokens_says_that_nothing_is_drawn(directory, tables):
     said = ("shuffled/ has each document once: documents are drawn only with --tokens.",)
-    assert collect(directory, REPO, tables, PublishSettings(what="drawn")).notes == said
+    whole = collect(directory, REPO, tables, PublishSettings(what="drawn"))
+    assert whole.notes == said
+    assert "tokens drawn" not in card_of(whole)[1]
     assert collect(directory, REPO, tables, PublishSettings(what="all")).notes == ()
 
 
