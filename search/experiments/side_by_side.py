@@ -172,12 +172,14 @@ def _searches(folders: Mapping[str, Path]) -> SideBySide:
         answers[name] = located(Answer.from_json, value, str(path))
     results = [row for name, answer in answers.items() for row in _result_rows(name, answer)]
     heads = ("search", "target", "unit", "best", "token shares", "better by", "answer")
+    warnings = [(name, warning) for name, answer in answers.items() for warning in answer.warnings]
     weights = {name: answer.mixture.weights for name, answer in answers.items()}
     return SideBySide(
         "searches",
         tuple(folders),
         [
             Part("Results", heads, results, left=3),
+            Part("Warnings", ("search", "warning"), warnings, left=2),
             _weights("Mixtures", weights),
             _settings({n: folder / SEARCH.plan for n, folder in folders.items()}),
         ],

@@ -1,5 +1,6 @@
 """Append: new documents join the clusters that are there, and what is there stays as it was."""
 
+import re
 import shutil
 
 import numpy as np
@@ -37,6 +38,16 @@ def records(make_records):
     more += [{**first[0], "id": "a copy"}, {**first[5], "id": "another copy"}]
     more += [{**more[0], "id": first[7]["id"], "text": more[0]["text"] + " and more"}]
     return first, more
+
+
+def pairs_in(out):
+    """Identifiers of the pairs in the report: near copy and original, by title of the section."""
+    pairs = {}
+    for part in (out / "report.html").read_text().split("<h2")[1:]:
+        title = re.sub("<.*", "", part.partition(">")[2].replace("<span>", ""))
+        for sides in re.findall(r'<div class="sides">(.*?)</div>', part):
+            pairs.setdefault(title, set()).add(tuple(re.findall("<b>(.*?)</b>", sides)))
+    return pairs
 
 
 @pytest.fixture(scope="module")
@@ -310,7 +321,33 @@ def test_a_near_copy_of_what_was_there_is_dropped_and_says_of_which(
     assert [row["why"] for row in rows[-2:]] == ["nearly the same as another", "text seen before"]
     assert rows[rows[-2]["copy_of"]]["id"] == "one"
     assert [row["signature"] is None for row in rows[-3:]] == [False, True, True]
+    assert pairs_in(out) == {}  # "one" was left out too, so its text is in no shard
     assert verify_directory(out).faults == []
+
+
+def test_pairs_of_build_and_append_stand_side_by_side_and_are_told_apart(
+    tmp_path, records, engines, write_jsonl
+):
+    def near(name, of):
+        """A document of the texts of several records, which differs from others in its end."""
+        return {"id": name, "text": f"{' '.join(r['text'] for r in of)} The end {name}."}
+
+    first, more = records
+    built = [*first, near("a1", first[:6]), near("a2", first[:6])]
+    added = [near("a3", first[:6]), near("b1", more[:6]), near("b2", more[:6])]
+    out = tmp_path / "shards"
+    build([str(write_jsonl(tmp_path / "built.jsonl", built))], out, BuildSettings(**SETTINGS))
+    (pair,) = pairs_in(out)["Near copies"]
+    assert set(pair) == {"a1", "a2"}
+    append([str(write_jsonl(tmp_path / "added.jsonl", added))], out)
+    pairs = pairs_in(out)
+    assert pairs["Near copies of the first build"] == {pair}
+    assert {frozenset(pair) for pair in pairs["Near copies of the last append"]} == {
+        frozenset({"a3", pair[1]}),
+        frozenset({"b1", "b2"}),
+    }
+    html = (out / "report.html").read_text()
+    assert re.findall("<mark>(a[123][.] ?)</mark>", html)
 
 
 def test_a_directory_between_commit_and_end_of_an_append_is_not_published(
