@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numba import njit
 
-from .word_hashes import hash_points
+from .word_hashes import hash_utf8
 
 SEED = 15
 """Minimum cost of a seed: that of five words, or of eight characters in scripts without spaces."""
@@ -95,11 +95,14 @@ def filter_shift(size: Any) -> Any:
 
 
 @njit(cache=True, nogil=True)
-def align(document: Any, words: Any, weights: Any, diagonal: Any, row: Any, reach: Any) -> Any:
+def align(
+    document: Any, words: Any, weights: Any, diagonal: Any, row: Any, reach: Any, spare: Any
+) -> Any:
     """Return the sum of weights of those ``words`` that ``document`` has in order, near a diagonal.
 
     Word ``q`` is expected at word ``q + diagonal`` of the document, and may be up to ``reach``
-    words before or after that place. ``row``, float32, is memory for the sums.
+    words before or after that place. ``row``, float32, is memory for the sums. Words after those
+    by which a weight of more than ``spare`` is missing are not looked at.
     """
     width = 2 * reach + 1
     row[:width] = 0
@@ -122,6 +125,9 @@ def align(document: Any, words: Any, weights: Any, diagonal: Any, row: Any, reac
             # As sums ascend, each becomes the sum of the next place: all of them move by one.
             first += 1
             row[first + width - 1] = row[first + width - 2]
+            spare -= weights[q]
+            if spare < 0:
+                break
     return row[first + width - 1]
 
 
@@ -144,15 +150,18 @@ def band(length: Any) -> Any:
 
 
 @njit(cache=True, nogil=True)
-def find_items(points: Any, table: Any, index: Any, state: Any) -> Any:
+def find_items(text: Any, table: Any, index: Any, state: Any) -> Any:
     """Find items in a document; return how many it contains, and the hashes of its words.
 
-    ``points`` are the code points of the document, ``table`` is the argument of `hash_points`, and
-    ``index`` and ``state`` are the `IndexArrays` and the `State` of an `ItemIndex`. Three arrays
-    get one value per found item, from place 0 on: ``state.item`` its number, ``state.share`` its
-    share from 0 to 1, and ``state.at`` the word of the document at which it begins.
+    ``text`` and ``table`` are the arguments of `hash_utf8`, and ``index`` and ``state`` are the
+    `IndexArrays` and the `State` of an `ItemIndex`. Three arrays get one value per found item, from
+    place 0 on: ``state.item`` its number, ``state.share`` its share from 0 to 1, and ``state.at``
+    the word of the document at which it begins. If the text must be folded first, the number of
+    items is -1.
     """
-    document, alone = hash_points(points, table)
+    document, alone, complete = hash_utf8(text, table)
+    if not complete:
+        return -1, document
     prefix = hash_prefixes(document)
     long = _hash_seeds(prefix, alone, SEED)
     short = _hash_seeds(prefix, alone, SHORT_SEED)
@@ -162,17 +171,17 @@ def find_items(points: Any, table: Any, index: Any, state: Any) -> Any:
 
 
 @njit(cache=True, nogil=True)
-def which_hold(points: Any, ends: Any, table: Any, index: Any, state: Any) -> Any:
-    """Return which of several documents contain an item, bool ``[d]``.
+def which_hold(text: Any, ends: Any, table: Any, index: Any, state: Any) -> Any:
+    """Return which of several documents contain an item, or must be folded first: bool ``[d]``.
 
-    ``points`` are the code points of all documents, one document after the other; ``ends`` has the
-    index after the last code point of each document. The other arguments are those of `find_items`.
+    ``text`` has all documents in UTF-8, one document after the other; ``ends`` has the index after
+    the last byte of each document. The other arguments are those of `find_items`.
     """
     holds = np.zeros(len(ends), np.bool_)
     begin = 0
     for number in range(len(ends)):
-        count, _ = find_items(points[begin : ends[number]], table, index, state)
-        holds[number] = count > 0
+        count, _ = find_items(text[begin : ends[number]], table, index, state)
+        holds[number] = count != 0
         begin = ends[number]
     return holds
 
@@ -222,29 +231,34 @@ def _try_chunk(
     Return the number of chunks that are aligned now; ``touched`` is that number before.
     """
     begin, end = index.begin[chunk], index.end[chunk]
+    words = index.words[begin:end]
+    equal = _count_equal(document, words, diagonal)
+    # Most seeds end here. A short item never does: its seed alone is more than this part of it.
+    if equal * _PART < len(words):
+        return touched
     reach = band(end - begin)
     if state.best[chunk] >= 0 and abs(diagonal - state.diagonal[chunk]) <= reach:
         return touched
-    words = index.words[begin:end]
-    equal = _count_equal(document, words, diagonal)
-    least = index.proof[index.item[chunk]]
+    item = index.item[chunk]
+    least = index.proof[item]
     if least > 0 and equal < len(words) - 1:
         # After an inserted or missing word, all words are one place further on or back.
         before = _count_equal(document, words, diagonal - 1)
         equal += max(before, _count_equal(document, words, diagonal + 1))
         if equal < len(words) - 1:
             return touched
-    elif equal * _PART < len(words):
-        return touched
     if state.best[chunk] < 0:
         state.touched[touched] = chunk
         touched += 1
     state.diagonal[chunk] = diagonal
     weights = index.weights[begin:end]
-    weight = align(document, words, weights, diagonal, state.row, reach)
+    # The rest of an item that misses this much cannot be found; a little more than that, as sums
+    # are rounded. The share of a short item is reported even if it is found by its evidence.
+    spare = (1.001 - index.least[item]) * index.total[item] if least == 0 else np.inf
+    weight = align(document, words, weights, diagonal, state.row, reach, spare)
     if least > 0:
         evidence = index.evidence[begin:end]
-        proof = align(document, words, evidence, diagonal, state.row, 1) >= least
+        proof = align(document, words, evidence, diagonal, state.row, 1, np.inf) >= least
         state.proven[chunk] = state.proven[chunk] or proof
     if weight > state.best[chunk]:
         state.best[chunk] = weight
