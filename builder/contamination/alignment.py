@@ -202,24 +202,43 @@ def _look_up(document: Any, seeds: Any, bits: Any, index: Any, state: Any, touch
         count += np.uint32(bits[seeds[at] >> shift] & mask == mask)
     for at in hits[:count]:
         seed = seeds[at]
-        key = _find(index, seed)
+        key = _find(index.seeds, index.parts, seed)
         if key < 0:
             continue
         for n in range(index.first[key], index.first[key + 1]):
             chunk = index.chunk[n]
-            diagonal = at - (index.place[n] - index.begin[chunk])
-            touched = _try_chunk(document, chunk, diagonal, index, state, touched)
+            begin, end = index.begin[chunk], index.end[chunk]
+            diagonal = at - (index.place[n] - begin)
+            short = index.proof[index.item[chunk]] > 0
+            if _is_likely(document, index.words[begin:end], diagonal, short):
+                touched = _try_chunk(document, chunk, diagonal, index, state, touched)
     return touched
 
 
 @njit(cache=True, nogil=True)
-def _find(index: Any, seed: Any) -> Any:
-    """Return the number of ``seed`` among ``index.seeds``; -1 if it is not among them."""
-    part = seed >> filter_shift(len(index.parts) - 1)
-    for key in range(index.parts[part], index.parts[part + 1]):
-        if index.seeds[key] == seed:
+def _find(seeds: Any, parts: Any, seed: Any) -> Any:
+    """Return the number of ``seed`` among the ``seeds`` of the index; -1 if it is not there."""
+    part = seed >> filter_shift(len(parts) - 1)
+    for key in range(parts[part], parts[part + 1]):
+        if seeds[key] == seed:
             return key
     return -1
+
+
+@njit(cache=True, nogil=True)
+def _is_likely(document: Any, words: Any, diagonal: Any, short: Any) -> Any:
+    """Whether enough ``words`` of a chunk are exactly where the seed says that they should be.
+
+    Of a ``short`` item, all words but one must be there, or one word further on or back, as they
+    are after an inserted or a missing word.
+    """
+    equal = _count_equal(document, words, diagonal)
+    if not short:
+        return equal * _PART >= len(words)
+    if equal < len(words) - 1:
+        before = _count_equal(document, words, diagonal - 1)
+        equal += max(before, _count_equal(document, words, diagonal + 1))
+    return equal >= len(words) - 1
 
 
 @njit(cache=True, nogil=True)
@@ -231,27 +250,16 @@ def _try_chunk(
     Return the number of chunks that are aligned now; ``touched`` is that number before.
     """
     begin, end = index.begin[chunk], index.end[chunk]
-    words = index.words[begin:end]
-    equal = _count_equal(document, words, diagonal)
-    # Most seeds end here. A short item never does: its seed alone is more than this part of it.
-    if equal * _PART < len(words):
-        return touched
     reach = band(end - begin)
     if state.best[chunk] >= 0 and abs(diagonal - state.diagonal[chunk]) <= reach:
         return touched
-    item = index.item[chunk]
-    least = index.proof[item]
-    if least > 0 and equal < len(words) - 1:
-        # After an inserted or missing word, all words are one place further on or back.
-        before = _count_equal(document, words, diagonal - 1)
-        equal += max(before, _count_equal(document, words, diagonal + 1))
-        if equal < len(words) - 1:
-            return touched
     if state.best[chunk] < 0:
         state.touched[touched] = chunk
         touched += 1
     state.diagonal[chunk] = diagonal
-    weights = index.weights[begin:end]
+    item = index.item[chunk]
+    words, weights = index.words[begin:end], index.weights[begin:end]
+    least = index.proof[item]
     # The rest of an item that misses this much cannot be found; a little more than that, as sums
     # are rounded. The share of a short item is reported even if it is found by its evidence.
     spare = (1.001 - index.least[item]) * index.total[item] if least == 0 else np.inf

@@ -81,18 +81,21 @@ def unfolded_table() -> NDArray[np.uint32]:
         table[points.start : points.stop] = TABLE[points.start : points.stop]
     for points in _MIXED:
         for point in points:
-            if not _is_foldable(point):
-                table[point] = TABLE[point]
+            table[point] = _class_of_folded(chr(point))
     return table
 
 
-def _is_foldable(point: int) -> bool:
-    """Whether folding may change how words are read where this character is."""
-    character = chr(point)
-    if unicodedata.category(character).startswith("M") or point in _JAMO:
-        return True
+def _class_of_folded(character: str) -> Any:
+    """Return the class of what ``character`` is folded to, if the characters around do not matter.
+
+    A mark may be joined with the character before it, and Korean vowels and final consonants too.
+    """
     folded = fold(character)
-    return folded != character and any(TABLE[ord(other)] for other in character + folded)
+    joined = [c for c in folded if unicodedata.category(c).startswith("M") or ord(c) in _JAMO]
+    classes = {TABLE[ord(c)] for c in folded}
+    if joined or (len(folded) > 1 and classes != {_SEPARATOR}):
+        return _FOLDABLE
+    return classes.pop()
 
 
 @njit(cache=True, nogil=True)
@@ -139,20 +142,31 @@ def hash_utf8(text: Any, table: Any) -> Any:
 @njit(cache=True, nogil=True)
 def _read(text: Any, at: Any, table: Any) -> Any:
     """Return the class of the character at byte ``at``, and the index after its last byte."""
-    first = np.uint32(text[at])
+    first = np.int64(text[at])
     if first < 0x80:
         return table[first], at + 1
-    length = 2 if first < 0xE0 else 3 if first < 0xF0 else 4
-    point = first & np.uint32(0x7F >> length)
-    for n in range(at + 1, at + length):
-        point = point << np.uint32(6) | np.uint32(text[n]) & np.uint32(0x3F)
-    return (table[point] if point < _KNOWN else _SEPARATOR), at + length
+    if first < 0xE0:
+        return table[(first & 0x1F) << 6 | _low(text, at + 1)], at + 2
+    if first < 0xF0:
+        point = (first & 0xF) << 12 | _low(text, at + 1) << 6 | _low(text, at + 2)
+        return table[point], at + 3
+    high = (first & 0x7) << 18 | _low(text, at + 1) << 12
+    point = high | _low(text, at + 2) << 6 | _low(text, at + 3)
+    return (table[point] if point < _KNOWN else _SEPARATOR), at + 4
+
+
+@njit(cache=True, nogil=True)
+def _low(text: Any, at: Any) -> Any:
+    """Return the six bits that a byte after the first of a character adds to its code point."""
+    return np.int64(text[at]) & 0x3F
 
 
 @njit(cache=True, nogil=True)
 def _joins(before: Any, text: Any, at: Any, table: Any) -> Any:
-    """Whether the apostrophe before byte ``at`` is between letters; ``before`` is the class of the
-    character before the apostrophe."""
+    """Whether the apostrophe before byte ``at`` is between letters.
+
+    ``before`` is the class of the character before the apostrophe.
+    """
     if at >= len(text):
         return False
     after, _ = _read(text, at, table)
