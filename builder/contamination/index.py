@@ -522,6 +522,7 @@ def _parts(seeds: NDArray[np.uint64]) -> NDArray[np.int32]:
 
 def _state(arrays: IndexArrays) -> State:
     chunks, items = len(arrays.begin), len(arrays.total)
+    # One place per chunk in the results: an item is listed again if its first chunks weigh nothing.
     return State(
         best=np.full(chunks, -1, np.float32),
         diagonal=np.zeros(chunks, np.int64),
