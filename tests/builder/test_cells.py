@@ -268,7 +268,7 @@ def test_a_micro_cluster_has_words_of_its_own_documents_and_a_topic_those_of_all
     for heading, words in zip(shown, topics.values(), strict=True):
         assert {*heading.split(", ")} <= {term for terms in words.values() for term in terms}
         for terms in words.values():
-            assert f"<td>{', '.join(terms[:4])}</td>" in report
+            assert f"<td class=t>{', '.join(terms[:4])}</td>" in report
 
 
 def test_cells_of_micro_clusters_are_put_together_to_the_clusters_of_the_merge(
