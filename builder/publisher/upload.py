@@ -110,8 +110,9 @@ class Publisher:
         Raises:
             RemoteError: The Hub refused, or did not answer in time; or somebody else changed
                 ``main`` meanwhile. The same call continues the upload.
-            UsageError: There are more files than the Hub takes, the tag is set on other files, or
-                the data set has folders of another publication, which the card would not describe.
+            UsageError: There are more files than the Hub accepts; or the tag exists, but on other
+                files; or the data set has folders of another publication, which the card would not
+                describe.
             IntegrityError: The Hub has other bytes than were sent.
         """
         check_limits(publication.files)

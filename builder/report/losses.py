@@ -19,7 +19,6 @@ from .near_copies import NearCopies
 
 _SHOWN = 40
 """Number of languages and of scripts that are listed, the largest first."""
-
 _NONE = NearCopies()
 
 

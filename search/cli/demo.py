@@ -120,10 +120,10 @@ class _Demo:
 def demo(target: str | None, out: Path, as_json: bool, **options: Any) -> None:
     """Run all steps on real text: build, search, and compare trained models.
 
-    Models are trained on the mixture that the search found, on the token shares and on equal
-    weights; if the search found no better mixture than the token shares, only on the latter two.
-    They are compared on held-out text of one kind, in bits per byte. A demo that was interrupted
-    continues when the same command is run again.
+    Models are trained on three mixtures: the result of the search, the token shares, and equal
+    weights. If the search found no better mixture than the token shares, models are trained only on
+    the other two. The models are compared on held-out text of one kind, in bits per byte. A demo
+    that was interrupted continues when the same command is run again.
     """
     demo = _Demo(out=out, **options)
     os.environ.setdefault("CLIMBSTREAM_CACHE", str((out / "cache").absolute()))

@@ -93,7 +93,8 @@ class SideBySide:
 
 def _part_table(part: Part) -> str:
     rows = [[escape(cell) for cell in row] for row in part.rows]
-    return table(part.heads, rows, numbers=range(part.left, len(part.heads)))
+    texts = [i for i, head in enumerate(part.heads[: part.left]) if head == "words"]
+    return table(part.heads, rows, numbers=range(part.left, len(part.heads)), texts=texts)
 
 
 def _part_text(part: Part) -> str:
