@@ -26,7 +26,8 @@ from climbstream.loader.core.files import hash_bytes
 from climbstream.loader.formats.directory import ShardDirectory
 from climbstream.loader.formats.manifest import INDEX, ClusterEntry, cluster_folder
 from climbstream.loader.formats.mds.compression import compress
-from climbstream.loader.formats.mds.index import Index, ShardEntry
+from climbstream.loader.formats.mds.entry import ShardEntry
+from climbstream.loader.formats.mds.index import Index
 from climbstream.loader.formats.mds.writer import describe_shard, encode_document, encode_shard
 
 CLUSTERS = 20
@@ -104,7 +105,7 @@ def write_directory(folder: Path, clusters: list[list[ShardEntry]]) -> None:
     """
     entries = []
     for number, shards in enumerate(clusters):
-        index = Index(DTYPE, tuple(shards))
+        index = Index.of(DTYPE, shards)
         data, name = index.to_bytes(), f"c{number:04d}"
         path = cluster_folder(folder, name)
         path.mkdir(parents=True)

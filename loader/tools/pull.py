@@ -40,7 +40,7 @@ from climbstream.loader.formats.manifest import (
     refuse_grouping,
 )
 from climbstream.loader.formats.mds.compression import check_packed
-from climbstream.loader.formats.mds.index import ShardEntry
+from climbstream.loader.formats.mds.entry import ShardEntry
 from climbstream.loader.formats.mixture import MIXTURE, Mixture
 from climbstream.loader.storage.hub import hub_url, pin
 from climbstream.loader.storage.store import ALL_SECONDS, Store
