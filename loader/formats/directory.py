@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
 
-_REQUESTS = 64
+REQUESTS = 64
 """Number of indexes that are read from a URL at the same time."""
 
 
@@ -192,7 +192,7 @@ class ShardDirectory(Tabular):
         """
         columns = self._read_columns(cache_dir)
         entries = [entry for name in names for entry in self._entries(name)]
-        threads = 1 if columns or self.local is not None else _REQUESTS
+        threads = 1 if columns or self.local is not None else REQUESTS
         for _ in in_threads(self._index, entries, threads):
             pass
 
