@@ -1,6 +1,7 @@
 """The file shards.columns: it says what the indexes say, and nothing else is taken for it."""
 
 import json
+import pickle
 import shutil
 import struct
 from dataclasses import replace
@@ -14,11 +15,13 @@ from climbstream.loader import MixtureLoader
 from climbstream.loader.core.errors import ClimbError, IntegrityError, InvalidDataError
 from climbstream.loader.core.files import hash_bytes
 from climbstream.loader.formats.directory import ShardDirectory
+from climbstream.loader.formats.grouping import Grouping
 from climbstream.loader.formats.manifest import COLUMNS, NEXT_FILES
 from climbstream.loader.formats.mds.entry import MOST_BYTES, ShardColumns, ShardEntry, shard_name
 from climbstream.loader.formats.mds.index import Index
 from climbstream.loader.formats.shard_columns import pack_columns, parse_columns, save_columns
 from climbstream.loader.reading.packing import PACKS, count_shard_rows
+from climbstream.loader.tools.regroup import regroup
 
 hashes = st.text("0123456789abcdef", min_size=32, max_size=32)
 bins = st.integers(0, 40).flatmap(
@@ -287,6 +290,29 @@ def test_a_loader_serves_the_same_batches_with_and_without_columns(shards, tmp_p
     with_columns = batches()
     (shards.directory / COLUMNS).unlink()
     assert batches() == with_columns
+
+
+def test_a_grouping_serves_the_same_batches_with_and_without_columns(shards, tmp_path):
+    regroup(shards.directory, "all", Grouping({"both": ("c01", "c00")}))
+
+    def batches():
+        directory = ShardDirectory(shards.directory / "groupings" / "all")
+        loader = MixtureLoader(directory, seq_len=16, batch_rows=4, cache_dir=tmp_path / "cache")
+        places = [directory.locate("both", i) for i in range(len(directory.index("both").shards))]
+        return [next(loader)["input_ids"].tolist() for _ in range(40)], places
+
+    with_columns = batches()
+    (shards.directory / COLUMNS).unlink()
+    assert batches() == with_columns
+    sizes = {name: len(index.shards) for name, index in shards.indexes.items()}
+    assert with_columns[1] == [(name, i) for name in ("c01", "c00") for i in range(sizes[name])]
+
+
+def test_a_directory_that_is_sent_to_another_process_maps_the_file_there(shards):
+    directory = ShardDirectory(shards.directory)
+    directory.load_indexes(directory.names)
+    sent = pickle.loads(pickle.dumps(directory))
+    assert sent.index("c01") == directory.index("c01")
 
 
 def test_a_directory_that_lacks_the_file_is_read_from_the_indexes(shards):
