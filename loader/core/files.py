@@ -257,7 +257,7 @@ def _no_space(
     return f"no space left to write {path}; {again}: it needs {size:,} bytes, and {free:,} are free"
 
 
-def write_bytes(path: Path, data: bytes) -> None:
+def write_bytes(path: Path, data: bytes | memoryview) -> None:
     """Write ``data`` to ``path``, whole or not at all."""
     with atomic_path(path, len(data)) as temporary:
         temporary.write_bytes(data)

@@ -16,7 +16,7 @@ from climbstream.loader.core.errors import InvalidDataError
 from climbstream.loader.core.files import read_json
 from climbstream.loader.formats.clusters import load_clusters
 from climbstream.loader.formats.heldout import read_heldout
-from climbstream.loader.formats.manifest import NEXT_FILES, load_index
+from climbstream.loader.formats.manifest import COLUMNS, NEXT_FILES, load_index
 from climbstream.loader.tools.verify import verify_directory
 
 SETTINGS = {
@@ -114,6 +114,20 @@ def test_shards_that_were_there_are_untouched_and_new_ones_come_after(before, af
             name = f"clusters/{was.name}/{shard.zip_basename}"
             assert (before / name).read_bytes() == (after / name).read_bytes()
     assert new.tokens > old.tokens
+
+
+def test_a_directory_of_before_shards_columns_gets_the_file_by_an_append(
+    before, after, tmp_path, sources, engines
+):
+    out = shutil.copytree(before, tmp_path / "shards")
+    manifest = Manifest.load(out)
+    manifest.files.pop(COLUMNS)
+    manifest.save(out)
+    (out / COLUMNS).unlink()
+    append(sources[1:], out)
+    assert (out / COLUMNS).read_bytes() == (after / COLUMNS).read_bytes()
+    assert Manifest.load(out).files == Manifest.load(after).files
+    assert verify_directory(out).faults == []
 
 
 def test_a_new_document_is_in_the_cluster_of_its_micro_cluster(after, catalogue, read_documents):
