@@ -50,8 +50,9 @@ def pull(source: str, directory: Path, mixture: str | None, dry_run: bool, as_js
     """Fetch the shards at SOURCE into DIRECTORY.
 
     SOURCE is OWNER/NAME[@REVISION] of the Hub, or a URL. If a cluster has no weight in the
-    mixture, only its index is fetched. A pull that was interrupted continues when the same command
-    is run again. A later pull with another mixture fetches only what is missing.
+    mixture, only its index is fetched; with a mixture, the catalogue is not fetched. A pull that
+    was interrupted continues when the same command is run again. A later pull with another mixture
+    fetches only what is missing.
     """
     # Imported here, as in the commands below, so that other commands need not load compiled code.
     from climbstream.loader.tools.pull import pull as fetch_shards
