@@ -1,7 +1,7 @@
 """Plots of many mixtures: a triangle for three clusters, parallel axes for any other number."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from html import escape
 
 import numpy as np
@@ -39,10 +39,10 @@ class DrawnMixtures:
     """Weights of the answer."""
     shares: Sequence[float]
     """Token shares."""
-    others: Mapping[str, Sequence[float]]
-    """Weights of further mixtures by name, at most as many as `_OTHER_COLORS`."""
     rounds: Sequence[tuple[str, str, bool]]
     """Entries of the legend for the trials, in the form that `legend` expects."""
+    others: Mapping[str, Sequence[float]] = field(default_factory=dict)
+    """Weights of further mixtures by name, at most as many as `_OTHER_COLORS`."""
 
     def draw(self) -> str:
         """Return the plot with its legend as HTML; "" if there is a single cluster."""

@@ -286,10 +286,11 @@ def _weights(shares: Mapping[str, float], words: Mapping[str, str], answer: Answ
     heads.append("predicted best between")
     lead = (
         "Last column: if the scores of the proxies had differed by chance, the weight in the "
-        "mixture that is predicted best would lie between these two in 8 of 10 cases. The answer "
-        "may lie outside, because it may be another mixture. A cluster with a wide range matters "
-        "little."
+        "mixture that is predicted best would lie between these two in 8 of 10 cases. A cluster "
+        "with a wide range matters little."
     )
+    if answer.choice != "predicted":
+        lead += " The answer is another mixture, and may lie outside."
     parts = table(heads, rows, numbers=range(4, len(heads)), texts=(1,))
     return parts + paragraph(lead)
 
