@@ -185,14 +185,21 @@ def _figures(story: _Story) -> list[tuple[str, str]]:
 
 def _verdict(answer: Answer) -> tuple[str, str]:
     """Return whether the gain is certain, over all targets together, and what follows from it."""
-    over = " over all targets together" if len(answer.measured_best.scores) > 1 else ""
+    over = "over all targets together" if len(answer.measured_best.scores) > 1 else ""
     if answer.predicted_only:
         return "predicted only", "no model was trained on the answer"
     if answer.choice == BASE:
-        return "no certain gain", f"{over.strip()}: the answer is the token shares".lstrip(": ")
-    if answer.baseline is None:
-        return "unknown gain", "the token shares have no score"
-    return "certain gain", f"over the token shares{over and ','}{over}"
+        return "no certain gain", f"{over and f'{over}: '}the answer is the token shares"
+    if _is_certain(answer):
+        return "certain gain", f"over the token shares{over and f', {over}'}"
+    why = "no mixture was run twice" if answer.baseline else "the token shares have no score"
+    return "unknown gain", why
+
+
+def _is_certain(answer: Answer) -> bool:
+    """Return whether the answer was trained, and its gain over the token shares is certain."""
+    known = answer.baseline is not None and answer.gain_sd is not None
+    return known and answer.choice != BASE and not answer.predicted_only
 
 
 def _gains(answer: Answer) -> list[tuple[str, str]]:
@@ -217,7 +224,7 @@ def _gains(answer: Answer) -> list[tuple[str, str]]:
 def _outcome(answer: Answer) -> list[str]:
     """Return the section of the answer, in parts: verdict, table, reasons and warnings."""
     first, stop, rest = answer.reason.partition(". ")
-    parts = [claim(first + stop.strip(), holds=answer.choice != BASE and not answer.predicted_only)]
+    parts = [claim(first + stop.strip(), holds=_is_certain(answer))]
     if answer.outcomes:
         rows = [[escape(cell) for cell in row] for row in outcome_rows(answer.outcomes)]
         parts.append(table(outcome_heads(answer), rows, numbers=(1, 2, 3)))
@@ -283,7 +290,7 @@ def _weights(shares: Mapping[str, float], words: Mapping[str, str], answer: Answ
             rows[-1].append("{:.1%} to {:.1%}".format(*answer.spread[name]))
     if not answer.spread:
         return table(heads, rows, numbers=range(4, len(heads)), texts=(1,))
-    heads.append("predicted best between")
+    heads.append(f"{CHOICES['predicted']} between")
     lead = (
         "Last column: if the scores of the proxies had differed by chance, the weight in the "
         "mixture that is predicted best would lie between these two in 8 of 10 cases. A cluster "
@@ -304,10 +311,10 @@ def compared_mixtures(answer: Answer) -> dict[str, Mixture]:
     mixtures = {}
     best, predicted = contender(answer), answer.predicted_best
     if best is not None and answer.choice == BASE:
-        mixtures[f"best other, {best.choice}"] = best.mixture
+        mixtures[f"best other ({CHOICES[best.choice]})"] = best.mixture
     shown = [answer.mixture, *mixtures.values()]
     if answer.spread and predicted is not None and predicted.mixture not in shown:
-        mixtures["predicted best"] = predicted.mixture
+        mixtures[CHOICES["predicted"]] = predicted.mixture
     return mixtures
 
 

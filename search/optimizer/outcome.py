@@ -29,7 +29,6 @@ JOINT_SCORE = (
     "The joint score is the weighted mean of the scores on all targets, each in standard "
     "deviations of the scores of all proxies."
 )
-_REDUCED = "already reduced for picking the best of many"
 _BEYOND = 0.01
 """Smallest difference between a weight and the largest weight that was trained from which on a
 mixture is said to lie outside of what was trained."""
@@ -323,7 +322,7 @@ def _interval(answer: Answer, best: Candidate | None, known: Observations) -> li
             return []
         return ["How much of that is luck is unknown: no mixture was run twice."]
     if answer.choice == BASE and answer.confirmation is None and alone:
-        return [f"The gain is {_REDUCED}."] if _is_reduced(answer, best) else []
+        return [f"The gain is {why}."] if (why := _corrected(answer, best)) else []
     scale, unit, name = 1.0, "", "gain in the joint score of all targets"
     if alone:
         (outcome,) = answer.outcomes
@@ -338,20 +337,25 @@ def _interval(answer: Answer, best: Candidate | None, known: Observations) -> li
         for level, times in ((68, 1.0), (95, 1.96))
     ]
     shown = with_error(gain, None, digits)
-    lead = f"The {name}"
-    how = f", {_REDUCED}" if _is_reduced(answer, best) else ""
-    if answer.confirmation:
-        lead, how = f"Counting all proxies of the search, the {name}", ""
-    text = f"{lead} is {shown}{unit}{how}; it is {' and '.join(bounds)}."
+    lead = (
+        f"Counting all proxies of the search, the {name}" if answer.confirmation else f"The {name}"
+    )
+    why = _corrected(answer, best)
+    text = f"{lead} is {shown}{unit}{why and f', {why}'}; it is {' and '.join(bounds)}."
     return [text] if alone else [text, JOINT_SCORE]
 
 
-def _is_reduced(answer: Answer, best: Candidate) -> bool:
-    """Return whether the gain of ``best`` is smaller than the difference between the two scores."""
+def _corrected(answer: Answer, best: Candidate) -> str:
+    """Write why the gain of ``best`` is not the difference between the two scores; "" if it is."""
     pick = answer.predicted_best if best.choice == "predicted" else answer.measured_best
-    if pick is None or answer.baseline is None or best.gain is None:
-        return False
-    return answer.baseline.score - pick.score > best.gain + 1e-9
+    if answer.confirmation or pick is None or answer.baseline is None or best.gain is None:
+        return ""
+    difference = answer.baseline.score - pick.score
+    if math.isclose(difference, best.gain, abs_tol=1e-9):
+        return ""
+    if difference > best.gain:
+        return "already reduced for picking the best of many"
+    return "computed from all proxies, not from these two scores alone"
 
 
 def outcome_rows(outcomes: Sequence[Outcome]) -> list[tuple[str, ...]]:
@@ -385,10 +389,11 @@ def outcome_note(answer: Answer) -> str:
     if not any(o.best_sd or o.baseline_sd or o.gain_sd for o in answer.outcomes):
         return ""
     best = contender(answer)
-    predicted = best is not None and is_predicted(answer, best)
-    score = (
-        "the error of predictions and the chance of seeds" if predicted else "the chance of seeds"
+    covers = "other seeds"
+    if best is not None and is_predicted(answer, best):
+        covers += " and errors of predictions"
+    items = any(outcome.item_sd is not None for outcome in answer.outcomes)
+    more = (
+        "; that of a gain also covers other documents or questions in the target" if items else ""
     )
-    items = any(o.item_sd is not None for o in answer.outcomes)
-    more = "; that of a gain also covers other documents or questions in the target"
-    return f"± is a standard error; that of a score covers {score}{more if items else ''}."
+    return f"± is a standard error: it covers {covers}{more}."

@@ -112,6 +112,17 @@ def test_a_mixture_that_was_not_trained_is_no_found_one(shards, shares):
     assert tiles(shards, unsure, trials)["predicted only"] == "no model was trained on the answer"
 
 
+@pytest.mark.parametrize(
+    ("missing", "why"),
+    [("gain_sd", "no mixture was run twice"), ("baseline", "the token shares have no score")],
+)
+def test_a_gain_of_unknown_size_is_not_shown_as_certain(shards, shares, missing, why):
+    answer, trials = searched(shares)
+    unknown = replace(answer, choice="measured", **{missing: None})
+    assert tiles(shards, unknown, trials)["unknown gain"] == why
+    assert 'class="claim none"' in search_sections(shards, unknown, trials)[1]
+
+
 def test_mixtures_and_proxies_are_counted_apart(shards, shares):
     answer, trials = confirmed(shares)
     different = len({trial.mixture.fingerprint for trial in trials})
@@ -129,7 +140,9 @@ def test_where_the_token_shares_are_the_answer_the_best_other_mixture_has_its_we
     other = answer.mixture
     answer = replace(answer, choice=BASE, mixture=shares)
     shown = read_page(page("Search", "", search_sections(shards, answer, trials))).text
-    assert shown.count("best other, predicted") == 2  # a column, and the legend of the drawing
+    assert (
+        shown.count("best other (best predicted)") == 2
+    )  # a column, and the legend of the drawing
     for weight in other.weights.values():
         assert f"{weight:.1%}" in shown
 
@@ -144,9 +157,9 @@ def test_a_range_of_weights_is_that_of_the_mixture_predicted_best(shards, shares
         read_page(page("Search", "", search_sections(shards, one, trials))).text
         for one in (found, other)
     )
-    assert "predicted best between" in own
+    assert "best predicted between" in own
     assert "may lie outside" not in own
-    assert "predicted best predicted best between" in apart
+    assert "best predicted best predicted between" in apart
     assert "The answer is another mixture, and may lie outside." in apart
 
 

@@ -452,6 +452,13 @@ def test_a_mixture_that_was_not_trained_is_called_predicted_and_not_found():
     assert not settle(choose_mixture(known, BASE, None), BASE, known).predicted_only
 
 
+def test_a_gain_that_is_larger_than_the_difference_of_the_scores_says_where_it_comes_from():
+    answer, known = predicted(0.5)
+    large = replace(answer.candidates[0], gain=9.0)
+    settled = settle(replace(answer, gain=9.0, candidates=[large]), BASE, known)
+    assert ", computed from all proxies, not from these two scores alone; it is" in settled.reason
+
+
 def test_a_mixture_outside_of_what_was_trained_is_said_with_its_weight():
     answer, known = predicted(0.97)
     most = max(trial.mixture.weights["b"] for trial in known.trials)
