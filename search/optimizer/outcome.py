@@ -317,12 +317,14 @@ def _interval(answer: Answer, best: Candidate | None, known: Observations) -> li
     if best is None or answer.baseline is None:
         return []
     alone = len(known.targets) == 1
+    why = _corrected(answer, best)
+    if answer.choice == BASE and answer.confirmation is None:
+        if alone:
+            return [f"The gain is {why}."] if why else []
+        if best.gain != answer.gain or answer.gain_sd is None:
+            return []  # `gain` is that of another mixture, or unknown
     if answer.gain is None or answer.gain_sd is None:
-        if answer.choice == BASE and answer.confirmation is None:
-            return []
         return ["How much of that is luck is unknown: no mixture was run twice."]
-    if answer.choice == BASE and answer.confirmation is None and alone:
-        return [f"The gain is {why}."] if (why := _corrected(answer, best)) else []
     scale, unit, name = 1.0, "", "gain in the joint score of all targets"
     if alone:
         (outcome,) = answer.outcomes
@@ -340,7 +342,6 @@ def _interval(answer: Answer, best: Candidate | None, known: Observations) -> li
     lead = (
         f"Counting all proxies of the search, the {name}" if answer.confirmation else f"The {name}"
     )
-    why = _corrected(answer, best)
     text = f"{lead} is {shown}{unit}{why and f', {why}'}; it is {' and '.join(bounds)}."
     return [text] if alone else [text, JOINT_SCORE]
 
