@@ -11,8 +11,9 @@ from climbstream.loader.core.html_page import page
 from climbstream.loader.formats.clusters import load_clusters, save_clusters
 from climbstream.search import Search
 from climbstream.search.evaluation.comparison import Comparison
-from climbstream.search.experiments.report import comparison_sections, search_sections
+from climbstream.search.experiments.report import CHOICES, comparison_sections, search_sections
 from climbstream.search.optimizer.answer import BASE, Outcome
+from climbstream.search.optimizer.outcome import contender
 from climbstream.search.optimizer.trials import Trial
 
 EVIL = "<script>alert('1')</script><img src=x onerror=\"alert(2)\">&amp;"
@@ -138,13 +139,12 @@ def test_where_the_token_shares_are_the_answer_the_best_other_mixture_has_its_we
     shards, shares, read_page
 ):
     answer, trials = confirmed(shares)
-    other = answer.mixture
     answer = replace(answer, choice=BASE, mixture=shares)
+    other = contender(answer)
     shown = read_page(page("Search", "", search_sections(shards, answer, trials))).text
-    assert (
-        shown.count("best other (best predicted)") == 2
-    )  # a column, and the legend of the drawing
-    for weight in other.weights.values():
+    # In the table, in the drawing and in its legend.
+    assert shown.count(f"best other ({CHOICES[other.choice]})") == 3
+    for weight in other.mixture.weights.values():
         assert f"{weight:.1%}" in shown
 
 
