@@ -33,7 +33,8 @@ import zstandard
 
 from climbstream.loader.core.files import hash_bytes
 from climbstream.loader.formats.mds.compression import compress
-from climbstream.loader.formats.mds.index import SHARD_BYTES, ShardEntry
+from climbstream.loader.formats.mds.entry import ShardEntry
+from climbstream.loader.formats.mds.index import SHARD_BYTES
 from climbstream.loader.formats.mds.writer import describe_shard, encode_document, encode_shard
 from climbstream.loader.reading.shard_cache import ShardCache
 

@@ -16,7 +16,8 @@ import numpy as np
 from climbstream.loader.core.files import hash_bytes, write_bytes
 from climbstream.loader.formats.manifest import ClusterEntry, Manifest, cluster_folder
 from climbstream.loader.formats.mds.compression import compress
-from climbstream.loader.formats.mds.index import SHARD_BYTES, Index, ShardEntry
+from climbstream.loader.formats.mds.entry import ShardEntry
+from climbstream.loader.formats.mds.index import SHARD_BYTES, Index
 from climbstream.loader.formats.mds.writer import describe_shard, encode_document, encode_shard
 
 CLUSTERS = 16
@@ -54,7 +55,7 @@ def save_manifest(
     """Write the indexes and the manifest of ``clusters``, whose shards are written already."""
     entries = []
     for name, shards in clusters.items():
-        index = Index("uint16", shards)
+        index = Index.of("uint16", shards)
         data = index.to_bytes()
         write_bytes(cluster_folder(directory, name) / "index.json", data)
         entries.append(

@@ -51,6 +51,7 @@ from climbstream.loader.core.files import hash_bytes, hash_json, read_json
 from climbstream.loader.core.log import show_messages
 from climbstream.loader.formats.directory import ShardDirectory
 from climbstream.loader.formats.grouping import Grouping
+from climbstream.loader.formats.manifest import COLUMNS
 from climbstream.loader.monitoring.metrics import append_metrics
 from climbstream.loader.state import LoaderState
 from climbstream.loader.tools.regroup import regroup
@@ -205,6 +206,7 @@ def _packed(packing: str) -> Format:
 FORMATS: dict[str, Format] = {
     "manifest": Format("shards/manifest.json", mutate.change_json, READ),
     "index": Format("shards/clusters/*/index.json", mutate.change_json, READ),
+    "columns": Format("shards/shards.columns", mutate.change_shard_columns, READ),
     "shard": Format("shards/clusters/*/*.zstd", mutate.change_shard, ("verify shards", serve)),
     "clusters": Format("shards/clusters.json", mutate.change_json, READ[:3]),
     "tokenizer": Format(
@@ -477,12 +479,23 @@ def mend_hashes(folder: Path) -> None:
             with suppress(Exception):
                 _mend_index(index_file)
             cluster["index_hash"] = hash_bytes(index_file.read_bytes())
+        columns = folder / "shards" / COLUMNS
+        if columns.exists():
+            manifest["files"][COLUMNS] = hash_bytes(columns.read_bytes())
         pairs: list[Any] = [[c["name"], c["index_hash"]] for c in manifest["clusters"]]
         manifest["fingerprint"] = hash_json([*pairs, manifest["dtype"]])
         manifest_file.write_text(json.dumps(manifest))
     for name in ("weights", "served"):
         with suppress(Exception):
             _mend_chain(folder / "run" / f"{name}.jsonl")
+
+
+def forget_columns(shards: Path) -> None:
+    """Remove ``shards.columns``, so that readers use the ``index.json`` of each cluster."""
+    manifest = json.loads((shards / "manifest.json").read_bytes())
+    del manifest["files"][COLUMNS]
+    (shards / "manifest.json").write_text(json.dumps(manifest))
+    (shards / COLUMNS).unlink()
 
 
 def _mend_index(file: Path) -> None:
@@ -515,6 +528,8 @@ def make_case(base: Path, folder: Path, name: str, rng: random.Random, number: i
         copy(base / part, folder / part)
     (folder / "notes.txt").write_text("of somebody else")
     (folder / ".tmp-notes").write_text("of somebody else too")
+    if name == "index":
+        forget_columns(folder / "shards")
     file = rng.choice(sorted(folder.glob(form.files)))
     if number:
         file.write_bytes(form.change(rng, file.read_bytes()))

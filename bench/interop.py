@@ -164,7 +164,7 @@ def compare(work: Path) -> list[str]:
             packed_differ += there != packed
         if done != len(documents):
             faults.append(f"{dtype}: {len(documents)} documents were given, {done} written")
-        here = json.loads(mds.Index(dtype, tuple(entries)).to_bytes())
+        here = json.loads(mds.Index.of(dtype, entries).to_bytes())
         del here["climbstream"]
         index = json.loads(written)
         same_index = json.dumps(here, sort_keys=True).encode() == written

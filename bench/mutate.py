@@ -300,6 +300,24 @@ def change_shard(rng: random.Random, data: bytes) -> bytes:
     return zstandard.compress(made) * rng.choice([1, 1, 1, 1, 2])
 
 
+def change_shard_columns(rng: random.Random, data: bytes) -> bytes:
+    """Change the header or some numbers of a file ``shards.columns``, or its bytes."""
+    if rng.random() < 0.3:
+        return change_bytes(rng, data)
+    (size,) = struct.unpack_from("<I", data, 12)
+    if rng.random() < 0.3:
+        header = change_json(rng, data[16 : 16 + size])
+        header += b" " * (-(16 + len(header)) % 32)
+        return data[:12] + struct.pack("<I", len(header)) + header + data[16 + size :]
+    raw = bytearray(data)
+    for _ in range(rng.choice([1, 1, 3])):
+        at = rng.randrange(8, len(raw), 4)
+        (before,) = struct.unpack_from("<I", raw, at)
+        number = rng.choice([0, 1, 0xFFFFFFFF, 0x80000000, before + 1, before - 1])
+        struct.pack_into("<I", raw, at, number & 0xFFFFFFFF)
+    return bytes(raw)
+
+
 def change_npy(rng: random.Random, data: bytes) -> bytes:
     """Change the shape, type or values of an array in an .npy file, or its bytes."""
     if rng.random() < 0.4:

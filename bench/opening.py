@@ -1,19 +1,26 @@
 """Measure how long it takes to open a large shard directory; print JSON lines for run.py.
 
-The directories are made up. One has ``--shards`` shards in 20 clusters, but only their indexes
-exist; the benchmark measures the CPU seconds and the memory in which one process reads and checks
-these indexes. The other directory has ``--clusters`` clusters of one small shard each, behind a
-server in another process that waits ``--delay`` seconds before each answer; the benchmark measures
-how long `MixtureLoader` takes to open, and to return its first batch with an empty cache. A real
-network is not measured.
+The directories are made up, and each is opened twice: from ``shards.columns``, and from the
+``index.json`` of each cluster. One directory has ``--shards`` shards in 20 clusters, but only their
+indexes exist. It is opened by ``--processes`` processes at once, and from ``index.json`` by one.
+The benchmark measures the time in which a process reads and checks the indexes, and then makes a
+`MixtureLoader`; and the memory of all processes, in which a page that several map counts once
+(Pss). The other directory has ``--clusters`` clusters of one small shard each, behind a server in
+another process that waits ``--delay`` seconds before each answer; the benchmark measures how long
+`MixtureLoader` takes to open, and to return its first batch with an empty cache. A real network is
+not measured.
 """
 
 import argparse
+import json
 import os
 import subprocess
 import sys
 import tempfile
 import time
+from collections import Counter
+from collections.abc import Iterable
+from contextlib import ExitStack
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -24,10 +31,18 @@ from measure import report
 from climbstream.loader import Manifest, MixtureLoader
 from climbstream.loader.core.files import hash_bytes
 from climbstream.loader.formats.directory import ShardDirectory
-from climbstream.loader.formats.manifest import INDEX, ClusterEntry, cluster_folder
+from climbstream.loader.formats.manifest import (
+    COLUMNS,
+    INDEX,
+    ClusterEntry,
+    cluster_folder,
+    hash_files,
+)
 from climbstream.loader.formats.mds.compression import compress
-from climbstream.loader.formats.mds.index import Index, ShardEntry
+from climbstream.loader.formats.mds.entry import ShardEntry, shard_name
+from climbstream.loader.formats.mds.index import Index
 from climbstream.loader.formats.mds.writer import describe_shard, encode_document, encode_shard
+from climbstream.loader.formats.shard_columns import save_columns
 
 CLUSTERS = 20
 DTYPE = "uint16"
@@ -40,6 +55,7 @@ def main() -> None:
     parser.add_argument("--shards", type=int, default=100_000)
     parser.add_argument("--clusters", type=int, default=1_000)
     parser.add_argument("--delay", type=float, default=0.05)
+    parser.add_argument("--processes", type=int, default=4)
     parser.add_argument("--serve", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--open", type=Path, help=argparse.SUPPRESS)
     options, _ = parser.parse_known_args()
@@ -49,31 +65,84 @@ def main() -> None:
         open_indexes(options.open)
     else:
         with tempfile.TemporaryDirectory(prefix="climb-bench-") as work:
-            measure_indexes(Path(work) / "many", options.shards)
+            measure_indexes(Path(work) / "many", options.shards, options.processes)
             measure_remote(Path(work), options.clusters, options.delay)
 
 
-def measure_indexes(folder: Path, shards: int) -> None:
-    """Write the indexes of ``shards`` shards, and measure in a new process how they are opened."""
+def measure_indexes(folder: Path, shards: int, processes: int) -> None:
+    """Write the indexes of ``shards`` shards; measure how new processes open them."""
     count = shards // CLUSTERS
     write_directory(
-        folder, [[made_up(k * count + n) for n in range(count)] for k in range(CLUSTERS)]
+        folder, ([made_up(k * count + n, n) for n in range(count)] for k in range(CLUSTERS))
     )
+    columns, indexes = folder / COLUMNS, folder.glob("clusters/*/*.json")
+    note = f"index.json: {sum(path.stat().st_size for path in indexes) / shards:.0f} bytes a shard"
+    report(f"{COLUMNS}, for each shard", columns.stat().st_size / shards, "bytes", note)
+    open_at_once(folder, f"{shards:,} shards, {COLUMNS}", processes)
+    columns.unlink()
+    open_at_once(folder, f"{shards:,} shards, index.json", 1)
+
+
+def open_at_once(folder: Path, what: str, processes: int) -> None:
+    """Let ``processes`` processes open ``folder`` at the same time; report time and memory."""
     command = [sys.executable, __file__, f"--open={folder}"]
-    subprocess.run(command, check=True)
+    with ExitStack() as stack:
+        children = [
+            stack.enter_context(
+                subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+            )
+            for _ in range(processes)
+        ]
+        before = memory_of(children, go_on(children))
+        for step in ("open", "make a loader of"):
+            times = go_on(children)
+            seconds, wall = max(cpu for cpu, _ in times), max(wall for _, wall in times)
+            note = f"{wall:.2f} s by the clock; the slowest of {processes} processes"
+            report(f"{step} {what}", seconds, "CPU-s", note)
+            grown = memory_of(children, times)
+            grown.subtract(before)
+            note = f"{grown['Anonymous'] / 1e6:.0f} MB are not shared; processes: {processes}"
+            report("  memory of all processes", grown["Pss"] / 1e6, "MB", note)
+        for child in children:
+            child.communicate("")
+
+
+def go_on(children: list["subprocess.Popen[str]"]) -> list[tuple[float, float]]:
+    """Let all children do their next step, and return the times that each prints."""
+    for child in children:
+        print(file=child.stdin, flush=True)
+    return [tuple(json.loads(child.stdout.readline())) for child in children if child.stdout]
+
+
+def memory_of(children: list["subprocess.Popen[str]"], _: object) -> Counter[str]:
+    """Return sums over the children, by the names of /proc/PID/smaps_rollup, in bytes."""
+    sums: Counter[str] = Counter()
+    for child in children:
+        for line in Path(f"/proc/{child.pid}/smaps_rollup").read_text().splitlines()[1:]:
+            name, _, value = line.partition(":")
+            sums[name] += 1024 * int(value.split()[0])
+    return sums
 
 
 def open_indexes(folder: Path) -> None:
-    """Read and check all indexes in ``folder``; report the CPU time and the memory needed."""
+    """Open ``folder`` and make a loader; begin each step when a line is read.
+
+    Prints the CPU seconds, and the seconds by the clock, of each step.
+    """
     shards = ShardDirectory.open(folder)
-    begin, wall, before = time.process_time(), time.monotonic(), resident_bytes()
-    shards.load_indexes(shards.names)
-    seconds, wall = time.process_time() - begin, time.monotonic() - wall
-    count = sum(len(shards.index(name).shards) for name in shards.names)
-    held = resident_bytes() - before
-    note = f"{1e6 * seconds / count:.0f} us a shard; {wall:.1f} s by the clock"
-    report(f"open {count:,} shards", seconds, "CPU-s", note)
-    report("  memory", held / 1e6, "MB", f"{held / count:.0f} bytes a shard")
+    steps = (
+        lambda: None,
+        lambda: shards.load_indexes(shards.names),
+        lambda: MixtureLoader(shards, seq_len=4096, batch_rows=8),
+    )
+    kept: list[object] = []
+    for step in steps:
+        sys.stdin.readline()
+        begin, wall = time.process_time(), time.monotonic()
+        kept.append(step())
+        print(json.dumps([time.process_time() - begin, time.monotonic() - wall]), flush=True)
+    sys.stdin.readline()
+    os._exit(0)
 
 
 def measure_remote(work: Path, clusters: int, delay: float) -> None:
@@ -87,30 +156,35 @@ def measure_remote(work: Path, clusters: int, delay: float) -> None:
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
         assert server.stdout is not None
         url = server.stdout.readline().strip()
-        begin, cpu = time.monotonic(), time.process_time()
-        loader = MixtureLoader(url, seq_len=64, batch_rows=8, cache_dir=work / "cache")
-        opened, cpu = time.monotonic() - begin, time.process_time() - cpu
-        next(loader)
-        first = time.monotonic() - begin
+        Manifest.load(url)  # imports the client
+        for what in (COLUMNS, "index.json"):
+            begin, cpu = time.monotonic(), time.process_time()
+            loader = MixtureLoader(url, seq_len=64, batch_rows=8, cache_dir=work / what)
+            opened, cpu = time.monotonic() - begin, time.process_time() - cpu
+            next(loader)
+            first = time.monotonic() - begin
+            note = f"{1e3 * delay:.0f} ms a request; {cpu:.2f} CPU-s; first batch: {first:.2f} s"
+            report(f"open {clusters:,} clusters over HTTP, {what}", opened, "s", note)
+            (folder / COLUMNS).unlink(missing_ok=True)
         server.terminate()
-    note = f"{1e3 * delay:.0f} ms a request; {cpu:.2f} CPU-s; first batch after {first:.2f} s"
-    report(f"open {clusters:,} clusters over HTTP", opened, "s", note)
 
 
-def write_directory(folder: Path, clusters: list[list[ShardEntry]]) -> None:
-    """Write a manifest and one index per cluster, but no shards.
+def write_directory(folder: Path, clusters: Iterable[list[ShardEntry]]) -> None:
+    """Write a manifest, one index per cluster, and ``shards.columns``, but no shards.
 
     ``clusters`` lists the index entries of the shards of each cluster.
     """
-    entries = []
+    entries, columns = [], {}
     for number, shards in enumerate(clusters):
-        index = Index(DTYPE, tuple(shards))
+        index = Index.of(DTYPE, shards)
         data, name = index.to_bytes(), f"c{number:04d}"
+        columns[name] = index.parts[0]
         path = cluster_folder(folder, name)
         path.mkdir(parents=True)
         (path / INDEX).write_bytes(data)
         counts = {"tokens": index.tokens, "documents": index.samples}
         entries.append(ClusterEntry(name=name, index_hash=hash_bytes(data), **counts))
+    save_columns(folder, columns)
     Manifest(
         clusters=tuple(entries),
         dtype=DTYPE,
@@ -119,16 +193,17 @@ def write_directory(folder: Path, clusters: list[list[ShardEntry]]) -> None:
         tokenizer_hash="",
         build=hash_bytes(b"made up"),
         license="unknown",
+        files=hash_files(folder),
     ).save(folder)
 
 
-def made_up(number: int) -> ShardEntry:
-    """Return the index entry of a made-up shard of 16 MiB with documents of many lengths."""
+def made_up(number: int, within: int) -> ShardEntry:
+    """Return the entry of a made-up shard of 16 MiB, which is number ``within`` of its cluster."""
     lengths = tuple((number % 97 + k, (number % 97 + k) << k) for k in range(16))
     digests = [hash_bytes(f"{number} {what}".encode()) for what in ("raw", "zip")]
     samples = sum(documents for documents, _ in lengths)
-    basename = f"shard.{number:05d}.mds"
-    return ShardEntry(basename, samples, lengths, 1 << 24, digests[0], 1 << 23, digests[1])
+    name = shard_name(within)
+    return ShardEntry(name, samples, lengths, 1 << 24, digests[0], 1 << 23, digests[1])
 
 
 def small_shard() -> tuple[ShardEntry, bytes]:
@@ -137,12 +212,6 @@ def small_shard() -> tuple[ShardEntry, bytes]:
     raw = encode_shard([encode_document(document)], DTYPE)
     packed = compress(raw)
     return describe_shard("shard.00000.mds", [TOKENS], raw, packed), packed
-
-
-def resident_bytes() -> int:
-    """Return the resident memory of this process now, in bytes."""
-    pages = int(Path("/proc/self/statm").read_text().split()[1])
-    return pages * os.sysconf("SC_PAGE_SIZE")
 
 
 class Late(SimpleHTTPRequestHandler):

@@ -7,7 +7,6 @@ until the new manifest is written. Writing the manifest is the commit. So at any
 directory has all new documents or none of them.
 """
 
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -29,8 +28,10 @@ from climbstream.builder.features.encoder import check_shape
 from climbstream.builder.report.cells import by_topic, join_described, small_cells
 from climbstream.builder.report.describe import describe_clusters, label_agreement, name_licenses
 from climbstream.builder.report.losses import counts_of, loss_sections
+from climbstream.builder.report.near_copies import NearCopies, find_copies
 from climbstream.builder.report.report import write_report
 from climbstream.builder.selection.annotate import look_at, tell_languages
+from climbstream.builder.selection.dedup import Seen
 from climbstream.builder.selection.dropped import count_kept
 from climbstream.builder.selection.selection import Selection
 from climbstream.builder.selection.stages import identify, select_appended
@@ -42,6 +43,7 @@ from climbstream.loader.core.engines.engine import Engine, open_engine
 from climbstream.loader.core.errors import InvalidDataError, UsageError
 from climbstream.loader.core.files import (
     hash_json,
+    is_url,
     lock,
     read_json,
     reading,
@@ -58,6 +60,7 @@ from climbstream.loader.formats.manifest import (
     ClusterEntry,
     Manifest,
     hash_files,
+    part_name,
     read_file,
     refuse_grouping,
 )
@@ -105,7 +108,7 @@ def append(
             ``out`` and not finished. Or, with ``strict``, a record, file or folder cannot be used.
         LockedError: Another process works in ``out``.
     """
-    if "://" in os.fspath(out):
+    if is_url(out):
         raise UsageError(
             f"{out} cannot be appended to, as files behind a URL cannot be replaced all at once: "
             f"fetch it (climb pull {out} DIR), append to DIR, and copy DIR to a new URL"
@@ -209,6 +212,8 @@ class _Append:
         self.partitions = [Partition(out / WORK / "units" / name) for name in report.units]
         self._first = manifest.parts or 0
         """Number of the first new part of the catalogue."""
+        self._seen = Seen()
+        """The documents that were in the directory before."""
         self._next = out / NEXT_FILES
         """Folder of the files that are moved to their places after the commit."""
 
@@ -236,7 +241,8 @@ class _Append:
             for w, old in zip(written, manifest.clusters, strict=True)
         ]
         grown = self._grow(plan, selection, written, added)
-        self._describe(grown, clusters, cells, added, description)
+        copies = self._find_copies(selection, description)
+        self._describe(grown, clusters, cells, added, description, copies)
         files = manifest.files or hash_files(out, range(self._first))
         replace(grown, files=files | self._parts | hash_files(self._next)).save(out)
 
@@ -245,6 +251,7 @@ class _Append:
         out, settings, partitions = self._out, self._settings, self.partitions
         signatures = None if settings.near_duplicates is None else out / WORK / "seen"
         seen = read_seen(self._engine, out, self._first, signatures)
+        self._seen = seen
         tell_languages(self._engine, partitions)
         selection = identify(self._engine, partitions, out / WORK / EXCHANGE, settings, seen)
         check_losses((self._report.stage(), *selection.stages), strict=strict)
@@ -316,6 +323,16 @@ class _Append:
             parts=self._first + len(self._parts),
         )
 
+    def _find_copies(self, selection: Selection, description: Mapping[str, Any]) -> NearCopies:
+        """Return near copies of the build, from its ``description``, and of this append."""
+        before = NearCopies.from_json(description.get("near_copies"))
+        new = [self._out / name for name in self._parts]
+        old = [self._out / part_name(number) for number in range(self._first)]
+        sources: list[Path | Partition] = [*old, *self.partitions]
+        counts = [*self._seen.counts, *selection.counts()]
+        found = find_copies(self._engine, new, self._seen.total, sources, counts)
+        return replace(before, append=found)
+
     def _describe(
         self,
         grown: Manifest,
@@ -323,6 +340,7 @@ class _Append:
         cells: Cells | None,
         added: Sequence[ClusterEntry],
         before: Mapping[str, Any],
+        copies: NearCopies,
     ) -> None:
         """Write the new description of the clusters, which replaces ``before``, and the report."""
         kmeans, dropped = before.get("kmeans"), before.get("dropped", {})
@@ -338,9 +356,10 @@ class _Append:
             agreement=agreement,
             kmeans=kmeans,
             dropped=dropped,
+            near_copies=copies.to_json(),
             **({"cells": cells.to_json()} if cells else {}),
         )
-        more = loss_sections(counts_of(grown), dropped, clusters.why, appended=True)
+        more = loss_sections(counts_of(grown), dropped, clusters.why, copies, appended=True)
         write_report(
             self._next, grown, infos, agreement, clusters.centroids, kmeans, more, clusters.why
         )

@@ -35,7 +35,8 @@ from climbstream.builder.corpus.sources import Places, Source, as_places, hash_s
 from climbstream.builder.destination.destination import Destination, open_destination
 from climbstream.builder.report.cells import by_topic, small_cells
 from climbstream.builder.report.describe import describe_clusters, label_agreement, name_licenses
-from climbstream.builder.report.losses import counts_of, loss_sections, near_copies
+from climbstream.builder.report.losses import counts_of, loss_sections
+from climbstream.builder.report.near_copies import NearCopies, find_copies
 from climbstream.builder.report.report import write_report
 from climbstream.builder.selection.annotate import look_at, tell_languages
 from climbstream.builder.selection.by_license import NoLicenseError
@@ -54,7 +55,7 @@ from climbstream.loader.core.files import atomic_path, hash_file, hash_json, loc
 from climbstream.loader.core.log import get_logger
 from climbstream.loader.core.workdir import check_same_config
 from climbstream.loader.formats.clusters import save_clusters
-from climbstream.loader.formats.manifest import CONTAMINATION, Manifest, hash_files
+from climbstream.loader.formats.manifest import CONTAMINATION, Manifest, hash_files, part_paths
 from climbstream.loader.formats.outputs import WORK
 
 from .dry import DRY, EXCHANGE, unbind
@@ -330,6 +331,7 @@ def _run(begun: _Begun, out: Path, settings: BuildSettings, *, strict: bool) -> 
         logger.warning(f"  {small}")
     agreement = label_agreement([info.labels for info in by_topic(infos)])
     dropped = sample_dropped(selection)
+    copies = NearCopies(find_copies(engine, part_paths(out), 0, partitions, selection.counts()))
     save_clusters(
         out,
         infos,
@@ -337,6 +339,7 @@ def _run(begun: _Begun, out: Path, settings: BuildSettings, *, strict: bool) -> 
         agreement=agreement,
         kmeans=kmeans,
         dropped=dropped,
+        near_copies=copies.to_json(),
         **({"cells": cells.to_json()} if cells else {}),
     )
     with atomic_path(out / "centroids.npy") as path, path.open("wb") as file:
@@ -356,12 +359,7 @@ def _run(begun: _Begun, out: Path, settings: BuildSettings, *, strict: bool) -> 
         conservation=(report.stage(), *selection.stages),
         parts=len(parts),
     )
-    extra = loss_sections(
-        counts_of(manifest),
-        dropped,
-        clusters.why,
-        near_copies(engine, out, partitions, selection.counts()),
-    )
+    extra = loss_sections(counts_of(manifest), dropped, clusters.why, copies)
     write_report(out, manifest, infos, agreement, clusters.centroids, kmeans, extra, clusters.why)
     replace(manifest, files=hash_files(out) | parts).save(out)
     remove_all(engine, partitions)

@@ -12,6 +12,9 @@ SCORES = ("overall", "educational", "informational", "advertisement")
 """Quality scores of a document, 0 to 5. Higher is always better: a score of 5 for advertisement
 means that the document has none."""
 
+PARTITION_MIB = (4, 4096)
+"""Least and largest size in MiB of the text that one task works on."""
+
 IDS = ("source", "global", "none")
 """Scopes within which the identifier of a document may be unique."""
 

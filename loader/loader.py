@@ -276,8 +276,8 @@ class MixtureLoader:
 
     def _open_sources(self, cache_dir: str | Path | None, limit: int | None) -> list[RowSource]:
         """Return the source of rows of each cluster, with a cache of ``limit`` bytes for shards."""
-        self.shards.load_indexes(self.names)
         cache = ShardCache(Path(cache_dir) if cache_dir is not None else None, limit=limit)
+        self.shards.load_indexes(self.names, cache.root)
         sources = [RowSource(self.shards, name, self._run, cache) for name in self.names]
         self._open_shards = OpenShards(sources, self.lanes)
         self._epoch_rows = {source.name: source.rows for source in sources}

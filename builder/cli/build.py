@@ -11,13 +11,21 @@ from typing import Any
 
 import click
 
-from climbstream.builder.settings import CELLS, IDS, SCORES, THRESHOLDS, TIER_SCORES, BuildSettings
+from climbstream.builder.settings import (
+    CELLS,
+    IDS,
+    PARTITION_MIB,
+    SCORES,
+    THRESHOLDS,
+    TIER_SCORES,
+    BuildSettings,
+)
 from climbstream.loader.cli.completion import PLACE, SOURCE
 from climbstream.loader.cli.main import slurm_print_option, task_timeout_option
-from climbstream.loader.cli.options import COUNT, json_option, show
+from climbstream.loader.cli.options import COUNT, INPUT, json_option, show
 from climbstream.loader.core.engines.engine import ENGINES
 from climbstream.loader.core.errors import InvalidDataError, UsageError
-from climbstream.loader.core.files import read_json
+from climbstream.loader.core.files import COPY_FIRST, read_json, refuse_url
 from climbstream.loader.formats.cluster_tables import clusters_text
 from climbstream.loader.formats.clusters import AD_FREE, ADVERTISEMENT, load_clusters, score_title
 
@@ -81,6 +89,7 @@ def _read_licenses(value: str) -> list[str]:
     A file has one licence per line, and lines that begin with ``#`` are comments. Otherwise,
     licences are separated by commas.
     """
+    refuse_url(value, COPY_FIRST)
     path = Path(value)
     if path.is_file() or path.suffix == ".txt":
         lines = _read_lines("--licenses", path)
@@ -141,7 +150,7 @@ def _require(sources: tuple[str, ...], out: str | None) -> None:
 @click.option("--licenses", help=_LICENSES)
 @click.option("--min-document-score", multiple=True, callback=_least, help=_LEAST)
 @click.option("--min-cluster-score", multiple=True, callback=_least, help=_LEAST_MEAN)
-@click.option("--keep-ids", type=click.Path(path_type=Path), help=_KEEP_IDS)
+@click.option("--keep-ids", type=INPUT, help=_KEEP_IDS)
 @click.option("--decontaminate", multiple=True, callback=_list, help=_DECONTAMINATE)
 @click.option(
     "--mark-contaminated",
@@ -168,7 +177,7 @@ def _require(sources: tuple[str, ...], out: str | None) -> None:
 @click.option("--no-eos", is_flag=True, default=None, help="End documents with no token.")
 @click.option("--holdout", type=float, help="Fraction held out for evaluation.  [default: 0]")
 @click.option("--seed", type=int, help="Seed of all samples.  [default: 17]")
-@click.option("--config", type=click.Path(path_type=Path), help=_CONFIG)
+@click.option("--config", type=INPUT, help=_CONFIG)
 @click.option(
     "--print-config", is_flag=True, help="Print all settings, as --config reads them, and end."
 )
@@ -179,7 +188,7 @@ def _require(sources: tuple[str, ...], out: str | None) -> None:
     type=click.IntRange(min=1),
     help="Tasks that run at a time.  [default: one per core]",
 )
-@click.option("--partition-mib", type=click.IntRange(4, 4096), help=_PARTITION_MIB)
+@click.option("--partition-mib", type=click.IntRange(*PARTITION_MIB), help=_PARTITION_MIB)
 @slurm_print_option
 @task_timeout_option
 @click.option("--append", is_flag=True, help="Add SOURCES to the clusters of a finished --out.")

@@ -6,16 +6,14 @@ import click
 
 from climbstream.loader.cli.completion import PLACE
 from climbstream.loader.cli.main import task_timeout_option
-from climbstream.loader.cli.options import json_option, show
+from climbstream.loader.cli.options import OUTPUT, json_option, show
 from climbstream.loader.core.files import write_json
 
 
 @click.command()
 @click.argument("directory", type=PLACE)
 @click.argument("tasks", nargs=-1, required=True)
-@click.option(
-    "--out", type=click.Path(path_type=Path), help="File to write the result to, as JSON."
-)
+@click.option("--out", type=OUTPUT, help="File to write the result to, as JSON.")
 @click.option("--workers", type=click.IntRange(min=1), help="Processes.  [default: one per core]")
 @task_timeout_option
 @json_option

@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 from climbstream.builder.licenses import license_name
 from climbstream.builder.selection.reasons import LICENSE
 from climbstream.builder.settings import SCORES
-from climbstream.loader.cli.options import json_option, show
+from climbstream.loader.cli.options import INPUT, json_option, show
 from climbstream.loader.core.console import counted
 from climbstream.loader.core.errors import InvalidDataError
 from climbstream.loader.core.files import read_json
@@ -26,7 +26,7 @@ Row = dict[str, Any]
 
 
 @click.command()
-@click.argument("directory", type=click.Path(path_type=Path))
+@click.argument("directory", type=INPUT)
 @click.option("--why", help="Only reasons that contain this text, as 'low overall'.")
 @click.option("--language", help="Only documents in this language, as de.")
 @click.option("--label", help="Only documents of this known domain.")

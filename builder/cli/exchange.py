@@ -22,7 +22,7 @@ from climbstream.builder.publisher.repo_files import (
 from climbstream.builder.publisher.upload import Publisher
 from climbstream.loader.cli.completion import PLACE, SOURCE
 from climbstream.loader.cli.main import slurm_print_option, task_timeout_option, timeout_option
-from climbstream.loader.cli.options import COUNT, grouping_option, json_option, show
+from climbstream.loader.cli.options import COUNT, INPUT, OUTPUT, grouping_option, json_option, show
 from climbstream.loader.core.console import counted, say, text_table
 from climbstream.loader.core.engines.engine import ENGINES
 from climbstream.loader.core.errors import IntegrityError
@@ -30,7 +30,6 @@ from climbstream.loader.formats.cluster_tables import clusters_text
 from climbstream.loader.formats.clusters import load_clusters
 from climbstream.loader.formats.directory import ShardDirectory
 from climbstream.loader.formats.mixture import Mixture, some_names
-from climbstream.loader.storage.hub import check_repo
 from climbstream.loader.tools.verify import verify_directory
 
 from .scratch import scratch_option
@@ -93,7 +92,7 @@ def import_(
 @click.command()
 @click.argument("directory", type=PLACE)
 @click.option("--to", type=click.Choice(LAYOUTS), required=True, help="Layout.")
-@click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder to write.")
+@click.option("--out", type=OUTPUT, required=True, help="Folder to write.")
 @click.option("--mixture", type=SOURCE, help="File, or hf://OWNER/NAME.  [default: token shares]")
 @click.option("--tokens", type=COUNT, help="Tokens to draw by the mixture, shuffled.")
 @click.option(
@@ -137,7 +136,7 @@ def export(
 
 
 @click.command()
-@click.argument("directory", type=click.Path(path_type=Path))
+@click.argument("directory", type=INPUT)
 @click.argument("repo")
 @click.option(
     "--what",
@@ -146,16 +145,14 @@ def export(
     show_default=True,
     help="What to publish; see above.",
 )
-@click.option(
-    "--mixture", type=click.Path(path_type=Path), help="Mixture file, or the folder of a search."
-)
+@click.option("--mixture", type=INPUT, help="Mixture file, or the folder of a search.")
 @click.option("--tokens", type=COUNT, help="Tokens to draw by the mixture.")
 @click.option(
     "--text", is_flag=True, help="Publish text in place of tokens; the licence must allow this."
 )
 @click.option(
     "--work",
-    type=click.Path(path_type=Path),
+    type=OUTPUT,
     help="Folder for the tables, which a later run uses again.  [default: a temporary folder]",
 )
 @click.option("--tag", help="Tag to set on the commit.")
@@ -191,7 +188,6 @@ def publish(
     One commit at the end changes the data set. A publication that was interrupted continues when
     the same command is run again. Log in with HF_TOKEN or `hf auth login`.
     """
-    check_repo(repo)
     settings = PublishSettings(
         what=what, mixture=mixture, tokens=tokens, text=text, heldout=heldout, license=license_
     )
@@ -223,7 +219,6 @@ def publish(
             show(value, f"{table}\n\n{about}", as_json=as_json)
             check_limits(publication.files)
             return
-        check_limits(publication.files)
         published = publisher.publish(publication, private=private, tag=tag)
     summary = (
         f"{repo}: {counted(published.files, 'file')}, {counted(published.bytes, 'byte')}, "

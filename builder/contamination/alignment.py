@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numba import njit
 
-from .word_hashes import hash_points
+from .word_hashes import hash_utf8
 
 SEED = 15
 """Least cost of a seed: five words, or eight characters in scripts without spaces."""
@@ -96,11 +96,14 @@ def filter_shift(size: Any) -> Any:
 
 
 @njit(cache=True, nogil=True)
-def align(document: Any, words: Any, weights: Any, diagonal: Any, row: Any, reach: Any) -> Any:
+def align(
+    document: Any, words: Any, weights: Any, diagonal: Any, row: Any, reach: Any, spare: Any
+) -> Any:
     """Return the total weight of those ``words`` that ``document`` has in order, near a diagonal.
 
     Word ``q`` is expected at word ``q + diagonal`` of the document. It may be up to ``reach`` words
-    before or after that place. ``row``, float32, is memory for the sums.
+    before or after that place. ``row``, float32, is memory for the sums. The search ends early if
+    words with a total weight of more than ``spare`` are missing.
     """
     width = 2 * reach + 1
     row[:width] = 0
@@ -123,6 +126,9 @@ def align(document: Any, words: Any, weights: Any, diagonal: Any, row: Any, reac
             # Sums ascend, so each sum becomes that of the next place: move all of them by one.
             first += 1
             row[first + width - 1] = row[first + width - 2]
+            spare -= weights[q]
+            if spare < 0:
+                break
     return row[first + width - 1]
 
 
@@ -145,17 +151,19 @@ def band(length: Any) -> Any:
 
 
 @njit(cache=True, nogil=True)
-def find_items(points: Any, table: Any, index: Any, state: Any) -> Any:
+def find_items(text: Any, table: Any, index: Any, state: Any) -> Any:
     """Find items in a document; return how many it contains, and the hashes of its words.
 
-    ``points`` are the code points of the document. ``table`` is the argument of `hash_points`.
-    ``index`` and ``state`` are the `IndexArrays` and the `State` of an `ItemIndex`.
+    ``text`` and ``table`` are the arguments of `hash_utf8`. ``index`` and ``state`` are the
+    `IndexArrays` and the `State` of an `ItemIndex`.
 
     Three arrays get one value for each item that is found, from place 0 on: ``state.item`` gets the
     number of the item, ``state.share`` its share from 0 to 1, and ``state.at`` the word of the
-    document at which it begins.
+    document at which it begins. If the text must be folded first, the number of items is -1.
     """
-    document, alone = hash_points(points, table)
+    document, alone, complete = hash_utf8(text, table)
+    if not complete:
+        return -1, document
     prefix = hash_prefixes(document)
     long = _hash_seeds(prefix, alone, SEED)
     short = _hash_seeds(prefix, alone, SHORT_SEED)
@@ -165,17 +173,17 @@ def find_items(points: Any, table: Any, index: Any, state: Any) -> Any:
 
 
 @njit(cache=True, nogil=True)
-def which_hold(points: Any, ends: Any, table: Any, index: Any, state: Any) -> Any:
-    """Return which of several documents contain an item, bool ``[d]``.
+def which_hold(text: Any, ends: Any, table: Any, index: Any, state: Any) -> Any:
+    """Return which of several documents contain an item, or must be folded first: bool ``[d]``.
 
-    ``points`` are the code points of all documents, one document after the other. ``ends`` has the
-    index after the last code point of each document. The other arguments are those of `find_items`.
+    ``text`` has all documents in UTF-8, one document after the other; ``ends`` has the index after
+    the last byte of each document. The other arguments are those of `find_items`.
     """
     holds = np.zeros(len(ends), np.bool_)
     begin = 0
     for number in range(len(ends)):
-        count, _ = find_items(points[begin : ends[number]], table, index, state)
-        holds[number] = count > 0
+        count, _ = find_items(text[begin : ends[number]], table, index, state)
+        holds[number] = count != 0
         begin = ends[number]
     return holds
 
@@ -197,24 +205,43 @@ def _look_up(document: Any, seeds: Any, bits: Any, index: Any, state: Any, touch
         count += np.uint32(bits[seeds[at] >> shift] & mask == mask)
     for at in hits[:count]:
         seed = seeds[at]
-        key = _find(index, seed)
+        key = _find(index.seeds, index.parts, seed)
         if key < 0:
             continue
         for n in range(index.first[key], index.first[key + 1]):
             chunk = index.chunk[n]
-            diagonal = at - (index.place[n] - index.begin[chunk])
-            touched = _try_chunk(document, chunk, diagonal, index, state, touched)
+            begin, end = index.begin[chunk], index.end[chunk]
+            diagonal = at - (index.place[n] - begin)
+            short = index.proof[index.item[chunk]] > 0
+            if _is_likely(document, index.words[begin:end], diagonal, short):
+                touched = _try_chunk(document, chunk, diagonal, index, state, touched)
     return touched
 
 
 @njit(cache=True, nogil=True)
-def _find(index: Any, seed: Any) -> Any:
-    """Return the number of ``seed`` among ``index.seeds``; -1 if it is not among them."""
-    part = seed >> filter_shift(len(index.parts) - 1)
-    for key in range(index.parts[part], index.parts[part + 1]):
-        if index.seeds[key] == seed:
+def _find(seeds: Any, parts: Any, seed: Any) -> Any:
+    """Return the number of ``seed`` among the ``seeds`` of the index; -1 if it is not there."""
+    part = seed >> filter_shift(len(parts) - 1)
+    for key in range(parts[part], parts[part + 1]):
+        if seeds[key] == seed:
             return key
     return -1
+
+
+@njit(cache=True, nogil=True)
+def _is_likely(document: Any, words: Any, diagonal: Any, short: Any) -> Any:
+    """Whether enough ``words`` of a chunk are exactly where the seed says that they should be.
+
+    Of a ``short`` item, all words but one must be there, or one word further on or back, as they
+    are after an inserted or a missing word.
+    """
+    equal = _count_equal(document, words, diagonal)
+    if not short:
+        return equal * _PART >= len(words)
+    if equal < len(words) - 1:
+        before = _count_equal(document, words, diagonal - 1)
+        equal += max(before, _count_equal(document, words, diagonal + 1))
+    return equal >= len(words) - 1
 
 
 @njit(cache=True, nogil=True)
@@ -229,26 +256,20 @@ def _try_chunk(
     reach = band(end - begin)
     if state.best[chunk] >= 0 and abs(diagonal - state.diagonal[chunk]) <= reach:
         return touched
-    words = index.words[begin:end]
-    equal = _count_equal(document, words, diagonal)
-    least = index.proof[index.item[chunk]]
-    if least > 0 and equal < len(words) - 1:
-        # After an inserted or missing word, all words are one place further on or back.
-        before = _count_equal(document, words, diagonal - 1)
-        equal += max(before, _count_equal(document, words, diagonal + 1))
-        if equal < len(words) - 1:
-            return touched
-    elif equal * _PART < len(words):
-        return touched
     if state.best[chunk] < 0:
         state.touched[touched] = chunk
         touched += 1
     state.diagonal[chunk] = diagonal
-    weights = index.weights[begin:end]
-    weight = align(document, words, weights, diagonal, state.row, reach)
+    item = index.item[chunk]
+    words, weights = index.words[begin:end], index.weights[begin:end]
+    least = index.proof[item]
+    # The rest of an item that misses this much cannot be found; a little more than that, as sums
+    # are rounded. The share of a short item is reported even if it is found by its evidence.
+    spare = (1.001 - index.least[item]) * index.total[item] if least == 0 else np.inf
+    weight = align(document, words, weights, diagonal, state.row, reach, spare)
     if least > 0:
         evidence = index.evidence[begin:end]
-        proof = align(document, words, evidence, diagonal, state.row, 1) >= least
+        proof = align(document, words, evidence, diagonal, state.row, 1, np.inf) >= least
         state.proven[chunk] = state.proven[chunk] or proof
     if weight > state.best[chunk]:
         state.best[chunk] = weight

@@ -33,7 +33,7 @@ from .alignment import (
     which_hold,
 )
 from .tasks import Item, Task
-from .word_hashes import TABLE, hash_words, points_of
+from .word_hashes import TABLE, hash_words, unfolded_table, utf8
 
 LEAST = 0.8
 """Least share of an item that a document must contain. Words that are rare in the task weigh
@@ -197,22 +197,19 @@ class ItemIndex:
 
     def find(self, text: str) -> list[Match]:
         """Return the items that ``text`` contains."""
-        count, words = find_items(points_of(fold(text)), TABLE, self.arrays, self.state)
+        folded = np.frombuffer(utf8(fold(text)), np.uint8)
+        count, words = find_items(folded, TABLE, self.arrays, self.state)
         return [] if not count else self._matches(words, count)
 
     def find_all(self, texts: Sequence[str]) -> list[list[Match]]:
         """Return the items that each of ``texts`` contains; this is faster than calling `find`."""
-        plain = [n for n, text in enumerate(texts) if text.isascii()]
-        others = [n for n, text in enumerate(texts) if not text.isascii()]
-        found: list[list[Match]] = [[] for _ in texts]
-        for kind in (plain, others):
-            for some in _batches(kind, texts):
-                folded = [fold(texts[n]) for n in some]
-                ends = np.cumsum(list(map(len, folded)), dtype=np.int64)
-                joined = points_of("".join(folded))
-                holds = which_hold(joined, ends, TABLE, self.arrays, self.state)
-                for row in np.flatnonzero(holds).tolist():
-                    found[some[row]] = self.find(texts[some[row]])
+        found: list[list[Match]] = []
+        for batch in _batches(texts):
+            encoded = [utf8(text) for text in batch]
+            ends = np.cumsum(list(map(len, encoded)), dtype=np.int64)
+            joined = np.frombuffer(b"".join(encoded), np.uint8)
+            holds = which_hold(joined, ends, unfolded_table(), self.arrays, self.state)
+            found += [self.find(t) if h else [] for t, h in zip(batch, holds.tolist(), strict=True)]
         return found
 
     def _matches(self, words: NDArray[np.uint64], count: int) -> list[Match]:
@@ -251,7 +248,7 @@ class ItemIndex:
             return 1.0
         own = self.arrays.words[self.arrays.begin[chunk] : self.arrays.end[chunk]]
         row, ones = np.zeros(4 * CHUNK, np.float32), np.ones(len(own), np.float32)
-        return float(align(words, own, ones, at, row, band(len(own)))) / len(own)
+        return float(align(words, own, ones, at, row, band(len(own)), np.inf)) / len(own)
 
     def _answered(self, words: NDArray[np.uint64], item: int, at: int) -> bool:
         """Whether the answer of ``item`` is soon after its question, which begins at ``at``."""
@@ -264,7 +261,7 @@ class ItemIndex:
         starts = np.flatnonzero(np.isin(near, answer[:4]))
         reach = band(len(answer))
         most = max(
-            (align(near, answer, ones, int(start), row, reach) for start in starts),
+            (align(near, answer, ones, int(start), row, reach, np.inf) for start in starts),
             default=np.float32(0),
         )
         return bool(most >= LEAST_ANSWER * len(answer))
@@ -310,18 +307,18 @@ def _loaded_arrays(file: Mapping[str, Any]) -> IndexArrays:
     return IndexArrays(**{n: file[n] if n in file else later[n] for n in IndexArrays._fields})
 
 
-def _batches(numbers: Sequence[int], texts: Sequence[str]) -> Iterator[list[int]]:
-    """Split the ``numbers`` of texts into lists of about `_AT_ONCE` characters of text."""
-    some: list[int] = []
+def _batches(texts: Sequence[str]) -> Iterator[list[str]]:
+    """Split ``texts`` into lists whose texts have about `_AT_ONCE` characters together."""
+    batch: list[str] = []
     size = 0
-    for number in numbers:
-        some.append(number)
-        size += len(texts[number])
+    for text in texts:
+        batch.append(text)
+        size += len(text)
         if size >= _AT_ONCE:
-            yield some
-            some, size = [], 0
-    if some:
-        yield some
+            yield batch
+            batch, size = [], 0
+    if batch:
+        yield batch
 
 
 _SAVED = ("task", "strict", "missing", "answers", "answer_ends", "lengths")
@@ -530,6 +527,7 @@ def _parts(seeds: NDArray[np.uint64]) -> NDArray[np.int32]:
 
 def _state(arrays: IndexArrays) -> State:
     chunks, items = len(arrays.begin), len(arrays.total)
+    # One place per chunk in the results: an item is listed again if its first chunks weigh nothing.
     return State(
         best=np.full(chunks, -1, np.float32),
         diagonal=np.zeros(chunks, np.int64),
@@ -538,8 +536,8 @@ def _state(arrays: IndexArrays) -> State:
         touched=np.zeros(chunks, np.int32),
         row=np.zeros(4 * CHUNK, np.float32),
         sum=np.zeros(items, np.float32),
-        item=np.zeros(items, np.int32),
-        share=np.zeros(items, np.float32),
-        at=np.zeros(items, np.int64),
-        by_proof=np.zeros(items, np.bool_),
+        item=np.zeros(chunks, np.int32),
+        share=np.zeros(chunks, np.float32),
+        at=np.zeros(chunks, np.int64),
+        by_proof=np.zeros(chunks, np.bool_),
     )

@@ -19,7 +19,7 @@ from typing import Any
 
 from climbstream.builder.corpus.unpack import BYTE_ORDER_MARK, DAMAGE, unpacked
 from climbstream.loader.core.errors import InvalidDataError, UsageError
-from climbstream.loader.core.files import hash_json
+from climbstream.loader.core.files import COPY_FIRST, hash_json, refuse_url
 from climbstream.loader.formats.directory import ShardDirectory
 
 from .lm_eval_task import read_lm_eval
@@ -89,6 +89,7 @@ def _read(spec: str, directory: str | Path | None) -> list[Item]:
     if spec.startswith(LM_EVAL):
         records = read_lm_eval(spec.removeprefix(LM_EVAL))
         return [item_of(record, f"{spec}, {number}") for number, record in enumerate(records)]
+    refuse_url(spec, COPY_FIRST)
     path = Path(spec)
     if not path.is_file():
         raise UsageError(

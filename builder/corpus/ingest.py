@@ -17,10 +17,10 @@ from typing import Any
 
 import numpy as np
 
-from climbstream.builder.settings import BuildSettings
+from climbstream.builder.settings import PARTITION_MIB, BuildSettings
 from climbstream.loader.core.console import Progress, counted
 from climbstream.loader.core.engines.engine import Engine
-from climbstream.loader.core.errors import InvalidDataError
+from climbstream.loader.core.errors import InvalidDataError, UsageError
 from climbstream.loader.core.files import read_json, write_json
 from climbstream.loader.core.log import get_logger
 
@@ -94,6 +94,7 @@ def read_corpus(
     Raises:
         NoColumnError: No record has a column that the settings name.
         InvalidDataError: The sources have fewer than ``least`` usable documents.
+        UsageError: ``partition_mib`` is not in `PARTITION_MIB`.
     """
     whole = ReadReport()
     for bad in left_out:
@@ -120,6 +121,9 @@ def usual_groups(sources: Sequence[Source]) -> int:
 
 def _fixed_groups(sources: Sequence[Source], directory: Path, mib: int | None) -> int:
     """Return the number of row groups per partition; work that was begun keeps its number."""
+    least, most = PARTITION_MIB
+    if mib is not None and not least <= mib <= most:
+        raise UsageError(f"partition_mib is {mib}; it must be from {least} to {most:,}")
     path = directory / _SIZE
     asked = None if mib is None else max(1, (mib << 20) // UNIT_BYTES)
     if not path.exists():

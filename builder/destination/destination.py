@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from climbstream.loader.core.errors import UsageError
+from climbstream.loader.core.files import COPY_AFTER, refuse_url
 from climbstream.loader.formats.manifest import MANIFEST, Manifest
 
 from .bucket import Effect, open_bucket
@@ -56,8 +57,10 @@ def open_destination(out: str | Path, scratch: str | Path | None = None) -> Iter
     """
     text = os.fspath(out)
     scheme, mark, rest = text.partition("://")
-    if isinstance(out, Path) and text.startswith("s3:"):
-        raise UsageError(f"{text} was made a path, which a URL is not; give s3://… as text")
+    if isinstance(out, Path):
+        refuse_url(out, "give s3://BUCKET/NAME as text, not as a Path")
+    if scratch is not None:
+        refuse_url(scratch, COPY_AFTER)
     if mark and scheme == "s3":
         with open_bucket(text, None if scratch is None else Path(scratch)) as bucket:
             yield bucket

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from climbstream.loader.core.errors import ClimbError, InvalidDataError
+from climbstream.loader.core.files import COPY_FIRST, refuse_url
 
 _LABEL = "__label__"
 _MARKS = re.compile(r"([.!?,'/()])")
@@ -53,6 +54,7 @@ def _load(place: str) -> Any:
         import fasttext  # noqa: PLC0415 - an optional library
     except ModuleNotFoundError:
         raise ClimbError(f"{place} needs fasttext; install climbstream[fasttext]") from None
+    refuse_url(place, COPY_FIRST)
     if not Path(place).is_file():
         raise InvalidDataError(f"there is no file {place}; name a fastText model (.bin or .ftz)")
     try:

@@ -16,6 +16,8 @@ from climbstream.loader.formats.grouping import GROUPINGS
 from climbstream.loader.formats.manifest import Manifest
 from climbstream.loader.formats.mixture import Mixture
 
+from .mixture_chart import CHART
+
 _SIZES = ((10**6, "1M<n<10M"), (10**5, "100K<n<1M"), (10**4, "10K<n<100K"), (10**3, "1K<n<10K"))
 """Minimum number of documents, and the Hub's name for that size."""
 
@@ -51,6 +53,7 @@ class RepoCard:
             "",
             *self._loading_shards(),
             *self._loading_tables(),
+            *self._chart(),
             *self._table(),
             "",
             *self._groupings(),
@@ -114,6 +117,12 @@ class RepoCard:
             "```",
             "",
         ]
+
+    def _chart(self) -> list[str]:
+        """Return the lines that show the picture of the mixture; no lines without a mixture."""
+        if self.mixture is None:
+            return []
+        return [f"![Weights of the mixture and token shares, by cluster]({CHART})", ""]
 
     def _groupings(self) -> list[str]:
         """Return the lines about groupings: for each, its number of groups and its address."""

@@ -20,6 +20,7 @@ from climbstream.builder.exporter.mixture import export_mixture
 from climbstream.builder.exporter.shards import export_shards
 from climbstream.loader.core.errors import IntegrityError, InvalidDataError, UsageError
 from climbstream.loader.core.files import check_regular, hash_file, json_bytes
+from climbstream.loader.formats.clusters import load_clusters
 from climbstream.loader.formats.directory import ShardDirectory
 from climbstream.loader.formats.grouping import GROUPINGS
 from climbstream.loader.formats.listing import list_files
@@ -40,6 +41,7 @@ from climbstream.loader.formats.mixture import MIXTURE, Mixture
 from climbstream.loader.formats.outputs import TRIALS
 
 from .card import RepoCard
+from .mixture_chart import CHART, mixture_chart
 
 WHAT = {
     "shards": ("clusters", DOCUMENTS, GROUPINGS),
@@ -166,7 +168,8 @@ def collect(
     if settings.mixture is not None:
         groups = _groupings(directory, manifest)
         mixture, by_grouping, of_mixture = _mixture(settings.mixture, manifest, groups)
-        files |= of_mixture
+        words = {info.name: info.words for info in load_clusters(directory)}
+        files |= {**of_mixture, CHART: mixture_chart(mixture, manifest.token_shares, words)}
     if "clusters" in folders:
         files |= _shards(directory, manifest, heldout=settings.heldout)
         groupings = _groupings(directory, manifest)

@@ -25,11 +25,11 @@ from climbstream.loader.core.errors import IntegrityError, RemoteError, UsageErr
 from climbstream.loader.core.files import hash_json
 from climbstream.loader.core.log import get_logger
 from climbstream.loader.formats.mixture import some_names
-from climbstream.loader.storage.hub import patiently
+from climbstream.loader.storage.hub import check_repo, patiently
 from climbstream.loader.storage.retry import status_of
 from climbstream.loader.storage.service import PATIENCE
 
-from .repo_files import Publication, size_of
+from .repo_files import Publication, check_limits, size_of
 
 logger = get_logger(__name__)
 
@@ -65,6 +65,12 @@ class Publisher:
     """Publishes files in a data set; logs in with HF_TOKEN or the token of `hf auth login`."""
 
     def __init__(self, repo: str, *, patience: float = PATIENCE) -> None:
+        """Make a publisher for the data set ``repo``, ``OWNER/NAME``.
+
+        Raises:
+            UsageError: ``repo`` is no such name.
+        """
+        check_repo(repo)
         self.repo = repo
         self._api = HfApi()
         disable_progress_bars()  # climbstream shows its own
@@ -94,6 +100,8 @@ class Publisher:
     ) -> Published:
         """Make ``publication`` the content of ``main``, and return its commit and counts.
 
+        Before anything is sent, the number of files is checked against the limits of the Hub.
+
         Args:
             publication: The files, and the folders that they fill.
             private: Whether the data set is private, if it does not exist yet.
@@ -102,10 +110,12 @@ class Publisher:
         Raises:
             RemoteError: The Hub refused, or did not answer in time; or somebody else changed
                 ``main`` meanwhile. The same call continues the upload.
-            UsageError: The tag exists, but on other files, or the data set has folders of another
-                publication, which the card would not describe.
+            UsageError: There are more files than the Hub accepts; or the tag exists, but on other
+                files; or the data set has folders of another publication, which the card would not
+                describe.
             IntegrityError: The Hub has other bytes than were sent.
         """
+        check_limits(publication.files)
         self._try(
             "make the data set",
             lambda: self._api.create_repo(

@@ -112,13 +112,14 @@ def cell_sections(clusters: Sequence[ClusterInfo]) -> list[str]:
     ]
     names = [*heads, "words"] if words else heads
     numbers = range(len(names), len(names) + len(ends))
+    texts = (len(heads),) if words else ()
     head = (*names, *(tiers or ["tokens"]))
     note = (
         "Tokens of each cell. A cell is a part of a topic, by the axes of this table; of tiers of "
         "quality, the last is the best. Point at one to read its name, documents and scores."
     )
     small = [warning(text)] if (text := small_cells(clusters)) else []
-    return [section("Cells", paragraph(note), *small, table(head, rows, numbers))]
+    return [section("Cells", paragraph(note), *small, table(head, rows, numbers, texts))]
 
 
 def _words_of_micro(clusters: Sequence[ClusterInfo]) -> dict[tuple[str, ...], str]:

@@ -132,7 +132,7 @@ def _quality(clusters: Sequence[ClusterInfo]) -> str:
     ]
     heads = ("cluster", "words", *map(score_title, scores), "near duplicates", "effective tokens")
     numbers = (2 + len(scores), 3 + len(scores))
-    return table(heads, rows, numbers=numbers, clusters=[c.name for c in clusters])
+    return table(heads, rows, numbers=numbers, texts=(1,), clusters=[c.name for c in clusters])
 
 
 def _histogram(counts: Sequence[int]) -> tuple[str, str]:

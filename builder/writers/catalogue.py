@@ -32,6 +32,7 @@ from climbstream.loader.core.engines.engine import Engine, run_stage
 from climbstream.loader.core.files import atomic_path, hash_file, write_bytes
 from climbstream.loader.core.log import get_logger
 from climbstream.loader.formats.catalogue import read_parquet
+from climbstream.loader.formats.heldout import FEW_ITEMS
 from climbstream.loader.formats.manifest import HELDOUT, part_name
 
 from .shards import WrittenCluster
@@ -40,7 +41,7 @@ logger = get_logger(__name__)
 
 _LABELS = 10
 """Maximum number of known domains of held-out text that a message names."""
-_FEW = 60
+_FEW = 2 * FEW_ITEMS
 """Minimum number of held-out documents of a domain that judge a mixture reliably; a search scores
 half of them."""
 _SCHEMA = pa.schema(

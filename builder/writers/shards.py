@@ -22,6 +22,7 @@ from climbstream.loader.core.files import hash_bytes, read_json, write_bytes, wr
 from climbstream.loader.core.typed import convert
 from climbstream.loader.formats.manifest import (
     INDEX,
+    NEXT_FILES,
     NEXT_INDEX,
     ClusterEntry,
     Manifest,
@@ -29,7 +30,8 @@ from climbstream.loader.formats.manifest import (
     load_index,
 )
 from climbstream.loader.formats.mds.compression import compress
-from climbstream.loader.formats.mds.index import SHARD_BYTES, Index, ShardEntry
+from climbstream.loader.formats.mds.entry import ShardEntry, shard_name
+from climbstream.loader.formats.mds.index import SHARD_BYTES, Index
 from climbstream.loader.formats.mds.writer import (
     describe_shard,
     encode_document,
@@ -37,6 +39,7 @@ from climbstream.loader.formats.mds.writer import (
     sample_bytes,
 )
 from climbstream.loader.formats.outputs import WORK
+from climbstream.loader.formats.shard_columns import save_columns
 
 _HEADER = 512
 """Bytes kept free for the head of a shard, beside its documents and their offsets."""
@@ -106,7 +109,7 @@ def write_clusters(
         dtype: ``uint16`` or ``uint32``.
         before: Manifest that an append adds to; new indices are then written beside the old ones.
     """
-    old: list[tuple[ShardEntry, ...]] = [() for _ in names]
+    old: list[Sequence[ShardEntry]] = [() for _ in names]
     if before is not None:
         old = [load_index(out, before, cluster).shards for cluster in before.clusters]
     folders = [cluster_folder(out, name) for name in names]
@@ -131,9 +134,15 @@ def write_clusters(
         for task, entry in engine.run(write_shard, tasks):
             new[task.cluster][task.number] = entry
             progress.add(entry.tokens)
+    indexes = [
+        Index.of(dtype, (*existing, *(added[number] for number in sorted(added))))
+        for existing, added in zip(old, new, strict=True)
+    ]
+    columns = {name: index.parts[0] for name, index in zip(names, indexes, strict=True)}
+    save_columns(out if before is None else out / NEXT_FILES, columns)
     return [
-        _write_index(folder, dtype, existing, [added[number] for number in sorted(added)])
-        for folder, existing, added in zip(folders, old, new, strict=True)
+        _write_index(folder, index, len(existing))
+        for folder, index, existing in zip(folders, indexes, old, strict=True)
     ]
 
 
@@ -145,8 +154,8 @@ def write_shard(task: ShardTask) -> ShardEntry:
     documents = [document for part in task.ranges for document in _documents(part)]
     raw = encode_shard([encode_document(document) for document in documents], task.dtype)
     packed = compress(raw)
-    basename = f"shard.{task.number:05d}.mds"
-    entry = describe_shard(basename, [len(document) for document in documents], raw, packed)
+    lengths = [len(document) for document in documents]
+    entry = describe_shard(shard_name(task.number), lengths, raw, packed)
     write_bytes(task.folder / entry.zip_basename, packed)
     write_json(task.done, asdict(entry))
     return entry
@@ -241,17 +250,15 @@ def _documents(part: DocumentRange) -> Iterator[NDArray[Any]]:
         yield np.asarray(tokens[ends[i] : ends[i + 1]])
 
 
-def _write_index(
-    folder: Path, dtype: str, old: Sequence[ShardEntry], new: Sequence[ShardEntry]
-) -> WrittenCluster:
-    index = Index(dtype, (*old, *new))
-    data = index.to_bytes()
-    if new or not old:
-        write_bytes(folder / (NEXT_INDEX if old else INDEX), data)
+def _write_index(folder: Path, index: Index, first: int) -> WrittenCluster:
+    """Write the index of a cluster, whose shards are new from number ``first`` on."""
+    data, samples = index.to_bytes(), index.parts[0].samples[first:].tolist()
+    if samples or not first:
+        write_bytes(folder / (NEXT_INDEX if first else INDEX), data)
     entry = ClusterEntry(
         name=folder.name,
         tokens=index.tokens,
         documents=index.samples,
         index_hash=hash_bytes(data),
     )
-    return WrittenCluster(entry, tuple(shard.samples for shard in new), len(old))
+    return WrittenCluster(entry, tuple(samples), first)

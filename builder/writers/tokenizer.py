@@ -12,7 +12,7 @@ from climbstream.builder.end_token import EOS
 from climbstream.builder.settings import BuildSettings
 from climbstream.loader.core.engines.engine import Engine
 from climbstream.loader.core.errors import InvalidDataError, RemoteError
-from climbstream.loader.core.files import write_bytes
+from climbstream.loader.core.files import COPY_FIRST, refuse_url, write_bytes
 from climbstream.loader.core.log import get_logger
 from climbstream.loader.formats.manifest import TOKENIZER
 from climbstream.loader.storage.hub import check_contact
@@ -42,6 +42,7 @@ def load_tokenizer(name: str) -> Tokenizer:
         InvalidDataError: There is no such tokenizer, or it cannot be loaded.
         RemoteError: The Hub cannot be reached, and its cache has no such tokenizer.
     """
+    refuse_url(name, COPY_FIRST)
     path = Path(name)
     path = path / "tokenizer.json" if path.is_dir() else path
     try:

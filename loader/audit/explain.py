@@ -83,8 +83,8 @@ def _with_origins(replay: Replay, pieces: list[Piece]) -> list[Piece]:
     folder = replay.shards.base.folder
     if folder is None:
         return pieces
-    located = {name: replay.shards.locate(name) for name in {piece.cluster for piece in pieces}}
-    places = [(*located[piece.cluster][piece.shard], piece.document) for piece in pieces]
+    located = (replay.shards.locate(piece.cluster, piece.shard) for piece in pieces)
+    places = [(*place, piece.document) for place, piece in zip(located, pieces, strict=True)]
     rows = look_up(folder, {*places})
     origins = [rows.get(place, (None, None)) for place in places]
     return [

@@ -45,7 +45,7 @@ class Replay:
                 f"was served from shards {state.data:.8}; name those with --shards"
             )
         shard_rows = {name: epoch_rows(self.shards, name, state.run) for name in self.names}
-        self.epoch_rows = np.array([sum(rows) for rows in shard_rows.values()], np.int64)
+        self.epoch_rows = np.array([rows.sum() for rows in shard_rows.values()], np.int64)
         self._planner = BatchPlanner.for_run(shard_rows, state.run)
 
     @property

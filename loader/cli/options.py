@@ -4,10 +4,13 @@ import functools
 import re
 from collections.abc import Callable
 from decimal import Decimal
+from pathlib import Path
 from typing import Any, TypeVar
 
 import click
 
+from climbstream.loader.core.errors import UsageError
+from climbstream.loader.core.files import COPY_AFTER, COPY_FIRST, refuse_url
 from climbstream.loader.core.visible_text import visible, visible_json
 
 _PREFIXES = dict(zip("kmgt", range(1, 5), strict=True))
@@ -50,6 +53,26 @@ class Count(click.ParamType):  # type: ignore[type-arg] # generic only in later 
 
 
 COUNT = Count()
+
+
+class LocalPath(click.Path):
+    """The type of an argument that is a path of this machine, and no URL."""
+
+    def __init__(self, remedy: str) -> None:
+        """Make the type; ``remedy`` tells the user what to do instead of giving a URL."""
+        super().__init__(path_type=Path)
+        self.remedy = remedy
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Return ``value`` as a `Path`; fail if it is a URL."""
+        try:
+            refuse_url(value, self.remedy)
+        except UsageError as error:
+            self.fail(str(error), param, ctx)
+        return super().convert(value, param, ctx)
+
+
+INPUT, OUTPUT = LocalPath(COPY_FIRST), LocalPath(COPY_AFTER)
 
 
 class GroupedCommand(click.Command):

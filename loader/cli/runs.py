@@ -34,11 +34,11 @@ from climbstream.loader.weights.sources import read_request
 from climbstream.loader.weights.update import WeightsUpdate
 
 from .completion import PLACE, complete_weights
-from .options import json_option, show, split_number
+from .options import INPUT, json_option, show, split_number
 
 _LOOK_EVERY = 0.2
 """Seconds between two checks for the beginning of a run."""
-_RUN = click.argument("run", type=click.Path(path_type=Path))
+_RUN = click.argument("run", type=INPUT)
 _SHARDS = click.option(
     "--shards",
     type=PLACE,
@@ -156,7 +156,7 @@ def _wait_for_run(run: Path) -> None:
 
 
 @click.command()
-@click.argument("run", type=click.Path(path_type=Path))
+@click.argument("run", type=INPUT)
 @click.argument("named", nargs=-1, metavar="[CLUSTER=WEIGHT]...", shell_complete=complete_weights)
 @click.option(
     "--only",

@@ -7,6 +7,7 @@ import click
 
 from climbstream.loader.core.console import counted, text_table
 from climbstream.loader.core.errors import ClimbError, IntegrityError, UsageError
+from climbstream.loader.core.files import COPY_FIRST, refuse_url
 from climbstream.loader.formats.cluster_tables import clusters_text
 from climbstream.loader.formats.clusters import load_clusters
 from climbstream.loader.formats.manifest import AXES, PULL, Manifest
@@ -15,7 +16,7 @@ from climbstream.loader.tools.doctor import diagnose
 
 from .completion import PLACE, SOURCE
 from .main import timeout_option
-from .options import grouping_option, json_option, show
+from .options import INPUT, OUTPUT, grouping_option, json_option, show
 
 
 @click.command()
@@ -36,7 +37,7 @@ def inspect(directory: str, as_json: bool) -> None:
 
 @click.command()
 @click.argument("source")
-@click.argument("directory", type=click.Path(path_type=Path))
+@click.argument("directory", type=OUTPUT)
 @click.option(
     "--mixture",
     type=SOURCE,
@@ -93,7 +94,7 @@ def verify(directory: str, as_json: bool) -> None:
 
 
 @click.command()
-@click.argument("directory", type=click.Path(path_type=Path))
+@click.argument("directory", type=INPUT)
 @click.option(
     "--by",
     required=True,
@@ -119,6 +120,7 @@ def regroup(directory: Path, by: str, name: str | None, as_json: bool) -> None:
     from climbstream.loader.tools.regroup import axes_of, groups_of, read_groups
     from climbstream.loader.tools.regroup import regroup as write_grouping
 
+    refuse_url(by, COPY_FIRST)
     if axes := axes_of(by):
         grouping = groups_of(Manifest.load(directory), axes)
     elif Path(by).exists():

@@ -45,8 +45,29 @@ _FULL_WORDS = (
     " requested and ",
 )
 """Words that mean a full disk in errors without a number: numpy, safetensors, pyarrow, sqlite."""
+COPY_FIRST = "copy it to this machine first, and name the copy (climb pull fetches shards)"
+COPY_AFTER = "write to a path of this machine, and copy the result to the URL afterwards"
+"""Remedies for a URL where only a path is possible: of what is read, and of what is written."""
+_URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):/")
+"""Beginning of a URL as a `Path`, which makes one slash of two."""
 _REFUSED = (errno.EIO, errno.EROFS, errno.EACCES, errno.EPERM)
 _NO_FILES = (errno.EMFILE, errno.ENFILE)
+
+
+def is_url(path: str | Path) -> bool:
+    """Return whether ``path`` is a URL, as text or as a `Path` that was made of its text.
+
+    >>> is_url("s3://bucket/name"), is_url(Path("s3://bucket/name")), is_url("/s3://bucket")
+    (True, True, False)
+    """
+    return bool(_URL.match(str(path))) and (isinstance(path, Path) or "://" in path)
+
+
+def refuse_url(path: str | Path, remedy: str) -> None:
+    """Raise `UsageError` with ``remedy`` if ``path`` is a URL, and not a path of this machine."""
+    if is_url(path):
+        url = _URL.sub(r"\1://", str(path), count=1).replace(":///", "://", 1)
+        raise UsageError(f"{url} is a URL, and only a path is possible here; {remedy}")
 
 
 def open_regular(path: Path) -> BinaryIO:
@@ -55,11 +76,13 @@ def open_regular(path: Path) -> BinaryIO:
     Raises:
         FileNotFoundError: There is no file at ``path``.
         InvalidDataError: ``path`` is a folder, a pipe or a device.
+        UsageError: ``path`` is a URL.
     """
     flags = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY
     try:
         descriptor = os.open(path, flags)
     except OSError as error:
+        refuse_url(path, COPY_FIRST)
         if error.errno not in (errno.ENXIO, errno.ENODEV):
             raise
         raise _not_regular(path) from None  # a socket, or a missing device
@@ -172,6 +195,7 @@ def writing(path: Path, temporary: Path | None = None, size: int | None = None) 
         NoSpaceError: The disk is full.
         UsageError: The system refuses to write there.
     """
+    refuse_url(path, COPY_AFTER)
     try:
         yield
     except ClimbError:
@@ -233,7 +257,7 @@ def _no_space(
     return f"no space left to write {path}; {again}: it needs {size:,} bytes, and {free:,} are free"
 
 
-def write_bytes(path: Path, data: bytes) -> None:
+def write_bytes(path: Path, data: bytes | memoryview) -> None:
     """Write ``data`` to ``path``, whole or not at all."""
     with atomic_path(path, len(data)) as temporary:
         temporary.write_bytes(data)
@@ -371,7 +395,9 @@ def lock(directory: Path) -> Iterator[None]:
 
     Raises:
         LockedError: Another process holds the lock.
+        UsageError: ``directory`` is a URL.
     """
+    refuse_url(directory, COPY_AFTER)
     directory.mkdir(parents=True, exist_ok=True)
     # The directory itself is locked, so that no lock file is left in it.
     descriptor = os.open(directory, os.O_RDONLY)
@@ -399,6 +425,7 @@ def _sync_directory(directory: Path) -> None:
 def default_cache() -> Path:
     """Return the folder of the cache: ``$CLIMBSTREAM_CACHE``, or one in the user's cache folder."""
     if folder := os.environ.get("CLIMBSTREAM_CACHE"):
+        refuse_url(folder, "set CLIMBSTREAM_CACHE to a folder of this machine")
         return Path(folder)
     base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
     return Path(base).expanduser() / "climbstream" / "shards"

@@ -119,7 +119,8 @@ def table(
         heads: Heads of the columns, plain text.
         rows: Cells of each row: HTML, or pairs of attributes and HTML.
         numbers: Positions of the columns that are aligned to the right, from 0.
-        texts: Positions of the columns that are wide enough for sentences, from 0.
+        texts: Positions of the columns that are wide enough for sentences, and break words that are
+            wider, from 0.
         clusters: Cluster of each row, to link the row to a map; empty if there is no map.
     """
 

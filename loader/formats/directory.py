@@ -1,17 +1,19 @@
 """ShardDirectory: a shard directory, opened once and passed to all code that reads from it."""
 
 import io
-from collections.abc import Iterator, Sequence
+from bisect import bisect_right
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
-from itertools import repeat
+from itertools import accumulate
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from climbstream.loader.core.errors import UsageError
+from climbstream.loader.core.errors import IntegrityError, UsageError
+from climbstream.loader.core.files import default_cache
 from climbstream.loader.core.tabular import Tabular
 from climbstream.loader.core.threads import in_threads
 from climbstream.loader.storage.store import Store
@@ -21,22 +23,26 @@ from .documents import documents_of
 from .grouping import base_of
 from .heldout import HeldOutDocument, parse_heldout, read_heldout
 from .manifest import (
+    COLUMNS,
     HELDOUT,
     TOKENIZER,
     ClusterEntry,
     Manifest,
+    check_counts,
     cluster_folder,
     load_index,
     read_file,
 )
+from .mds.entry import ShardColumns
 from .mds.index import Index
+from .shard_columns import read_columns
 from .tokenizer import no_tokenizer, parse_tokenizer
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
 
-_REQUESTS = 64
+REQUESTS = 64
 """Number of indexes that are read from a URL at the same time."""
 
 
@@ -44,9 +50,10 @@ class ShardDirectory(Tabular):
     """Shards in one folder or behind one URL.
 
     Only the manifest is read when the directory is opened. Indexes, tokenizer and descriptions of
-    clusters are each read at first use, and kept. The folder of a `Grouping` can be opened as a
-    shard directory whose clusters are the groups. A `ShardDirectory` can be pickled: the process
-    that unpickles it gets the manifest, and reads the rest itself.
+    clusters are each read at first use, and kept. The indexes are mapped from ``shards.columns``;
+    if there is no such file, they are read from the ``index.json`` of each cluster. The folder of a
+    `Grouping` can be opened as a shard directory whose clusters are the groups. A `ShardDirectory`
+    can be pickled: the process that unpickles it gets the manifest, and reads the rest itself.
 
     Args:
         place: A folder, a URL, or the `Store` of a folder or URL.
@@ -61,6 +68,7 @@ class ShardDirectory(Tabular):
         self.store = Store.of(place)
         self.manifest = Manifest.load(self.store)
         self._indexes: dict[str, Index] = {}
+        self._columns: Mapping[str, ShardColumns] | None = None
 
     @classmethod
     def open(cls, place: "str | Path | Store | ShardDirectory") -> "ShardDirectory":
@@ -106,37 +114,34 @@ class ShardDirectory(Tabular):
         Raises:
             UsageError: There is no such cluster.
         """
-        for entry in self.manifest.clusters:
-            if entry.name == name:
-                return entry
-        raise UsageError(f"{self} has no cluster {name!r}; it has {', '.join(self.names)}")
+        if (entry := self._by_name.get(name)) is None:
+            raise UsageError(f"{self} has no cluster {name!r}; it has {', '.join(self.names)}")
+        return entry
+
+    @cached_property
+    def _by_name(self) -> dict[str, ClusterEntry]:
+        return {entry.name: entry for entry in self.manifest.clusters}
 
     @property
     def base(self) -> Store:
         """Folder of the shards: `store` or, for a grouping, the directory that is grouped."""
         return base_of(self.store) if self.manifest.members else self.store
 
-    def locate(self, name: str) -> list[tuple[str, int]]:
-        """Return where each shard of cluster ``name`` is stored, as (cluster, number).
+    def locate(self, name: str, shard: int) -> tuple[str, int]:
+        """Return where a shard of cluster ``name`` is stored, as (cluster, number).
 
-        ``cluster`` is the cluster whose folder has the shard, ``number`` the position of the shard
-        in the index of that cluster. Unless this is a grouping, ``cluster`` is ``name``.
+        ``shard`` is the position of the shard in `index`. ``cluster`` is the cluster whose folder
+        has the shard, ``number`` the position of the shard in the index of that cluster. Unless
+        this is a grouping, they are ``name`` and ``shard``.
         """
-        return [
-            (entry.name, number)
-            for entry in self._entries(name)
-            for number in range(len(self._index(entry).shards))
-        ]
+        entries = self._entries(name)
+        ends = [*accumulate((len(self._index(entry).shards) for entry in entries), initial=0)]
+        part = bisect_right(ends, shard) - 1
+        return entries[part].name, shard - ends[part]
 
-    def folders(self, name: str) -> list[Store]:
-        """Return the folder of each shard of cluster ``name``, in the order of `index`."""
-        return [
-            folder
-            for entry in self._entries(name)
-            for folder in repeat(
-                cluster_folder(self.base, entry.name), len(self._index(entry).shards)
-            )
-        ]
+    def folder(self, name: str, shard: int) -> Store:
+        """Return the folder that has a shard of cluster ``name``; ``shard`` is as in `locate`."""
+        return cluster_folder(self.base, self.locate(name, shard)[0])
 
     def index(self, name: str) -> Index:
         """Return the index of cluster ``name``, checked against the manifest.
@@ -145,10 +150,10 @@ class ShardDirectory(Tabular):
             IntegrityError: Its bytes or counts differ from the manifest.
             RemoteError: The index could not be read from the store.
         """
-        parts = [self._index(entry) for entry in self._entries(name)]
-        if len(parts) == 1:
-            return parts[0]
-        return Index(self.manifest.dtype, tuple(shard for part in parts for shard in part.shards))
+        indexes = [self._index(entry) for entry in self._entries(name)]
+        if len(indexes) == 1:
+            return indexes[0]
+        return Index(self.manifest.dtype, tuple(part for index in indexes for part in index.parts))
 
     def _entries(self, name: str) -> tuple[ClusterEntry, ...]:
         """Return the clusters with a folder of shards that make up cluster or group ``name``."""
@@ -156,21 +161,38 @@ class ShardDirectory(Tabular):
 
     def _index(self, entry: ClusterEntry) -> Index:
         if entry.name not in self._indexes:
-            self._indexes[entry.name] = load_index(self.base, self.manifest, entry)
+            self._indexes[entry.name] = self._read_index(entry)
         return self._indexes[entry.name]
 
-    def load_indexes(self, names: Sequence[str]) -> None:
+    def _read_index(self, entry: ClusterEntry) -> Index:
+        if not (columns := self._read_columns()):
+            return load_index(self.base, self.manifest, entry)
+        if entry.name not in columns:
+            raise IntegrityError(f"{self.base / COLUMNS} lacks cluster {entry.name}; remove it")
+        index = Index(self.manifest.dtype, (columns[entry.name],))
+        check_counts(index, entry, f"{self.base / COLUMNS}, cluster {entry.name},")
+        return index
+
+    def _read_columns(self, cache_dir: Path | None = None) -> Mapping[str, ShardColumns]:
+        if self._columns is None:
+            cache = default_cache() if cache_dir is None else cache_dir
+            self._columns = read_columns(self.base, self.manifest, cache)
+        return self._columns
+
+    def load_indexes(self, names: Sequence[str], cache_dir: Path | None = None) -> None:
         """Read and check the indexes of the clusters ``names``; later, `index` returns these.
 
-        At a URL, up to 64 indexes are read at the same time, because each index needs a request
-        of its own.
+        At a URL without ``shards.columns``, up to 64 indexes are read at the same time, because
+        each index needs a request of its own. ``cache_dir`` is where a large ``shards.columns`` of
+        a URL is kept, by default `default_cache`.
 
         Raises:
             IntegrityError: Bytes or counts of an index differ from the manifest.
             RemoteError: An index could not be read from the store.
         """
+        columns = self._read_columns(cache_dir)
         entries = [entry for name in names for entry in self._entries(name)]
-        threads = _REQUESTS if self.local is None else 1
+        threads = 1 if columns or self.local is not None else REQUESTS
         for _ in in_threads(self._index, entries, threads):
             pass
 
@@ -189,9 +211,10 @@ class ShardDirectory(Tabular):
             IntegrityError: The bytes of a shard differ from the index.
             RemoteError: A shard could not be read from the store.
         """
-        entries, folders = self.index(name).shards, self.folders(name)
+        entries = self.index(name).shards
         for number in range(len(entries)) if shards is None else shards:
-            yield from documents_of(folders[number], [entries[number]], self.manifest.dtype)
+            folder = self.folder(name, number)
+            yield from documents_of(folder, [entries[number]], self.manifest.dtype)
 
     def clusters(self) -> list[ClusterInfo]:
         """Return the descriptions of the clusters; [] if none are stored, as for a grouping.
@@ -291,5 +314,5 @@ def _reopen(place: str | Path | Store, manifest: Manifest) -> ShardDirectory:
     """Return the directory that another process pickled, without reading its manifest again."""
     directory = ShardDirectory.__new__(ShardDirectory)
     directory._place, directory.store, directory.manifest = place, Store.of(place), manifest
-    directory._indexes = {}
+    directory._indexes, directory._columns = {}, None
     return directory

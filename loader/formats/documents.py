@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from climbstream.loader.formats.mds.compression import decompress
-from climbstream.loader.formats.mds.index import ShardEntry
+from climbstream.loader.formats.mds.entry import ShardEntry
 from climbstream.loader.formats.mds.reader import ShardView, parse_shard
 from climbstream.loader.storage.store import Store
 

@@ -14,6 +14,10 @@ from climbstream.loader.core.typed import convert, located, parse_json
 
 from .manifest import HELDOUT
 
+FEW_ITEMS = 30
+"""Least number of held-out documents, or of other items, by which models are compared: with fewer,
+a bootstrap over items is unreliable."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HeldOutDocument:

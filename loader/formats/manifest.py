@@ -26,6 +26,8 @@ NEXT_INDEX = "index.next.json"
 """Name of the index that a committed append has written, until it replaces the old index."""
 NEXT_FILES = ".build/aside"
 """Folder of other files that a committed append has written, until they replace the old files."""
+COLUMNS = "shards.columns"
+"""Name of the file with the indexes of all clusters, in columns."""
 DOCUMENTS = "documents"
 """Name of the folder of the catalogue."""
 CLUSTERS = "clusters.json"
@@ -35,6 +37,7 @@ BAD_RECORDS = "bad_records.json"
 CONTAMINATION = "contamination.npz"
 """Name of the file with hashes of the test questions that a build kept out of its shards."""
 BESIDE = (
+    COLUMNS,
     TOKENIZER,
     CLUSTERS,
     CENTROIDS,
@@ -435,12 +438,17 @@ def load_index(directory: Path | Store, manifest: Manifest, cluster: ClusterEntr
         index = Index.from_bytes(data, manifest.dtype)
     except InvalidDataError as error:
         raise InvalidDataError(f"{path}: {error}") from None
+    check_counts(index, cluster, path)
+    return index
+
+
+def check_counts(index: Index, cluster: ClusterEntry, path: object) -> None:
+    """Raise `IntegrityError` if ``index``, from ``path``, has other counts than ``cluster``."""
     if (index.tokens, index.samples) != (cluster.tokens, cluster.documents):
         raise IntegrityError(
             f"{path} counts {index.tokens} tokens in {index.samples} documents, "
             f"the manifest {cluster.tokens} in {cluster.documents}"
         )
-    return index
 
 
 def grouping_file(name: str) -> str:

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from climbstream.loader.core.errors import InvalidDataError, UsageError
-from climbstream.loader.core.files import hash_json, read_json, write_json
+from climbstream.loader.core.files import COPY_FIRST, hash_json, read_json, refuse_url, write_json
 from climbstream.loader.core.tabular import Tabular
 from climbstream.loader.core.typed import check_version, parse_json, short
 from climbstream.loader.storage.hub import hub_url, put_file
@@ -167,6 +167,7 @@ class Mixture(Tabular):
                 f"a mixture is read from the path of a file, not from {short(path)}; weights by "
                 "name become one with Mixture.of"
             )
+        refuse_url(path, f"{COPY_FIRST}, or name a data set of the Hub, hf://OWNER/NAME")
         path = Path(path)
         if path.is_dir():
             inside = path / MIXTURE

@@ -70,9 +70,13 @@ def count_rows(pack: str, tokens: int, lengths: Sequence[tuple[int, int]], seq_l
     return tokens // seq_len
 
 
-def count_shard_rows(pack: str, index: Index, seq_len: int) -> list[int]:
-    """Return the number of rows of ``seq_len`` tokens of each shard of ``index``."""
-    return [count_rows(pack, shard.tokens, shard.lengths, seq_len) for shard in index.shards]
+def count_shard_rows(pack: str, index: Index, seq_len: int) -> NDArray[np.int64]:
+    """Return the number of rows of ``seq_len`` tokens of each shard of ``index``, ``[n]``."""
+    tokens = index.shard_tokens
+    if pack == "bos":
+        kept = [_count_kept(part.ends, part.lengths, seq_len) for part in index.parts]
+        tokens = np.clip(np.concatenate(kept), 0, tokens)
+    return tokens // seq_len
 
 
 def pack_documents(
@@ -99,7 +103,23 @@ def pack_documents(
     return PackedRows(ends, pieces, int(cut), int(padding), int(lengths.sum()) - served)
 
 
-def _beginnings(least: int, documents: int, tokens: int, most: int) -> int:
+@njit(cache=True)
+def _count_kept(ends: Any, lengths: Any, most: Any) -> Any:
+    """Return, for each shard, the sum of `_beginnings` over its histogram, int64 ``[n]``.
+
+    ``ends`` and ``lengths`` are those of `ShardColumns`.
+    """
+    kept = np.zeros(len(ends) - 1, np.int64)
+    for i in range(len(kept)):
+        first = np.int64(ends[i])
+        for j in range(first, np.int64(ends[i + 1])):
+            documents, tokens = np.int64(lengths[j, 0]), np.int64(lengths[j, 1])
+            kept[i] += _beginnings(np.int64(1) << (j - first), documents, tokens, most)
+    return kept
+
+
+@njit(cache=True)
+def _beginnings(least: Any, documents: Any, tokens: Any, most: Any) -> Any:
     """Return a lower bound on the tokens that remain if documents are cropped to ``most`` tokens.
 
     There are ``documents`` documents of ``least`` to ``2 * least - 1`` tokens, ``tokens`` in total.

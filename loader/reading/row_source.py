@@ -1,6 +1,7 @@
 """RowSource: the documents of one cluster, packed into rows."""
 
 import numpy as np
+from numpy.typing import NDArray
 
 from climbstream.loader.core.errors import InvalidDataError
 from climbstream.loader.core.log import get_logger
@@ -18,8 +19,8 @@ from .shard_cache import ShardCache
 logger = get_logger(__name__)
 
 
-def epoch_rows(shards: ShardDirectory, name: str, run: RunSettings) -> list[int]:
-    """Return the number of rows that each shard of cluster ``name`` has in an epoch of the run."""
+def epoch_rows(shards: ShardDirectory, name: str, run: RunSettings) -> NDArray[np.int64]:
+    """Return the rows that each shard of cluster ``name`` has in an epoch of the run, ``[n]``."""
     rows = count_shard_rows(run.pack, shards.index(name), run.seq_len)
     return keep_part(rows, run.fraction, run.seed, name)
 
@@ -35,10 +36,10 @@ def served_shares(shards: ShardDirectory, seq_len: int, pack: str = "concat") ->
     tokens = {
         cluster.name: cluster.tokens
         for cluster in shards.manifest.clusters
-        if any(count_shard_rows(pack, shards.index(cluster.name), seq_len))
+        if count_shard_rows(pack, shards.index(cluster.name), seq_len).any()
     }
     if not tokens:
-        longest = max(shard.tokens for name in shards.names for shard in shards.index(name).shards)
+        longest = max(shards.index(name).shard_tokens.max(initial=0) for name in shards.names)
         raise InvalidDataError(
             f"no shard of {shards} has {seq_len:,} tokens, a row; choose a smaller seq_len, at "
             f"most {longest:,}"
@@ -55,26 +56,26 @@ class RowSource:
         self, shards: ShardDirectory, name: str, run: RunSettings, cache: ShardCache
     ) -> None:
         self.name = name
-        self._index, self._cache = shards.index(name), cache
-        self._folders = shards.folders(name)
-        """Folder of each shard: the shards of a group can be in several folders."""
+        self._shards, self._cache = shards, cache
+        self._index = shards.index(name)
+        self._entries = self._index.shards
         self._run = run
         self._secret = np.uint64(derive_key(run.seed, name, "pack"))
         self._whole = count_shard_rows(run.pack, self._index, run.seq_len)
         self.shard_rows = epoch_rows(shards, name, run)
         """Number of rows of each shard that are served in an epoch."""
-        self.rows = sum(self.shard_rows)
+        self.rows = int(self.shard_rows.sum())
         """Number of rows of the cluster in an epoch."""
-        self.longest = max((shard.tokens for shard in self._index.shards), default=0)
+        self.longest = int(self._index.shard_tokens.max(initial=0))
         """Number of tokens of the largest shard: no row can be longer."""
 
     def want(self, shard: int) -> None:
         """Begin to fetch a shard into the cache, unless it is there or being fetched."""
-        self._cache.want(self._folders[shard], self._index.shards[shard])
+        self._cache.want(self._shards.folder(self.name, shard), self._entries[shard])
 
     def release(self, shard: int) -> None:
         """Let the cache drop a shard from memory, because it will not be opened soon."""
-        self._cache.release(self._index.shards[shard])
+        self._cache.release(self._entries[shard])
 
     def open(self, shard: int, epoch: int, pieces: ByteSpans | None = None) -> OpenShard:
         """Return a shard from which `gather` can copy rows, packed as in ``epoch``.
@@ -88,9 +89,8 @@ class RowSource:
         if pieces is None:
             size = np.dtype(self._index.dtype).itemsize
             pieces = ByteSpans.of(*self.packed(shard, epoch), size)
-        return OpenShard.of(
-            self._cache.get(self._folders[shard], self._index.shards[shard]), pieces
-        )
+        folder = self._shards.folder(self.name, shard)
+        return OpenShard.of(self._cache.get(folder, self._entries[shard]), pieces)
 
     def packed(self, shard: int, epoch: int) -> tuple[ShardView, PackedRows]:
         """Return a shard, and its rows in ``epoch`` as pieces of documents.
@@ -98,12 +98,13 @@ class RowSource:
         Raises:
             IntegrityError: The shard is missing, or its bytes differ from the index.
         """
-        entry, run = self._index.shards[shard], self._run
-        view = self._cache.view(self._folders[shard], entry, self._index.dtype)
+        entry, run = self._entries[shard], self._run
+        folder = self._shards.folder(self.name, shard)
+        view = self._cache.view(folder, entry, self._index.dtype)
         # With a fraction, the same rows are served in every epoch, so the packing must also be the
         # same in every epoch: another packing would put other tokens into these rows.
         packing = epoch if run.fraction == 1 else 0
         # Compiled code returns a plain int, but accepts no plain int of 2**63 or more.
         secret = np.uint64(subkey(np.uint64(subkey(self._secret, packing)), shard))
-        rows = self._whole[shard]
+        rows = int(self._whole[shard])
         return view, pack_documents(run.pack, view.lengths, rows, run.seq_len, secret)

@@ -35,7 +35,7 @@ from climbstream.loader.core.errors import (
 from climbstream.loader.core.files import default_cache, too_many_files
 from climbstream.loader.core.log import get_logger
 from climbstream.loader.formats.mds.compression import check_raw, unpack
-from climbstream.loader.formats.mds.index import ShardEntry
+from climbstream.loader.formats.mds.entry import ShardEntry
 from climbstream.loader.formats.mds.reader import ShardView, parse_shard
 from climbstream.loader.storage.store import Store
 

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple, Self
 
 import numpy as np
 from numba import njit
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from climbstream.loader.core.permutation import derive_key, permutation, permute, shuffled, subkey
 
@@ -44,28 +44,31 @@ class Lanes(NamedTuple):
 
     @classmethod
     def deal(
-        cls, names: Sequence[str], shard_rows: Sequence[Sequence[int]], lanes: int, seed: int
+        cls, names: Sequence[str], shard_rows: Sequence[ArrayLike], lanes: int, seed: int
     ) -> Self:
         """Deal rows of clusters to lanes; ``shard_rows`` are the rows of each cluster's shards."""
         secrets = np.array([derive_key(seed, name) for name in names], np.uint64)
-        ends = np.cumsum([0, *map(len, shard_rows)])
-        rows = np.array([n for shards in shard_rows for n in shards], np.int64)
+        each = [np.asarray(rows, np.int64) for rows in shard_rows]
+        ends = np.cumsum([0, *map(len, each)])
+        rows = np.concatenate(each)
         owned, heads, runs = _deal(rows, ends, secrets, lanes)
         return cls(secrets, owned, heads, runs, np.zeros_like(runs))
 
 
-def keep_part(shard_rows: Sequence[int], part: float, seed: int, name: str) -> list[int]:
+def keep_part(
+    shard_rows: NDArray[np.int64], part: float, seed: int, name: str
+) -> NDArray[np.int64]:
     """Return how many rows of each shard are served if only ``part`` of a cluster's rows are.
 
     Whole shards are served, in a pseudo-random order, and then the first rows of one more shard. So
     only few shards are fetched. At least one row of a cluster is served, unless the cluster has no
     rows.
     """
-    left = math.ceil(part * sum(shard_rows))
-    kept = [0] * len(shard_rows)
-    for shard in shuffled(len(shard_rows), seed, name, "part").tolist():
-        kept[shard] = min(left, shard_rows[shard])
-        left -= kept[shard]
+    order = shuffled(len(shard_rows), seed, name, "part")
+    rows = shard_rows[order]
+    before = np.cumsum(rows) - rows
+    kept = np.empty_like(shard_rows)
+    kept[order] = np.clip(math.ceil(part * int(rows.sum())) - before, 0, rows)
     return kept
 
 

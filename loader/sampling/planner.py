@@ -8,13 +8,13 @@ A visit is the reading of one shard by one lane in one epoch. Each row has the n
 So the code that copies rows opens a shard once per visit, and needs no search for each row.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Self
 
 import numpy as np
 from numba import njit
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from climbstream.loader.core.errors import UsageError
 from climbstream.loader.core.permutation import derive_key, mix
@@ -112,7 +112,7 @@ class BatchPlanner(NamedTuple):
     @classmethod
     def for_run(
         cls,
-        shard_rows: Mapping[str, Sequence[int]],
+        shard_rows: Mapping[str, ArrayLike],
         run: RunSettings,
         rank: int = NOBODY,
         world_size: int = 1,

@@ -17,7 +17,7 @@ from typing import Any, BinaryIO, TypeVar
 from climbstream.loader.core.errors import ClimbError, UsageError
 
 from .retry import status_of
-from .s3 import code_of, list_pages, open_client, open_service
+from .s3 import code_of, list_pages, look_at, open_client, open_service
 from .service import PATIENCE
 
 T = TypeVar("T")
@@ -91,17 +91,10 @@ class Bucket:
         Raises:
             RemoteError: S3 refused, or failed.
         """
-
-        def head() -> Stored | None:
-            try:
-                answer = self._client.head_object(**self._key(name))
-            except Exception as error:
-                if status_of(error) == 404:
-                    return None
-                raise
-            return Stored(answer["ContentLength"], answer.get("Metadata", {}).get(_DIGEST))
-
-        return self._ask("look at", name, head)
+        answer = self._ask("look at", name, partial(look_at, self._client, self._key(name)))
+        if answer is None:
+            return None
+        return Stored(answer["ContentLength"], answer.get("Metadata", {}).get(_DIGEST))
 
     def put(self, name: str, content: bytes | Path, digest: str) -> bool:
         """Write an object unless it exists; return whether this call wrote it.

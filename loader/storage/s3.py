@@ -105,6 +105,17 @@ def open_service(bucket: str, needed: str) -> Service:
     return Service(name="S3", place=f"s3://{bucket}", stumble=_stumble, check_refusal=check_refusal)
 
 
+def look_at(client: Any, where: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Return what S3 says of the object at ``where`` (``Bucket``, ``Key``); None: there is none."""
+    try:
+        answer: dict[str, Any] = client.head_object(**where)
+        return answer
+    except Exception as error:
+        if status_of(error) == 404:
+            return None
+        raise
+
+
 def list_pages(
     client: Any, where: Mapping[str, Any], ask: Callable[[Callable[[], Any]], Any]
 ) -> Iterator[Any]:

@@ -14,7 +14,7 @@ from fsspec.spec import AbstractBufferedFile
 from climbstream.loader.core.errors import RemoteError, UsageError
 
 from .retry import status_of
-from .s3 import list_pages, open_client, open_service
+from .s3 import list_pages, look_at, open_client, open_service
 
 T = TypeVar("T")
 _SECONDS = 60.0
@@ -128,17 +128,9 @@ class S3Files(AbstractFileSystem):  # type: ignore[misc]
 
     def _head(self, path: str, bucket: str, key: str) -> dict[str, Any] | None:
         """Return the info of an object; None if it does not exist."""
-
-        def head() -> dict[str, Any] | None:
-            try:
-                answer = self.client.head_object(Bucket=bucket, Key=key)
-            except Exception as error:
-                if status_of(error) == 404:
-                    return None
-                raise
-            return _info(path, answer["ContentLength"], answer["ETag"])
-
-        return self.ask("look at", path, head)
+        where = {"Bucket": bucket, "Key": key}
+        answer = self.ask("look at", path, partial(look_at, self.client, where))
+        return None if answer is None else _info(path, answer["ContentLength"], answer["ETag"])
 
     def _pages(
         self, path: str, prefix: str, **options: Any

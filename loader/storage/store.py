@@ -4,14 +4,16 @@ A remote read has a deadline for each try, and a deadline for all tries together
 """
 
 import errno
+import mmap
 import os
 import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Future
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Self
+from typing import BinaryIO, Self
 
 from climbstream.loader.core.errors import IntegrityError, RemoteError, UsageError
 from climbstream.loader.core.files import check_regular, naming, open_regular
@@ -143,17 +145,38 @@ class Store:
             RemoteError: The store refused, or failed until the deadline.
         """
         file = self / name
+        if self._get is not None:
+            return self._read_remote(file, self._get, most)
+        with naming(Path(file._place)), file._open() as local:
+            size = os.fstat(local.fileno()).st_size
+            # A file may grow while it is read, and some files of the system report a size of 0.
+            data = local.read(most + 1) if size <= most else b""
+        if max(size, len(data)) > most:
+            raise too_large(file.name, max(size, len(data)), most)
+        return data
+
+    def map(self, name: str, most: int = MOST_BYTES) -> memoryview:
+        """Return the content of file ``name``, mapped into memory if the file is on this machine.
+
+        Processes of a node that map a file share its memory. The file must not be cut short while
+        it is mapped; it may be replaced or removed. The content of a remote file is read.
+
+        Raises the same errors as `read`.
+        """
+        file = self / name
         if self._get is None:
-            if self._root is not None:
-                check_regular(Path(file._place), Path(self._root))
-            with naming(Path(file._place)), open_regular(Path(file._place)) as local:
-                size = os.fstat(local.fileno()).st_size
-                # A file may grow while it is read, and some files of the system report a size of 0.
-                data = local.read(most + 1) if size <= most else b""
-            if max(size, len(data)) > most:
-                raise too_large(file.name, max(size, len(data)), most)
-            return data
-        return self._read_remote(file, self._get, most)
+            with naming(Path(file._place)), file._open() as local:
+                if (size := os.fstat(local.fileno()).st_size) > most:
+                    raise too_large(file.name, size, most)
+                with suppress(OSError, ValueError):  # some file systems have no maps; or size 0
+                    return memoryview(mmap.mmap(local.fileno(), 0, access=mmap.ACCESS_READ))
+        return memoryview(self.read(name, most))
+
+    def _open(self) -> BinaryIO:
+        """Open this store as a local file; follow no links if the store was made so."""
+        if self._root is not None:
+            check_regular(Path(self._place), Path(self._root))
+        return open_regular(Path(self._place))
 
     def _read_remote(self, file: Self, get: Reader, most: int) -> bytes:
         """Read ``file``; while the store fails in a way that may pass, try again."""

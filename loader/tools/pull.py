@@ -9,6 +9,7 @@ copied reports that the shard is missing.
 """
 
 import shutil
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,10 +22,11 @@ from climbstream.loader.core.log import get_logger
 from climbstream.loader.core.threads import in_threads
 from climbstream.loader.core.typed import parse_json
 from climbstream.loader.core.workdir import begin_or_resume
-from climbstream.loader.formats.directory import ShardDirectory
+from climbstream.loader.formats.directory import REQUESTS, ShardDirectory
 from climbstream.loader.formats.grouping import GROUPINGS
 from climbstream.loader.formats.manifest import (
     BESIDE,
+    COLUMNS,
     INDEX,
     KEPT_BACK,
     MANIFEST,
@@ -36,13 +38,16 @@ from climbstream.loader.formats.manifest import (
     grouping_file,
     grouping_of,
     list_groupings,
+    load_index,
     part_name,
     read_file,
     refuse_grouping,
 )
 from climbstream.loader.formats.mds.compression import check_packed
-from climbstream.loader.formats.mds.index import ShardEntry
+from climbstream.loader.formats.mds.entry import ShardEntry
+from climbstream.loader.formats.mds.index import Index
 from climbstream.loader.formats.mixture import MIXTURE, Mixture
+from climbstream.loader.formats.shard_columns import read_columns
 from climbstream.loader.storage.hub import hub_url, pin
 from climbstream.loader.storage.store import ALL_SECONDS, Store
 
@@ -97,8 +102,8 @@ def pull(
     shards = ShardDirectory(Store.of(place, all_seconds=task_timeout(ALL_SECONDS)).without_links())
     refuse_grouping(shards.manifest, place, "pull")
     clusters = tuple(shards.names) if mixture is None else _weighed(shards, mixture)
-    shards.load_indexes(clusters)
-    wanted = [(name, shard) for name in clusters for shard in shards.index(name).shards]
+    indexes = _read_indexes(shards, clusters)
+    wanted = [(name, shard) for name, index in indexes.items() for shard in index.shards]
     missing = [
         (name, shard)
         for name, shard in wanted
@@ -119,8 +124,22 @@ def pull(
         _check_room(out, result.fetched, len(missing))
         with Progress("pull", result.bytes, "bytes", result.bytes - result.fetched) as progress:
             _fetch_shards(shards, out, missing, progress)
-        _copy_the_rest(shards, out, parts=mixture is None)
+        _copy_the_rest(shards, out, indexes, parts=mixture is None)
     return result
+
+
+def _read_indexes(shards: ShardDirectory, names: Sequence[str]) -> dict[str, Index]:
+    """Return the indexes of the clusters ``names``, from their ``index.json``.
+
+    `ShardDirectory.index` may read ``shards.columns`` instead; the copy has both files, so both
+    are checked.
+    """
+
+    def read(name: str) -> tuple[str, Index]:
+        return name, load_index(shards.store, shards.manifest, shards.cluster(name))
+
+    indexes = dict(in_threads(read, names, REQUESTS if shards.local is None else 1))
+    return {name: indexes[name] for name in names}
 
 
 def _weighed(shards: ShardDirectory, mixture: Mixture) -> tuple[str, ...]:
@@ -166,11 +185,16 @@ def _fetch_shards(
         progress.add(size)
 
 
-def _copy_the_rest(shards: ShardDirectory, out: Path, *, parts: bool) -> None:
+def _copy_the_rest(
+    shards: ShardDirectory, out: Path, indexes: Mapping[str, Index], *, parts: bool
+) -> None:
     """Copy all files but the shards, the manifest last; the catalogue only with ``parts``.
 
+    ``indexes`` are those of the clusters whose shards were copied.
+
     Raises:
-        IntegrityError: The manifest was replaced since the pull began.
+        IntegrityError: The manifest was replaced since the pull began, or ``shards.columns`` lists
+            other shards than an index.
     """
     store, manifest = shards.store, shards.manifest
     for cluster in manifest.clusters:
@@ -178,6 +202,7 @@ def _copy_the_rest(shards: ShardDirectory, out: Path, *, parts: bool) -> None:
         _copy_index(store, out, cluster)
     catalogue = [part_name(part) for part in range(manifest.parts or 0)] if parts else []
     came = [name for name in (*BESIDE, *catalogue) if _copy_file(store, out, manifest, name)]
+    _check_columns(out, manifest, indexes)
     if unchecked := [name for name in came if manifest.hash_of(name) is None]:
         logger.warning(f"not compared, as the manifest has no hash of it: {', '.join(unchecked)}")
     for name in list_groupings(store.folder, manifest):
@@ -189,6 +214,17 @@ def _copy_the_rest(shards: ShardDirectory, out: Path, *, parts: bool) -> None:
             f"{store / MANIFEST} was replaced during the pull; run the same command again"
         )
     write_bytes(out / MANIFEST, data)
+
+
+def _check_columns(out: Path, manifest: Manifest, indexes: Mapping[str, Index]) -> None:
+    """Raise `IntegrityError` if ``shards.columns`` lists other shards than an index."""
+    columns = read_columns(Store.of(out), manifest, out)
+    for name, index in indexes.items():
+        if columns and (columns.get(name),) != index.parts:
+            raise IntegrityError(
+                f"{out / COLUMNS} lists other shards of cluster {name} than its {INDEX}; the "
+                "source is damaged: build, pull or copy it again"
+            )
 
 
 def _is_here(out: Path, name: str, expected: str) -> bool:

@@ -20,6 +20,7 @@ from climbstream.loader.formats.catalogue import read_parquet, read_parts
 from climbstream.loader.formats.grouping import GROUPINGS
 from climbstream.loader.formats.manifest import (
     BESIDE,
+    COLUMNS,
     DOCUMENTS,
     INDEX,
     KEPT_BACK,
@@ -36,8 +37,10 @@ from climbstream.loader.formats.manifest import (
     refuse_grouping,
 )
 from climbstream.loader.formats.mds.compression import decompress
+from climbstream.loader.formats.mds.entry import ShardColumns
 from climbstream.loader.formats.mds.reader import parse_shard
 from climbstream.loader.formats.mixture import MIXTURE
+from climbstream.loader.formats.shard_columns import parse_columns
 from climbstream.loader.storage.store import Store
 
 
@@ -67,9 +70,17 @@ def verify_directory(directory: str | Path | Store) -> Verdict:
     verdict = Verdict()
     lengths: dict[tuple[str, int], NDArray[np.int64]] = {}
     expected = {MANIFEST, PULL, *BESIDE, MIXTURE, *map(part_name, range(manifest.parts or 0))}
+    columns: Mapping[str, ShardColumns] = {}
+    with _noting(verdict, COLUMNS):
+        columns = _read_columns(store, manifest)
+        verdict.faults += [
+            f"{COLUMNS}: it lists a cluster {name}, and the manifest does not"
+            for name in columns.keys() - {*manifest.names}
+        ]
     for name in BESIDE:
-        with _noting(verdict, name):
-            _check_file(store, manifest, name)
+        if name != COLUMNS:
+            with _noting(verdict, name):
+                _check_file(store, manifest, name)
     with _noting(verdict, MIXTURE), suppress(FileNotFoundError):
         store.read(MIXTURE)
     with Progress("verify", manifest.tokens, "tokens") as progress:
@@ -78,6 +89,12 @@ def verify_directory(directory: str | Path | Store) -> Verdict:
             folder = cluster_folder(store, cluster.name)
             with _noting(verdict, what):
                 shards = load_index(store, manifest, cluster).shards
+                with _noting(verdict, COLUMNS):
+                    if columns and columns.get(cluster.name) != shards:
+                        verdict.faults.append(
+                            f"{COLUMNS}: it lists other shards of cluster {cluster.name} than "
+                            f"its {INDEX}; remove {COLUMNS}, and {INDEX} is read in its place"
+                        )
                 names = (INDEX, *(entry.zip_basename for entry in shards))
                 expected |= {f"clusters/{cluster.name}/{name}" for name in names}
                 for number, entry in enumerate(shards):
@@ -129,6 +146,21 @@ def _check_file(store: Store, manifest: Manifest, name: str) -> None:
     except FileNotFoundError:
         if name not in KEPT_BACK and manifest.hash_of(name) is not None:
             raise
+
+
+def _read_columns(store: Store, manifest: Manifest) -> dict[str, ShardColumns]:
+    """Return the content of ``shards.columns`` by cluster; {} if the manifest has no such file.
+
+    Raises `FileNotFoundError` if only the manifest has it.
+    """
+    listed = manifest.hash_of(COLUMNS) is not None
+    try:
+        data = memoryview(read_file(store, manifest, COLUMNS))
+    except FileNotFoundError:
+        if listed:
+            raise
+        return {}
+    return parse_columns(data, store / COLUMNS) if listed else {}
 
 
 @contextmanager

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from climbstream.loader.cli.options import json_option, show
+from climbstream.loader.cli.options import INPUT, OUTPUT, json_option, show
 from climbstream.loader.core.errors import UsageError
 from climbstream.loader.core.files import write_bytes
 
@@ -12,10 +12,8 @@ _OURS = b"<!doctype html>"
 
 
 @click.command()
-@click.argument("folders", nargs=-1, required=True, type=click.Path(path_type=Path))
-@click.option(
-    "--out", type=click.Path(path_type=Path), help="HTML file to write the comparison to."
-)
+@click.argument("folders", nargs=-1, required=True, type=INPUT)
+@click.option("--out", type=OUTPUT, help="HTML file to write the comparison to.")
 @json_option
 def compare(folders: tuple[Path, ...], out: Path | None, as_json: bool) -> None:
     """Compare FOLDERS side by side: two or more searches, runs, or shard directories.

@@ -3,6 +3,7 @@
 import contextlib
 import os
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ import click
 
 from climbstream.loader import Manifest, Mixture
 from climbstream.loader.cli.main import call
-from climbstream.loader.cli.options import COUNT, json_option, show
+from climbstream.loader.cli.options import COUNT, OUTPUT, json_option, show
 from climbstream.loader.core.console import say, text_table, with_error
 from climbstream.loader.core.files import lock, write_bytes
 from climbstream.loader.core.html_page import page, section
@@ -22,13 +23,17 @@ from climbstream.search.evaluation.comparison import Comparison
 from climbstream.search.evaluation.targets import choose_target
 from climbstream.search.experiments.report import comparison_sections, search_sections
 from climbstream.search.experiments.settings import SearchSettings
-from climbstream.search.optimizer.answer import Answer
+from climbstream.search.optimizer.answer import BASE, Answer
 from climbstream.search.optimizer.trials import TrialLog
 from climbstream.search.training.settings import TrainSettings
 
 from .search import mixture_text
 
 FOUND, SHARES, UNIFORM = "found", "token-share", "uniform"
+_NOT_FOUND = (
+    "The search found no mixture that is surely better than the token shares, so the token shares "
+    "are compared with equal weights."
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,13 +54,14 @@ class _Demo:
         """Folder of the shards."""
         return self.out / "shards"
 
-    def lead(self, target: str, tokens: int) -> str:
-        """Return the first sentence of the report; the corpus has ``tokens`` tokens."""
-        return (
+    def lead(self, target: str, tokens: int, answer: Answer) -> str:
+        """Return the first sentences of the report; the corpus has ``tokens`` tokens."""
+        searched = (
             f"Searched with {self.budget} proxies of {self.proxy_tokens:,} tokens for {target}, in "
             f"{tokens:,} tokens of {self.source!r}; compared after {self.final_tokens:,} tokens, "
             "on text that neither shards nor search have seen."
         )
+        return f"{searched} {_NOT_FOUND}" if answer.choice == BASE else searched
 
 
 @click.command()
@@ -74,7 +80,7 @@ class _Demo:
 )
 @click.option(
     "--out",
-    type=click.Path(path_type=Path),
+    type=OUTPUT,
     default="demo",
     show_default=True,
     help="Folder for all results.",
@@ -115,8 +121,9 @@ def demo(target: str | None, out: Path, as_json: bool, **options: Any) -> None:
     """Run all steps on real text: build, search, and compare trained models.
 
     Models are trained on three mixtures: the result of the search, the token shares, and equal
-    weights. The models are compared on held-out text of one kind, in bits per byte. A demo that was
-    interrupted continues when the same command is run again.
+    weights. If the search found no better mixture than the token shares, models are trained only on
+    the other two. The models are compared on held-out text of one kind, in bits per byte. A demo
+    that was interrupted continues when the same command is run again.
     """
     demo = _Demo(out=out, **options)
     os.environ.setdefault("CLIMBSTREAM_CACHE", str((out / "cache").absolute()))
@@ -127,15 +134,21 @@ def demo(target: str | None, out: Path, as_json: bool, **options: Any) -> None:
     target = target or choose_target(demo.shards)
     say(f"2/3 search: {demo.budget} proxies of {demo.proxy_tokens:,} tokens for {target}")
     answer = _search(demo, target)
-    say(f"3/3 compare: {3 * demo.seeds} models of {demo.final_tokens:,} tokens")
     shards = ShardDirectory(demo.shards)
-    comparison = _compare(demo, shards.manifest, target, answer)
-    holds, verdict = comparison.verdict(FOUND)
-    lead = demo.lead(target, shards.manifest.tokens)
+    mixtures = _mixtures(shards.manifest, answer)
+    say(
+        f"3/3 compare: {len(mixtures) * demo.seeds} models of {demo.final_tokens:,} tokens; "
+        f"mixtures: {', '.join(mixtures)}"
+    )
+    comparison = _compare(demo, mixtures, target)
+    name = next(iter(mixtures))
+    holds, verdict = comparison.verdict(name)
+    lead = demo.lead(target, shards.manifest.tokens, answer)
     value = {
         "target": target,
         "scores": comparison.scores,
-        "holds": holds,
+        "choice": answer.choice,
+        "holds": holds and name == FOUND,
         "verdict": verdict,
         "mixture": answer.mixture.weights,
         "report": str(_write_report(shards, out, lead, answer, comparison)),
@@ -163,15 +176,18 @@ def _search(demo: _Demo, target: str) -> Answer:
     return run_search(demo.shards, [target], demo.out / "search", settings)
 
 
-def _compare(demo: _Demo, manifest: Manifest, target: str, answer: Answer) -> Comparison:
-    """Train models on the mixture of the search, the token shares and equal weights."""
+def _mixtures(manifest: Manifest, answer: Answer) -> dict[str, Mixture]:
+    """Return the mixtures to compare, by name; the answer of the search is the first."""
+    uniform = Mixture.uniform(manifest.names)
+    if answer.choice == BASE:
+        return {SHARES: answer.mixture, UNIFORM: uniform}
+    return {FOUND: answer.mixture, SHARES: manifest.token_shares, UNIFORM: uniform}
+
+
+def _compare(demo: _Demo, mixtures: Mapping[str, Mixture], target: str) -> Comparison:
+    """Train models on each of ``mixtures``, and score them on ``target``."""
     from climbstream.search.experiments.compare import compare  # noqa: PLC0415
 
-    mixtures = {
-        FOUND: answer.mixture,
-        SHARES: manifest.token_shares,
-        UNIFORM: Mixture.uniform(manifest.names),
-    }
     settings = TrainSettings(tokens=demo.final_tokens)
     seeds = range(1, demo.seeds + 1)
     return compare(demo.shards, mixtures, [target], settings, seeds, demo.out / "compare")[target]
@@ -182,7 +198,7 @@ def _write_report(
 ) -> Path:
     """Write the report on the comparison, the search and the clusters; return its path."""
     sections = [
-        *comparison_sections(comparison, FOUND),
+        *comparison_sections(comparison, next(iter(comparison.scores))),
         *search_sections(out / "shards", answer, TrialLog.open(out / "search" / TRIALS).trials),
         section("The clusters", cluster_table(shards.clusters())),
     ]
@@ -193,12 +209,12 @@ def _write_report(
 
 def _summary(shards: Path, out: Path, target: str, answer: Answer, comparison: Comparison) -> str:
     """Format the result for a terminal: the verdict, the gains, the mixture, and the files."""
-    rows, digits = [], comparison.digits
+    rows, digits, first = [], comparison.digits, next(iter(comparison.scores))
     for name in comparison.scores:
         mean = with_error(*comparison.mean(name), digits)
-        rows.append((name, mean, comparison.gain_text(FOUND, name)))
-    heads = ("mixture", comparison.unit, f"{FOUND} is better by")
-    _, verdict = comparison.verdict(FOUND)
+        rows.append((name, mean, comparison.gain_text(first, name)))
+    heads = ("mixture", comparison.unit, f"{first} is better by")
+    _, verdict = comparison.verdict(first)
     places = (
         ("shards", shards),
         ("mixture", out / "search" / "mixture.json"),
@@ -207,6 +223,7 @@ def _summary(shards: Path, out: Path, target: str, answer: Answer, comparison: C
     )
     return "\n\n".join(
         (
+            *([_NOT_FOUND] if answer.choice == BASE else []),
             verdict,
             f"Held-out text of {target}:\n{text_table(heads, rows)}",
             *([f"warning: {comparison.warning}"] if comparison.warning else []),

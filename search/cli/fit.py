@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from climbstream.loader import Mixture
-from climbstream.loader.cli.options import json_option, show
+from climbstream.loader.cli.options import INPUT, OUTPUT, json_option, show
 from climbstream.loader.core.console import counted, say, text_table
 from climbstream.loader.core.errors import UsageError
 from climbstream.loader.core.files import hash_file, lock, write_bytes, write_json
@@ -26,7 +26,7 @@ from climbstream.search.optimizer.answer import Answer
 
 
 @click.command("fit")
-@click.argument("tables", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.argument("tables", nargs=-1, required=True, type=INPUT)
 @click.option(
     "--target",
     "targets",
@@ -37,11 +37,11 @@ from climbstream.search.optimizer.answer import Answer
 @click.option("--weights", help="Pattern of the columns that hold weights.  [default: w_*]")
 @click.option(
     "--prior",
-    type=click.Path(path_type=Path),
+    type=INPUT,
     help="Mixture file with the token shares.  [default: mean weights of the runs]",
 )
 @click.option("--max-weight", type=click.FloatRange(0, 1), help="Largest weight of any domain.")
-@click.option("--out", type=click.Path(path_type=Path), help="Folder of the results.")
+@click.option("--out", type=OUTPUT, help="Folder of the results.")
 @click.option(
     "--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of the fit."
 )

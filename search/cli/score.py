@@ -7,13 +7,13 @@ from typing import Literal
 import click
 
 from climbstream.loader.cli.completion import complete_targets
-from climbstream.loader.cli.options import json_option, show
+from climbstream.loader.cli.options import INPUT, json_option, show
 from climbstream.loader.core.console import text_table
 
 
 @click.command()
-@click.argument("model", type=click.Path(path_type=Path))
-@click.argument("directory", type=click.Path(path_type=Path))
+@click.argument("model", type=INPUT)
+@click.argument("directory", type=INPUT)
 @click.option(
     "--target",
     "targets",
@@ -56,5 +56,6 @@ def score(
     scores = score_model(model, directory, targets, half=half, seq_len=seq_len)
     rows = [(s.target, f"{s.score:.4f}", s.unit, f"{s.items:,}", f"{s.bytes:,}") for s in scores]
     table = text_table(("target", "score", "unit", "items", "bytes"), rows)
+    text = "\n".join([table, *(f"warning: {s.warning}" for s in scores if s.warning)])
     value = {"model": str(model), "half": half, "scores": [asdict(s) for s in scores]}
-    show(value, table, as_json=as_json)
+    show(value, text, as_json=as_json)

@@ -23,6 +23,8 @@ from climbstream.loader.cli.completion import (
 from climbstream.loader.cli.main import slurm_print_option, task_timeout_option, timeout_option
 from climbstream.loader.cli.options import (
     COUNT,
+    INPUT,
+    OUTPUT,
     GroupedCommand,
     grouping_option,
     json_option,
@@ -69,7 +71,7 @@ _GROUPS = {
     "How it runs": "strict skip_check engine workers slurm_print task_timeout dry_run tensorboard "
     "as_json",
 }
-_DIRECTORY = click.argument("directory", type=click.Path(path_type=Path))
+_DIRECTORY = click.argument("directory", type=INPUT)
 _tensorboard_option = click.option(
     "--tensorboard", is_flag=True, help="Also write the measured numbers to OUT/events."
 )
@@ -205,7 +207,7 @@ def _search_options(command: F) -> F:
         click.option(
             "--from",
             "earlier",
-            type=click.Path(path_type=Path),
+            type=INPUT,
             help="Folder of an earlier search on the same cells, whose trials are used as well.",
         ),
         _setting("--max-epochs", help="Largest number of epochs of any cluster in the final run."),
@@ -234,7 +236,7 @@ def _together(command: F, *options: Callable[[F], F]) -> F:
     shell_complete=complete_targets,
     help="Text or task on which the mixture should be good; may be used several times.",
 )
-@click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder of the search.")
+@click.option("--out", type=OUTPUT, required=True, help="Folder of the search.")
 @click.option(
     "--preset",
     type=click.Choice([*PRESETS, DOREMI]),
@@ -261,14 +263,14 @@ def _together(command: F, *options: Callable[[F], F]) -> F:
 )
 @click.option(
     "--retarget",
-    type=click.Path(path_type=Path),
+    type=INPUT,
     help="Folder of an earlier search that kept its proxies. The new search uses these proxies, "
     "and trains new ones only if --budget is given.",
 )
 @click.option(
     "--prior-runs",
     multiple=True,
-    type=click.Path(path_type=Path),
+    type=INPUT,
     help="Table of runs of other models, or folder of a search; these runs show where to search. "
     "May be used several times, the cheapest models first.",
 )
@@ -422,14 +424,12 @@ def search(
 @click.option(
     "--mixture", type=SOURCE, help="Mixture file, or hf://OWNER/NAME.  [default: token shares]"
 )
-@click.option(
-    "--schedule", type=click.Path(path_type=Path), help="File with the mixture of each step."
-)
+@click.option("--schedule", type=INPUT, help="File with the mixture of each step.")
 @click.option("--tokens", type=COUNT, required=True, help="Tokens to train on.")
 @click.option(
     "--max-epochs", type=float, help="Largest number of epochs of any cluster.  [default: no limit]"
 )
-@click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder of the run.")
+@click.option("--out", type=OUTPUT, required=True, help="Folder of the run.")
 @click.option(
     "--save-every",
     type=click.IntRange(min=1),

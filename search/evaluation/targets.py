@@ -11,7 +11,7 @@ from typing import Any, Literal
 import zstandard
 
 from climbstream.loader.core.errors import InvalidDataError, UsageError
-from climbstream.loader.core.files import hash_json, read_regular
+from climbstream.loader.core.files import COPY_FIRST, hash_json, read_regular, refuse_url
 from climbstream.loader.core.permutation import derive_key
 from climbstream.loader.formats.directory import ShardDirectory
 from climbstream.loader.formats.heldout import HeldOutDocument
@@ -113,6 +113,7 @@ def _items(directory: Path, spec: str, asked: str) -> list[Any]:
         return texts
     if kind == "lm-eval" and name:
         return list(read_task(name))
+    refuse_url(asked, COPY_FIRST)
     if not Path(asked).is_file():
         near = _heldout_target(directory, spec)
         raise UsageError(

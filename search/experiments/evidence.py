@@ -241,11 +241,21 @@ def read_earlier(
     if not carried.trials and not carried.apart:
         raise UsageError(
             f"--from {search}: none of its {counted(len(log.trials), 'trial')} tells something "
-            "of these clusters; leave --from out"
+            f"of these clusters; {_other_start(log)}"
         )
     hashes = here.hashes()
     same = not grown and all(hashes.get(name) == was for name, was in there.hashes().items())
     return Evidence(search, carried, len(log.apart), same)
+
+
+def _other_start(log: TrialLog) -> str:
+    """Return what to do if no trial of ``log`` can be used: the trials kept apart may be usable."""
+    if log.origin is None or not log.apart:
+        return "leave --from out"
+    return (
+        f"it learnt from {counted(len(log.apart), 'trial')} of {log.origin['search']}, which may: "
+        "name that search with --from, or leave --from out"
+    )
 
 
 def _check_proxies(

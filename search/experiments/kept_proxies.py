@@ -47,7 +47,7 @@ def load_weights(path: Path, settings: TrainSettings, vocab_size: int) -> "PreTr
     """
     device = torch.device(own_device())
     model = first_model(settings, vocab_size, 0)
-    with reading(path, "file of the weights of such a proxy"):
+    with reading(path, "file of the parameters of such a proxy"):
         model.load_state_dict(load_tensors(path))
     torch.nn.Module.to(model, device)
     model.eval()
@@ -90,7 +90,7 @@ def kept_trials(old: Path) -> list[Trial]:
     kept = [trial for trial in trials if trial.number in files]
     if not kept:
         raise UsageError(
-            f"the search in {old} keeps no weights of its {len(trials)} proxies, so other targets "
-            "cannot be scored; begin a search with --keep-proxies 1G, which keeps them"
+            f"the search in {old} keeps no parameters of its {len(trials)} proxies, so other "
+            "targets cannot be scored; begin a search with --keep-proxies 1G, which keeps them"
         )
     return kept

@@ -18,6 +18,8 @@ from climbstream.search.evaluation.scoring import score
 from climbstream.search.evaluation.targets import Target, load_target, scored_texts
 from climbstream.search.training.base_model import load_model
 
+from .items import target_items
+
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
@@ -39,6 +41,8 @@ class ModelScore:
     """Number of texts or questions that were scored."""
     bytes: int
     """Number of UTF-8 bytes of the texts, or of the right answers."""
+    warning: str = ""
+    """A warning that the target has too few items, with the remedy; "" if it has enough."""
 
 
 def score_model(
@@ -91,7 +95,7 @@ def _score(
 ) -> ModelScore:
     number = score(model, target, half, tokenizer, begin, seq_len)
     if not math.isfinite(number):
-        raise InvalidDataError(f"the score on {target.name} is {number}; are the weights whole?")
+        raise InvalidDataError(f"the score on {target.name} is {number}; are the parameters whole?")
     items = getattr(target, half)
     return ModelScore(
         target=target.name,
@@ -99,6 +103,7 @@ def _score(
         unit="bits per byte" if target.measure == "bits" else "part of wrong answers",
         items=len(items),
         bytes=sum(len(text.encode()) for text in scored_texts(items)),
+        warning=target_items(target, half).warning(target.name),
     )
 
 

@@ -369,7 +369,7 @@ class _SearchTask:
         kept = scored & kept_files(self.out).keys()
         if self.keep and len(kept) < len(scored):
             logger.warning(
-                f"the weights of {len(kept):,} of {len(scored):,} proxies are kept in "
+                f"the parameters of {len(kept):,} of {len(scored):,} proxies are kept in "
                 f"{self.out / PROXIES}; a larger --keep-proxies keeps more of those that "
                 "are trained from now on"
             )

@@ -93,7 +93,8 @@ class SideBySide:
 
 def _part_table(part: Part) -> str:
     rows = [[escape(cell) for cell in row] for row in part.rows]
-    return table(part.heads, rows, numbers=range(part.left, len(part.heads)))
+    texts = [i for i, head in enumerate(part.heads[: part.left]) if head == "words"]
+    return table(part.heads, rows, numbers=range(part.left, len(part.heads)), texts=texts)
 
 
 def _part_text(part: Part) -> str:
@@ -172,6 +173,7 @@ def _searches(folders: Mapping[str, Path]) -> SideBySide:
         answers[name] = located(Answer.from_json, value, str(path))
     results = [row for name, answer in answers.items() for row in _result_rows(name, answer)]
     heads = ("search", "target", "unit", "best", "token shares", "better by", "answer")
+    warnings = [(name, warning) for name, answer in answers.items() for warning in answer.warnings]
     weights = {name: answer.mixture.weights for name, answer in answers.items()}
     words = {n: w for answer in reversed(answers.values()) for n, w in answer.words.items() if w}
     return SideBySide(
@@ -179,6 +181,7 @@ def _searches(folders: Mapping[str, Path]) -> SideBySide:
         tuple(folders),
         [
             Part("Results", heads, results, left=3),
+            Part("Warnings", ("search", "warning"), warnings, left=2),
             _weights("Mixtures", weights, words=words),
             _settings({n: folder / SEARCH.plan for n, folder in folders.items()}),
         ],

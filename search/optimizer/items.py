@@ -13,8 +13,8 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-FEW_ITEMS = 30
-"""Least number of items for a reliable bootstrap over items."""
+from climbstream.loader.formats.heldout import FEW_ITEMS
+
 _DRAWS = 1_000
 
 
@@ -47,7 +47,7 @@ class TargetItems:
             return ""
         return (
             f"only {self.text} score {target}, and {FEW_ITEMS} {self.noun} or more are needed to "
-            f"know what a gain is worth: {self.remedy}"
+            f"know what a difference in scores is worth: {self.remedy}"
         )
 
     @property

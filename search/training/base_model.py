@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 from climbstream.loader.core.errors import InvalidDataError, UsageError
-from climbstream.loader.core.files import hash_file, hash_json, read_json
+from climbstream.loader.core.files import COPY_FIRST, hash_file, hash_json, read_json, refuse_url
 from climbstream.loader.core.typed import short
 from climbstream.loader.formats.manifest import TOKENIZER, Manifest
 from climbstream.loader.formats.tokenizer import read_tokenizer
@@ -30,8 +30,11 @@ def load_model(folder: str | Path) -> "PreTrainedModel":
         UsageError: ``folder`` has no ``config.json``.
         InvalidDataError: The model cannot be loaded.
     """
+    refuse_url(folder, COPY_FIRST)
     if not (Path(folder) / "config.json").is_file():
-        raise UsageError(f"{folder} holds no model: name a folder with config.json and its weights")
+        raise UsageError(
+            f"{folder} holds no model: name a folder with config.json and model parameters"
+        )
     _check_config(Path(folder) / "config.json")
     # These imports take seconds; a caller that needs only `hash_model` should not wait for them.
     import torch  # noqa: PLC0415

@@ -61,10 +61,10 @@ class WeightAverage:
             InvalidDataError: ``state`` is not a state that `state_dict` returns.
             ValueError: The state belongs to a model with parameters of other shapes.
         """
-        saved = convert(state, _State, "mean of weights")
+        saved = convert(state, _State, "mean of model parameters")
         shapes = [mean.shape for mean in saved.means]
         wanted = [weight.shape for weight in self._weights] if saved.count else []
         if shapes != wanted:
-            raise ValueError("its mean of weights is of another model")
+            raise ValueError("its mean of parameters is of another model")
         device = self._weights[0].device
         self._count, self._means = saved.count, [mean.to(device) for mean in saved.means]

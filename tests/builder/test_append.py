@@ -1,5 +1,6 @@
 """Append: new documents join the clusters that are there, and what is there stays as it was."""
 
+import re
 import shutil
 
 import numpy as np
@@ -15,7 +16,7 @@ from climbstream.loader.core.errors import IntegrityError, InvalidDataError
 from climbstream.loader.core.files import read_json
 from climbstream.loader.formats.clusters import load_clusters
 from climbstream.loader.formats.heldout import read_heldout
-from climbstream.loader.formats.manifest import NEXT_FILES, load_index
+from climbstream.loader.formats.manifest import COLUMNS, NEXT_FILES, load_index
 from climbstream.loader.tools.verify import verify_directory
 
 SETTINGS = {
@@ -37,6 +38,16 @@ def records(make_records):
     more += [{**first[0], "id": "a copy"}, {**first[5], "id": "another copy"}]
     more += [{**more[0], "id": first[7]["id"], "text": more[0]["text"] + " and more"}]
     return first, more
+
+
+def pairs_in(out):
+    """Identifiers of the pairs in the report: near copy and original, by title of the section."""
+    pairs = {}
+    for part in (out / "report.html").read_text().split("<h2")[1:]:
+        title = re.sub("<.*", "", part.partition(">")[2].replace("<span>", ""))
+        for sides in re.findall(r'<div class="sides">(.*?)</div>', part):
+            pairs.setdefault(title, set()).add(tuple(re.findall("<b>(.*?)</b>", sides)))
+    return pairs
 
 
 @pytest.fixture(scope="module")
@@ -103,6 +114,20 @@ def test_shards_that_were_there_are_untouched_and_new_ones_come_after(before, af
             name = f"clusters/{was.name}/{shard.zip_basename}"
             assert (before / name).read_bytes() == (after / name).read_bytes()
     assert new.tokens > old.tokens
+
+
+def test_a_directory_of_before_shards_columns_gets_the_file_by_an_append(
+    before, after, tmp_path, sources, engines
+):
+    out = shutil.copytree(before, tmp_path / "shards")
+    manifest = Manifest.load(out)
+    manifest.files.pop(COLUMNS)
+    manifest.save(out)
+    (out / COLUMNS).unlink()
+    append(sources[1:], out)
+    assert (out / COLUMNS).read_bytes() == (after / COLUMNS).read_bytes()
+    assert Manifest.load(out).files == Manifest.load(after).files
+    assert verify_directory(out).faults == []
 
 
 def test_a_new_document_is_in_the_cluster_of_its_micro_cluster(after, catalogue, read_documents):
@@ -310,7 +335,33 @@ def test_a_near_copy_of_what_was_there_is_dropped_and_says_of_which(
     assert [row["why"] for row in rows[-2:]] == ["nearly the same as another", "text seen before"]
     assert rows[rows[-2]["copy_of"]]["id"] == "one"
     assert [row["signature"] is None for row in rows[-3:]] == [False, True, True]
+    assert pairs_in(out) == {}  # "one" was left out too, so its text is in no shard
     assert verify_directory(out).faults == []
+
+
+def test_pairs_of_build_and_append_stand_side_by_side_and_are_told_apart(
+    tmp_path, records, engines, write_jsonl
+):
+    def near(name, of):
+        """A document of the texts of several records, which differs from others in its end."""
+        return {"id": name, "text": f"{' '.join(r['text'] for r in of)} The end {name}."}
+
+    first, more = records
+    built = [*first, near("a1", first[:6]), near("a2", first[:6])]
+    added = [near("a3", first[:6]), near("b1", more[:6]), near("b2", more[:6])]
+    out = tmp_path / "shards"
+    build([str(write_jsonl(tmp_path / "built.jsonl", built))], out, BuildSettings(**SETTINGS))
+    (pair,) = pairs_in(out)["Near copies"]
+    assert set(pair) == {"a1", "a2"}
+    append([str(write_jsonl(tmp_path / "added.jsonl", added))], out)
+    pairs = pairs_in(out)
+    assert pairs["Near copies of the first build"] == {pair}
+    assert {frozenset(pair) for pair in pairs["Near copies of the last append"]} == {
+        frozenset({"a3", pair[1]}),
+        frozenset({"b1", "b2"}),
+    }
+    html = (out / "report.html").read_text()
+    assert re.findall("<mark>(a[123][.] ?)</mark>", html)
 
 
 def test_a_directory_between_commit_and_end_of_an_append_is_not_published(

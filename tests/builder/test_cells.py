@@ -168,6 +168,38 @@ def test_five_tiers_are_seen_on_a_phone_without_moving_the_table_and_sort_by_siz
     assert "c8-de-t4: 10,000,000 tokens in" in tip.get_attribute("data-tip")
 
 
+LONG = ("incrementaldecoder_configuration_of_parsers", "Donaudampfschifffahrtsgesellschaft")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("width", [390, 360])
+@pytest.mark.parametrize("count", [8, 60, 1000])
+def test_long_words_of_micro_cells_break_so_that_their_table_fits_the_screen_of_a_phone(
+    cells, tmp_path, browser, count, width
+):
+    one = load_clusters(cells)[0]
+    infos = [
+        replace(
+            one,
+            name=f"c{number // 12:02d}-m{number:03d}",
+            axes={"topic": f"c{number // 12:02d}", "micro": f"m{number:03d}"},
+            terms=(*LONG, "sea"),
+            tokens=100_000,
+        )
+        for number in range(count)
+    ]
+    (tmp_path / "report.html").write_bytes(page("Report", "Cells.", cell_sections(infos)))
+    size = {"width": width, "height": 844, "deviceScaleFactor": 1, "mobile": True}
+    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+    browser.get((tmp_path / "report.html").as_uri())
+    across, wide, room = browser.execute_script(
+        "const d = document.querySelector('#cells .wide');"
+        "return [document.documentElement.scrollWidth, d.scrollWidth, d.clientWidth]"
+    )
+    assert across <= width
+    assert wide <= room
+
+
 def test_cells_with_less_than_a_row_are_named_on_the_console_and_in_the_report(
     corpus, tmp_path, monkeypatch, caplog
 ):
@@ -236,7 +268,7 @@ def test_a_micro_cluster_has_words_of_its_own_documents_and_a_topic_those_of_all
     for heading, words in zip(shown, topics.values(), strict=True):
         assert {*heading.split(", ")} <= {term for terms in words.values() for term in terms}
         for terms in words.values():
-            assert f"<td>{', '.join(terms[:4])}</td>" in report
+            assert f"<td class=t>{', '.join(terms[:4])}</td>" in report
 
 
 def test_cells_of_micro_clusters_are_put_together_to_the_clusters_of_the_merge(

@@ -7,6 +7,7 @@ import pytest
 from climbstream.builder import BuildSettings, pipeline
 from climbstream.builder.corpus import ingest, spans
 from climbstream.builder.writers import shards
+from climbstream.loader.core.errors import UsageError
 
 SETTINGS = BuildSettings(
     clusters=3,
@@ -71,3 +72,9 @@ def test_a_build_that_goes_on_keeps_its_partitions(tmp_path, write_jsonl, make_r
     assert json.loads(note.read_text()) == {"row_groups": 2}
     pipeline.build([source], tmp_path / "out", settings, workers=1, partition_mib=64)
     assert "partitions have 8 MiB of text, with which this work was begun" in caplog.text
+
+
+@pytest.mark.parametrize("mib", [-1, 3, 4097])
+def test_a_size_of_partitions_out_of_range_is_refused(mib, tmp_path):
+    with pytest.raises(UsageError, match=f"partition_mib is {mib}; it must be from 4 to 4,096"):
+        ingest.read_corpus(None, [], tmp_path, SETTINGS, partition_mib=mib)

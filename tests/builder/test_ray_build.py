@@ -4,6 +4,7 @@ import threading
 import time
 
 import pytest
+from small_build import ON_A_CLUSTER
 
 from climbstream.builder.corpus.partition import Partition
 from climbstream.builder.pipeline import build
@@ -14,15 +15,7 @@ pytestmark = [
     pytest.mark.filterwarnings("default"),
 ]  # Ray has warnings of its own
 
-SETTINGS = BuildSettings(
-    clusters=4,
-    micro_clusters=20,
-    dims=16,
-    vocab_size=1000,
-    holdout=0.05,
-    min_cluster_score={},
-    min_document_score={},
-)
+SETTINGS = BuildSettings(**ON_A_CLUSTER)
 
 
 def test_a_build_that_loses_a_node_ends_with_the_bytes_of_a_local_build(

@@ -171,18 +171,19 @@ def test_a_build_that_is_killed_at_random_ends_with_the_same_bytes(
     assert_nothing_left(builder, out)
 
 
-def test_a_build_that_is_stopped_by_the_user_says_so_and_goes_on(
-    builder, uninterrupted, tmp_path, all_bytes
+@pytest.mark.parametrize("send", [os.killpg, os.kill])  # to all processes, as a terminal does it
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_build_that_is_stopped_by_a_signal_says_so_and_goes_on(
+    builder, uninterrupted, tmp_path, all_bytes, send, number
 ):
     out = tmp_path / "shards"
     with builder.start(out) as process:
         while not any(out.glob(".build/units/*/text.parquet")):
             time.sleep(0.002)
-        # As a terminal does it: to all processes.
-        os.killpg(process.pid, signal.SIGINT)
+        send(process.pid, number)
         _, said = process.communicate(timeout=60)
     assert builder.orphans() == []
-    assert process.returncode == 130, said
+    assert process.returncode == 128 + number, said
     assert said.splitlines()[-1] == "stopped; run the same command again to go on"
     assert "Traceback" not in said
     assert "going on with the build" in builder.finish(out)

@@ -8,6 +8,7 @@ import time
 import pytest
 from climb_command import ClimbProcess
 from fake_slurm import FakeSlurm
+from small_build import ON_A_CLUSTER
 
 from climbstream.builder.corpus import fingerprints
 from climbstream.builder.corpus import sources as sources_module
@@ -19,15 +20,7 @@ from climbstream.loader.core.files import write_json
 
 pytestmark = pytest.mark.slow
 
-SETTINGS = BuildSettings(
-    clusters=4,
-    micro_clusters=20,
-    dims=16,
-    vocab_size=1000,
-    holdout=0.05,
-    min_cluster_score={},
-    min_document_score={},
-)
+SETTINGS = BuildSettings(**ON_A_CLUSTER)
 
 
 @pytest.fixture(scope="module")

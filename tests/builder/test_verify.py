@@ -325,6 +325,7 @@ BESIDE = [
     "heldout.jsonl.zst",
     "model.npz",
     "report.html",
+    "shards.columns",
     "tokenizer.json",
 ]
 

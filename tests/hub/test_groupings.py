@@ -241,7 +241,7 @@ def test_a_mixture_of_groups_alone_brings_its_grouping_and_the_card_its_weights_
     shards, mixture, tmp_path
 ):
     files = publish_to(tmp_path / "out", shards, tmp_path / "work", mixture=mixture, what="mixture")
-    assert {*files} == {"README.md", "mixture.json", FILE}
+    assert {*files} == {"README.md", "mixture.json", "mixture.svg", FILE}
     manifest = Manifest.load(shards)
     one = Manifest.load(shards / "groupings" / "halves").clusters[0]
     card = (tmp_path / "out" / "README.md").read_text()

@@ -17,7 +17,12 @@ from huggingface_hub.utils import _http
 
 from climbstream.builder.dataset_card import Card
 from climbstream.builder.publisher import repo_files
-from climbstream.builder.publisher.repo_files import PublishSettings, check_limits, collect
+from climbstream.builder.publisher.repo_files import (
+    Publication,
+    PublishSettings,
+    check_limits,
+    collect,
+)
 from climbstream.builder.publisher.upload import Publisher
 from climbstream.loader import Mixture
 from climbstream.loader.cli.main import root
@@ -400,6 +405,19 @@ def test_so_many_files_as_a_corpus_of_1_6_tb_has_are_refused_before_the_hub_is_a
         check_limits(f"clusters/c00/{n}" for n in range(10_001))
 
 
+def test_a_publisher_refuses_too_many_files_before_the_hub_is_asked(hub):
+    many = {f"clusters/c00/{n}": b"" for n in range(10_001)}
+    publication = Publication(files=many, folders=(), others=(), license="CC0-1.0")
+    with pytest.raises(UsageError, match="10,001 of them in clusters/c00"):
+        Publisher(REPO).publish(publication)
+    assert not hub.asked
+
+
+def test_a_publisher_refuses_what_is_no_name_of_a_data_set():
+    with pytest.raises(UsageError, match="'name' is no data set of the Hub; say OWNER/NAME"):
+        Publisher("name")
+
+
 def test_a_publication_with_too_many_files_is_shown_and_refused(hub, run, directory, monkeypatch):
     monkeypatch.setattr(repo_files, "MOST_IN_FOLDER", 1)
     told = CliRunner().invoke(root, ["publish", str(directory), REPO, "--dry-run"])
@@ -539,12 +557,22 @@ def test_a_search_goes_with_its_trials_and_its_claim(directory, tables, tmp_path
     assert "Mixture.from_hub('someone/web')" in body
 
 
+def test_the_card_shows_a_picture_of_the_mixture_that_lies_beside_it(directory, tables, tmp_path):
+    search = search_of(directory, tmp_path / "search")
+    found = collect(directory, REPO, tables, PublishSettings(mixture=search))
+    _, body = card_of(found)
+    assert "\n\n![Weights of the mixture and token shares, by cluster](mixture.svg)\n\n|" in body
+    assert b"75.0%" in found.files["mixture.svg"]
+    _, body = card_of(collect(directory, REPO, tables))
+    assert "![" not in body
+
+
 def test_a_mixture_alone_is_small(client, directory, tables, tmp_path):
     search = search_of(directory, tmp_path / "search")
     alone = collect(
         directory, REPO, tables, PublishSettings(what="mixture", mixture=search / "mixture.json")
     )
-    assert alone.files.keys() == {"README.md", "mixture.json"}
+    assert alone.files.keys() == {"README.md", "mixture.json", "mixture.svg"}
     Publisher(REPO).publish(alone)
     assert Mixture.from_hub(REPO) == Mixture.load(search / "mixture.json")
     with pytest.raises(UsageError, match="say which: --mixture FILE"):

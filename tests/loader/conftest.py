@@ -15,7 +15,8 @@ import pytest
 from climbstream.loader.core.files import hash_bytes, write_bytes
 from climbstream.loader.formats.manifest import ClusterEntry, Manifest, cluster_folder
 from climbstream.loader.formats.mds.compression import compress
-from climbstream.loader.formats.mds.index import Index, ShardEntry
+from climbstream.loader.formats.mds.entry import ShardEntry
+from climbstream.loader.formats.mds.index import Index
 from climbstream.loader.formats.mds.writer import describe_shard, encode_document, encode_shard
 
 
@@ -80,7 +81,7 @@ def _make_shards(
     }
     for name, theirs in kept.items():
         folder = cluster_folder(directory, name)
-        index = Index(dtype, tuple(_write_shards(folder, theirs, dtype, shard_bytes)))
+        index = Index.of(dtype, _write_shards(folder, theirs, dtype, shard_bytes))
         write_bytes(folder / "index.json", index.to_bytes())
         clusters.append(
             ClusterEntry(

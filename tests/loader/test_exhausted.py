@@ -180,4 +180,5 @@ def test_steps_per_epoch_go_through_the_clusters_with_weight_once(open_loader):
         next(loader)
     assert loader.epochs == pytest.approx(dict.fromkeys(ROWS, 1), abs=0.05)
     assert open_loader(weights={"c01": 1}).steps_per_epoch == ROWS["c01"] // BATCH
+    assert open_loader(weights={"c01": 1, "c00": 0}).steps_per_epoch == ROWS["c01"] // BATCH
     assert open_loader(weights={"c01": 1}, batch_rows=1024).steps_per_epoch == 1

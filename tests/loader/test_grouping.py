@@ -126,7 +126,9 @@ def test_documents_of_a_group_are_those_of_its_clusters(shards, folder):
     directory = ShardDirectory(folder)
     read = [d.tolist() for shard in directory.documents("sea") for d in shard]
     assert read == [d.tolist() for name in GROUPS["sea"] for d in shards.documents[name]]
-    assert directory.locate("sea")[-1] == ("c03", len(shards.indexes["c03"].shards) - 1)
+    last = len(directory.index("sea").shards) - 1
+    assert directory.locate("sea", last) == ("c03", len(shards.indexes["c03"].shards) - 1)
+    assert directory.locate("sea", 0)[1] == 0
 
 
 @given(st.lists(st.integers(0, 3), min_size=5, max_size=5))

@@ -12,7 +12,7 @@ from typing import Protocol, TypeVar
 from climbstream.loader.core.console import Progress
 from climbstream.loader.core.errors import ClimbError
 
-from .local import LocalEngine
+from .local import LocalEngine, check_workers
 from .ray import RayEngine
 from .slurm import SlurmEngine
 
@@ -56,7 +56,11 @@ def open_engine(
     By default, the engine runs one task per core; with ``gpus``, it runs one task per GPU if there
     are GPUs. For SLURM, ``workers`` must be given. ``shared`` is a folder that every machine must
     see. For ``preload``, see `LocalEngine`.
+
+    Raises:
+        UsageError: ``workers`` is below 1, or the engine cannot be used here.
     """
+    check_workers(workers)
     if name == "ray":
         return RayEngine(workers, shared, gpus=gpus)
     if name == "slurm":

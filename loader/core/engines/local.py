@@ -58,6 +58,12 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+def check_workers(workers: int | None) -> None:
+    """Raise `UsageError` if ``workers`` is a number of tasks at a time below 1."""
+    if workers is not None and workers < 1:
+        raise UsageError(f"workers is {workers}; it must be 1 or more, or None for the default")
+
+
 def own_device() -> str:
     """Return the device that this process computes on: ``cuda:N`` on this node, or ``cpu``.
 
@@ -219,7 +225,11 @@ class LocalEngine:
         ``preload`` names modules that tasks import: a server process imports them once for all
         workers. ``remedy`` is what a message advises if memory runs out; default: use fewer
         workers.
+
+        Raises:
+            UsageError: ``workers`` is below 1.
         """
+        check_workers(workers)
         self.workers = workers or (gpus and _gpus()) or cores()
         self._preload = preload
         fewer = f"run the same command again with fewer than {self.workers} workers"

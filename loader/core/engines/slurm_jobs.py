@@ -99,18 +99,21 @@ class SubmittedJobs:
     def cancel(self, name: str) -> None:
         """Cancel all jobs called ``name``, and wait up to 20 s until they have ended."""
         done = _call("scancel", f"--name={name}")
-        last = time.monotonic() + _GRACE
-        while not done.returncode and self.left(name):
-            if time.monotonic() > last:
-                break
-            time.sleep(_LOOK)
-        else:
-            if not done.returncode:
-                return
+        if not done.returncode and self._have_ended(name):
+            return
         logger.warning(
             f"jobs of SLURM may be left: {done.stderr.strip() or 'they have not ended'}; "
             f"scancel --name={name} cancels them"
         )
+
+    def _have_ended(self, name: str) -> bool:
+        """Wait up to 20 s until no job called ``name`` is left; return whether none is."""
+        last = time.monotonic() + _GRACE
+        while self.left(name):
+            if time.monotonic() > last:
+                return False
+            time.sleep(_LOOK)
+        return True
 
 
 class PrintedJobs:

@@ -5,7 +5,8 @@ import zstandard
 from climbstream.loader.core.errors import IntegrityError
 from climbstream.loader.core.files import HASH, hash_bytes
 
-from .index import ZSTD_LEVEL, ShardEntry, check
+from .entry import ShardEntry, check
+from .index import ZSTD_LEVEL
 
 
 def compress(raw: bytes) -> bytes:

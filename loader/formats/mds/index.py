@@ -15,24 +15,25 @@ with one addition: the index has a top-level key ``climbstream``, which that lib
 """
 
 import json
-import re
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any, Self
 
 import msgspec
+import numpy as np
+from numpy.typing import NDArray
 
-from climbstream.loader.core.errors import IntegrityError, InvalidDataError
+from climbstream.loader.core.errors import InvalidDataError
 from climbstream.loader.core.files import HASH
 from climbstream.loader.core.typed import Count, explain, short
+
+from .entry import MOST_BYTES, JoinedShards, ShardColumns, ShardEntry
 
 COLUMN = "tokens"
 SHARD_BYTES = 1 << 24
 """Size limit of a raw shard in bytes, 16 MiB; small, because a first batch reads many shards. Only
 a shard of one document may be larger."""
-MOST_BYTES = 1 << 30
-"""Largest size of a raw shard that readers accept, in bytes. Documents are never cut, so one long
-document may need a shard larger than `SHARD_BYTES`."""
 LEAST_BYTES = 8
 """Size in bytes of a shard without documents: the number of documents, and the last offset."""
 ZSTD_LEVEL = 3
@@ -41,56 +42,48 @@ DTYPES = ("uint16", "uint32")
 BEFORE_LENGTH = 5
 """Number of bytes before the length in a sample: u32 size, u8 dimensions and code."""
 
-_DIGEST = re.compile("[0-9a-f]{32}")
-
-
-@dataclass(frozen=True, slots=True)
-class ShardEntry:
-    """One shard of an index."""
-
-    basename: str
-    """File name of the raw shard; the compressed shard has this name plus ``.zstd``."""
-    samples: int
-    lengths: tuple[tuple[int, int], ...]
-    """Histogram of document lengths. The i-th pair is for the documents of 2**i to 2**(i + 1) - 1
-    tokens: the number of these documents, and the number of all their tokens. So a reader can
-    compute the number of rows of a shard before the shard is fetched."""
-    raw_bytes: int
-    raw_hash: str
-    zip_bytes: int
-    zip_hash: str
-
-    @property
-    def tokens(self) -> int:
-        """Tokens in the shard."""
-        return sum(tokens for _, tokens in self.lengths)
-
-    @property
-    def zip_basename(self) -> str:
-        """File name of the compressed shard."""
-        return f"{self.basename}.zstd"
-
 
 @dataclass(frozen=True, slots=True)
 class Index:
-    """The shards of one cluster, as ``index.json`` lists them."""
+    """The shards of one cluster, as ``index.json`` lists them, or of a group of clusters."""
 
     dtype: str
     """Type of a token: ``uint16`` or ``uint32``."""
-    shards: tuple[ShardEntry, ...]
+    parts: tuple[ShardColumns, ...]
+    """The shards of the cluster; for a group, those of each of its clusters."""
+
+    @classmethod
+    def of(cls, dtype: str, shards: Iterable[ShardEntry]) -> Self:
+        """Return the index of a cluster with ``shards``.
+
+        Raises:
+            InvalidDataError: A shard is said to have more than a shard can have.
+        """
+        return cls(dtype, (ShardColumns.of(tuple(shards)),))
+
+    @property
+    def shards(self) -> Sequence[ShardEntry]:
+        """The shards; each entry is made when it is asked for."""
+        return self.parts[0] if len(self.parts) == 1 else JoinedShards(self.parts)
+
+    @property
+    def shard_tokens(self) -> NDArray[np.int64]:
+        """Tokens of each shard, ``[n]``."""
+        return np.concatenate([part.tokens for part in self.parts]).astype(np.int64)
 
     @property
     def tokens(self) -> int:
         """Tokens in all shards."""
-        return sum(shard.tokens for shard in self.shards)
+        return sum(int(part.tokens.sum(dtype=np.int64)) for part in self.parts)
 
     @property
     def samples(self) -> int:
         """Documents in all shards."""
-        return sum(shard.samples for shard in self.shards)
+        return sum(int(part.samples.sum(dtype=np.int64)) for part in self.parts)
 
     def to_bytes(self) -> bytes:
         """Return the content of ``index.json``."""
+        entries = tuple(self.shards)
         shards = [
             {
                 **shard_config(self.dtype),
@@ -98,9 +91,9 @@ class Index:
                 "samples": shard.samples,
                 "zip_data": _file(shard.zip_basename, shard.zip_bytes, shard.zip_hash),
             }
-            for shard in self.shards
+            for shard in entries
         ]
-        ours = {"lengths": [shard.lengths for shard in self.shards]}
+        ours = {"lengths": [shard.lengths for shard in entries]}
         value = {"version": 2, "shards": shards, "climbstream": ours}
         return json.dumps(value, sort_keys=True).encode()
 
@@ -124,7 +117,7 @@ class Index:
                 f"lists {len(value.shards)}"
             )
         shards = zip(value.shards, lengths, strict=True)
-        return cls(dtype, tuple(_entry(shard, theirs, dtype) for shard, theirs in shards))
+        return cls.of(dtype, (_entry(shard, theirs, dtype) for shard, theirs in shards))
 
 
 def shard_config(dtype: str) -> dict[str, Any]:
@@ -207,13 +200,5 @@ def _entry(shard: _Shard, pairs: tuple[tuple[int, int], ...], dtype: str) -> Sha
             f"shard {basename} is said to have {raw.bytes} bytes; a shard without documents has "
             f"{LEAST_BYTES} already"
         )
-    hashes = [raw.hashes.get(HASH, ""), packed.hashes.get(HASH, "")]
-    if not all(_DIGEST.fullmatch(digest) for digest in hashes):  # they name files of the cache
-        raise InvalidDataError(f"shard {basename} has hashes {hashes}; they are 32 hex digits")
+    hashes = [file.hashes.get(HASH, "") for file in (raw, packed)]
     return ShardEntry(basename, shard.samples, pairs, raw.bytes, hashes[0], packed.bytes, hashes[1])
-
-
-def check(name: str, what: str, expected: object, got: object) -> None:
-    """Raise `IntegrityError` if ``got``, the ``what`` of shard ``name``, is not ``expected``."""
-    if expected != got:
-        raise IntegrityError(f"{name}: expected {expected} {what}, got {got}")

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from climbstream.loader.core.errors import IntegrityError
 
-from .index import BEFORE_LENGTH, ShardEntry, check
+from .entry import ShardEntry, check
+from .index import BEFORE_LENGTH
 
 _LEAST = 7
 """Least size of a sample in bytes: 5 before the length, 1 for the length, 1 or more of values."""

@@ -10,7 +10,8 @@ from numpy.typing import ArrayLike, NDArray
 from climbstream.loader.core.errors import InvalidDataError
 from climbstream.loader.core.files import hash_bytes
 
-from .index import BEFORE_LENGTH, DTYPES, MOST_BYTES, ShardEntry, shard_config
+from .entry import MOST_BYTES, ShardEntry
+from .index import BEFORE_LENGTH, DTYPES, shard_config
 
 
 def encode_document(tokens: NDArray[Any]) -> bytes:

@@ -10,7 +10,8 @@ import pytest
 
 from climbstream.builder.pipeline import build
 from climbstream.builder.report.cluster_plot import _written, plot_clusters
-from climbstream.builder.report.losses import _side_by_side, loss_sections
+from climbstream.builder.report.losses import loss_sections
+from climbstream.builder.report.near_copies import NearCopies, near_copy
 from climbstream.builder.report.report import write_report
 from climbstream.builder.settings import SCORES, BuildSettings
 from climbstream.loader.core.files import read_json
@@ -156,19 +157,24 @@ def test_near_copies_stand_beside_what_stays(tmp_path, write_jsonl, make_records
     assert set(re.findall("<b>(.*?)</b>", pair)) == {"long 0", "long 1"}
 
 
+def side_by_side(one, other):
+    (html,) = NearCopies((near_copy(one, other),)).sections()
+    return html
+
+
 def test_the_words_of_a_pair_are_marked_where_they_differ():
     one, other = (
         {"id": "a<", "text": "red blue <i> green"},
         {"id": "b", "text": "red grey <i> green"},
     )
-    html = _side_by_side((one, other))
+    html = side_by_side(one, other)
     assert html.count("<mark>") == 2
     assert "<mark>blue </mark>&lt;i&gt; green" in html
     assert "<b>a&lt;</b>" in html
 
 
 def marked(one, other):
-    html = _side_by_side(({"id": "a", "text": one}, {"id": "b", "text": other}))
+    html = side_by_side({"id": "a", "text": one}, {"id": "b", "text": other})
     return re.findall("<mark>(.*?)</mark>", html)
 
 
@@ -187,7 +193,7 @@ def test_accents_that_are_written_another_way_are_no_difference_nor_is_the_cut()
 def test_a_pair_that_differs_late_is_shown_from_where_it_differs():
     text = "so it went on and on, " * 200
     one, other = ({"id": name, "text": f"{text}{name} {text}"} for name in ("first", "second"))
-    html = _side_by_side((one, other))
+    html = side_by_side(one, other)
     assert "The first 4,400 characters are equal; here they differ first." in html
     assert re.findall("<mark>(.*?)</mark>", html) == ["first ", "second "]
     assert html.count("… ") == 2
@@ -195,7 +201,7 @@ def test_a_pair_that_differs_late_is_shown_from_where_it_differs():
 
 @pytest.mark.parametrize("other", ["caf\u00e9  au\nlait", "cafe\u0301 au lait"])
 def test_a_pair_that_looks_the_same_says_in_what_it_differs(other):
-    html = _side_by_side(({"id": "a", "text": "caf\u00e9 au lait"}, {"id": "b", "text": other}))
+    html = side_by_side({"id": "a", "text": "caf\u00e9 au lait"}, {"id": "b", "text": other})
     assert "These differ only in white space, or in how accents are written." in html
     assert "<mark>" not in html
 
@@ -211,7 +217,7 @@ def test_after_an_append_the_report_says_whose_documents_it_shows():
     sample = {"id": "a", "text": "b", "micro": 0} | dict.fromkeys(SCORES, 1.0)
     (first,) = loss_sections({}, {"low overall": [sample]}, {})
     (later,) = loss_sections({}, {"low overall": [sample]}, {}, appended=True)
-    said = "These are of the first build. Documents that were added later are not shown"
+    said = "These are of the first build; of documents that were added later, only near copies"
     assert (said in first, said in later) == (False, True)
 
 
@@ -243,7 +249,7 @@ def from_right_to_left(built, tmp_path):
     ]
     one, other = ({"id": f"ar-000{n}", "text": f"{ARABIC} {n}"} for n in (3, 4))
     why = dict.fromkeys(range(3), "cluster scores 1.0 in overall, below 2")
-    more = loss_sections({}, {"pruned cluster": dropped}, why, [(one, other)])
+    more = loss_sections({}, {"pruned cluster": dropped}, why, NearCopies((near_copy(one, other),)))
     centroids = np.random.default_rng(0).normal(size=(60, 8)).astype(np.float32)
     manifest = Manifest.load(built.directory)
     write_report(tmp_path, manifest, clusters, None, centroids, more=more, pruned=why)

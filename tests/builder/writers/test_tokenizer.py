@@ -14,7 +14,7 @@ from climbstream.builder.writers.tokenizer import (
     token_dtype,
     train_tokenizer,
 )
-from climbstream.loader.core.errors import InvalidDataError
+from climbstream.loader.core.errors import InvalidDataError, UsageError
 
 any_text = st.text(st.characters(exclude_categories=["Cs"]))
 
@@ -68,6 +68,11 @@ def test_a_tokenizer_is_loaded_from_its_file_or_folder(tokenizer, tmp_path):
     tokenizer.save(str(tmp_path / "tokenizer.json"))
     for name in (tmp_path, tmp_path / "tokenizer.json"):
         assert load_tokenizer(str(name)).get_vocab() == tokenizer.get_vocab()
+
+
+def test_a_tokenizer_behind_a_url_is_refused_with_the_remedy():
+    with pytest.raises(UsageError, match=r"s3://bucket/t is a URL, .*; copy it to this machine"):
+        load_tokenizer("s3://bucket/t")
 
 
 def test_what_is_no_tokenizer_is_refused_with_what_could_be_named(tmp_path):

@@ -151,7 +151,7 @@ def test_pointing_at_a_mark_or_reaching_it_by_key_says_what_it_is(shown):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("width", [390, 800, 1280])
+@pytest.mark.parametrize("width", [360, 390, 800, 1280])
 def test_a_page_is_as_wide_as_the_screen_and_wide_parts_scroll_in_their_own_box(shown, width):
     browser = shown(width=width)
     across = browser.execute_script("return document.documentElement.scrollWidth")
@@ -163,6 +163,18 @@ def test_a_page_is_as_wide_as_the_screen_and_wide_parts_scroll_in_their_own_box(
         "return b.width / s.viewBox.baseVal.width * 13"
     )
     assert plot >= 9.5
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("width", [360, 390])
+def test_a_column_of_words_is_no_wider_than_the_screen_however_long_a_word_is(shown, width):
+    rows = [("<code>c00</code>", "incrementaldecoder" * 4, "1,000")]
+    heads = ("cluster", "words", "tokens")
+    browser = shown(page("Page", "", [section("A", table(heads, rows, (2,), (1,)))]), width)
+    wide, room = browser.execute_script(
+        "const d = document.querySelector('.wide'); return [d.scrollWidth, d.clientWidth]"
+    )
+    assert wide <= room
 
 
 @pytest.mark.slow

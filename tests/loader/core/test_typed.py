@@ -15,7 +15,8 @@ from climbstream.loader.core.files import append_line, hash_json, read_json, rea
 from climbstream.loader.core.typed import parse_json
 from climbstream.loader.formats.clusters import ClusterInfo
 from climbstream.loader.formats.manifest import ClusterEntry
-from climbstream.loader.formats.mds.index import Index, ShardEntry
+from climbstream.loader.formats.mds.entry import ShardEntry
+from climbstream.loader.formats.mds.index import Index
 from climbstream.loader.weights.log import WeightsLog, WeightsRecord
 from climbstream.loader.weights.request import UpdateRequest
 from climbstream.loader.weights.schedule import Schedule
@@ -49,7 +50,7 @@ def values():
         micro=(0,),
     )
     entry = ShardEntry("shard.00000.mds", 1, ((0, 0), (1, 3)), 90, HASH, 80, HASH)
-    index = json.loads(Index("uint16", (entry,)).to_bytes())
+    index = json.loads(Index.of("uint16", (entry,)).to_bytes())
     record = WeightsRecord.after(None, Mixture.of({"c00": 1, "c01": 3}), 0, "start")
     schedule = Schedule.of([(0, {"c00": 1}), (4, {"c01": 1}, 2)])
     request = UpdateRequest(WeightsUpdate(Mixture.of({"c00": 1}), 3, "why"), HASH)

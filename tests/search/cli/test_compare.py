@@ -73,6 +73,15 @@ def test_searches_are_compared_by_result_mixture_and_settings(
     assert {"--budget"} <= {row["setting"] for row in tables["Settings that differ"]}
 
 
+def test_warnings_of_too_few_items_are_compared_too(searched, other_search, compare, tmp_path):
+    out, answer = searched
+    (warning,) = answer.warnings
+    assert warning.startswith("only ")
+    tables = json.loads(compare(out, other_search, "--json")[1])["tables"]
+    assert [row["warning"] for row in tables["Warnings"]] == [warning, warning]
+    assert compare(out, other_search)[1].count(warning) == 2
+
+
 def test_searches_over_other_groups_say_that_their_weights_cannot_be_compared(
     searched, other_search, compare
 ):

@@ -67,6 +67,12 @@ def test_a_kind_that_is_not_there_is_told_those_that_are(shards, kind):
     assert str(error.value) == expected
 
 
+@pytest.mark.parametrize("kind", ["", "error="])
+def test_a_file_behind_a_url_is_refused_with_the_remedy(shards, kind):
+    with pytest.raises(UsageError, match=r"s3://bucket/task is a URL, .*; copy it to this machine"):
+        load_target(shards, f"{kind}s3://bucket/task")
+
+
 def test_without_held_out_text_the_remedy_is_named(empty):
     with pytest.raises(UsageError, match=r"no held-out text; build it with --holdout 0.05, or na"):
         load_target(empty, "label=sea")

@@ -127,6 +127,25 @@ def test_groups_that_join_clusters_learn_from_all_trials_and_say_how_many_only_h
     assert said in capsys.readouterr().err
 
 
+def test_if_a_search_only_holds_trials_that_helped_it_to_predict_the_error_names_their_search(
+    directory, tmp_path, capsys
+):
+    fine, out = tmp_path / "fine", tmp_path / "out"
+    assert search(directory, fine, budget="4") == 0
+    assert search(directory / "groupings" / "halves", out, "--from", fine, budget="2") == 0
+    log = out / "trials.jsonl"
+    kept = [
+        line for line in log.read_text().splitlines() if '"settings"' in line or "apart" in line
+    ]
+    log.write_text("\n".join(kept) + "\n")
+    apart = len(log_of(out).apart)
+    capsys.readouterr()
+    assert search(directory, tmp_path / "third", "--from", out, "--dry-run") == 2
+    said = capsys.readouterr().err
+    assert "none of its 0 trials tells something of these clusters" in said
+    assert f"it learnt from {apart} trials of {fine}, which may: name that search" in said
+
+
 def test_after_an_append_the_trials_count_at_the_level_of_the_new_ones(
     coarse, directory, tmp_path, make_records, write_jsonl
 ):

@@ -13,6 +13,7 @@ from climbstream.loader.core.errors import InvalidDataError, UsageError
 from climbstream.loader.formats.directory import ShardDirectory
 from climbstream.search.evaluation.scoring import score
 from climbstream.search.evaluation.targets import load_target
+from climbstream.search.experiments.items import target_items
 from climbstream.search.experiments.model_score import score_model
 from climbstream.search.training.run import train_run
 from climbstream.search.training.settings import TrainSettings
@@ -94,6 +95,26 @@ def test_the_command_shows_scores_with_their_unit(shards, trained, capsys):
     assert run(["score", str(trained), str(shards), "--target", "label=sea"]) == 0
     shown = capsys.readouterr().out
     assert f"{value['scores'][0]['score']:.4f}  bits per byte" in shown
+
+
+def test_few_items_that_score_a_model_are_a_warning_as_in_a_search(
+    shards, trained, tmp_path, capsys
+):
+    text = tmp_path / "text.jsonl"
+    text.write_text("\n".join(json.dumps({"text": f"the sea {n}"}) for n in range(140)))
+    few, enough = score_model(trained, shards, ["label=sea", str(text)])
+    assert few.warning == target_items(load_target(shards, "label=sea"), "test").warning(few.target)
+    assert few.warning.startswith(f"only {few.items} documents, ")
+    assert few.warning.endswith(
+        "and 30 documents or more are needed to know what a difference in scores is worth: build "
+        "with a larger --holdout, or give a file with more text of that kind"
+    )
+    assert enough.warning == ""
+    command = ["score", str(trained), str(shards), "--target", "label=sea", "--target", str(text)]
+    assert run(command) == 0
+    shown = capsys.readouterr().out
+    assert f"\nwarning: {few.warning}\n" in shown
+    assert shown.count("warning") == 1
 
 
 def test_what_is_no_model_or_does_not_fit_is_said(shards, gpt2, trained, tmp_path):

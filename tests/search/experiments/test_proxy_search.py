@@ -285,6 +285,29 @@ def test_a_search_that_is_killed_ends_with_the_same_bytes(searched, shards, tmp_
     assert commands.orphans() == []
 
 
+@pytest.mark.slow
+def test_a_search_that_is_stopped_by_sigterm_ends_with_the_same_bytes(
+    searched, shards, tmp_path, commands
+):
+    out, log = tmp_path / "out", tmp_path / "out" / "trials.jsonl"
+    arguments = ["search", shards, "--target=label=sea", "--budget=8", "--proxy-tokens=2048"]
+    arguments += ["--confirm=0", "--workers=2", "--out", out]
+    with commands.start(*arguments) as process:
+        while process.poll() is None and not (log.exists() and log.read_bytes().count(b"\n") > 3):
+            time.sleep(0.002)
+        process.send_signal(signal.SIGTERM)
+        _, said = process.communicate(timeout=60)
+    assert process.returncode == 128 + signal.SIGTERM, said
+    assert said.splitlines()[-1] == "stopped; run the same command again to go on"
+    done = log.read_bytes().count(b"\n") - 1
+    assert 0 < done < 8
+    said = commands.finish(*arguments)
+    assert f"going on with the search in {out}" in said
+    for name in RESULTS:
+        assert (out / name).read_bytes() == (searched[0] / name).read_bytes()
+    assert commands.orphans() == []
+
+
 @pytest.mark.parametrize(
     ("more", "said"),
     [

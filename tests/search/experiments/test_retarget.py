@@ -91,7 +91,7 @@ def test_what_is_not_kept_is_said(kept, shards, tmp_path, caplog):
     out = tmp_path / "out"
     run_search(shards, ["label=sea"], out, SETTINGS, workers=1, keep_proxies=2 * size)
     assert list(kept_files(out)) == [1, 2]
-    assert "the weights of 2 of 8 proxies are kept" in caplog.text
+    assert "the parameters of 2 of 8 proxies are kept" in caplog.text
 
 
 def test_a_dry_search_counts_kept_weights_on_disk(shards, tmp_path):
@@ -189,7 +189,7 @@ def test_proxies_that_are_not_kept_are_counted_and_left_out(kept, shards, tmp_pa
 
 
 def test_a_search_that_kept_nothing_is_named_with_the_remedy(searched, shards, tmp_path):
-    with pytest.raises(UsageError, match=r"keeps no weights of its 8 proxies.*--keep-proxies 1G"):
+    with pytest.raises(UsageError, match=r"no parameters of its 8 proxies.*--keep-proxies 1G"):
         retargeted(shards, searched[0], tmp_path / "out")
     assert not (tmp_path / "out").exists()
 

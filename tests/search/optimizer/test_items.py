@@ -5,7 +5,8 @@ import math
 import numpy as np
 import pytest
 
-from climbstream.search.optimizer.items import FEW_ITEMS, ItemEvidence, TargetItems, _bytes_text
+from climbstream.loader.formats.heldout import FEW_ITEMS
+from climbstream.search.optimizer.items import ItemEvidence, TargetItems, _bytes_text
 
 SIZES = np.array([10.0, 20.0, 5.0, 40.0])
 OURS = np.array([[1.0, 4.0, 2.0, 9.0], [3.0, 2.0, 2.0, 7.0]])
@@ -78,8 +79,8 @@ def test_fewer_than_thirty_items_are_few():
     assert FEW_ITEMS == 30
     few = TargetItems(sizes=np.ones(29), remedy="ask more")
     assert few.warning("piqa") == (
-        "only 29 items score piqa, and 30 items or more are needed to know what a gain is worth: "
-        "ask more"
+        "only 29 items score piqa, and 30 items or more are needed to know what a difference in "
+        "scores is worth: ask more"
     )
     assert TargetItems(sizes=np.ones(30)).warning("piqa") == ""
 

@@ -8,12 +8,13 @@ import pytest
 
 from climbstream.loader import Mixture
 from climbstream.loader.core.console import with_error
+from climbstream.loader.formats.heldout import FEW_ITEMS
 from climbstream.search import Search, Trial
 from climbstream.search.optimizer.answer import Confirmation, Outcome, Pick
 from climbstream.search.optimizer.conclude import choose_mixture, upper_confidence_sd
 from climbstream.search.optimizer.confirm import confirm as confirmed_by
 from climbstream.search.optimizer.confirm import seed_error
-from climbstream.search.optimizer.items import FEW_ITEMS, ItemEvidence, TargetItems
+from climbstream.search.optimizer.items import ItemEvidence, TargetItems
 from climbstream.search.optimizer.observations import Observations
 from climbstream.search.optimizer.outcome import JOINT_SCORE, outcome_heads, outcome_rows, settle
 from climbstream.search.predictors.base import Skill
@@ -106,7 +107,7 @@ def test_too_few_items_are_a_warning_that_names_the_remedy(count, warned):
     if warned:
         assert answer.warnings[0] == (
             "only 7 documents, 21 kB of text score text, and 30 documents or more are needed to "
-            "know what a gain is worth: build with a larger --holdout"
+            "know what a difference in scores is worth: build with a larger --holdout"
         )
 
 

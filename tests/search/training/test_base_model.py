@@ -9,7 +9,7 @@ from tokenizers import Tokenizer
 
 from climbstream.loader.cli.main import run
 from climbstream.loader.core.errors import InvalidDataError, UsageError
-from climbstream.search.training.base_model import check_base, hash_model, load_base
+from climbstream.search.training.base_model import check_base, hash_model, load_base, load_model
 from climbstream.search.training.model import make_model
 from climbstream.search.training.run import train_run
 from climbstream.search.training.settings import TrainSettings
@@ -61,6 +61,11 @@ def test_a_folder_without_a_model_is_named(tmp_path):
     (tmp_path / "config.json").write_text("{}")
     with pytest.raises(InvalidDataError, match=r"the model in .* cannot be loaded: "):
         load_base(tmp_path, 100, 64)
+
+
+def test_a_base_behind_a_url_is_refused_with_the_remedy():
+    with pytest.raises(UsageError, match=r"s3://bucket/base is a URL, .*; copy it to this machine"):
+        load_model("s3://bucket/base")
 
 
 def test_a_base_that_does_not_fit_is_told_by_how_much(tmp_path):

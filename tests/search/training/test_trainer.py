@@ -473,7 +473,8 @@ def test_a_signal_saves_a_checkpoint_and_the_run_goes_on_from_it(
     step = int(re.search(r"stopped after step (\d+) of 400, saved in", said)[1])
     assert 100 <= step < 400
     assert torch.load(out / "checkpoint.pt", weights_only=True)["schedule"]["last_epoch"] == step
-    commands.finish(*arguments(out))
+    said = commands.finish(*arguments(out))
+    assert f"going on with the run in {out} from step {step}, where its last checkpoint is" in said
     commands.finish(*arguments(tmp_path / "whole"))
     for name in ("result.json", "model/model.safetensors"):
         assert (out / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()

@@ -11,9 +11,10 @@ from functools import partial
 import pytest
 
 from climbstream.loader.core.engines import local
+from climbstream.loader.core.engines.engine import ENGINES, open_engine
 from climbstream.loader.core.engines.local import LocalEngine
 from climbstream.loader.core.engines.task_timeout import TIMEOUT
-from climbstream.loader.core.errors import ClimbError
+from climbstream.loader.core.errors import ClimbError, UsageError
 
 pytestmark = pytest.mark.slow
 
@@ -74,6 +75,13 @@ def test_what_is_preloaded_is_there_in_the_workers_and_not_here(preload):
     script = SCRIPT.format(preload=preload, loaded=LOADED)
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
     assert done.stdout == f"{bool(preload)} False\n", done.stderr
+
+
+@pytest.mark.parametrize("workers", [0, -1])
+@pytest.mark.parametrize("engine", ENGINES)
+def test_a_number_of_workers_below_one_is_refused(engine, workers, tmp_path):
+    with pytest.raises(UsageError, match=f"workers is {workers}; it must be 1 or more"):
+        open_engine(engine, workers, tmp_path)
 
 
 def test_the_first_error_ends_the_work():

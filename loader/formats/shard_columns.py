@@ -1,0 +1,217 @@
+"""The file ``shards.columns``: the indexes of all clusters in one file that processes share.
+
+The file says the same as the files ``index.json``, which other readers need, and is read in their
+place: it is mapped into memory and not decoded, so 10^6 shards open in less than a second. All
+numbers are little-endian::
+
+    "climbcol" | u32 version | u32 size of the header | header | columns
+
+The header is JSON, ``{"clusters": {NAME: shards, …}, "lengths": m}``, and spaces up to a multiple
+of 32 bytes from the start of the file. The clusters have their order in the manifest. The columns
+are those of `ShardColumns`, for the n shards of all clusters::
+
+    hashes u8 [n, 32] | lengths u32 [m, 2] | ends u32 [n + 1] |
+    samples u32 [n] | tokens u32 [n] | raw_bytes u32 [n] | zip_bytes u32 [n]
+
+So a shard takes 52 bytes, and 8 bytes for each entry of its histogram of document lengths.
+"""
+
+import json
+import mmap
+import struct
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from climbstream.loader.core.errors import ClimbError, IntegrityError, InvalidDataError
+from climbstream.loader.core.files import hash_bytes, write_bytes
+from climbstream.loader.core.typed import Count, explain
+from climbstream.loader.formats.mds.entry import DIGEST, MOST_BINS, MOST_BYTES, ShardColumns
+from climbstream.loader.formats.mds.index import LEAST_BYTES
+from climbstream.loader.storage.store import Store
+
+from .manifest import COLUMNS, NEXT_FILES, Manifest
+
+_MAGIC, _VERSION = b"climbcol", 1
+_HEAD = struct.Struct("<8sII")
+_ALIGNED = 32
+_REMEDY = "remove it, and the indexes of the clusters are read in its place"
+_KEPT = 1 << 20
+"""Size in bytes from which a remote file is kept in the cache, where processes share it."""
+
+
+class _Header(msgspec.Struct):
+    """The header of the file."""
+
+    clusters: dict[str, Count]
+    lengths: Count
+
+
+_HEADER = msgspec.json.Decoder(_Header)
+
+
+def save_columns(folder: Path, clusters: Mapping[str, ShardColumns]) -> None:
+    """Write the shards of all ``clusters``, by name, to the file ``shards.columns`` in ``folder``.
+
+    No file is written if a shard has a name that is not in the order of the shards.
+    """
+    if all(columns.names is None for columns in clusters.values()):
+        write_bytes(folder / COLUMNS, pack_columns(clusters))
+
+
+def pack_columns(clusters: Mapping[str, ShardColumns]) -> bytes:
+    """Return the content of ``shards.columns``; shards must have the names of `shard_name`."""
+    parts = [*clusters.values()]
+    counts = np.concatenate([np.diff(part.ends) for part in parts])
+    columns = (
+        np.concatenate([part.hashes for part in parts]),
+        np.concatenate([part.lengths[part.ends[0] : part.ends[-1]] for part in parts]),
+        np.append(np.uint32(0), np.cumsum(counts, dtype=np.uint32)),
+        np.concatenate([part.samples for part in parts]),
+        np.concatenate([part.tokens for part in parts]),
+        np.concatenate([part.raw_bytes for part in parts]),
+        np.concatenate([part.zip_bytes for part in parts]),
+    )
+    header = {
+        "clusters": {name: len(part) for name, part in clusters.items()},
+        "lengths": len(columns[1]),
+    }
+    text = json.dumps(header).encode()
+    text += b" " * (-(_HEAD.size + len(text)) % _ALIGNED)
+    head = _HEAD.pack(_MAGIC, _VERSION, len(text))
+    return b"".join((head, text, *(column.tobytes() for column in columns)))
+
+
+def parse_columns(data: memoryview, path: object) -> dict[str, ShardColumns]:
+    """Return the shards of each cluster, by name, as views of ``data``, the content of ``path``.
+
+    Raises:
+        InvalidDataError: ``data`` is no such file, or a shard has impossible sizes.
+    """
+    head, body = _split_head(data, path)
+    n, m = sum(head.clusters.values()), head.lengths
+    sizes = [32 * n, 8 * m, 4 * n + 4, 4 * n, 4 * n, 4 * n, 4 * n]
+    if sum(sizes) != len(body):
+        raise InvalidDataError(
+            f"{path} has {len(body):,} bytes of columns, and its header asks for {sum(sizes):,}; "
+            f"{_REMEDY}"
+        )
+    hashes, *columns = np.split(body, np.cumsum(sizes[:-1]))
+    lengths, ends, samples, tokens, raw_bytes, zip_bytes = (c.view(np.uint32) for c in columns)
+    # Differences of unsigned numbers are large where the numbers fall.
+    if ends[0] != 0 or ends[-1] != m or np.diff(ends).max(initial=0) > MOST_BINS:
+        raise InvalidDataError(f"{path} has wrong ends of histograms; {_REMEDY}")
+    if (least := raw_bytes.min(initial=MOST_BYTES)) < LEAST_BYTES:
+        raise InvalidDataError(
+            f"{path} lists a shard of {least} bytes; a shard without documents has {LEAST_BYTES} "
+            f"already; {_REMEDY}"
+        )
+    for column in (samples, tokens, raw_bytes, zip_bytes):
+        if (most := column.max(initial=0)) > MOST_BYTES:
+            raise InvalidDataError(
+                f"{path} lists a shard with {most:,} documents, tokens or bytes; a shard has at "
+                f"most {MOST_BYTES:,} bytes; {_REMEDY}"
+            )
+    clusters, first = {}, 0
+    for name, count in head.clusters.items():
+        rows = slice(first, first + count)
+        clusters[name] = ShardColumns(
+            hashes=hashes.reshape(-1, 32)[rows],
+            samples=samples[rows],
+            tokens=tokens[rows],
+            raw_bytes=raw_bytes[rows],
+            zip_bytes=zip_bytes[rows],
+            ends=ends[first : first + count + 1],
+            lengths=lengths.reshape(-1, 2),
+        )
+        first += count
+    return clusters
+
+
+def _split_head(data: memoryview, path: object) -> tuple[_Header, NDArray[np.uint8]]:
+    """Return the header and the bytes of the columns of a file.
+
+    Raises:
+        InvalidDataError: ``data`` does not begin like such a file.
+    """
+    if len(data) < _HEAD.size or data[:8] != _MAGIC:
+        raise InvalidDataError(f"{path} is no index in columns; {_REMEDY}")
+    _, version, size = _HEAD.unpack_from(data)
+    if version != _VERSION:
+        raise InvalidDataError(
+            f"{path} has version {version}, and this climbstream reads version {_VERSION}; "
+            f"install a newer climbstream, or {_REMEDY}"
+        )
+    begin = _HEAD.size + size
+    try:
+        header = _HEADER.decode(data[_HEAD.size : begin])
+    except msgspec.ValidationError as error:
+        raise InvalidDataError(f"{path} has a wrong header: {explain(error)}; {_REMEDY}") from None
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise InvalidDataError(f"{path} has a wrong header: {error}; {_REMEDY}") from None
+    if begin % _ALIGNED:
+        raise InvalidDataError(
+            f"{path} has a header of {size} bytes, so columns are misaligned; {_REMEDY}"
+        )
+    return header, np.frombuffer(data, np.uint8)[begin:]
+
+
+def read_columns(store: Store, manifest: Manifest, cache: Path) -> dict[str, ShardColumns]:
+    """Return the shards of each cluster, from ``shards.columns``; {} if there is no such file.
+
+    A local file is mapped into memory. A remote file is fetched by one request; if it has 1 MiB or
+    more, it is kept in the folder ``columns`` of ``cache``, and mapped from there.
+
+    Raises:
+        IntegrityError: The hash of the file differs from the one in ``manifest``.
+        InvalidDataError: The file has that hash, but is no index in columns.
+        RemoteError: The file could not be read from the store.
+    """
+    if (expected := manifest.files.get(COLUMNS)) is None:
+        return {}
+    if store.folder is None and DIGEST.fullmatch(expected):
+        data = _read_remote(store, expected, cache / "columns")
+    else:
+        data = _map(store, expected, COLUMNS, f"{NEXT_FILES}/{COLUMNS}")
+    return {} if data is None else parse_columns(data, store / COLUMNS)
+
+
+def _map(store: Store, expected: str, *names: str) -> memoryview | None:
+    """Return the first of the files ``names`` that has the hash ``expected``.
+
+    Returns None if no file exists; raises `IntegrityError` if all have other hashes.
+    """
+    wrong = ""
+    for name in names:
+        with suppress(FileNotFoundError, NotADirectoryError):
+            data = store.map(name)
+            got = hash_bytes(data)
+            if isinstance(data.obj, mmap.mmap):  # what was read for the hash need not stay mapped
+                data.obj.madvise(mmap.MADV_DONTNEED)
+            if got == expected:
+                return data
+            wrong = wrong or f"{store / name}: expected hash {expected}, got {got}"
+    if wrong:
+        raise IntegrityError(
+            f"{wrong}; if documents were appended meanwhile, open the directory again; else "
+            f"{_REMEDY}"
+        )
+    return None
+
+
+def _read_remote(store: Store, expected: str, cache: Path) -> memoryview | None:
+    """Return the file of a remote ``store``, from ``cache`` if it is there."""
+    kept = Store.of(cache)
+    with suppress(ClimbError, OSError):
+        if (data := _map(kept, expected, expected)) is not None:
+            return data
+    data = _map(store, expected, COLUMNS, f"{NEXT_FILES}/{COLUMNS}")
+    if data is not None and len(data) >= _KEPT:
+        with suppress(ClimbError, OSError):  # without room in the cache, it stays in memory
+            write_bytes(cache / expected, data)
+            return kept.map(expected)
+    return data
