@@ -163,7 +163,8 @@ def log_of(path, clusters, repeats=4):
     mixtures += [Mixture.of(dict(zip(clusters, row.tolist(), strict=True))) for row in weights]
     for number, mixture in enumerate(mixtures, start=1):
         loss = 2 - mixture.weights[clusters[1]] + number / 1e4
-        log.append(Trial(number=number, round=1, mixture=mixture, seed=number, scores={"y": loss}))
+        about = {"number": number, "round": 1, "seed": number, "config": log.config}
+        log.append(Trial(mixture=mixture, scores={"y": loss}, **about))
     log.to_csv(path)
     return shares
 
