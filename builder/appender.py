@@ -31,7 +31,8 @@ from climbstream.builder.report.describe import describe_clusters, label_agreeme
 from climbstream.builder.report.losses import counts_of, loss_sections
 from climbstream.builder.report.report import write_report
 from climbstream.builder.selection.annotate import look_at, tell_languages
-from climbstream.builder.selection.dropped import count_kept
+from climbstream.builder.selection.dropped import tell_kept
+from climbstream.builder.selection.named import tell_named
 from climbstream.builder.selection.selection import Selection
 from climbstream.builder.selection.stages import identify, select_appended
 from climbstream.builder.writers.catalogue import read_seen, write_catalogue, write_heldout
@@ -63,10 +64,10 @@ from climbstream.loader.formats.manifest import (
 )
 from climbstream.loader.formats.outputs import BASE, WORK
 
-from .dry import EXCHANGE
 from .settings import BuildSettings, complete_settings
 from .staging import finish_commit
-from .workdir import PRELOAD, engine_in, is_vacant
+from .unbound import EXCHANGE
+from .workdir import PRELOAD, engine_in, give_way, is_vacant, unbound_by_error
 
 logger = get_logger(__name__)
 
@@ -124,15 +125,16 @@ def append(
                 logger.info(f"these sources have been appended to {out} already")
                 return manifest
             settings = BuildSettings.from_json(complete_settings(manifest.provenance["settings"]))
-            report = read_corpus(
-                opened,
-                files,
-                out / WORK / "units",
-                settings,
-                least=1,
-                left_out=left_out,
-                partition_mib=partition_mib,
-            )
+            with unbound_by_error(out / WORK):
+                report = read_corpus(
+                    opened,
+                    files,
+                    out / WORK / "units",
+                    settings,
+                    least=1,
+                    left_out=left_out,
+                    partition_mib=partition_mib,
+                )
             run = _Append(opened, out, manifest, settings, report, usual_groups(files))
             run.run(plan, strict=strict)
             remove_all(opened, run.partitions)
@@ -152,12 +154,14 @@ def _begin(sources: Sequence[Source], out: Path, manifest: Manifest) -> dict[str
     earlier = manifest.provenance.get("appended", [])
     if earlier and earlier[-1]["sources"] == plan["sources"]:
         return None
+    give_way(out / WORK, plan)
     if begin_or_resume(
         out,
         f"{WORK}/plan.json",
         plan,
         leaves=() if is_vacant(out / WORK) else (WORK,),
         folders=(f"{WORK}/**", "clusters/*", "documents"),
+        remedy=f"end that append first; to give it up, remove {out / WORK}",
     ):
         logger.info(f"going on with the append to {out}")
     if "languages" not in manifest.provenance["settings"]:
@@ -222,7 +226,8 @@ class _Append:
         clusters = ClusterMap.from_json(description["map"], centroids)
         value = description.get("cells")
         cells = None if value is None else Cells.from_json(value)
-        selection = self._select(clusters, strict=strict)
+        with unbound_by_error(out / WORK):
+            selection = self._select(clusters, strict=strict)
         if cells:
             place_in_cells(self._engine, self.partitions, clusters, cells)
         written = self._write(selection, clusters)
@@ -256,8 +261,10 @@ class _Append:
         # If an earlier version wrote the directory, the manifest has no counts of languages. None
         # are added, because counts of the new documents alone would look like counts of all
         # documents.
+        counts = tell_kept(self._report, selection)
         if counts_of(self._manifest):
-            selection.stages[0]["kept"] = count_kept(selection)
+            selection.stages[0]["kept"] = counts
+        tell_named(selection, new=False)
         return selection
 
     def _write(self, selection: Selection, clusters: ClusterMap) -> list[WrittenCluster]:

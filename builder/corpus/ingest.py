@@ -44,10 +44,6 @@ _NAMED = 24
 """Maximum number of known domains, and of columns, that a message names."""
 
 
-class NoColumnError(InvalidDataError):
-    """A column that the settings name is in no record."""
-
-
 @dataclass(slots=True)
 class ReadReport(Report):
     """The counts of the records of one source, or of several sources together."""
@@ -92,8 +88,8 @@ def read_corpus(
     decides its size.
 
     Raises:
-        NoColumnError: No record has a column that the settings name.
-        InvalidDataError: The sources have fewer than ``least`` usable documents.
+        InvalidDataError: No record has a column that the settings name, or the sources have fewer
+            than ``least`` usable documents.
     """
     whole = ReadReport()
     for bad in left_out:
@@ -145,7 +141,7 @@ def _tell_text_files(sources: Sequence[Source], settings: BuildSettings) -> None
 
 
 def _check_columns(report: ReadReport, settings: BuildSettings, least: int) -> None:
-    """Raise `NoColumnError` if a column that the settings name is in no record.
+    """Raise `InvalidDataError` if a column that the settings name is in no record.
 
     An append (``least`` 1) cannot change its settings, so for columns other than the text there is
     only a warning.
@@ -164,7 +160,7 @@ def _check_columns(report: ReadReport, settings: BuildSettings, least: int) -> N
         if least == 1 and option != "text":
             logger.warning(f"  {message}")
         else:
-            raise NoColumnError(message)
+            raise InvalidDataError(message)
 
 
 @dataclass(frozen=True, slots=True)

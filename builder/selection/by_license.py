@@ -25,10 +25,6 @@ Counts = dict[str, Counter[str]]
 """By licence, the number of documents, and their number of bytes or tokens."""
 
 
-class NoLicenseError(InvalidDataError):
-    """The licences in the settings keep no document; the message lists the corpus's licences."""
-
-
 def count_by_license(stated: Sequence[str], sizes: NDArray[Any], unit: str, counts: Counts) -> None:
     """Add documents to ``counts``, by the licences that they state.
 
@@ -72,11 +68,11 @@ def check_names(names: Iterable[str], kept: Counts, dropped: Counts) -> None:
     """Log a warning for each licence in the settings that no document states.
 
     Raises:
-        NoLicenseError: No document is kept.
+        InvalidDataError: No document is kept; the message lists the corpus's licences.
     """
     if not kept:
-        raise NoLicenseError(
-            f"licenses keeps no document. They are under {_listed(dropped)}; name one of these"
+        raise InvalidDataError(
+            f"--licenses keeps no document. They are under {_listed(dropped)}; name one of these"
         )
     for name in names:
         if all(is_kept([one], [name])[0] == name.startswith(NOT) for one in {**kept, **dropped}):

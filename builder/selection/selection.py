@@ -38,7 +38,8 @@ class Rule:
     """Function that returns the reason to drop each document of a partition, ``[n]``; it can be
     pickled."""
     spares: bool = True
-    """Whether the rule spares documents that the setting ``keep_ids`` names."""
+    """Whether the rule spares documents that the setting ``keep_ids`` names. Rules that keep test
+    questions and held-out documents out of the shards spare none."""
 
 
 @dataclass(slots=True)
@@ -64,7 +65,7 @@ class Selection:
     work: Path
     """Folder for the files that tasks exchange."""
     spared: tuple[str, ...] = ()
-    """Identifiers of documents that only the first stage, which compares identifiers, may drop."""
+    """Identifiers of documents that rules with ``spares`` do not drop."""
     reasons: list[str] = field(default_factory=list)
     """Reasons why documents were dropped, in the order in which they first occurred."""
     stages: list[dict[str, Any]] = field(default_factory=list)
