@@ -36,7 +36,11 @@ from climbstream.builder.selection.named import tell_named
 from climbstream.builder.selection.selection import Selection
 from climbstream.builder.selection.stages import identify, select_appended
 from climbstream.builder.writers.catalogue import read_seen, write_catalogue, write_heldout
-from climbstream.builder.writers.license_counts import with_licenses
+from climbstream.builder.writers.license_counts import (
+    tell_unlicensed,
+    union_of_licenses,
+    with_licenses,
+)
 from climbstream.builder.writers.shards import WrittenCluster, write_clusters
 from climbstream.builder.writers.tokenization import tokenize_all
 from climbstream.loader.core.engines.engine import Engine, open_engine
@@ -242,6 +246,7 @@ class _Append:
         ]
         grown = self._grow(plan, selection, written, added)
         self._describe(grown, clusters, cells, added, description)
+        tell_unlicensed(grown, self._report.unlicensed, self._settings.license)
         files = manifest.files or hash_files(out, range(self._first))
         replace(grown, files=files | self._parts | hash_files(self._next)).save(out)
 
@@ -306,18 +311,19 @@ class _Append:
             "tokens": sum(cluster.tokens for cluster in added),
         }
         appended = [*manifest.provenance.get("appended", []), entry]
-        licenses = name_licenses(self._engine, self.partitions)
         provenance = {**manifest.provenance, "appended": appended}
         entries = [
             replace(w.entry, axes=old.axes)
             for w, old in zip(written, manifest.clusters, strict=True)
         ]
+        entries = with_licenses(self._engine, self.partitions, entries, before=manifest)
+        texts = [manifest.license, name_licenses(self._engine, self.partitions)]
         stages = zip(manifest.conservation, (self._report.stage(), *selection.stages), strict=True)
         return replace(
             manifest,
-            clusters=tuple(with_licenses(self._engine, self.partitions, entries, before=manifest)),
+            clusters=tuple(entries),
             build=hash_json(provenance),
-            license=_joined_licenses(manifest.license, licenses),
+            license=union_of_licenses(entries, texts),
             provenance=provenance,
             conservation=tuple(_sum(old, new) for old, new in stages),
             parts=self._first + len(self._parts),
@@ -357,11 +363,6 @@ class _Append:
         before, now = self._out / HELDOUT, self._next / HELDOUT
         if before.exists() and now.exists():
             write_bytes(now, before.read_bytes() + now.read_bytes())
-
-
-def _joined_licenses(old: str, new: str) -> str:
-    names = dict.fromkeys([*old.split(", "), *new.split(", ")])
-    return ", ".join(name for name in names if name != "unknown") or "unknown"
 
 
 def _sum(old: Any, new: Any) -> Any:

@@ -43,7 +43,7 @@ from climbstream.builder.selection.preview import preview
 from climbstream.builder.selection.selection import Selection
 from climbstream.builder.selection.stages import identify, select_documents
 from climbstream.builder.writers.catalogue import write_catalogue, write_heldout
-from climbstream.builder.writers.license_counts import with_licenses
+from climbstream.builder.writers.license_counts import tell_unlicensed, with_licenses
 from climbstream.builder.writers.shards import write_clusters
 from climbstream.builder.writers.tokenization import tokenize_all
 from climbstream.builder.writers.tokenizer import fit_tokenizer, load_tokenizer, token_dtype
@@ -350,6 +350,7 @@ def _run(begun: _Begun, out: Path, settings: BuildSettings, *, strict: bool) -> 
         conservation=(report.stage(), *selection.stages),
         parts=len(parts),
     )
+    tell_unlicensed(manifest, report.unlicensed, settings.license)
     extra = loss_sections(
         counts_of(manifest),
         dropped,

@@ -40,6 +40,8 @@ _LARGE = 4 * SPAN_BYTES
 """Files of at least this size, in bytes, are logged if only one worker reads them."""
 _SIZE = "partitions.json"
 """File with the number of row groups per partition, which a continued build keeps."""
+_FILES = 8
+"""Maximum number of files without a document that are named."""
 _NAMED = 24
 """Maximum number of known domains, and of columns, that a message names."""
 
@@ -52,6 +54,10 @@ class ReadReport(Report):
     """Bytes of text by known domain; "" for documents without a known domain."""
     columns: Counter[str] = field(default_factory=Counter)
     """For each column of the corpus, the number of sources that have this column."""
+    licensed: int = 0
+    """Number of documents that state a licence."""
+    unlicensed: list[str] = field(default_factory=list)
+    """Sources of which no document states a licence."""
     met: Counter[str] = field(default_factory=Counter)
     """For each column that the settings name, the number of sources that have this column."""
 
@@ -95,9 +101,20 @@ def read_corpus(
     for bad in left_out:
         whole.lose(bad)
     groups = _fixed_groups(sources, directory, partition_mib)
-    for report in _read_all(engine, sources, directory, settings, groups):
+    lost: list[str] = []
+    for source, report in zip(
+        sources, _read_all(engine, sources, directory, settings, groups), strict=True
+    ):
         whole.add(report)
+        if report.documents and not report.licensed:
+            whole.unlicensed.append(source.place)
+        if report.bad and not report.documents:
+            lost.append(_why_lost(source, report, settings))
     _tell_text_files(sources, settings)
+    for line in lost[:_FILES]:
+        logger.warning(f"  {line}")
+    if len(lost) > _FILES:
+        logger.warning(f"  and {counted(len(lost) - _FILES, 'file')} more that have no document")
     logger.info(f"  took {whole.taken()}")
     _check_columns(whole, settings, least)
     if whole.documents < least:
@@ -107,6 +124,25 @@ def read_corpus(
             f"needed{lost}"
         )
     return whole
+
+
+def _why_lost(source: Source, report: ReadReport, settings: BuildSettings) -> str:
+    """Return why a source has no document; if it lacks the column of the text, its columns."""
+    records = counted(report.bad.total(), "record")
+    reason, count = report.bad.most_common(1)[0]
+    line = f"{source.place} has no document: of {records}, {count:,} have {reason}"
+    if reason != _no_column(settings) or not report.columns:
+        return line
+    names = list(report.columns)
+    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+    return (
+        f"{line}; its columns are {', '.join(names[:_NAMED])}{more}. "
+        f"--text {settings.text},NAME also reads the column NAME"
+    )
+
+
+def _no_column(settings: BuildSettings) -> str:
+    return f"no column {settings.text!r}"
 
 
 def usual_groups(sources: Sequence[Source]) -> int:
@@ -296,6 +332,7 @@ def _units(
         sizes.append(len(record.text.encode()))
         size += sizes[-1]
         report.labels[record.label] += sizes[-1]
+        report.licensed += bool(record.license)
         if size >= UNIT_BYTES:
             yield waiting, sizes
             waiting, sizes, size = [], [], 0
@@ -369,7 +406,7 @@ def make_document(record: Any, origin: str, settings: BuildSettings) -> Document
         return BadRecord(origin, "not an object")
     text = look_up(record, settings.text)
     if text is MISSING:
-        return BadRecord(origin, f"no column {settings.text!r}")
+        return BadRecord(origin, _no_column(settings))
     if not isinstance(text, str):
         return BadRecord(origin, "text is not a string")
     if reason := _fault(text, settings.max_bytes):

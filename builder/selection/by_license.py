@@ -20,6 +20,8 @@ _NAMED = 100
 """Largest number of licences that are counted by name. All less frequent licences are counted
 together."""
 _SHOWN = 5
+OTHERS = "others"
+"""Name under which they are counted."""
 
 Counts = dict[str, Counter[str]]
 """By licence, the number of documents, and their number of bytes or tokens."""
@@ -52,7 +54,7 @@ def most_frequent(counts: Mapping[str, Counter[str]]) -> dict[str, dict[str, int
     ordered = sorted(counts.items(), key=lambda item: (-item[1]["documents"], item[0]))
     named = {name: dict(count) for name, count in ordered[:_NAMED]}
     if rest := sum((count for _, count in ordered[_NAMED:]), Counter[str]()):
-        named["others"] = dict(rest)
+        named[OTHERS] = dict(rest)
     return named
 
 
