@@ -40,10 +40,9 @@ def license_line(names: Sequence[str], *, more: bool = False) -> str:
     >>> license_line(["MIT", "CC0-1.0"]), license_line([str(n) for n in range(12)])[-14:]
     ('MIT, CC0-1.0', '9 and 2 more')
     """
-    rest = len(names) - _LISTED
-    end = (
-        f" and {'at least ' if more else ''}{max(rest, 0) + more} more" if rest > 0 or more else ""
-    )
+    rest = max(len(names) - _LISTED, 0) + more
+    least = "at least " if more else ""
+    end = f" and {least}{rest} more" if rest else ""
     return ", ".join(names[:_LISTED]) + end or UNKNOWN
 
 

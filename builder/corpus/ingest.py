@@ -101,7 +101,7 @@ def read_corpus(
     for bad in left_out:
         whole.lose(bad)
     groups = _fixed_groups(sources, directory, partition_mib)
-    lost: list[str] = []
+    empty: list[str] = []
     for source, report in zip(
         sources, _read_all(engine, sources, directory, settings, groups), strict=True
     ):
@@ -109,12 +109,12 @@ def read_corpus(
         if report.documents and not report.licensed:
             whole.unlicensed.append(source.place)
         if report.bad and not report.documents:
-            lost.append(_why_lost(source, report, settings))
+            empty.append(_why_empty(source, report, settings))
     _tell_text_files(sources, settings)
-    for line in lost[:_FILES]:
+    for line in empty[:_FILES]:
         logger.warning(f"  {line}")
-    if len(lost) > _FILES:
-        logger.warning(f"  and {counted(len(lost) - _FILES, 'file')} more that have no document")
+    if len(empty) > _FILES:
+        logger.warning(f"  and {counted(len(empty) - _FILES, 'file')} more that have no document")
     logger.info(f"  took {whole.taken()}")
     _check_columns(whole, settings, least)
     if whole.documents < least:
@@ -126,7 +126,7 @@ def read_corpus(
     return whole
 
 
-def _why_lost(source: Source, report: ReadReport, settings: BuildSettings) -> str:
+def _why_empty(source: Source, report: ReadReport, settings: BuildSettings) -> str:
     """Return why a source has no document; if it lacks the column of the text, its columns."""
     records = counted(report.bad.total(), "record")
     reason, count = report.bad.most_common(1)[0]

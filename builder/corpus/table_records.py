@@ -103,7 +103,7 @@ def _check(batch: Any) -> None:
 
 
 def _is_wanted(name: str, wanted: Collection[str]) -> bool:
-    """Whether one of the paths ``wanted`` is or names the column ``name``, or a column within it."""
+    """Whether one of ``wanted`` names the column ``name``, or a column within it."""
     return any(
         path == name or path.startswith(f"{name}.")
         for names in wanted
