@@ -195,7 +195,7 @@ def _decontaminate(selection: Selection, settings: BuildSettings) -> None:
     if not settings.decontaminate:
         return
     find = _no_reason if settings.mark_contaminated else _contaminated
-    selection.drop(Rule("decontaminate", (CONTAMINATED,), find, spares=False))
+    selection.drop(Rule("decontaminate", (CONTAMINATED,), find))
     if not settings.mark_contaminated:
         return
     marked = sum(selection.each(_count_marked), Counter[str]())
@@ -248,8 +248,7 @@ def _drop_poor(
         ),
     ]
     if settings.holdout:
-        find = partial(_held_out, settings=settings)
-        rules.append(Rule(HELD_OUT, (HELD_OUT,), find, spares=False))
+        rules.append(Rule(HELD_OUT, (HELD_OUT,), partial(_held_out, settings=settings)))
     selection.drop(*rules)
 
 
