@@ -15,7 +15,7 @@ SCORES = ("overall", "educational", "informational", "advertisement")
 means that the document has none."""
 
 MOST = 5.0
-"""Highest score of a bundled scorer, or of a fastText model."""
+"""Highest score of the bundled scorers."""
 
 IDS = ("source", "global", "none")
 """Scopes within which the identifier of a document may be unique."""
@@ -233,8 +233,8 @@ class BuildSettings:
             raise InvalidDataError(f"merge_height is {self.merge_height}; it must be above 0")
         for least in (self.min_cluster_score, self.min_document_score):
             for name, threshold in least.items():
-                # Scores from a column may have another scale.
-                if name not in self.score_columns and not threshold <= MOST:
+                # Scores from a column or a model may have another scale.
+                if name not in self.scores and not threshold <= MOST:
                     raise InvalidDataError(
                         f"the least score {score_title(name)} is {threshold:g}; scores are from "
                         f"0 to {MOST:g}, so no document would stay"
@@ -249,7 +249,8 @@ class BuildSettings:
             raise InvalidDataError(f"cells is {self.cells!r}; it must be one of {', '.join(CELLS)}")
         if self.tier_score not in TIER_SCORES:
             raise InvalidDataError(
-                f"tier_score is {self.tier_score!r}; it must be one of {', '.join(TIER_SCORES)}"
+                f"tier_score is {self.tier_score!r}; it must be one of "
+                f"{', '.join(map(score_title, TIER_SCORES))}"
             )
         codes = [name for name in self.languages if name not in LANGUAGES and name != "*"]
         if codes:
@@ -353,6 +354,8 @@ class BuildSettings:
     def from_json(cls, value: Any) -> Self:
         """Read settings from a JSON object; settings that the object lacks have their defaults.
 
+        The score ``advertisement`` may be called ad-free, as in commands.
+
         Raises:
             InvalidDataError: A name or value is unknown.
         """
@@ -366,6 +369,8 @@ class BuildSettings:
             if isinstance(scores := value.get(name), dict) and AD_FREE in scores:
                 named = {ADVERTISEMENT if k == AD_FREE else k: v for k, v in scores.items()}
                 value = {**value, name: named}
+        if value.get("tier_score") == AD_FREE:
+            value = {**value, "tier_score": ADVERTISEMENT}
         return cls(**value)
 
 

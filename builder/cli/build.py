@@ -132,7 +132,7 @@ def _require(sources: tuple[str, ...], out: str | None) -> None:
 @click.option("--clusters", type=int, help="Clusters after merging.  [default: 20]")
 @click.option("--cells", type=click.Choice(CELLS), help=_CELLS)
 @click.option("--tiers", type=int, help=_TIERS)
-@click.option("--tier-score", type=click.Choice(TIER_SCORES), help=_TIER_SCORE)
+@click.option("--tier-score", type=click.Choice([*map(score_title, TIER_SCORES)]), help=_TIER_SCORE)
 @click.option("--text", help=_TEXT)
 @click.option("--id", help="Column of the identifier.  [default: id]")
 @click.option("--ids", type=click.Choice(IDS), help=_IDS)

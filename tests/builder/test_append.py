@@ -141,6 +141,8 @@ def test_the_append_is_recorded(before, after):
     assert record["before"] == Manifest.load(before).fingerprint
     assert list(record["sources"]) == ["more.jsonl"]
     assert record["tokens"] == Manifest.load(after).tokens - Manifest.load(before).tokens
+    assert "Appends</h2>" in (after / "report.html").read_text()
+    assert "Appends</h2>" not in (before / "report.html").read_text()
 
 
 def test_to_append_the_same_again_changes_nothing(after, sources, engines, capsys, all_bytes):

@@ -106,6 +106,7 @@ def test_a_value_of_a_right_type_is_taken(values):
 def test_a_score_may_be_called_ad_free():
     settings = BuildSettings.from_json({"min_document_score": {"ad-free": 2}})
     assert settings.min_document_score == {"advertisement": 2}
+    assert BuildSettings.from_json({"tier_score": "ad-free"}).tier_score == "advertisement"
 
 
 def test_every_setting_decides_something_first():
