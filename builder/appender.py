@@ -71,7 +71,7 @@ from climbstream.loader.formats.outputs import BASE, WORK
 from .settings import BuildSettings, complete_settings
 from .staging import finish_commit
 from .unbound import EXCHANGE
-from .workdir import PRELOAD, engine_in, give_way, is_vacant, unbound_by_error
+from .workdir import PRELOAD, bind, engine_in, give_way, is_vacant, unbound_by_error
 
 logger = get_logger(__name__)
 
@@ -232,6 +232,7 @@ class _Append:
         cells = None if value is None else Cells.from_json(value)
         with unbound_by_error(out / WORK):
             selection = self._select(clusters, strict=strict)
+        bind(out / WORK)
         if cells:
             place_in_cells(self._engine, self.partitions, clusters, cells)
         written = self._write(selection, clusters)

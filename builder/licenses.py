@@ -37,8 +37,8 @@ def license_line(names: Sequence[str], *, more: bool = False) -> str:
 
     ``more`` says that further licences, which are not in ``names``, were not counted by name.
 
-    >>> license_line(["MIT", "CC0-1.0"]), license_line([str(n) for n in range(12)])[-14:]
-    ('MIT, CC0-1.0', '9 and 2 more')
+    >>> license_line(["MIT", "CC0-1.0"]), license_line([str(n) for n in range(12)])[-13:]
+    ('MIT, CC0-1.0', ' 9 and 2 more')
     """
     rest = max(len(names) - _LISTED, 0) + more
     least = "at least " if more else ""

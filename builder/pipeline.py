@@ -60,7 +60,7 @@ from .end_token import EndToken, find_end_token, read_configs, trained_end_token
 from .settings import BuildSettings, complete_settings, effect_of_change
 from .staging import finish_commit
 from .unbound import EXCHANGE, change_plan
-from .workdir import PRELOAD, UNBOUND, begin_in, engine_in, remove_work, unbound_by_error
+from .workdir import PRELOAD, UNBOUND, begin_in, bind, engine_in, remove_work, unbound_by_error
 
 logger = get_logger(__name__)
 
@@ -161,10 +161,7 @@ def dry_run(
             place = destination.finished_at()
             raise UsageError(f"{place} is built already; name a new folder or URL for a dry run")
         begun = replace(begun, partition_mib=partition_mib)
-        with unbound_by_error(destination.folder / WORK):
-            _, _, _, clusters, selection = _decide(
-                begun, destination.folder, settings, strict=strict
-            )
+        _, _, _, clusters, selection = _decide(begun, destination.folder, settings, strict=strict)
         return preview(clusters, selection)
 
 
@@ -302,6 +299,7 @@ def _run(begun: _Begun, out: Path, settings: BuildSettings, *, strict: bool) -> 
         report, partitions, kmeans, clusters, selection = _decide(
             begun, out, settings, strict=strict
         )
+    bind(out / WORK)
     cells = None
     if settings.has_cells:
         cells = fit_cells(engine, partitions, clusters, settings)

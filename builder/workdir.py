@@ -26,6 +26,8 @@ PRELOAD = ("climbstream.builder.corpus.ingest",)
 UNBOUND = "unbound"
 """File in the folder of work in progress; while it exists, work with another plan may follow. It is
 written by dry runs, and by an error in data or settings that comes before shards are written."""
+_WRITING = "writing"
+"""File in this folder; it exists from when shards may be written."""
 _PLANS = ("builder", "importer", "exporter", "drawn", BASE)
 """Keys by which a plan is recognised; the plan of each kind of work has one of them."""
 
@@ -99,13 +101,19 @@ def unbound_by_error(work: Path) -> Iterator[None]:
     """If the block raises an error in data or settings, let work with another plan follow.
 
     The work in progress in ``work`` stays for a repeated call. If no document was read, `engine_in`
-    removes the folder.
+    removes the folder. After `bind`, the error changes nothing.
     """
     try:
         yield
     except (InvalidDataError, UsageError):
-        (work / UNBOUND).touch()
+        if not (work / _WRITING).exists():
+            (work / UNBOUND).touch()
         raise
+
+
+def bind(work: Path) -> None:
+    """Keep other plans out of ``work``, because shards will now be written."""
+    (work / _WRITING).touch()
 
 
 def give_way(work: Path, plan: Mapping[str, Any]) -> None:
@@ -154,6 +162,7 @@ def remove_work(work: Path) -> None:
             shutil.rmtree(path)
         elif path.name not in ("plan.json", UNBOUND):
             path.unlink()
+    (work / UNBOUND).unlink(missing_ok=True)
     shutil.rmtree(work)
 
 

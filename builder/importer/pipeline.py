@@ -38,6 +38,7 @@ from climbstream.builder.settings import BuildSettings
 from climbstream.builder.workdir import (
     PRELOAD,
     begin_work,
+    bind,
     engine_in,
     remove_work,
     unbound_by_error,
@@ -181,6 +182,7 @@ class _Import:
         """Run all stages, and write the manifest last."""
         with unbound_by_error(self._work):
             report = self._read(files)
+        bind(self._work)
         partitions = [Partition(self._work / "units" / name) for name in report.units]
         names = cluster_names(report.clusters)
         _say_names(names)
