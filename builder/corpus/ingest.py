@@ -109,7 +109,7 @@ def read_corpus(
         if report.documents and not report.licensed:
             whole.unlicensed.append(source.place)
         if report.bad and not report.documents:
-            empty.append(_why_empty(source, report, settings))
+            empty.append(_why_empty(source, report, settings, appended=least == 1))
     _tell_text_files(sources, settings)
     for line in empty[:_FILES]:
         logger.warning(f"  {line}")
@@ -126,7 +126,9 @@ def read_corpus(
     return whole
 
 
-def _why_empty(source: Source, report: ReadReport, settings: BuildSettings) -> str:
+def _why_empty(
+    source: Source, report: ReadReport, settings: BuildSettings, *, appended: bool
+) -> str:
     """Return why a source has no document; if it lacks the column of the text, its columns."""
     records = counted(report.bad.total(), "record")
     reason, count = report.bad.most_common(1)[0]
@@ -135,10 +137,12 @@ def _why_empty(source: Source, report: ReadReport, settings: BuildSettings) -> s
         return line
     names = list(report.columns)
     more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
-    return (
-        f"{line}; its columns are {', '.join(names[:_NAMED])}{more}. "
-        f"--text {settings.text},NAME also reads the column NAME"
+    remedy = (
+        "an append reads the columns that the build was told of; rename the column"
+        if appended
+        else f"--text {settings.text},NAME also reads the column NAME"
     )
+    return f"{line}; its columns are {', '.join(names[:_NAMED])}{more}. {remedy}"
 
 
 def _no_column(settings: BuildSettings) -> str:
