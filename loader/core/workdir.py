@@ -160,8 +160,9 @@ def setting_name(keys: tuple[str, ...]) -> str:
 
 
 def _are_names(*values: list[Any] | tuple[Any, ...]) -> bool:
-    """Whether ``values`` are lists of text; such lists are compared as a whole."""
-    return all(isinstance(item, str) for value in values for item in value)
+    """Whether ``values`` are lists of text of different lengths; they are compared as a whole."""
+    texts = all(isinstance(item, str) for value in values for item in value)
+    return texts and len({len(value) for value in values}) > 1
 
 
 def _shown(value: object) -> str:
