@@ -16,8 +16,7 @@ from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 from torch import nn
 
-from climbstream.loader import Manifest, MixtureDataset, MixtureLoader
-from climbstream.loader.weights.agreement import Agreement
+from climbstream.loader import Agreement, Manifest, MixtureDataset, MixtureLoader
 
 
 class Steps(MixtureDataset):

@@ -15,8 +15,7 @@ import torch.distributed as dist
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
-from climbstream.loader import MixtureLoader
-from climbstream.loader.weights.agreement import Agreement
+from climbstream.loader import Agreement, MixtureLoader
 
 
 class Model(nn.Module):

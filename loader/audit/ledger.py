@@ -291,7 +291,9 @@ def segments(lines: list[Line]) -> Iterator[tuple[Opening, int]]:
 
 
 def _fixed(opening: Opening) -> dict[str, Any]:
-    return {name: getattr(opening.state, name) for name in _FIXED}
+    """Return what must not change in a run, by the names of the loader's parameters."""
+    fixed = {name: getattr(opening.state, name) for name in _FIXED}
+    return {**fixed, "fraction": fixed.pop("part")}
 
 
 def _parse(path: Path, value: Any, number: int = 1) -> Line:
