@@ -50,6 +50,7 @@ class Data(LightningDataModule):
             world_size=self.trainer.world_size,
             weights_log=self.run / "weights.jsonl",
             weights_file=self.run / "weights.request.json",
+            ledger=self.run / "served.jsonl",
             agreement=Agreement(),
         )
         return Steps(loader, self.steps)

@@ -342,7 +342,10 @@ class MixtureLoader:
     def __len__(self) -> int:
         """Return the number of batches of the whole run, if ``max_epochs`` ends it.
 
-        Changes of weights that are neither in the log nor in a schedule are not considered.
+        Changes of weights that are neither in the log nor in a schedule are not considered. The
+        number is exact: a cluster ends before the first batch that needs more of its rows than it
+        has left, and these last rows are not served. So ``max_epochs=1`` may give some batches
+        less than `steps_per_epoch`, which only counts rows.
 
         Raises:
             TypeError: The run does not end.

@@ -173,8 +173,9 @@ def _begin(run: _Run) -> None:
         logger.info(f"the run in {run.out} has ended; its result is shown again")
     elif not (run.out / _CHECKPOINT).exists():
         logger.info(
-            f"the run in {run.out} was stopped before its first checkpoint, so it begins again "
-            "from step 0; --save-every saves sooner"
+            f"the run in {run.out} has no {_CHECKPOINT}: it was stopped before its first "
+            "checkpoint, or the file was removed. So it begins again from step 0; --save-every "
+            "saves sooner"
         )
 
 
