@@ -144,9 +144,11 @@ def setting_name(keys: tuple[str, ...]) -> str:
     ('--proxy-tokens', '--seq-len')
     >>> setting_name(("settings", "min_document_score", "overall"))
     '--min-document-score overall'
-    >>> setting_name(("targets", "loss"))
-    'targets.loss'
+    >>> setting_name(("max_epochs",)), setting_name(("targets", "loss"))
+    ('--max-epochs', 'targets.loss')
     """
+    if keys == ("max_epochs",):
+        keys = ("settings", *keys)
     if keys[:1] != ("settings",) or len(keys) == 1:
         return ".".join(keys)
     first, *rest = keys[1:]

@@ -109,7 +109,7 @@ def test_shards_that_were_there_are_untouched_and_new_ones_come_after(before, af
     assert old.names == new.names
     for was, now in zip(old.clusters, new.clusters, strict=True):
         first, second = load_index(before, old, was).shards, load_index(after, new, now).shards
-        assert second[: len(first)] == first
+        assert second[: len(first)] == tuple(first)
         for shard in first:
             name = f"clusters/{was.name}/{shard.zip_basename}"
             assert (before / name).read_bytes() == (after / name).read_bytes()

@@ -61,6 +61,7 @@ def test_settings_that_differ_are_named_by_the_options_that_set_them():
         "--pin c1 was not given and is 0.5",
         "--eos-id was not given and is 0",
     ]
+    assert differences_text({"max_epochs": 6.0}, {}) == "--max-epochs was 6.0 and is not given"
     assert differences_text(old, old) == ""
 
 
