@@ -63,6 +63,14 @@ def test_a_decision_says_against_what_and_what_would_change_it(topic):
         assert "**What would change it.**" in entry, title
 
 
+@pytest.mark.parametrize("package", ["loader", "builder", "search"])
+def test_the_page_on_python_lists_the_public_names_and_no_others(package):
+    page = (ROOT / "docs" / "reference" / "python.md").read_text()
+    table = page.partition(f"| `climbstream.{package}` |")[2].partition("\n\n")[0]
+    names = re.findall(r"^\| `(\w+)` \| \S", table, re.M)
+    assert sorted(names) == sorted(importlib.import_module(f"climbstream.{package}").__all__)
+
+
 def imports(code):
     """Yield (module, name) for each import from this project in ``code``."""
     for node in ast.walk(ast.parse(code)):

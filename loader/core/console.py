@@ -22,12 +22,21 @@ class Progress:
     On a terminal one line is rewritten; elsewhere a line is written every ten seconds, so that
     logs stay readable. Units that were skipped, such as those of earlier runs, count in ``done``
     but not in the rate, which is measured from the last skip on.
+    If this is only one ``part`` of the work, such as ``round 2``, the line says that the time is
+    that of the part.
     """
 
     def __init__(
-        self, what: str, total: int | None, unit: str, done: int = 0, stream: TextIO | None = None
+        self,
+        what: str,
+        total: int | None,
+        unit: str,
+        done: int = 0,
+        stream: TextIO | None = None,
+        part: str = "",
     ) -> None:
         self._what = what
+        self._part = part
         self._total = total
         self._unit = unit
         self._done = self._before = done
@@ -75,7 +84,10 @@ class Progress:
                 f"{short_number(rate)}/s" if rate >= 1 or not rate else f"{1 / rate:.1f} s each"
             )
         ended = ended or self._done == self._total
-        parts.append(f"in {duration(seconds)}" if ended else f"{duration(seconds)} elapsed")
+        if ended:
+            parts.append(f"{self._part} in {duration(seconds)}".lstrip())
+        else:
+            parts.append(f"{duration(seconds)} elapsed{self._part and f' in {self._part}'}")
         if self._total is not None and self._done < self._total and rate and not ended:
             parts.append(f"{duration((self._total - self._done) / rate)} left")
         start = "\r\x1b[K" if self._live else ""

@@ -63,6 +63,19 @@ def test_slow_work_says_seconds_for_each(clock):
     assert "search: 1/4 proxies · 30.0 s each · 30.0 s elapsed · 1 min 30 s left" in log.getvalue()
 
 
+def test_the_time_of_a_part_of_the_work_is_said_to_be_that_of_the_part(clock):
+    log = io.StringIO()
+    with Progress("search", 8, "proxies", 6, stream=log, part="round 5") as bar:
+        clock[0] += 30
+        bar.add(1)
+        clock[0] += 30
+        bar.add(1)
+    assert log.getvalue().splitlines() == [
+        "search: 7/8 proxies · 30.0 s each · 30.0 s elapsed in round 5 · 30.0 s left",
+        "search: 8/8 proxies · 30.0 s each · round 5 in 1 min 00 s",
+    ]
+
+
 def test_a_log_gets_a_line_every_ten_seconds_and_one_at_the_end(clock):
     log = io.StringIO()
     with Progress("read", 240, "files", stream=log) as bar:
