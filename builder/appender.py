@@ -32,11 +32,16 @@ from climbstream.builder.report.near_copies import NearCopies, find_copies
 from climbstream.builder.report.report import write_report
 from climbstream.builder.selection.annotate import look_at, tell_languages
 from climbstream.builder.selection.dedup import Seen
-from climbstream.builder.selection.dropped import count_kept
+from climbstream.builder.selection.dropped import tell_kept
+from climbstream.builder.selection.named import tell_named
 from climbstream.builder.selection.selection import Selection
 from climbstream.builder.selection.stages import identify, select_appended
 from climbstream.builder.writers.catalogue import read_seen, write_catalogue, write_heldout
-from climbstream.builder.writers.license_counts import with_licenses
+from climbstream.builder.writers.license_counts import (
+    tell_unlicensed,
+    union_of_licenses,
+    with_licenses,
+)
 from climbstream.builder.writers.shards import WrittenCluster, write_clusters
 from climbstream.builder.writers.tokenization import tokenize_all
 from climbstream.loader.core.engines.engine import Engine, open_engine
@@ -66,10 +71,10 @@ from climbstream.loader.formats.manifest import (
 )
 from climbstream.loader.formats.outputs import BASE, WORK
 
-from .dry import EXCHANGE
 from .settings import BuildSettings, complete_settings
 from .staging import finish_commit
-from .workdir import PRELOAD, engine_in, is_vacant
+from .unbound import EXCHANGE
+from .workdir import PRELOAD, bind, engine_in, give_way, is_vacant, unbound_by_error
 
 logger = get_logger(__name__)
 
@@ -127,15 +132,16 @@ def append(
                 logger.info(f"these sources have been appended to {out} already")
                 return manifest
             settings = BuildSettings.from_json(complete_settings(manifest.provenance["settings"]))
-            report = read_corpus(
-                opened,
-                files,
-                out / WORK / "units",
-                settings,
-                least=1,
-                left_out=left_out,
-                partition_mib=partition_mib,
-            )
+            with unbound_by_error(out / WORK):
+                report = read_corpus(
+                    opened,
+                    files,
+                    out / WORK / "units",
+                    settings,
+                    least=1,
+                    left_out=left_out,
+                    partition_mib=partition_mib,
+                )
             run = _Append(opened, out, manifest, settings, report, usual_groups(files))
             run.run(plan, strict=strict)
             remove_all(opened, run.partitions)
@@ -155,12 +161,14 @@ def _begin(sources: Sequence[Source], out: Path, manifest: Manifest) -> dict[str
     earlier = manifest.provenance.get("appended", [])
     if earlier and earlier[-1]["sources"] == plan["sources"]:
         return None
+    give_way(out / WORK, plan)
     if begin_or_resume(
         out,
         f"{WORK}/plan.json",
         plan,
         leaves=() if is_vacant(out / WORK) else (WORK,),
         folders=(f"{WORK}/**", "clusters/*", "documents"),
+        remedy=f"end that append first; to give it up, remove {out / WORK}",
     ):
         logger.info(f"going on with the append to {out}")
     if "languages" not in manifest.provenance["settings"]:
@@ -227,7 +235,9 @@ class _Append:
         clusters = ClusterMap.from_json(description["map"], centroids)
         value = description.get("cells")
         cells = None if value is None else Cells.from_json(value)
-        selection = self._select(clusters, strict=strict)
+        with unbound_by_error(out / WORK):
+            selection = self._select(clusters, strict=strict)
+        bind(out / WORK)
         if cells:
             place_in_cells(self._engine, self.partitions, clusters, cells)
         written = self._write(selection, clusters)
@@ -243,6 +253,7 @@ class _Append:
         grown = self._grow(plan, selection, written, added)
         copies = self._find_copies(selection, description)
         self._describe(grown, clusters, cells, added, description, copies)
+        tell_unlicensed(grown, self._report.unlicensed, self._settings.license)
         files = manifest.files or hash_files(out, range(self._first))
         replace(grown, files=files | self._parts | hash_files(self._next)).save(out)
 
@@ -263,8 +274,10 @@ class _Append:
         # If an earlier version wrote the directory, the manifest has no counts of languages. None
         # are added, because counts of the new documents alone would look like counts of all
         # documents.
+        counts = tell_kept(self._report, selection)
         if counts_of(self._manifest):
-            selection.stages[0]["kept"] = count_kept(selection)
+            selection.stages[0]["kept"] = counts
+        tell_named(selection, new=False)
         return selection
 
     def _write(self, selection: Selection, clusters: ClusterMap) -> list[WrittenCluster]:
@@ -306,18 +319,19 @@ class _Append:
             "tokens": sum(cluster.tokens for cluster in added),
         }
         appended = [*manifest.provenance.get("appended", []), entry]
-        licenses = name_licenses(self._engine, self.partitions)
         provenance = {**manifest.provenance, "appended": appended}
         entries = [
             replace(w.entry, axes=old.axes)
             for w, old in zip(written, manifest.clusters, strict=True)
         ]
+        entries = with_licenses(self._engine, self.partitions, entries, before=manifest)
+        texts = [manifest.license, name_licenses(self._engine, self.partitions)]
         stages = zip(manifest.conservation, (self._report.stage(), *selection.stages), strict=True)
         return replace(
             manifest,
-            clusters=tuple(with_licenses(self._engine, self.partitions, entries, before=manifest)),
+            clusters=tuple(entries),
             build=hash_json(provenance),
-            license=_joined_licenses(manifest.license, licenses),
+            license=union_of_licenses(entries, texts),
             provenance=provenance,
             conservation=tuple(_sum(old, new) for old, new in stages),
             parts=self._first + len(self._parts),
@@ -369,11 +383,6 @@ class _Append:
         before, now = self._out / HELDOUT, self._next / HELDOUT
         if before.exists() and now.exists():
             write_bytes(now, before.read_bytes() + now.read_bytes())
-
-
-def _joined_licenses(old: str, new: str) -> str:
-    names = dict.fromkeys([*old.split(", "), *new.split(", ")])
-    return ", ".join(name for name in names if name != "unknown") or "unknown"
 
 
 def _sum(old: Any, new: Any) -> Any:

@@ -15,6 +15,8 @@ UNKNOWN = "unknown"
 """Licence of a document that states none."""
 NOT = "!"
 """Prefix of the name of a licence that is to be left out."""
+_LISTED = 10
+"""Maximum number of licences that one line names."""
 _LONGEST = 100
 """Maximum number of characters of a name; some corpora have the text of a licence instead of its
 name."""
@@ -28,6 +30,20 @@ def license_name(stated: str) -> str:
     """
     words = " ".join(stated.split())
     return (words if len(words) <= _LONGEST else f"{words[:_LONGEST]}…") or UNKNOWN
+
+
+def license_line(names: Sequence[str], *, more: bool = False) -> str:
+    """Return the first `_LISTED` of ``names`` on one line; "unknown" if there are none.
+
+    ``more`` says that further licences, which are not in ``names``, were not counted by name.
+
+    >>> license_line(["MIT", "CC0-1.0"]), license_line([str(n) for n in range(12)])[-13:]
+    ('MIT, CC0-1.0', ' 9 and 2 more')
+    """
+    rest = max(len(names) - _LISTED, 0) + more
+    least = "at least " if more else ""
+    end = f" and {least}{rest} more" if rest else ""
+    return ", ".join(names[:_LISTED]) + end or UNKNOWN
 
 
 def check_licenses(names: Sequence[str]) -> None:

@@ -22,7 +22,6 @@ from climbstream.builder.contamination.stage import find_contaminated
 from climbstream.builder.contamination.tasks import Task, read_tasks
 from climbstream.builder.corpus.ingest import (
     BAD_RECORDS,
-    NoColumnError,
     ReadReport,
     read_corpus,
     usual_groups,
@@ -39,13 +38,13 @@ from climbstream.builder.report.losses import counts_of, loss_sections
 from climbstream.builder.report.near_copies import NearCopies, find_copies
 from climbstream.builder.report.report import write_report
 from climbstream.builder.selection.annotate import look_at, tell_languages
-from climbstream.builder.selection.by_license import NoLicenseError
-from climbstream.builder.selection.dropped import count_kept, sample_dropped, summarize
+from climbstream.builder.selection.dropped import sample_dropped, tell_kept
+from climbstream.builder.selection.named import tell_named
 from climbstream.builder.selection.preview import preview
 from climbstream.builder.selection.selection import Selection
 from climbstream.builder.selection.stages import identify, select_documents
 from climbstream.builder.writers.catalogue import write_catalogue, write_heldout
-from climbstream.builder.writers.license_counts import with_licenses
+from climbstream.builder.writers.license_counts import tell_unlicensed, with_licenses
 from climbstream.builder.writers.shards import write_clusters
 from climbstream.builder.writers.tokenization import tokenize_all
 from climbstream.builder.writers.tokenizer import fit_tokenizer, load_tokenizer, token_dtype
@@ -58,11 +57,11 @@ from climbstream.loader.formats.clusters import save_clusters
 from climbstream.loader.formats.manifest import CONTAMINATION, Manifest, hash_files, part_paths
 from climbstream.loader.formats.outputs import WORK
 
-from .dry import DRY, EXCHANGE, unbind
 from .end_token import EndToken, find_end_token, read_configs, trained_end_token
 from .settings import BuildSettings, complete_settings, effect_of_change
 from .staging import finish_commit
-from .workdir import PRELOAD, begin_in, engine_in, remove_work
+from .unbound import EXCHANGE, change_plan
+from .workdir import PRELOAD, UNBOUND, begin_in, bind, engine_in, remove_work, unbound_by_error
 
 logger = get_logger(__name__)
 
@@ -193,7 +192,7 @@ def _begun(
 ) -> Iterator[_Begun | None]:
     """Begin or resume a build, and yield it; yield None if it is finished.
 
-    If there have been only dry runs so far, a build or a dry run (``dry``) may change the settings.
+    A build or a dry run (``dry``) may change the settings if no plan is binding, see `change_plan`.
     """
     out = destination.folder
     found, left_out = survey(sources)
@@ -220,7 +219,7 @@ def _begin(
 ) -> dict[str, Any] | None:
     """Write and return the plan of a build; None if that build is finished.
 
-    An earlier plan must be equal to the new one, unless there have been only dry runs.
+    An earlier plan must be equal to the new one, unless it is not binding.
     """
     plan = {
         "builder": 1,
@@ -240,13 +239,13 @@ def _begin(
     plan["end"] = end.to_json()
     if not dry:
         destination.claim(plan, effect_of_change)
-    unbind(out, plan)
+    change_plan(out, plan)
     if begin_in(out, WORK, plan, effect_of_change):
         logger.info(f"going on with the build in {out}")
     elif dry:
-        (out / WORK / DRY).touch()
+        (out / WORK / UNBOUND).touch()
     if not dry:
-        (out / WORK / DRY).unlink(missing_ok=True)
+        (out / WORK / UNBOUND).unlink(missing_ok=True)
     end.tell()
     return plan
 
@@ -268,25 +267,17 @@ def _decide(
     selection of documents.
     """
     work = out / WORK
-    try:
-        report = read_corpus(
-            begun.engine,
-            begun.sources,
-            work / "units",
-            settings,
-            left_out=begun.left_out,
-            partition_mib=begun.partition_mib,
-        )
-    except NoColumnError:
-        remove_work(work)  # so that the call can be repeated with the right name
-        raise
+    report = read_corpus(
+        begun.engine,
+        begun.sources,
+        work / "units",
+        settings,
+        left_out=begun.left_out,
+        partition_mib=begun.partition_mib,
+    )
     partitions = [Partition(work / "units" / name) for name in report.units]
     tell_languages(begun.engine, partitions)
-    try:
-        selection = identify(begun.engine, partitions, work / EXCHANGE, settings)
-    except NoLicenseError:
-        remove_work(work)
-        raise
+    selection = identify(begun.engine, partitions, work / EXCHANGE, settings)
     check_losses((report.stage(), *selection.stages), strict=strict)
     if begun.tasks:
         ItemIndex.of(begun.tasks).save(out / CONTAMINATION)
@@ -297,18 +288,19 @@ def _decide(
     centroids, kmeans = read_fit(model)
     clusters, selection = select_documents(selection, centroids, settings)
     check_losses(selection.stages[1:], strict=False)
-    selection.stages[0]["kept"] = counts = count_kept(selection)
-    for line in summarize(
-        [report.stage() | {"in": selection.stages[0]["in"]}, *selection.stages], counts
-    ):
-        logger.info(f"  {line}")
+    selection.stages[0]["kept"] = tell_kept(report, selection)
+    tell_named(selection, new=True)
     return report, partitions, kmeans, clusters, selection
 
 
 def _run(begun: _Begun, out: Path, settings: BuildSettings, *, strict: bool) -> None:
     """Run all stages, and write the manifest last."""
     engine, plan = begun.engine, begun.plan
-    report, partitions, kmeans, clusters, selection = _decide(begun, out, settings, strict=strict)
+    with unbound_by_error(out / WORK):
+        report, partitions, kmeans, clusters, selection = _decide(
+            begun, out, settings, strict=strict
+        )
+    bind(out / WORK)
     cells = None
     if settings.has_cells:
         cells = fit_cells(engine, partitions, clusters, settings)
@@ -359,6 +351,7 @@ def _run(begun: _Begun, out: Path, settings: BuildSettings, *, strict: bool) -> 
         conservation=(report.stage(), *selection.stages),
         parts=len(parts),
     )
+    tell_unlicensed(manifest, report.unlicensed, settings.license)
     extra = loss_sections(counts_of(manifest), dropped, clusters.why, copies)
     write_report(out, manifest, infos, agreement, clusters.centroids, kmeans, extra, clusters.why)
     replace(manifest, files=hash_files(out) | parts).save(out)

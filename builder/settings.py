@@ -4,8 +4,10 @@ from dataclasses import MISSING, asdict, dataclass, field, fields
 from typing import Any, Final, Self, get_args, get_origin
 
 from climbstream.loader.core.errors import InvalidDataError
+from climbstream.loader.formats.clusters import AD_FREE, ADVERTISEMENT, score_title
 
 from .end_token import EndChoice
+from .language_codes import LANGUAGES
 from .licenses import check_licenses
 
 SCORES = ("overall", "educational", "informational", "advertisement")
@@ -14,6 +16,8 @@ means that the document has none."""
 
 PARTITION_MIB = (4, 4096)
 """Least and largest size in MiB of the text that one task works on."""
+MOST = 5.0
+"""Highest score of the bundled scorers."""
 
 IDS = ("source", "global", "none")
 """Scopes within which the identifier of a document may be unique."""
@@ -146,7 +150,7 @@ class BuildSettings:
     """Minimum score of a document that stays, by name of the score."""
     keep_ids: list[str] = field(default_factory=list)
     """Identifiers of documents that stay whatever their scores, languages and licences, and even if
-    they are duplicates."""
+    they are duplicates. Contaminated and held-out documents do not stay."""
     decontaminate: list[str] = field(default_factory=list)
     """Tasks, as files or ``lm-eval=NAME``; documents that contain an item of a task are dropped."""
     mark_contaminated: bool = False
@@ -229,6 +233,14 @@ class BuildSettings:
             )
         if self.merge_height is not None and not self.merge_height > 0:
             raise InvalidDataError(f"merge_height is {self.merge_height}; it must be above 0")
+        for least in (self.min_cluster_score, self.min_document_score):
+            for name, threshold in least.items():
+                # Scores from a column or a model may have another scale.
+                if name not in self.scores and not threshold <= MOST:
+                    raise InvalidDataError(
+                        f"the least score {score_title(name)} is {threshold:g}; scores are from "
+                        f"0 to {MOST:g}, so no document would stay"
+                    )
         if self.tiers is not None and not 1 <= self.tiers <= 100:
             raise InvalidDataError(f"tiers is {self.tiers}; it must be from 1 to 100, or null")
 
@@ -239,7 +251,14 @@ class BuildSettings:
             raise InvalidDataError(f"cells is {self.cells!r}; it must be one of {', '.join(CELLS)}")
         if self.tier_score not in TIER_SCORES:
             raise InvalidDataError(
-                f"tier_score is {self.tier_score!r}; it must be one of {', '.join(TIER_SCORES)}"
+                f"tier_score is {self.tier_score!r}; it must be one of "
+                f"{', '.join(map(score_title, TIER_SCORES))}"
+            )
+        codes = [name for name in self.languages if name not in LANGUAGES and name != "*"]
+        if codes:
+            raise InvalidDataError(
+                f"there is no language {', '.join(codes)}; the codes are ISO 639, as a build "
+                f"tells languages: {', '.join(sorted(LANGUAGES))}"
             )
         if not self.languages or ("*" in self.languages and self.languages != EVERY):
             raise InvalidDataError(
@@ -256,7 +275,8 @@ class BuildSettings:
         for scores in (self.min_cluster_score, self.min_document_score, self.scores):
             if unknown := set(scores) - set(SCORES):
                 raise InvalidDataError(
-                    f"there is no score {', '.join(sorted(unknown))}; there are {', '.join(SCORES)}"
+                    f"there is no score {', '.join(sorted(unknown))}; there are "
+                    f"{', '.join(map(score_title, SCORES))}"
                 )
 
     def _check_combinations(self) -> None:
@@ -336,6 +356,8 @@ class BuildSettings:
     def from_json(cls, value: Any) -> Self:
         """Read settings from a JSON object; settings that the object lacks have their defaults.
 
+        The score ``advertisement`` may be called ad-free, as in commands.
+
         Raises:
             InvalidDataError: A name or value is unknown.
         """
@@ -345,6 +367,12 @@ class BuildSettings:
             raise InvalidDataError(
                 f"unknown build settings: {what}; the settings are {', '.join(names)}"
             )
+        for name in ("min_cluster_score", "min_document_score", "scores"):
+            if isinstance(scores := value.get(name), dict) and AD_FREE in scores:
+                named = {ADVERTISEMENT if k == AD_FREE else k: v for k, v in scores.items()}
+                value = {**value, name: named}
+        if value.get("tier_score") == AD_FREE:
+            value = {**value, "tier_score": ADVERTISEMENT}
         return cls(**value)
 
 

@@ -13,15 +13,21 @@ from typing import Any
 from climbstream.loader.core.engines.engine import Engine
 from climbstream.loader.core.engines.late import LateEngine
 from climbstream.loader.core.engines.task_folder import TASKS
+from climbstream.loader.core.errors import InvalidDataError, UsageError
 from climbstream.loader.core.files import is_temporary, lock
 from climbstream.loader.core.log import get_logger
-from climbstream.loader.core.workdir import begin_or_resume, check_same_config
+from climbstream.loader.core.workdir import begin_or_resume, check_same_config, read_plan
 from climbstream.loader.formats.outputs import BASE, keys_of
 
 logger = get_logger(__name__)
 
 PRELOAD = ("climbstream.builder.corpus.ingest",)
 """Modules that an engine loads once for all of its processes."""
+UNBOUND = "unbound"
+"""File in the folder of work in progress; while it exists, work with another plan may follow. It is
+written by dry runs, and by an error in data or settings that comes before shards are written."""
+_WRITING = "writing"
+"""File in this folder; it exists from when shards may be written."""
 _PLANS = ("builder", "importer", "exporter", "drawn", BASE)
 """Keys by which a plan is recognised; the plan of each kind of work has one of them."""
 
@@ -66,6 +72,7 @@ def begin_work(
         check_same_config(finished_plan, plan, place)
         logger.info(f"{place} is finished already, from these sources with these settings")
         return False
+    give_way(out / hidden, plan)
     if begin_in(out, hidden, plan):
         logger.info(f"going on with what was begun in {out}")
     return True
@@ -83,8 +90,44 @@ def engine_in(work: Path, open_engine: Callable[[Path], Engine]) -> Iterator[Eng
         with LateEngine(begin) as engine:
             yield engine
     finally:
+        if (work / UNBOUND).exists() and not _has_documents(work):
+            remove_work(work)
         with suppress(OSError):  # the folder has files, or does not exist
             work.rmdir()
+
+
+@contextmanager
+def unbound_by_error(work: Path) -> Iterator[None]:
+    """If the block raises an error in data or settings, let work with another plan follow.
+
+    The work in progress in ``work`` stays for a repeated call. If no document was read, `engine_in`
+    removes the folder. After `bind`, the error changes nothing.
+    """
+    try:
+        yield
+    except (InvalidDataError, UsageError):
+        if not (work / _WRITING).exists():
+            (work / UNBOUND).touch()
+        raise
+
+
+def bind(work: Path) -> None:
+    """Keep other plans out of ``work``, because shards will now be written."""
+    (work / _WRITING).touch()
+
+
+def give_way(work: Path, plan: Mapping[str, Any]) -> None:
+    """Remove the unbound work of another plan in ``work``; bind the work of ``plan``."""
+    if (work / UNBOUND).exists():
+        if read_plan(work / "plan.json") != plan:
+            logger.info(f"{work} is begun anew: the command that failed in it had other sources")
+            remove_work(work)
+        (work / UNBOUND).unlink(missing_ok=True)
+
+
+def _has_documents(work: Path) -> bool:
+    units = work / "units"
+    return units.is_dir() and any(path.is_dir() for path in units.iterdir())
 
 
 def is_work(work: Path) -> bool:
@@ -117,8 +160,9 @@ def remove_work(work: Path) -> None:
     for path in work.iterdir():
         if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path)
-        elif path.name != "plan.json":
+        elif path.name not in ("plan.json", UNBOUND):
             path.unlink()
+    (work / UNBOUND).unlink(missing_ok=True)
     shutil.rmtree(work)
 
 
@@ -136,5 +180,10 @@ def begin_in(
         InvalidDataError: ``out`` was begun with another plan, or holds other files.
     """
     return begin_or_resume(
-        out, f"{hidden}/plan.json", plan, effect, folders=(f"{hidden}/**", "clusters/*", "*")
+        out,
+        f"{hidden}/plan.json",
+        plan,
+        effect,
+        folders=(f"{hidden}/**", "clusters/*", "*"),
+        remedy=f"name another place; to give up what was begun, remove {out}",
     )

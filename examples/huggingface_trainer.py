@@ -3,13 +3,17 @@
     python examples/huggingface_trainer.py shards/web runs/b --steps 1000
 
 Start it again after it was stopped: it goes on from the last checkpoint that is complete, with the
-batches that would have come.
+batches that would have come. While it runs, `climb weights runs/b c03=0.4` changes the weights, and
+`climb monitor runs/b` shows loss, shares and, with --heldout-tokens, the held-out loss by cluster.
+`climb audit runs/b` checks what it served.
 """
 
 import argparse
 from pathlib import Path
 
 import torch
+import torch.distributed as dist
+from torch.nn.functional import cross_entropy
 from torch.utils.data import DataLoader
 from transformers import (
     LlamaConfig,
@@ -22,7 +26,13 @@ from transformers import (
 from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_callback import ExportableState
 
-from climbstream.loader import MixtureDataset, MixtureLoader
+from climbstream.loader import (
+    Agreement,
+    ClusterLoss,
+    MixtureDataset,
+    MixtureLoader,
+    append_metrics,
+)
 
 
 class MixtureTrainer(Trainer):
@@ -49,6 +59,46 @@ class SaveLoader(TrainerCallback, ExportableState):
             saved = state.stateful_callbacks[type(self).__name__]
             self.loader.load_state_dict(saved["attributes"]["loader"])
             print(f"goes on from step {state.global_step}")
+
+
+class WriteMetrics(TrainerCallback):
+    """Writes lines of metrics to ``file``, which `climb monitor` reads."""
+
+    def __init__(self, loader: MixtureLoader, file: Path, heldout_tokens: int) -> None:
+        self.loader, self.file, self.heldout_tokens = loader, file, heldout_tokens
+        self.heldout: dict[str, float] = {}
+
+    def on_step_end(self, args, state, control, model, **_) -> None:  # noqa: ARG002
+        """Measure the held-out loss whenever a checkpoint is due; all ranks do it together."""
+        if self.heldout_tokens and state.global_step % args.save_steps == 0:
+            self.heldout = heldout_loss(model, self.loader, self.heldout_tokens)
+
+    def on_log(self, args, state, control, logs, **_) -> None:  # noqa: ARG002
+        """Write a line whenever the Trainer logs the training loss."""
+        if "loss" in logs and state.is_world_process_zero:
+            metrics, self.heldout, heldout = self.loader.metrics(), {}, self.heldout
+            append_metrics(self.file, metrics, loss=logs["loss"], heldout_loss=heldout)
+
+
+def heldout_loss(model, loader: MixtureLoader, max_tokens: int) -> dict[str, float]:
+    """Return the mean loss on held-out text by cluster, nats a token."""
+    losses = ClusterLoss(loader.names)
+    model.eval()
+    with torch.no_grad():
+        for batch in loader.heldout(max_tokens=max_tokens):  # this rank's part
+            tokens = batch["input_ids"].to(model.device)
+            logits = model(input_ids=tokens).logits[:, :-1].transpose(1, 2)
+            each = cross_entropy(logits, tokens[:, 1:], reduction="none")
+            losses.add(batch["cluster_ids"], each.mean(dim=1))
+    model.train()
+    return losses.take(sum_over_ranks)
+
+
+def sum_over_ranks(sums: torch.Tensor) -> torch.Tensor:
+    """Add up the tensors of all ranks."""
+    if dist.is_initialized():
+        dist.all_reduce(sums)
+    return sums
 
 
 def last_checkpoint(run: Path) -> Path | None:
@@ -79,6 +129,7 @@ def main() -> None:
     parser.add_argument("run", type=Path)
     parser.add_argument("--steps", type=int, default=1000)
     parser.add_argument("--every", type=int, default=100, help="steps between checkpoints")
+    parser.add_argument("--heldout-tokens", type=int, default=0, help="0: no held-out loss")
     given = parser.parse_args()
 
     args = TrainingArguments(
@@ -92,17 +143,29 @@ def main() -> None:
     )
     rank, world_size = args.process_index, args.world_size
     loader = MixtureLoader(
-        given.shards, seq_len=64, batch_rows=16, rank=rank, world_size=world_size, fields=["labels"]
+        given.shards,
+        seq_len=64,
+        batch_rows=16,  # of all ranks together
+        rank=rank,
+        world_size=world_size,
+        fields=["labels"],
+        weights_log=given.run / "weights.jsonl",
+        weights_file=given.run / "weights.request.json",
+        ledger=given.run / "served.jsonl",
+        agreement=Agreement(),
     )
     torch.manual_seed(0)
     sizes = {"hidden_size": 64, "intermediate_size": 176, "num_attention_heads": 4}
     vocab_size = loader.manifest.vocab_size
     model = LlamaForCausalLM(LlamaConfig(vocab_size=vocab_size, num_hidden_layers=2, **sizes))
-    trainer = MixtureTrainer(
-        model, args, train_dataset=MixtureDataset(loader), callbacks=[SaveLoader(loader)]
-    )
+    callbacks = [
+        SaveLoader(loader),
+        WriteMetrics(loader, given.run / "metrics.jsonl", given.heldout_tokens),
+    ]
+    trainer = MixtureTrainer(model, args, train_dataset=MixtureDataset(loader), callbacks=callbacks)
     last = last_checkpoint(given.run)
     trainer.train(resume_from_checkpoint=str(last) if last else None)
+    loader.flush()  # the last steps, to the ledger
 
 
 if __name__ == "__main__":

@@ -16,8 +16,7 @@ from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 from torch import nn
 
-from climbstream.loader import Manifest, MixtureDataset, MixtureLoader
-from climbstream.loader.weights.agreement import Agreement
+from climbstream.loader import Agreement, Manifest, MixtureDataset, MixtureLoader
 
 
 class Steps(MixtureDataset):
@@ -51,6 +50,7 @@ class Data(LightningDataModule):
             world_size=self.trainer.world_size,
             weights_log=self.run / "weights.jsonl",
             weights_file=self.run / "weights.request.json",
+            ledger=self.run / "served.jsonl",
             agreement=Agreement(),
         )
         return Steps(loader, self.steps)

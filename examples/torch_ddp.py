@@ -3,11 +3,13 @@
     torchrun --nproc-per-node 2 examples/torch_ddp.py shards/web runs/a --steps 1000
 
 Start it again after it was stopped, also with another --nproc-per-node that divides 8: it goes on
-from the last checkpoint with the batches that would have come. While it runs, `climb weights
-runs/a c03=0.4` changes the weights, at the same step on all ranks.
+from the last checkpoint with the batches that would have come. Ctrl-C and SIGTERM save one before
+the job ends. While it runs, `climb weights runs/a c03=0.4` changes the weights, at the same step on
+all ranks. `climb audit runs/a` checks what it served.
 """
 
 import argparse
+import signal
 from pathlib import Path
 
 import torch
@@ -15,8 +17,7 @@ import torch.distributed as dist
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
-from climbstream.loader import MixtureLoader
-from climbstream.loader.weights.agreement import Agreement
+from climbstream.loader import Agreement, MixtureLoader
 
 
 class Model(nn.Module):
@@ -33,6 +34,14 @@ class Model(nn.Module):
         mask = nn.Transformer.generate_square_subsequent_mask(tokens.shape[1])
         logits = self.head(self.block(self.embed(tokens), mask, is_causal=True))
         return nn.functional.cross_entropy(logits[:, :-1].flatten(0, 1), tokens[:, 1:].flatten())
+
+
+def note_signals() -> list[int]:
+    """Return a list that gets Ctrl-C and SIGTERM from now on, in place of ending the process."""
+    signals: list[int] = []
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda number, _: signals.append(number))
+    return signals
 
 
 def main() -> None:
@@ -54,6 +63,7 @@ def main() -> None:
         world_size=world_size,
         weights_log=args.run / "weights.jsonl",
         weights_file=args.run / "weights.request.json",
+        ledger=args.run / "served.jsonl",
         agreement=Agreement(),
     )
     torch.manual_seed(0)
@@ -66,16 +76,20 @@ def main() -> None:
         optimizer.load_state_dict(saved["optimizer"])
         loader.load_state_dict(saved["loader"])
 
-    while loader.step < args.steps:
+    signals, ended = note_signals(), loader.step >= args.steps
+    while not ended:
         loss = model(next(loader)["input_ids"])
         loss.backward()
         optimizer.step()
         optimizer.zero_grad()
-        loss = loss.detach() / world_size
-        dist.all_reduce(loss)
+        # A signal reaches the ranks at different steps, so they tell each other, beside the loss.
+        sums = torch.stack([loss.detach() / world_size, loss.new_tensor(len(signals))])
+        dist.all_reduce(sums)
+        mean, stopping = sums.tolist()
+        ended = stopping > 0 or loader.step == args.steps
         if rank == 0:
-            print(f"step {loader.step}: loss {loss.item():.9g}", flush=True)
-        if rank == 0 and (loader.step % args.every == 0 or loader.step == args.steps):
+            print(f"step {loader.step}: loss {mean:.9g}", flush=True)
+        if rank == 0 and (loader.step % args.every == 0 or ended):
             # The loader's state is the same on every rank.
             parts = {"model": model.module, "optimizer": optimizer, "loader": loader}
             new = args.run / "checkpoint.new"

@@ -5,7 +5,8 @@ cluster. A `Schedule` has changes of the weights that are known before the run, 
 records all changes. An `Agreement` makes all ranks apply a change at the same step. A `LoaderState`
 is the position from which a run resumes. `MixtureLoader` serves batches, and `MixtureDataset`
 passes them to a `DataLoader` of torch. A trainer reports its losses and other numbers with
-`ClusterLoss`, `append_metrics`, `write_metrics` and `TensorBoardWriter`. `as_streams` makes shards
+`ClusterLoss`, `append_metrics`, `write_metrics` and `TensorBoardWriter`; `say_ends` logs which
+clusters will be used up. `as_streams` makes shards
 usable in mosaicml-streaming. Each of these names is imported only when it is first used. So reading
 a manifest does not import torch.
 """
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from .formats.mixture import Mixture
     from .loader import MixtureLoader
     from .monitoring.cluster_loss import ClusterLoss
-    from .monitoring.metrics import TensorBoardWriter, append_metrics, write_metrics
+    from .monitoring.metrics import TensorBoardWriter, append_metrics, say_ends, write_metrics
     from .mosaic import as_streams
     from .state import LoaderState
     from .weights.agreement import Agreement
@@ -42,6 +43,7 @@ __all__ = [
     "WeightsLog",
     "append_metrics",
     "as_streams",
+    "say_ends",
     "write_metrics",
 ]
 
@@ -59,6 +61,7 @@ _HOMES = {
     "WeightsLog": "weights.log",
     "append_metrics": "monitoring.metrics",
     "as_streams": "mosaic",
+    "say_ends": "monitoring.metrics",
     "write_metrics": "monitoring.metrics",
 }
 

@@ -21,6 +21,7 @@ import numpy as np
 import torch
 
 from climbstream.loader.audit.ledger import Ledger, Opening
+from climbstream.loader.core.console import counted
 from climbstream.loader.core.errors import UsageError
 from climbstream.loader.core.log import get_logger
 from climbstream.loader.core.renamed import renamed_attribute, renamed_parameters
@@ -258,6 +259,8 @@ class MixtureLoader:
         rows = np.array([*self._epoch_rows.values()], np.int64)
         self._limits = EpochLimits(max_epochs, self.names, rows)
         live = weights_file is not None or weights_function is not None
+        if rank == 0 and weights_file is not None:
+            _check_folder(Path(weights_file), weights_log)
         agreement = _check_agreement(agreement, rank, world_size, live=live)
         self._weights = self._control_weights(sources, _open_log(weights_log, rank), agreement)
         self._begin_weights(self._start(weights, others))
@@ -273,6 +276,9 @@ class MixtureLoader:
         ends with this record."""
         self._count_from_here()
         self._open_ledger()
+        self._told = self._steps_told()
+        """What the files of the run tell of steps, as long as no state was loaded and no batch was
+        returned; "" if they tell nothing."""
 
     def _open_sources(self, cache_dir: str | Path | None, limit: int | None) -> list[RowSource]:
         """Return the source of rows of each cluster, with a cache of ``limit`` bytes for shards."""
@@ -314,6 +320,8 @@ class MixtureLoader:
         with self._lock:
             cursor = self._lookahead.cursor
             if (begin := cursor.row) == cursor.end:
+                if self._told:
+                    self._warn_of_told()
                 cursor, begin = self._lookahead.extend(), 0
             end = begin + self._rows_each
             if end > cursor.ready:
@@ -334,7 +342,10 @@ class MixtureLoader:
     def __len__(self) -> int:
         """Return the number of batches of the whole run, if ``max_epochs`` ends it.
 
-        Changes of weights that are neither in the log nor in a schedule are not considered.
+        Changes of weights that are neither in the log nor in a schedule are not considered. The
+        number is exact: a cluster ends before the first batch that needs more of its rows than it
+        has left, and these last rows are not served. So ``max_epochs=1`` may give some batches
+        less than `steps_per_epoch`, which only counts rows.
 
         Raises:
             TypeError: The run does not end.
@@ -349,6 +360,14 @@ class MixtureLoader:
                 "takes MixtureDataset(loader), with batch_size=None"
             )
         return end
+
+    def __getitem__(self, _index: object) -> NoReturn:
+        """Raise `TypeError`: batches come in order. A `DataLoader` asks for items by number."""
+        raise TypeError(
+            "a MixtureLoader has no items by number, it is iterated. A DataLoader takes "
+            "DataLoader(MixtureDataset(loader), batch_size=None), with MixtureDataset from "
+            "climbstream.loader"
+        )
 
     def __bool__(self) -> bool:
         return True  # without this method, a loader without length would raise
@@ -623,7 +642,9 @@ class MixtureLoader:
         """Go to the position of ``state``, and return this loader.
 
         The state may have been saved with any world size. This loader may already have returned
-        batches.
+        batches. The weights are those of the state. A warning is logged if this loader was made
+        with other weights or another ``batch_rows`` or, as its ledger says, with other
+        ``max_epochs``.
 
         Raises:
             InvalidDataError: The state is of other shards or settings, which the message names; or
@@ -640,7 +661,31 @@ class MixtureLoader:
         self._lookahead.go_to(value.position())
         self._count_from_here()
         self._open_ledger()
+        self._told = ""
+        if value.batch_rows != self.batch_rows:
+            logger.warning(
+                f"from step {value.step:,} on, a batch has {self.batch_rows:,} rows; the state was "
+                f"saved with batch_rows={value.batch_rows}"
+            )
         return self
+
+    def _steps_told(self) -> str:
+        """Return which steps the files of the run tell of; "" if they tell of none."""
+        told, log = [], self._weights.log
+        if self._ledger is not None and self._ledger.end:
+            told.append(f"{self._ledger.path} has {counted(self._ledger.end, 'step')}")
+        if last := log.records[-1].at_step:
+            told.append(f"{log.path} has a change of weights at step {last:,}")
+        return " and ".join(told)
+
+    def _warn_of_told(self) -> None:
+        """Warn that the run begins at step 0, although its files tell of later steps."""
+        logger.warning(
+            f"no state was loaded, so the run begins at step 0, but {self._told}. Changes in the "
+            "weights log take effect at their steps again. To go on with the earlier run, load the "
+            "state of its checkpoint; to begin another run, name other files"
+        )
+        self._told = ""
 
     def _count_from_here(self) -> None:
         """Set the counters of this rank that `metrics` returns to 0."""
@@ -714,8 +759,9 @@ def _check_agreement(
     if agreement is None and live:
         if world_size > 1:
             raise UsageError(
-                f"{world_size} ranks cannot follow a file or a function without an "
-                "agreement: give every rank agreement=Agreement()"
+                f"{world_size} ranks cannot follow a file or a function without an agreement: say "
+                "from climbstream.loader import Agreement, and give every rank "
+                "agreement=Agreement()"
             )
         return Agreement()
     if agreement and (agreement.rank, agreement.world_size) != (rank, world_size):
@@ -724,6 +770,16 @@ def _check_agreement(
             f"loader of rank {rank} of {world_size}; make both for the same ranks"
         )
     return agreement
+
+
+def _check_folder(weights_file: Path, weights_log: str | Path | None) -> None:
+    """Raise `UsageError` unless the folder of ``weights_file`` exists, or is that of the log."""
+    folder = weights_file.parent
+    if not folder.is_dir() and (weights_log is None or folder != Path(weights_log).parent):
+        raise UsageError(
+            f"weights_file is {weights_file}, but there is no folder {folder}; make the folder, or "
+            "name a file in the folder of the run, beside weights_log"
+        )
 
 
 def _check_numbers(seq_len: int, batch_rows: int, rank: int, world_size: int, lanes: int) -> None:

@@ -27,11 +27,15 @@ from climbstream.loader.core.engines.engine import ENGINES
 from climbstream.loader.core.errors import InvalidDataError, UsageError
 from climbstream.loader.core.files import COPY_FIRST, read_json, refuse_url
 from climbstream.loader.formats.cluster_tables import clusters_text
-from climbstream.loader.formats.clusters import AD_FREE, ADVERTISEMENT, load_clusters, score_title
+from climbstream.loader.formats.clusters import load_clusters, score_title
 
 from .scratch import scratch_option
 
-_SCORE = "SCORE=column:NAME, or SCORE=FILE, a fastText model; SCORE: " + ", ".join(SCORES) + "."
+_SCORE = (
+    "SCORE=column:NAME, or SCORE=FILE, a fastText model; SCORE: "
+    + ", ".join(map(score_title, SCORES))
+    + "."
+)
 _IDS = "Scope in which an identifier names one document.  [default: source]"
 _TEXT_LINES = "Each line of a .txt file is a document.  [default: each file]"
 _LANGUAGES = "Languages to keep, as de,fr,code.  [default: *, all]"
@@ -51,26 +55,32 @@ def _default(least: dict[str, float]) -> str:
 
 
 _LEAST = (
-    "SCORE=N: leave out documents whose score is below N. SCORE is overall, educational, "
+    "SCORE=N,…: leave out documents whose score is below N. SCORE is overall, educational, "
     "informational or ad-free." + _default(BuildSettings().min_document_score)
 )
-_LEAST_MEAN = "SCORE=N: leave out micro-clusters whose mean score is below N." + _default(
+_LEAST_MEAN = "SCORE=N,…: leave out micro-clusters whose mean score is below N." + _default(
     BuildSettings().min_cluster_score
 )
 _DECONTAMINATE = "Task, a file or lm-eval=NAME: leave out documents with its questions."
-_CONFIG = "JSON file of settings, as --print-config prints it. Other options override the file."
+_CONFIG = "JSON file of settings, as --print-config prints it. Options of the command override it."
 _PARTITION_MIB = "MiB of text per task.  [default: 4 to 128, by the size of the corpus]"
-_KEEP_IDS = "File of identifiers, one per line: keep these documents, whatever their scores."
+_KEEP_IDS = (
+    "File of identifiers, one per line: keep these documents, whatever their scores. Held-out and "
+    "contaminated documents stay out."
+)
+_TEXT = "Column of the text. NAME,NAME: the first that a record has.  [default: text]"
 
 
 def _least(_context: click.Context, _option: click.Parameter, value: tuple[str, ...]) -> Any:
     least = {}
-    for pair in value:
+    for pair in ",".join(value).split(",") if value else ():
         name, _, number = pair.partition("=")
         try:
-            least[ADVERTISEMENT if name == AD_FREE else name] = float(number)
+            least[name] = float(number)
         except ValueError:
-            raise click.BadParameter(f"{pair}: say SCORE=NUMBER, as overall=1.5") from None
+            raise click.BadParameter(
+                f"{pair}: say SCORE=NUMBER, as overall=1.5,ad-free=2"
+            ) from None
     return least or None
 
 
@@ -131,8 +141,8 @@ def _require(sources: tuple[str, ...], out: str | None) -> None:
 @click.option("--clusters", type=int, help="Clusters after merging.  [default: 20]")
 @click.option("--cells", type=click.Choice(CELLS), help=_CELLS)
 @click.option("--tiers", type=int, help=_TIERS)
-@click.option("--tier-score", type=click.Choice(TIER_SCORES), help=_TIER_SCORE)
-@click.option("--text", help="Column of the text.  [default: text]")
+@click.option("--tier-score", type=click.Choice([*map(score_title, TIER_SCORES)]), help=_TIER_SCORE)
+@click.option("--text", help=_TEXT)
 @click.option("--id", help="Column of the identifier.  [default: id]")
 @click.option("--ids", type=click.Choice(IDS), help=_IDS)
 @click.option("--license", help="Column of the licence.  [default: license]")

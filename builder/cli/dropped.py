@@ -1,6 +1,7 @@
 """The command ``climb dropped``: what a build left out, by reason, language and label."""
 
 from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -8,19 +9,34 @@ import click
 import pyarrow.parquet as pq
 
 from climbstream.builder.licenses import license_name
-from climbstream.builder.selection.reasons import LICENSE
+from climbstream.builder.selection.reasons import LICENSE, RESERVED
+from climbstream.builder.selection.selection import EXAMPLES
 from climbstream.builder.settings import SCORES
+from climbstream.builder.workdir import UNBOUND
 from climbstream.loader.cli.options import INPUT, json_option, show
 from climbstream.loader.core.console import counted
-from climbstream.loader.core.errors import InvalidDataError
+from climbstream.loader.core.errors import InvalidDataError, UsageError
 from climbstream.loader.core.files import read_json
+from climbstream.loader.core.log import get_logger
 from climbstream.loader.formats.catalogue import read_parquet
 from climbstream.loader.formats.clusters import reason_title, score_title
-from climbstream.loader.formats.manifest import Manifest, part_paths
+from climbstream.loader.formats.manifest import MANIFEST, Manifest, part_paths
+from climbstream.loader.formats.mixture import some_names
+from climbstream.loader.formats.outputs import WORK
+
+logger = get_logger(__name__)
 
 _COLUMNS = ("id", "why", "label", "bytes", "origin", *SCORES)
 _LATER = ("language", "script", "license")
 """Columns that a build by an earlier version did not write; their values are then None."""
+
+_HEADS = ("id", "reason", "language", "scores", "origin")
+_NAMED = 12
+"""Maximum number of reasons, languages or labels that a message names."""
+_IDS = (
+    "Print only identifiers, one per line, for --keep-ids. Held-out and contaminated documents are "
+    "printed only with --why."
+)
 
 Row = dict[str, Any]
 
@@ -36,7 +52,7 @@ Row = dict[str, Any]
 @click.option(
     "--list", "listed", is_flag=True, help="List all documents with their scores, one per line."
 )
-@click.option("--ids", is_flag=True, help="Print only identifiers, one per line, for --keep-ids.")
+@click.option("--ids", is_flag=True, help=_IDS)
 @json_option
 def dropped(
     directory: Path,
@@ -51,22 +67,66 @@ def dropped(
     """Show what the build of DIRECTORY left out: counts, samples, or all documents.
 
     To keep some of these documents, write their identifiers to a file with --ids, delete the lines
-    of documents that should stay out, and build a new directory with --keep-ids FILE.
+    of documents that should stay out, and build a new directory with --keep-ids FILE. Documents
+    that are held out, or contain test questions, stay out of the shards in any case.
     """
+    if listed and ids:
+        raise UsageError("--list and --ids are two ways to print documents; choose one")
+    rows = read_dropped(directory)
+    _check_filter("--language", language, [row["language"] for row in rows])
+    _check_filter("--label", label, [row["label"] for row in rows])
     rows = [
         row
-        for row in read_dropped(directory)
-        if (why is None or why in row["why"] or why in reason_title(row["why"]))
-        and language in (None, row["language"])
-        and label in (None, row["label"])
+        for row in _of_reason(rows, why)
+        if language in (None, row["language"]) and label in (None, row["label"])
     ]
     if ids:
+        rows = rows if why else _without_reserved(rows)
         text = "\n".join(row["id"] for row in rows)
     elif listed:
-        text = "\n".join(map(_line, rows))
+        text = "\n".join(["\t".join(_HEADS), *map(_line, rows)])
     else:
         text = _summary(directory, rows, sample)
     show(rows, text, as_json=as_json)
+
+
+def _of_reason(rows: list[Row], why: str | None) -> list[Row]:
+    """Return the rows whose reason contains the text ``why``; all rows if it is None.
+
+    Raises:
+        UsageError: Rows have other reasons only; the message names them.
+    """
+    reasons = {row["why"]: reason_title(row["why"]) for row in rows}
+    wanted = [reason for reason, title in reasons.items() if why is None or why in reason + title]
+    if reasons and not wanted:
+        raise UsageError(
+            f"--why {why}: no document was left out for this; "
+            f"the reasons are {_listed(reasons[row['why']] for row in rows)}"
+        )
+    return [row for row in rows if row["why"] in wanted]
+
+
+def _check_filter(option: str, value: str | None, values: list[str | None]) -> None:
+    """Raise `UsageError` if ``value`` is given and none of ``values``."""
+    if value is not None and values and value not in values:
+        raise UsageError(
+            f"{option} {value}: no document that was left out has it; there are "
+            f"{_listed(value or '-' for value in values)}"
+        )
+
+
+def _listed(values: Iterable[str]) -> str:
+    """Return the most frequent of ``values`` with their numbers."""
+    return some_names([f"{name} {n:,}" for name, n in Counter(values).most_common()], _NAMED)
+
+
+def _without_reserved(rows: list[Row]) -> list[Row]:
+    """Return the rows that --keep-ids can bring back; log how many others there are."""
+    others = Counter(row["why"] for row in rows if row["why"] in RESERVED)
+    if others:
+        why = ", ".join(f"{reason} {n:,}" for reason, n in others.items())
+        logger.info(f"not printed, as --keep-ids cannot bring them back: {why}; --why prints them")
+    return [row for row in rows if row["why"] not in RESERVED]
 
 
 def read_dropped(directory: Path) -> list[Row]:
@@ -75,6 +135,11 @@ def read_dropped(directory: Path) -> list[Row]:
     Raises:
         InvalidDataError: The directory has no catalogue.
     """
+    if not (directory / MANIFEST).exists() and (directory / WORK / UNBOUND).exists():
+        raise InvalidDataError(
+            f"{directory} has no shards, and a dry run keeps no list of documents; "
+            "climb build --dry-run --json prints samples, and a build makes the list"
+        )
     Manifest.load(directory)
     paths = part_paths(directory)
     if not paths:
@@ -112,6 +177,7 @@ def _summary(directory: Path, rows: list[Row], sample: int) -> str:
         for document in some
     }
     size = sum(row["bytes"] or 0 for row in rows)
+    lacking = 0
     lines = [f"{counted(len(rows), 'document')} left out, {counted(size, 'byte')}"]
     for reason, count in Counter(row["why"] for row in rows).most_common():
         mine = [row for row in rows if row["why"] == reason]
@@ -127,4 +193,11 @@ def _summary(directory: Path, rows: list[Row], sample: int) -> str:
             lines.append(f"  {_line(row)}")
             if row["id"] in texts:
                 lines.append(f"    {texts[row['id']]}")
+            else:
+                lacking += 1
+    if lacking:
+        lines.append(
+            f"{counted(lacking, 'document')} without text: only the text of the first "
+            f"{EXAMPLES} documents of each reason is stored"
+        )
     return "\n".join(lines)

@@ -56,7 +56,8 @@ def merge_clusters(clusters: ClusterMap, micros: Micros, settings: BuildSettings
     full = kept[micros.documents[kept] > 0]
     if not len(full):
         raise InvalidDataError(
-            "pruning left no document; lower min_cluster_score and min_document_score"
+            "pruning left no document; lower --min-cluster-score and --min-document-score, or use "
+            "--no-prune"
         )
     if len(full) == 1:
         return clusters.regrouped(np.zeros(len(kept), np.int32))

@@ -40,12 +40,10 @@ _LARGE = 4 * SPAN_BYTES
 """Files of at least this size, in bytes, are logged if only one worker reads them."""
 _SIZE = "partitions.json"
 """File with the number of row groups per partition, which a continued build keeps."""
+_FILES = 8
+"""Maximum number of files without a document that are named."""
 _NAMED = 24
 """Maximum number of known domains, and of columns, that a message names."""
-
-
-class NoColumnError(InvalidDataError):
-    """A column that the settings name is in no record."""
 
 
 @dataclass(slots=True)
@@ -56,6 +54,10 @@ class ReadReport(Report):
     """Bytes of text by known domain; "" for documents without a known domain."""
     columns: Counter[str] = field(default_factory=Counter)
     """For each column of the corpus, the number of sources that have this column."""
+    licensed: int = 0
+    """Number of documents that state a licence."""
+    unlicensed: list[str] = field(default_factory=list)
+    """Sources of which no document states a licence."""
     met: Counter[str] = field(default_factory=Counter)
     """For each column that the settings name, the number of sources that have this column."""
 
@@ -92,17 +94,28 @@ def read_corpus(
     decides its size.
 
     Raises:
-        NoColumnError: No record has a column that the settings name.
-        InvalidDataError: The sources have fewer than ``least`` usable documents.
+        InvalidDataError: No record has a column that the settings name, or the sources have fewer
+            than ``least`` usable documents.
         UsageError: ``partition_mib`` is not in `PARTITION_MIB`.
     """
     whole = ReadReport()
     for bad in left_out:
         whole.lose(bad)
     groups = _fixed_groups(sources, directory, partition_mib)
-    for report in _read_all(engine, sources, directory, settings, groups):
+    empty: list[str] = []
+    for source, report in zip(
+        sources, _read_all(engine, sources, directory, settings, groups), strict=True
+    ):
         whole.add(report)
+        if report.documents and not report.licensed:
+            whole.unlicensed.append(source.place)
+        if report.bad and not report.documents:
+            empty.append(_why_empty(source, report, settings, appended=least == 1))
     _tell_text_files(sources, settings)
+    for line in empty[:_FILES]:
+        logger.warning(f"  {line}")
+    if len(empty) > _FILES:
+        logger.warning(f"  and {counted(len(empty) - _FILES, 'file')} more that have no document")
     logger.info(f"  took {whole.taken()}")
     _check_columns(whole, settings, least)
     if whole.documents < least:
@@ -112,6 +125,29 @@ def read_corpus(
             f"needed{lost}"
         )
     return whole
+
+
+def _why_empty(
+    source: Source, report: ReadReport, settings: BuildSettings, *, appended: bool
+) -> str:
+    """Return why a source has no document; if it lacks the column of the text, its columns."""
+    records = counted(report.bad.total(), "record")
+    reason, count = report.bad.most_common(1)[0]
+    line = f"{source.place} has no document: of {records}, {count:,} have {reason}"
+    if reason != _no_column(settings) or not report.columns:
+        return line
+    names = list(report.columns)
+    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+    remedy = (
+        "an append reads the columns that the build was told of; rename the column"
+        if appended
+        else f"--text {settings.text},NAME also reads the column NAME"
+    )
+    return f"{line}; its columns are {', '.join(names[:_NAMED])}{more}. {remedy}"
+
+
+def _no_column(settings: BuildSettings) -> str:
+    return f"no column {settings.text!r}"
 
 
 def usual_groups(sources: Sequence[Source]) -> int:
@@ -149,7 +185,7 @@ def _tell_text_files(sources: Sequence[Source], settings: BuildSettings) -> None
 
 
 def _check_columns(report: ReadReport, settings: BuildSettings, least: int) -> None:
-    """Raise `NoColumnError` if a column that the settings name is in no record.
+    """Raise `InvalidDataError` if a column that the settings name is in no record.
 
     An append (``least`` 1) cannot change its settings, so for columns other than the text there is
     only a warning.
@@ -168,7 +204,7 @@ def _check_columns(report: ReadReport, settings: BuildSettings, least: int) -> N
         if least == 1 and option != "text":
             logger.warning(f"  {message}")
         else:
-            raise NoColumnError(message)
+            raise InvalidDataError(message)
 
 
 @dataclass(frozen=True, slots=True)
@@ -304,6 +340,7 @@ def _units(
         sizes.append(len(record.text.encode()))
         size += sizes[-1]
         report.labels[record.label] += sizes[-1]
+        report.licensed += bool(record.license)
         if size >= UNIT_BYTES:
             yield waiting, sizes
             waiting, sizes, size = [], [], 0
@@ -377,7 +414,7 @@ def make_document(record: Any, origin: str, settings: BuildSettings) -> Document
         return BadRecord(origin, "not an object")
     text = look_up(record, settings.text)
     if text is MISSING:
-        return BadRecord(origin, f"no column {settings.text!r}")
+        return BadRecord(origin, _no_column(settings))
     if not isinstance(text, str):
         return BadRecord(origin, "text is not a string")
     if reason := _fault(text, settings.max_bytes):

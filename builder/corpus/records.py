@@ -48,16 +48,28 @@ class Columns:
 def look_up(record: dict[str, Any], path: str) -> Any:
     """Return the value of a column, or of a column within a column: ``a.b`` is ``b`` of ``a``.
 
-    If there is no such column, return `MISSING`.
+    If there is no such column, and ``path`` names several columns with commas between them, return
+    the first value that is not None. If there is no value, return `MISSING`.
 
     >>> look_up({"a": {"b": 1}}, "a.b"), look_up({"a.b": 2, "a": {"b": 1}}, "a.b")
     (1, 2)
+    >>> look_up({"b": 1, "c": 2}, "a,b,c"), look_up({"a,b": 3, "b": 1}, "a,b")
+    (1, 3)
     """
+    value = _at(record, path)
+    if value is MISSING and "," in path:
+        values = [_at(record, name) for name in path.split(",")]
+        there = [value for value in values if value is not MISSING]
+        return next((value for value in there if value is not None), None if there else MISSING)
+    return value
+
+
+def _at(record: dict[str, Any], path: str) -> Any:
     if path in record:
         return record[path]
     for at, letter in enumerate(path):
         if letter == "." and isinstance(inner := record.get(path[:at]), dict):
-            value = look_up(inner, path[at + 1 :])
+            value = _at(inner, path[at + 1 :])
             if value is not MISSING:
                 return value
     return MISSING

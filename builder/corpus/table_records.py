@@ -103,8 +103,12 @@ def _check(batch: Any) -> None:
 
 
 def _is_wanted(name: str, wanted: Collection[str]) -> bool:
-    """Whether one of the paths ``wanted`` is the column ``name``, or a column within it."""
-    return any(path == name or path.startswith(f"{name}.") for path in wanted)
+    """Whether one of ``wanted`` names the column ``name``, or a column within it."""
+    return any(
+        path == name or path.startswith(f"{name}.")
+        for names in wanted
+        for path in (names, *names.split(","))
+    )
 
 
 def _rows(batch: Any, values: Values) -> Iterator[dict[str, Any]]:

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeAlias
 
+from climbstream.builder.workdir import UNBOUND
 from climbstream.loader.core.errors import InvalidDataError, LockedError, RemoteError, UsageError
 from climbstream.loader.core.files import default_cache, hash_bytes, json_bytes, lock
 from climbstream.loader.core.log import get_logger
@@ -90,8 +91,9 @@ class BucketDestination:
                     "folder, and copy that"
                 )
         else:
-            old = self._read_claim()
-            check_same_config(old, plan, self._bucket.url, effect(old, plan))
+            old, url = self._read_claim(), self._bucket.url
+            remedy = f"name another URL; to give up what was begun, remove all objects at {url}"
+            check_same_config(old, plan, url, effect(old, plan), remedy)
 
     def finish(self) -> Manifest:
         """Send missing files, the manifest last; then remove the plan and the scratch folder.
@@ -106,11 +108,16 @@ class BucketDestination:
         return manifest
 
     def give_back(self) -> None:
-        """Remove the plan and the scratch folder, unless work has been begun in the folder."""
-        begun = (self.folder / WORK / "plan.json", self.folder / MANIFEST)
-        if not any(path.exists() for path in begun):
-            if self._claimed:
-                self._remove_claim()
+        """Remove what other work must not find, after an error.
+
+        These are the plan, unless it is binding, and the scratch folder, unless it has work.
+        """
+        work = self.folder / WORK
+        begun = (work / "plan.json", self.folder / MANIFEST)
+        has_work = any(path.exists() for path in begun)
+        if self._claimed and (not has_work or (work / UNBOUND).exists()):
+            self._remove_claim()
+        if not has_work:
             self._remove_scratch()
 
     def _read_claim(self) -> dict[str, Any]:

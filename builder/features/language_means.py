@@ -12,7 +12,8 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from .languages import CODE, UNDETERMINED
+from climbstream.builder.language_codes import CODE, UNDETERMINED
+
 from .tfidf import unit_length
 
 _LEAST = 30

@@ -18,27 +18,15 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
+from climbstream.builder.language_codes import CODE, OF_SCRIPT, UNDETERMINED
 from climbstream.loader.core.errors import ClimbError
 
 from .characters import is_letter
 from .scripts import UNKNOWN, script_of
 
-CODE = "code"
-"""Language code of programs."""
-UNDETERMINED = "und"
-"""Language code of texts whose language is not recognised."""
 HEAD = 4_000
 """Number of characters that are examined, from the beginning of a text."""
 
-_OF_SCRIPT = dict(
-    pair.split("=")
-    for pair in (
-        "Jpan=ja Kore=ko Hans=zh Hant=zh Thai=th Laoo=lo Khmr=km Geor=ka Armn=hy Grek=el Taml=ta "
-        "Telu=te Knda=kn Mlym=ml Gujr=gu Guru=pa Orya=or Sinh=si Thaa=dv Nkoo=nqo Cher=chr "
-        "Olck=sat Mtei=mni Java=jv Bali=ban Sund=su Yiii=ii Vaii=vai"
-    ).split()
-)
-"""Scripts that are used by hardly more than one language, each with this language."""
 _SURE = 0.25
 """Least probability at which the model's answer counts."""
 _SURE_OF_ENGLISH = 0.4
@@ -67,8 +55,8 @@ def _identify(text: str) -> tuple[str, str]:
         return UNDETERMINED, script
     if is_code(text):
         return CODE, script
-    if script in _OF_SCRIPT:
-        return _OF_SCRIPT[script], script
+    if script in OF_SCRIPT:
+        return OF_SCRIPT[script], script
     # A text in another script than Latin may contain terms, names and code in Latin letters.
     asked = text.replace("\n", " ") if script == "Latn" else _ASCII.sub(" ", text)
     labels, sure = _model().predict(asked[:_ASKED])

@@ -24,8 +24,9 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
+from climbstream.builder.language_codes import CODE, UNDETERMINED
+
 from .characters import is_capital, is_digit, is_letter, is_unspaced
-from .languages import CODE, UNDETERMINED
 from .mangled import count_mangled
 from .order import (
     count_brackets,

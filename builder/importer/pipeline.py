@@ -35,7 +35,14 @@ from climbstream.builder.end_token import (
 from climbstream.builder.report.report import write_report
 from climbstream.builder.selection.selection import Selection
 from climbstream.builder.settings import BuildSettings
-from climbstream.builder.workdir import PRELOAD, begin_work, engine_in, remove_work
+from climbstream.builder.workdir import (
+    PRELOAD,
+    begin_work,
+    bind,
+    engine_in,
+    remove_work,
+    unbound_by_error,
+)
 from climbstream.builder.writers.catalogue import write_catalogue
 from climbstream.builder.writers.license_counts import with_licenses
 from climbstream.builder.writers.shards import write_clusters
@@ -173,7 +180,9 @@ class _Import:
         plan: dict[str, Any],
     ) -> None:
         """Run all stages, and write the manifest last."""
-        report = self._read(files)
+        with unbound_by_error(self._work):
+            report = self._read(files)
+        bind(self._work)
         partitions = [Partition(self._work / "units" / name) for name in report.units]
         names = cluster_names(report.clusters)
         _say_names(names)

@@ -19,6 +19,8 @@ _WIDTH, _HEIGHT, _MARGIN = 960, 600, 40
 _NAMED = 24
 """Maximum number of clusters whose names are on the map: the first ones, as far as there is
 room."""
+_LISTED = 100
+"""Maximum number of clusters in the legend."""
 _ROOM = 130
 """Width that a name needs, in units of the drawing."""
 
@@ -28,7 +30,7 @@ def plot_clusters(
     clusters: Sequence[ClusterInfo],
     pruned: Mapping[int, str] | None = None,
 ) -> str:
-    """Return a drawing of the micro-clusters as SVG; "" if there are fewer than three.
+    """Return a drawing of the micro-clusters, with a legend; "" if there are fewer than three.
 
     ``centroids`` has one row per micro-cluster. A cluster is left out unless the number of
     documents in each of its micro-clusters is known. ``pruned`` has the reason for each pruned
@@ -42,19 +44,20 @@ def plot_clusters(
     places = _places(centroids[np.concatenate([micro, np.array(crossed, np.int64)])])
     documents = np.array([n for c in shown for n in c.micro_documents], np.float64)
     radii = 1.5 + 24 * np.sqrt(documents / documents.max()) * min(1, (60 / len(micro)) ** 0.25)
-    dots, names = [], []
+    dots, names, items = [], [], []
     begin = 0
     for number, cluster in enumerate(shown):
         end = begin + len(cluster.micro)
         title = escape(f"{cluster.name}: {cluster.words}")
         # Hues are a golden angle apart, so that the colours of successive clusters differ.
-        hue = number * 137.5 % 360
+        color = f"hsl({number * 137.5 % 360:.0f} 65% 50%)"
+        items.append(f'<li><i style="--c:{color}"></i>{title}</li>')
         circles = "".join(
             f'<circle cx="{x:.1f}" cy="{y:.1f}" r="{r:.1f}"/>'
             for (x, y), r in zip(places[begin:end], radii[begin:end], strict=True)
         )
         dots.append(
-            f'<g fill="hsl({hue:.0f} 65% 50%)" fill-opacity=".62" data-tip="{title}" '
+            f'<g fill="{color}" fill-opacity=".62" data-tip="{title}" '
             f'data-cluster="{escape(cluster.name)}">{circles}</g>'
         )
         if number < _NAMED:
@@ -73,6 +76,7 @@ def plot_clusters(
         f'aria-label="Map of the micro-clusters">'
         f'<g stroke="var(--soft)" stroke-width="1.5">{crosses}</g>'
         f"{''.join(dots)}{_written(names)}</svg></div>"
+        f'<ul class="legend">{"".join(items[:_LISTED])}</ul>'
     )
 
 

@@ -16,6 +16,7 @@ from climbstream.builder.clustering.cluster_map import ClusterMap
 from climbstream.builder.corpus.partition import Partition
 from climbstream.builder.corpus.passes import Batch, batches, in_order, summed
 from climbstream.builder.features.words import opening
+from climbstream.builder.licenses import license_line
 from climbstream.builder.settings import SCORES
 from climbstream.loader.core.engines.engine import Engine
 from climbstream.loader.core.permutation import derive_key
@@ -292,9 +293,7 @@ def name_licenses(engine: Engine, partitions: Sequence[Partition]) -> str:
     """Return the names of the kept documents' licences, the most frequent first, or "unknown"."""
     found: Counter[str] = Counter()
     summed(engine, partitions, _count_licenses, Counter.update, found)
-    names = [name for name, _ in found.most_common() if name]
-    more = f" and {len(names) - 10} more" if len(names) > 10 else ""
-    return ", ".join(names[:10]) + more or "unknown"
+    return license_line([name for name, _ in found.most_common() if name])
 
 
 def _count_licenses(partition: Partition) -> Counter[str]:

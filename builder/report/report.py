@@ -15,6 +15,7 @@ from climbstream.loader.core.html_page import facts, listed, page, paragraph, se
 from climbstream.loader.formats.cluster_tables import cluster_table
 from climbstream.loader.formats.clusters import ClusterInfo, score_title
 from climbstream.loader.formats.manifest import Manifest, join_licenses
+from climbstream.loader.formats.mixture import some_names
 
 from .cells import by_topic, cell_sections
 from .cluster_plot import plot_clusters
@@ -88,6 +89,7 @@ def report_page(
         sections.append(section("Quality", paragraph(note), _quality(topics[:_DRAWN])))
     sections += license_sections(manifest)
     sections += more
+    sections += _appends(manifest)
     sections.append(section("Stages", _stages(manifest)))
     return page("What the shards hold", lead, sections)
 
@@ -159,6 +161,25 @@ def _histogram(counts: Sequence[int]) -> tuple[str, str]:
         f'data-v="{mean:.3f}"',
         f'<svg viewBox="0 0 90 20" width="90"><path d="{path}" fill="var(--blue)"/></svg>',
     )
+
+
+def _appends(manifest: Manifest) -> list[str]:
+    """Return a list with the section on appends, in their order; [] if there were none."""
+    appended = manifest.provenance.get("appended", [])
+    if not appended:
+        return []
+    note = "What was added to the first build, in order. All figures above count it too."
+    rows = [
+        (
+            f"{number}",
+            escape(some_names([*entry["sources"]])),
+            f"{entry['documents']:,}",
+            f"{entry['tokens']:,}",
+        )
+        for number, entry in enumerate(appended, start=1)
+    ]
+    heads = ("append", "sources", "documents", "tokens")
+    return [section("Appends", paragraph(note), table(heads, rows, numbers=(2, 3), texts=(1,)))]
 
 
 def _stages(manifest: Manifest) -> str:

@@ -20,13 +20,11 @@ _NAMED = 100
 """Largest number of licences that are counted by name. All less frequent licences are counted
 together."""
 _SHOWN = 5
+OTHERS = "others"
+"""Name under which they are counted."""
 
 Counts = dict[str, Counter[str]]
 """By licence, the number of documents, and their number of bytes or tokens."""
-
-
-class NoLicenseError(InvalidDataError):
-    """The licences in the settings keep no document; the message lists the corpus's licences."""
 
 
 def count_by_license(stated: Sequence[str], sizes: NDArray[Any], unit: str, counts: Counts) -> None:
@@ -56,7 +54,7 @@ def most_frequent(counts: Mapping[str, Counter[str]]) -> dict[str, dict[str, int
     ordered = sorted(counts.items(), key=lambda item: (-item[1]["documents"], item[0]))
     named = {name: dict(count) for name, count in ordered[:_NAMED]}
     if rest := sum((count for _, count in ordered[_NAMED:]), Counter[str]()):
-        named["others"] = dict(rest)
+        named[OTHERS] = dict(rest)
     return named
 
 
@@ -72,11 +70,11 @@ def check_names(names: Iterable[str], kept: Counts, dropped: Counts) -> None:
     """Log a warning for each licence in the settings that no document states.
 
     Raises:
-        NoLicenseError: No document is kept.
+        InvalidDataError: No document is kept; the message lists the corpus's licences.
     """
     if not kept:
-        raise NoLicenseError(
-            f"licenses keeps no document. They are under {_listed(dropped)}; name one of these"
+        raise InvalidDataError(
+            f"--licenses keeps no document. They are under {_listed(dropped)}; name one of these"
         )
     for name in names:
         if all(is_kept([one], [name])[0] == name.startswith(NOT) for one in {**kept, **dropped}):

@@ -8,18 +8,23 @@ import numpy as np
 
 from climbstream.builder.corpus.partition import Partition
 from climbstream.builder.corpus.passes import in_order, summed
+from climbstream.builder.corpus.read_report import Report
 from climbstream.builder.features.words import opening
 from climbstream.builder.settings import SCORES
+from climbstream.loader.core.log import get_logger
 from climbstream.loader.formats.clusters import reason_title
 
-from .reasons import REASONS, stays, why_of
+from .reasons import LOW_SCORE, PRUNED, REASONS, stays, why_of
 from .selection import EXAMPLES, Selection
 
+logger = get_logger(__name__)
+
+_POOR = [REASONS.index(reason) for reason in (PRUNED, *LOW_SCORE.values())]
 _LENGTH = 200
 """Largest number of characters of a sample."""
 _MANY = 10
 """Least number of documents of a language, script or label for a warning that more than half of
-them are dropped."""
+them are dropped for their quality."""
 
 
 def sample_dropped(selection: Selection, shown: int = EXAMPLES) -> dict[str, list[dict[str, Any]]]:
@@ -50,13 +55,21 @@ def _dropped(task: tuple[str, Sequence[Partition], int]) -> list[dict[str, Any]]
 
 
 Counts = dict[str, dict[str, dict[str, int]]]
+Poor = dict[str, dict[str, int]]
 
 
-def count_kept(selection: Selection) -> Counts:
-    """Return, by language, script and label, the documents and bytes in total and kept."""
+def count_kept(selection: Selection) -> tuple[Counts, Poor]:
+    """Return, by language, script and label, the documents and bytes in total and kept.
+
+    Also returns the number of documents that were dropped for their quality, by the same names.
+    """
     counts: Counts = {"language": {}, "script": {}, "label": {}}
     summed(selection.engine, selection.partitions, _count_kept, _add_counts, counts)
-    return {what: dict(sorted(names.items())) for what, names in counts.items()}
+    poor = {
+        what: {name: sizes.pop("poor") for name, sizes in names.items()}
+        for what, names in counts.items()
+    }
+    return {what: dict(sorted(names.items())) for what, names in counts.items()}, poor
 
 
 def _add_counts(counts: Counts, part: Counts) -> None:
@@ -70,6 +83,7 @@ def _add_counts(counts: Counts, part: Counts) -> None:
 def _count_kept(partition: Partition) -> Counts:
     """Do `count_kept` for one partition."""
     kept, sizes = stays(partition), partition.read("sizes")
+    poor = np.isin(why_of(partition), _POOR)
     languages = partition.read("languages")
     columns = {
         "language": languages[:, 0],
@@ -85,14 +99,27 @@ def _count_kept(partition: Partition) -> Counts:
                 "bytes": int(sizes[mine].sum()),
                 "kept": int((mine & kept).sum()),
                 "kept_bytes": int(sizes[mine & kept].sum()),
+                "poor": int((mine & poor).sum()),
             }
     return counts
 
 
-def summarize(stages: list[dict[str, Any]], counts: dict[str, Any]) -> Iterator[str]:
+def tell_kept(report: Report, selection: Selection) -> Counts:
+    """Log the lines of `summarize` for records that were read and selected; return the counts."""
+    counts, poor = count_kept(selection)
+    read, first = report.stage(), selection.stages[0]["in"]
+    # The bytes of records without a usable text are not known.
+    read["in"] = {**first, "documents": read["in"]["documents"]}
+    for line in summarize([read, *selection.stages], counts, poor):
+        logger.info(f"  {line}")
+    return counts
+
+
+def summarize(stages: list[dict[str, Any]], counts: Counts, poor: Poor) -> Iterator[str]:
     """Yield lines that say how much is kept, and what is dropped for which reason.
 
-    For each language, script or label of which more than half is dropped, one line is a warning.
+    One line is a warning for each language, script or label that loses more than half of its
+    documents for their quality. Documents that were dropped for other reasons do not count.
     """
     first, last = stages[0]["in"], stages[-1]["out"]
     reasons: Counter[str] = Counter()
@@ -107,9 +134,11 @@ def summarize(stages: list[dict[str, Any]], counts: dict[str, Any]) -> Iterator[
     )
     for what, names in counts.items():
         for name, entry in names.items():
-            if name and entry["documents"] >= _MANY and 2 * entry["kept"] < entry["documents"]:
+            lost = poor[what][name]
+            judged = entry["kept"] + lost
+            if name and judged >= _MANY and 2 * lost > judged:
                 yield (
-                    f"warning: {what} {name} loses more than half: {entry['kept']:,} of "
-                    f"{entry['documents']:,} documents stay; `climb dropped` shows the others, "
-                    "--no-prune or a lower --min-document-score keeps them"
+                    f"warning: {what} {name} loses more than half for its quality: {lost:,} of "
+                    f"{judged:,} documents; `climb dropped` shows them, --no-prune or a lower "
+                    "--min-document-score keeps them"
                 )

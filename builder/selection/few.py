@@ -7,8 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from climbstream.builder.corpus.partition import Partition
-from climbstream.builder.features.languages import CODE, UNDETERMINED
 from climbstream.builder.features.quality import ENGLISH
+from climbstream.builder.language_codes import CODE, UNDETERMINED
 
 from .reasons import stays
 

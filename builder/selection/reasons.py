@@ -11,6 +11,8 @@ HELD_OUT = "held out"
 LICENSE = "licence not asked for"
 LANGUAGE, NEAR, PRUNED = "language not asked for", "nearly the same as another", "pruned cluster"
 LOW_SCORE = {name: f"low {name} score" for name in SCORES}
+RESERVED = (CONTAMINATED, HELD_OUT)
+"""Reasons that also drop documents that the setting ``keep_ids`` names."""
 WITHOUT_TOKENS = "no token"
 REASONS = (
     *("", REPEATED[0], LANGUAGE, LICENSE, CONTAMINATED, REPEATED[1], NEAR, PRUNED),

@@ -18,7 +18,7 @@ from climbstream.builder.corpus.partition import Partition
 from climbstream.builder.corpus.passes import each
 from climbstream.loader.core.engines.engine import Engine
 
-from .reasons import REASONS, stays_until, why_of
+from .reasons import REASONS, RESERVED, stays_until, why_of
 
 EXAMPLES = 12
 """Number of dropped documents, per reason, whose partitions ``examples`` of `Selection` lists."""
@@ -37,8 +37,6 @@ class Rule:
     find: Callable[[Partition], NDArray[np.str_]]
     """Function that returns the reason to drop each document of a partition, ``[n]``; it can be
     pickled."""
-    spares: bool = True
-    """Whether the rule spares documents that the setting ``keep_ids`` names."""
 
 
 @dataclass(slots=True)
@@ -64,7 +62,8 @@ class Selection:
     work: Path
     """Folder for the files that tasks exchange."""
     spared: tuple[str, ...] = ()
-    """Identifiers of documents that only the first stage, which compares identifiers, may drop."""
+    """Identifiers of documents that only the first stage, which compares identifiers, and the
+    reasons in `RESERVED` may drop."""
     reasons: list[str] = field(default_factory=list)
     """Reasons why documents were dropped, in the order in which they first occurred."""
     stages: list[dict[str, Any]] = field(default_factory=list)
@@ -141,7 +140,7 @@ def drop_by_rules(partition: Partition, rules: Sequence[Rule], spared: Sequence[
         loss = Loss(size_of(sizes, staying))
         reasons = rule.find(partition)
         for reason in sorted(rule.reasons):
-            now = staying & (reasons == reason) & ~(kept & rule.spares)
+            now = staying & (reasons == reason) & ~(kept & (reason not in RESERVED))
             if now.any():
                 why[now] = REASONS.index(reason)
                 loss.dropped[reason] = size_of(sizes, now)

@@ -20,8 +20,10 @@ from climbstream.builder.corpus.text_hashes import hash_texts
 from climbstream.builder.settings import CONTAMINATED, EVERY, SCORES, BuildSettings
 from climbstream.loader.core.console import counted
 from climbstream.loader.core.engines.engine import Engine
+from climbstream.loader.core.errors import InvalidDataError
 from climbstream.loader.core.log import get_logger
 from climbstream.loader.core.permutation import derive_key
+from climbstream.loader.formats.clusters import score_title
 
 from .by_license import Counts, check_names, count_licenses, most_frequent, tell_licenses
 from .dedup import HashTask, Seen, find_repeated, least_agreement, repeated_in
@@ -45,6 +47,8 @@ from .selection import Loss, Rule, Selection, drop_by_rules, size_of
 logger = get_logger(__name__)
 
 _NOTHING = Seen()
+_SHOWN = 12
+"""Maximum number of languages that a message names."""
 
 
 def identify(
@@ -72,9 +76,35 @@ def identify(
     if settings.languages != EVERY:
         find = partial(_other_language, settings=settings)
         selection.drop(Rule("languages", (LANGUAGE,), find))
+        if not seen.total:
+            _check_languages(selection, settings)
     if settings.licenses:
         _drop_by_license(selection, settings, new=not seen.total)
     return selection
+
+
+def _check_languages(selection: Selection, settings: BuildSettings) -> None:
+    """Log a warning for each language in the settings that no document is in.
+
+    Raises:
+        InvalidDataError: No document is kept; the message lists the corpus's languages.
+    """
+    counts: Counter[str] = Counter()
+    summed(selection.engine, selection.partitions, _count_languages, Counter.update, counts)
+    missing = [name for name in settings.languages if not counts[name]]
+    listed = ", ".join(f"{name} {n:,}" for name, n in counts.most_common(_SHOWN))
+    if len(missing) == len(settings.languages) and not settings.keep_ids:
+        raise InvalidDataError(
+            f"--languages {','.join(missing)} keeps no document; documents by language: {listed}"
+        )
+    if missing:
+        logger.warning(
+            f"  no document is in the language {', '.join(missing)}; by language: {listed}"
+        )
+
+
+def _count_languages(partition: Partition) -> Counter[str]:
+    return Counter(partition.read("languages")[:, 0].tolist())
 
 
 def _drop_by_license(selection: Selection, settings: BuildSettings, *, new: bool) -> None:
@@ -411,7 +441,7 @@ def prune_clusters(
             mean = float(means[micro, SCORES.index(name)])
             # The mean of a micro-cluster without documents is infinite, so it is not pruned.
             if mean < low and micro not in why:
-                why[micro] = f"cluster scores {mean:.1f} in {name}, below {low:g}"
+                why[micro] = f"cluster scores {mean:.1f} in {score_title(name)}, below {low:g}"
     return clusters.without(why)
 
 

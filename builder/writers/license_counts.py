@@ -1,4 +1,4 @@
-"""Licence counts: the documents and tokens of each cluster by licence."""
+"""Licence counts: the documents and tokens of each cluster by licence; names of all licences."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -8,10 +8,20 @@ import numpy as np
 
 from climbstream.builder.corpus.partition import Partition
 from climbstream.builder.corpus.passes import summed
-from climbstream.builder.licenses import UNKNOWN
-from climbstream.builder.selection.by_license import Counts, count_by_license, most_frequent
+from climbstream.builder.licenses import UNKNOWN, license_line
+from climbstream.builder.selection.by_license import (
+    OTHERS,
+    Counts,
+    count_by_license,
+    most_frequent,
+)
 from climbstream.loader.core.engines.engine import Engine
+from climbstream.loader.core.log import get_logger
+from climbstream.loader.formats.cluster_tables import unlicensed_text
 from climbstream.loader.formats.manifest import ClusterEntry, Manifest, Size, join_licenses
+from climbstream.loader.formats.mixture import some_names
+
+logger = get_logger(__name__)
 
 _Found = dict[tuple[int, str], Counter[str]]
 """Documents and tokens by cluster and licence."""
@@ -55,6 +65,28 @@ def with_licenses(
         replace(entry, licenses=join_licenses([old, _sizes(counts)]))
         for entry, old, counts in zip(entries, held, added, strict=True)
     ]
+
+
+def tell_unlicensed(manifest: Manifest, sources: Sequence[str], column: str) -> None:
+    """Log how many documents state no licence; no document of ``sources`` has one in ``column``."""
+    if text := unlicensed_text(manifest):
+        where = f" ({some_names(sources)}: none in the column {column!r})" if sources else ""
+        logger.warning(f"  {text}{where}")
+
+
+def union_of_licenses(entries: Sequence[ClusterEntry], texts: Sequence[str]) -> str:
+    """Return the names of the licences in ``entries``, most frequent first, in one line.
+
+    If ``entries`` have no counts by licence, return the union of ``texts``, such lines themselves.
+    """
+    sizes = join_licenses(entry.licenses for entry in entries)
+    if sizes:
+        # Each cluster counts its rarest licences together, so their number is not known.
+        more = bool(sizes.pop(OTHERS, None))
+        names = sorted(sizes.keys() - {UNKNOWN}, key=lambda name: (-sizes[name].documents, name))
+        return license_line(names, more=more)
+    names = [name for text in texts for name in text.split(", ")]
+    return ", ".join(dict.fromkeys(name for name in names if name != UNKNOWN)) or UNKNOWN
 
 
 def _sizes(counts: Counts) -> dict[str, Size]:

@@ -47,6 +47,9 @@ class Audit:
     """Number of steps in the ledger; a step that was served several times counts once."""
     again: int
     """Number of steps that were served again, after the run was resumed from an earlier step."""
+    abandoned: int
+    """Number of steps that were served only before the run was resumed from an earlier step: the
+    run has not reached them again."""
     unwritten: int
     """Number of steps that are in no block, although the run was resumed at a step after them."""
     clusters: tuple[ClusterShare, ...]
@@ -84,6 +87,8 @@ class _Auditor:
         """Position at which the ledger begins."""
         self._here = _Place(self.base, np.zeros(len(replay.names)))
         self.again = self.unwritten = 0
+        self.furthest = self.base.step
+        """The step after the last step that the run has reached in any attempt."""
 
     def walk(self) -> _Place:
         """Check all lines of the ledger; return the place after the last line.
@@ -117,7 +122,6 @@ class _Auditor:
             self._advance(start.step, self._replay.log, None)
             place: _Place | None = self._here
         else:
-            self.again += here.position.step - start.step
             places = self._places.get(start.step, [])
             # None: this opening begins before the first opening.
             place = next((p for p in places if p.same(start)), places[-1] if places else None)
@@ -182,6 +186,8 @@ class _Auditor:
             here = _Place(position, due)
             if stop in self._begins:
                 self._places.setdefault(stop, []).append(here)
+        self.again += max(0, min(end, self.furthest) - first)
+        self.furthest = max(self.furthest, end)
         if block is not None:
             _compare(block, rows, np.concatenate(marks), self._opening.state.seq_len)
         self._here = here
@@ -238,6 +244,7 @@ def audit_run(replay: Replay) -> Audit:
         first=begin.step,
         steps=last.step - begin.step,
         again=auditor.again,
+        abandoned=auditor.furthest - last.step,
         unwritten=auditor.unwritten,
         clusters=clusters,
     )

@@ -18,10 +18,13 @@ from numpy.typing import NDArray
 
 from climbstream.loader.core.errors import IntegrityError, InvalidDataError
 from climbstream.loader.core.files import append_line, hash_bytes, hash_json, read_lines
+from climbstream.loader.core.log import get_logger
 from climbstream.loader.core.typed import Count, Finite, convert, located, short
-from climbstream.loader.core.workdir import check_same_config
+from climbstream.loader.core.workdir import check_same_config, differences_text
 from climbstream.loader.state import LoaderState
 from climbstream.loader.weights.log import WeightsLog
+
+logger = get_logger(__name__)
 
 LEDGER = "served.jsonl"
 """Name of the ledger in the folder of a run."""
@@ -143,6 +146,8 @@ class Ledger:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self.end = 0
+        """The step after the last step in the file, as it was when the file was opened."""
         self._head = ""
         self._seq_len = 0
         self._opening: Opening | None = None
@@ -164,8 +169,25 @@ class Ledger:
                     "lines before it are gone; put them back, or name another file"
                 )
             check_same_config(_fixed(first), _fixed(opening), self.path)
+            last = _parse(self.path, lines[-1], len(lines))
+            self.end = last.end if isinstance(last, Block) else last.state.step
+            if opening.state.step:
+                self._warn_of_other_limits(lines, opening)
         self._opening, self._step, self._held = opening, opening.state.step, []
         self._seq_len = opening.state.seq_len
+
+    def _warn_of_other_limits(self, lines: list[Any], opening: Opening) -> None:
+        """Warn if ``max_epochs`` of ``opening`` differ from the last opening in ``lines``."""
+        numbered = [*enumerate(lines, start=1)]
+        number, value = next(
+            (n, v) for n, v in reversed(numbered) if isinstance(v, dict) and "state" in v
+        )
+        last = _parse(self.path, value, number)
+        now = {"max_epochs": opening.max_epochs}
+        if isinstance(last, Opening) and (
+            differences := differences_text({"max_epochs": last.max_epochs}, now)
+        ):
+            logger.warning(f"from step {opening.state.step:,} on, {differences} ({self.path})")
 
     def add(
         self,
@@ -269,7 +291,9 @@ def segments(lines: list[Line]) -> Iterator[tuple[Opening, int]]:
 
 
 def _fixed(opening: Opening) -> dict[str, Any]:
-    return {name: getattr(opening.state, name) for name in _FIXED}
+    """Return what must not change in a run, by the names of the loader's parameters."""
+    fixed = {name: getattr(opening.state, name) for name in _FIXED}
+    return {**fixed, "fraction": fixed.pop("part")}
 
 
 def _parse(path: Path, value: Any, number: int = 1) -> Line:

@@ -21,7 +21,7 @@ import click
 from climbstream.loader.core.engines.task_timeout import TIMEOUT
 from climbstream.loader.core.errors import ClimbError, UsageError
 from climbstream.loader.core.files import disk_error
-from climbstream.loader.core.log import show_messages, show_warnings_of_others
+from climbstream.loader.core.log import show_messages, show_warnings_of_others, speaks
 from climbstream.loader.core.signals import AGAIN, Stopped, unwind_on_signals
 from climbstream.loader.core.streams import keep_streams
 from climbstream.loader.core.visible_text import visible
@@ -203,7 +203,8 @@ def run(arguments: Sequence[str]) -> int:
         click.echo(f"\n{AGAIN}", err=True)
         return 130
     except Stopped as stopped:
-        click.echo(f"\n{stopped}", err=True)
+        if speaks():
+            click.echo(f"\n{stopped}", err=True)
         return stopped.exit_code
     except Exception as error:
         if "--debug" in arguments:

@@ -31,7 +31,7 @@ from climbstream.loader.weights.request import (
     write_request,
 )
 from climbstream.loader.weights.sources import read_request
-from climbstream.loader.weights.update import WeightsUpdate
+from climbstream.loader.weights.update import EVERY, WeightsUpdate
 
 from .completion import PLACE, complete_weights
 from .options import INPUT, json_option, show, split_number
@@ -64,13 +64,22 @@ def audit(run: Path, shards: str | None, as_json: bool) -> None:
         (c.name, f"{c.target:.4%}", f"{c.served:.4%}", f"{c.tokens:,}", f"{c.epochs:.3f}")
         for c in result.clusters
     ]
-    more = f"from step {result.first:,} on, " if result.first else ""
-    more += f"{result.again:,} were served once more after a restart" if result.again else ""
-    if result.unwritten:
-        more += f"; {result.unwritten:,} were not written down, and what follows agrees with them"
+    more = [
+        (result.first, f"from step {result.first:,} on"),
+        (result.again, f"{result.again:,} were served once more after a restart"),
+        (
+            result.abandoned,
+            f"{result.abandoned:,} later ones were served before a restart, and not again since",
+        ),
+        (
+            result.unwritten,
+            f"{result.unwritten:,} were not written down, and what follows agrees with them",
+        ),
+    ]
+    said = "; ".join(words for number, words in more if number)
     text = (
         f"{run}: {counted(result.steps, 'step')} as the weights log says\n"
-        + (f"{more.strip('; ')}\n" if more else "")
+        + (f"{said}\n" if said else "")
         + "\n"
         + text_table(("cluster", "target", "served", "tokens", "epochs"), rows)
     )
@@ -189,10 +198,16 @@ def weights(
     mixture = with_named_weights(log, _shares(named), only=only, clusters=read_clusters(run))
     change = WeightsUpdate(mixture, ramp or 0, why)
     path = write_request(run, change, log.head)
-    way = f"in {counted(change.ramp, 'step')}" if change.ramp else "at once"
+    what = (
+        f"a ramp of {counted(change.ramp, 'step')} to these weights"
+        if change.ramp
+        else ("these weights")
+    )
     text = (
-        f"asked in {path}, to be followed {way} after record {log.records[-1].v}:\n\n"
-        f"{_mixture_table(change.mixture)}"
+        f"asked in {path} for {what}, as the change after record {log.records[-1].v}:\n\n"
+        f"{_mixture_table(change.mixture)}\n\n"
+        f"a job of one rank begins at most {EVERY} steps later, a job of several ranks at most "
+        f"{2 * EVERY} steps later; then climb weights {run} shows at which step"
     )
     show({"file": str(path), **change.to_json(), "after": log.head}, text, as_json=as_json)
 

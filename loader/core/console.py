@@ -20,21 +20,30 @@ class Progress:
     """Shows ``done/total``, rate, time elapsed and time left for work of ``total`` units.
 
     On a terminal one line is rewritten; elsewhere a line is written every ten seconds, so that
-    logs stay readable. If work is resumed, the units of earlier runs count in ``done`` but not in
-    the rate.
+    logs stay readable. Units that were skipped, such as those of earlier runs, count in ``done``
+    but not in the rate, which is measured from the last skip on.
+    If this is only one ``part`` of the work, such as ``round 2``, the line says that the time is
+    that of the part.
     """
 
     def __init__(
-        self, what: str, total: int | None, unit: str, done: int = 0, stream: TextIO | None = None
+        self,
+        what: str,
+        total: int | None,
+        unit: str,
+        done: int = 0,
+        stream: TextIO | None = None,
+        part: str = "",
     ) -> None:
         self._what = what
+        self._part = part
         self._total = total
         self._unit = unit
         self._done = self._before = done
         self._stream = stream or sys.stderr
         self._live = self._stream.isatty()
         self._period = 0.2 if self._live else 10.0
-        self._start = self._shown = time.monotonic()
+        self._start = self._rated = self._shown = time.monotonic()
         self._line = ""
 
     def __enter__(self) -> Self:
@@ -49,9 +58,10 @@ class Progress:
         self._show(ending="" if kind is None else " · stopped", end="\n", ended=kind is None)
 
     def skip(self, units: int) -> None:
-        """Add ``units`` to the work that was done before this run."""
+        """Add ``units`` to the work that was done before; measure the rate from now on."""
         self._done += units
-        self._before += units
+        self._before = self._done
+        self._rated = time.monotonic()
 
     def add(self, units: int, note: str = "") -> None:
         """Add ``units`` to the work done in this run; ``note`` is shown at the end of the line."""
@@ -62,17 +72,22 @@ class Progress:
             self._show(note and f" · {note}", end="" if self._live else "\n")
 
     def _show(self, ending: str, end: str, *, ended: bool = False) -> None:
-        seconds = time.monotonic() - self._start
-        rate = (self._done - self._before) / max(seconds, 1e-9)
+        now = time.monotonic()
+        seconds, rated = now - self._start, self._done - self._before
+        rate = rated / max(now - self._rated, 1e-9)
         parts = [f"{self._what}: {short_number(self._done)}"]
         if self._total is not None:
             parts[0] += f"/{short_number(self._total)}"
         parts[0] += f" {self._unit}"
-        parts.append(
-            f"{short_number(rate)}/s" if rate >= 1 or not rate else f"{1 / rate:.1f} s each"
-        )
+        if rated or not self._done:
+            parts.append(
+                f"{short_number(rate)}/s" if rate >= 1 or not rate else f"{1 / rate:.1f} s each"
+            )
         ended = ended or self._done == self._total
-        parts.append(f"in {duration(seconds)}" if ended else f"{duration(seconds)} elapsed")
+        if ended:
+            parts.append(f"{self._part} in {duration(seconds)}".lstrip())
+        else:
+            parts.append(f"{duration(seconds)} elapsed{self._part and f' in {self._part}'}")
         if self._total is not None and self._done < self._total and rate and not ended:
             parts.append(f"{duration((self._total - self._done) / rate)} left")
         start = "\r\x1b[K" if self._live else ""

@@ -27,10 +27,15 @@ def get_logger(name: str) -> logging.Logger:
 
 def _filter(record: logging.LogRecord) -> bool:
     """Keep messages of rank 0 and errors of all ranks; escape characters that steer a terminal."""
-    if record.levelno < logging.ERROR and _rank() != 0 and not os.environ.get(ALL_RANKS):
+    if record.levelno < logging.ERROR and not speaks():
         return False
     record.msg, record.args = visible(record.getMessage()), None
     return True
+
+
+def speaks() -> bool:
+    """Whether this process shows what is the same on every rank: it is rank 0, or all are asked."""
+    return _rank() == 0 or bool(os.environ.get(ALL_RANKS))
 
 
 def _rank() -> int:

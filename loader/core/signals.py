@@ -11,6 +11,8 @@ import time
 from types import FrameType
 from typing import Any, Self
 
+from .log import speaks
+
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 _SAME = 2.0
 """Seconds within which a second signal counts as a repeat of the first. Repeats occur because a
@@ -120,4 +122,5 @@ class StopRequest:
     def _receive(self, number: int, _: FrameType | None) -> None:
         if not _first.repeats(number):
             self.number = number
-            os.write(2, b"\nstopping after this step; a second signal ends at once\n")
+            if speaks():
+                os.write(2, b"\nstopping after this step; a second signal ends at once\n")

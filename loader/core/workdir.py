@@ -14,6 +14,7 @@ from .files import is_temporary, read_json, remove_temporaries, write_json
 
 _MOST = 5
 """Largest number of differences, or of foreign files, that a message names."""
+_OTHER_PLACE = "name another place"
 _ABSENT = "absent"
 """Stands for a value that a plan does not have."""
 _OPTIONS = {"scores": "score", "pinned": "pin", "groups": "group", "allowed": "allow"}
@@ -28,6 +29,7 @@ def begin_or_resume(
     *,
     leaves: Sequence[str] | None = None,
     folders: Sequence[str] = (),
+    remedy: str = _OTHER_PLACE,
 ) -> bool:
     """Write ``plan`` to the file ``name`` in ``place``; if the file exists, compare the plans.
 
@@ -44,6 +46,7 @@ def begin_or_resume(
             file is missing, none of these may exist. Default: if the plan's file is missing,
             ``place`` must be empty.
         folders: Glob patterns of further folders below ``place`` to which the command writes.
+        remedy: What to do instead of using the old plan; the message ends with it.
 
     Raises:
         InvalidDataError: The plan in ``place`` differs, or ``place`` has files of other programs;
@@ -52,7 +55,7 @@ def begin_or_resume(
     path = place / name
     if path.exists():
         old = read_plan(path)
-        check_same_config(old, plan, place, effect(old, plan))
+        check_same_config(old, plan, place, effect(old, plan), remedy)
         remove_temporaries(place, *folders)
         return True
     if others := _others(place, path, leaves):
@@ -97,12 +100,17 @@ def _others(place: Path, path: Path, leaves: Sequence[str] | None) -> list[str]:
     )
 
 
-def check_same_config(old: object, new: object, place: object, effect: str = "") -> None:
-    """Raise `InvalidDataError` with the differences and their ``effect`` if the plans differ."""
+def check_same_config(
+    old: object, new: object, place: object, effect: str = "", remedy: str = _OTHER_PLACE
+) -> None:
+    """Raise `InvalidDataError` with the differences and their ``effect`` if the plans differ.
+
+    The message ends with ``remedy``, what to do instead of using the old plan.
+    """
     if differences := differences_text(old, new):
         raise InvalidDataError(
             f"{place} was begun differently: {differences}{effect}. "
-            "Use the settings it was begun with, or name another place"
+            f"Use the settings it was begun with, or {remedy}"
         )
 
 
@@ -120,7 +128,7 @@ def _differences(
     old: object, new: object, keys: tuple[str, ...] = ()
 ) -> Iterator[tuple[tuple[str, ...], object, object]]:
     """Yield (keys that lead to a value, old value, new value) for each difference of two plans."""
-    if isinstance(old, list | tuple) and isinstance(new, list | tuple):
+    if isinstance(old, list | tuple) and isinstance(new, list | tuple) and not _are_names(old, new):
         old, new = dict(enumerate(old)), dict(enumerate(new))
     if isinstance(old, Mapping) and isinstance(new, Mapping):
         for key in dict.fromkeys([*new, *old]):
@@ -136,9 +144,11 @@ def setting_name(keys: tuple[str, ...]) -> str:
     ('--proxy-tokens', '--seq-len')
     >>> setting_name(("settings", "min_document_score", "overall"))
     '--min-document-score overall'
-    >>> setting_name(("targets", "loss"))
-    'targets.loss'
+    >>> setting_name(("max_epochs",)), setting_name(("targets", "loss"))
+    ('--max-epochs', 'targets.loss')
     """
+    if keys == ("max_epochs",):
+        keys = ("settings", *keys)
     if keys[:1] != ("settings",) or len(keys) == 1:
         return ".".join(keys)
     first, *rest = keys[1:]
@@ -151,5 +161,15 @@ def setting_name(keys: tuple[str, ...]) -> str:
     return f"{option} {value}".rstrip()
 
 
+def _are_names(*values: list[Any] | tuple[Any, ...]) -> bool:
+    """Whether ``values`` are lists of text of different lengths; they are compared as a whole."""
+    texts = all(isinstance(item, str) for value in values for item in value)
+    return texts and len({len(value) for value in values}) > 1
+
+
 def _shown(value: object) -> str:
-    return "not given" if value is None or value is _ABSENT else repr(value)
+    if value is None or value is _ABSENT or value == []:
+        return "not given"
+    if isinstance(value, list | tuple) and len(value) > _MOST:
+        return f"a list of {len(value):,}"
+    return repr(value)

@@ -7,11 +7,31 @@ from climbstream.loader.core.console import counted, text_table
 from climbstream.loader.core.html_page import bar, isolated, listed, quotation, table
 
 from .clusters import ClusterInfo, score_title
-from .manifest import Manifest, Size
+from .manifest import Manifest, Size, join_licenses
 from .mixture import some_names
 
+_UNKNOWN = "unknown"
+"""Licence of documents that state none."""
 _LICENSES = 5
 """Number of licences that are named per cluster: those with the most tokens."""
+
+
+def unlicensed_text(manifest: Manifest) -> str:
+    """Return a sentence on the documents without a licence, and their share of the tokens.
+
+    Returns "" if each document states a licence, or if documents are not counted by licence.
+    """
+    sizes = join_licenses(cluster.licenses for cluster in manifest.clusters)
+    if sizes or manifest.license != _UNKNOWN:
+        size = sizes.get(_UNKNOWN, Size(0, 0))
+    else:
+        size = Size(sum(cluster.documents for cluster in manifest.clusters), manifest.tokens)
+    if not size.documents:
+        return ""
+    states = "states" if size.documents == 1 else "state"
+    share = size.tokens / max(manifest.tokens, 1)
+    percent = f"{100 * share:.1f} %"
+    return f"{counted(size.documents, 'document')} ({percent} of tokens) {states} no licence"
 
 
 def licenses_text(licenses: Mapping[str, Size], most: int = _LICENSES) -> str:

@@ -40,6 +40,8 @@ _MOST_STEP = 1 << 53
 """Largest step that a JSON number holds exactly."""
 _RECORDS = 50
 """Number of records of the weights log that a look returns: the latest ones."""
+_CHANGED = 4
+"""Number of clusters of such a record whose weights are returned: those that it changed most."""
 
 
 class RunStatus:
@@ -143,7 +145,10 @@ class RunStatus:
                 if name in self._loss_curves
             },
             "records": [
-                {"v": r.v, "at_step": r.at_step, "kind": r.kind, "steps": r.steps, "why": r.why}
+                {
+                    **{name: getattr(r, name) for name in ("v", "at_step", "kind", "steps", "why")},
+                    "changed": _changed(log.records[r.v - 1].weights if r.v else {}, r.weights),
+                }
                 for r in log.records[: -_RECORDS - 1 : -1]
             ],
             "head": log.head,
@@ -260,6 +265,24 @@ class RunStatus:
         except FileNotFoundError:
             return ()
         return status.st_ino, status.st_size, status.st_mtime_ns
+
+
+def _changed(
+    before: Mapping[str, float], after: Mapping[str, float]
+) -> list[tuple[str, float | None, float]]:
+    """Return (cluster, weight before, weight after) for the largest changes of the weights.
+
+    The weight before is None if there are no weights before.
+    """
+    apart = {
+        name: after.get(name, 0.0) - before.get(name, 0.0)
+        for name in dict.fromkeys([*after, *before])
+    }
+    most = sorted((name for name in apart if apart[name]), key=lambda name: -abs(apart[name]))
+    return [
+        (name, before.get(name, 0.0) if before else None, after.get(name, 0.0))
+        for name in most[:_CHANGED]
+    ]
 
 
 def _numbers(value: Any) -> dict[str, float]:

@@ -25,7 +25,7 @@ from climbstream.loader.core.engines.task_timeout import Patience, task_timeout
 from climbstream.loader.core.errors import IntegrityError, RemoteError, UsageError
 from climbstream.loader.core.log import get_logger
 
-from .update import WeightsUpdate
+from .update import EVERY, WeightsUpdate
 
 logger = get_logger(__name__)
 
@@ -60,7 +60,7 @@ class Agreement:
         self,
         group: dist.ProcessGroup | None = None,
         *,
-        every: int = 16,
+        every: int = EVERY,
         timeout: float | None = None,
     ) -> None:
         """Make a process group for the exchange; all ranks must make it at the same time.
@@ -69,7 +69,7 @@ class Agreement:
             group: A process group of gloo that is used for nothing else. Default: a new group of
                 all ranks. This group needs no GPU and is separate from the messages of the
                 training.
-            every: Number of steps from one meeting to the next.
+            every: Number of steps from one meeting to the next; default: 16.
             timeout: Time limit of a wait for the other ranks, in seconds; default: the environment
                 variable CLIMBSTREAM_TASK_TIMEOUT, or 300.
 

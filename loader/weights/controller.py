@@ -22,6 +22,9 @@ from .update import WeightsUpdate
 
 logger = get_logger(__name__)
 
+_START = ("start", "schedule")
+"""Reason in the first record of a log that begins with a mixture, and with a schedule."""
+
 
 class WeightsController:
     """Keeps the weights log of a run on one rank.
@@ -50,6 +53,7 @@ class WeightsController:
         self._rows, self._why_none, self._longest = rows, why_none, longest
         self._agreement = agreement
         self._schedule: Schedule | None = None
+        self._given: Mixture | None = None
         self._sources: list[WeightsSource] = []
 
     def begin(self, start: Mixture | Schedule | None, default: Callable[[], Mixture]) -> None:
@@ -64,10 +68,11 @@ class WeightsController:
             for _, change in start.changes:
                 self.check(change.mixture)
             start = start.changes[0][1].mixture
+        self._given = start
         if not self.log.records:
             start = default() if start is None else start
             self.check(start)
-            self.log.append(start, 0, "start" if self._schedule is None else "schedule")
+            self.log.append(start, 0, _START[self._schedule is not None])
             return
         first = Mixture.of(self.log.records[0].weights)
         if start is not None and start.fingerprint != first.fingerprint:
@@ -190,6 +195,7 @@ class WeightsController:
             self.check(Mixture.of(record.weights))
         if self.log.path is None:
             self.log = WeightsLog(records)
+            self._warn_of_other_start(records[0])
             return
         hashes = [record.hash for record in self.log.records]
         for record in records:
@@ -203,6 +209,22 @@ class WeightsController:
                 f"the state was saved at step {step} under weights {records[0].v}, but by the log "
                 f"{self.log.path} weights {ours.v} hold from step {ours.at_step} on; "
                 "go on from a state before that, or name another log"
+            )
+
+    def _warn_of_other_start(self, first: WeightsRecord) -> None:
+        """Warn if the log that has ``first`` began with other weights than were given.
+
+        The weights with which it began are known by ``first`` if it is record 0, and by their hash
+        if it is record 1; later records do not tell them.
+        """
+        if self._given is None or first.v > 1:
+            return
+        begins = [WeightsRecord.after(None, self._given, 0, why) for why in _START]
+        if (first.hash if first.v == 0 else first.prev) not in [begin.hash for begin in begins]:
+            logger.warning(
+                f"the state continues with its own weights, {Mixture.of(first.weights)}, and the "
+                f"weights that were given are not used, {self._given}; to use them, call "
+                "set_weights after load_state_dict"
             )
 
     def _follow(self, change: WeightsUpdate, step: int) -> None:

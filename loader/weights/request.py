@@ -11,7 +11,7 @@ from climbstream.loader.core.typed import convert, located
 from climbstream.loader.formats.mixture import Mixture, check_weights, share_rest, some_names
 from climbstream.loader.formats.outputs import has_ended
 
-from .log import WeightsLog
+from .log import WeightsLog, WeightsRecord
 from .update import WeightsUpdate
 
 LOG = "weights.jsonl"
@@ -50,6 +50,28 @@ class UpdateRequest:
         if not isinstance(after, str | None):
             raise InvalidDataError("'after' is the hash of a record of the weights log, a text")
         return cls(WeightsUpdate.from_json(fields), after)
+
+    def record(self, log: WeightsLog) -> WeightsRecord | None:
+        """Return the record of ``log`` that this request led to; None if ``log`` has none.
+
+        With ``after``, it is the first record after that one that makes the requested change.
+        Without ``after``, only the last change in ``log`` is considered.
+        """
+        changes = [record for record in log.records[1:] if record.kind != "cap"]
+        if self.after is None:
+            changes = changes[-1:]
+        else:
+            seen = next((r.v for r in log.records if r.hash == self.after), len(log.records))
+            changes = [record for record in changes if record.v > seen]
+        asked = _positive(self.change.mixture.weights), self.change.ramp, self.change.why
+        return next(
+            (r for r in changes if (_positive(r.weights), r.steps, r.why) == asked),
+            None,
+        )
+
+
+def _positive(weights: Mapping[str, float]) -> dict[str, float]:
+    return {name: weight for name, weight in weights.items() if weight > 0}
 
 
 def open_weights_log(run: Path) -> WeightsLog:

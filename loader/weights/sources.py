@@ -61,14 +61,20 @@ class WeightsFile:
 
         If the file has not changed, a poll makes only one call of `stat`. A file that exists at the
         first poll is applied only if its ``after`` is the hash of the last record of ``log``. Such
-        a file was written for this run while the job was down.
+        a file was written for this run while the job was down. A request that ``log`` has a record
+        of is not followed again.
         """
         first, self._looked = not self._looked, True
         try:
             if (data := self._read_new()) is None:
                 return None
             request = _parse(data)
-            self._check_order(request, log, first=first)
+            stale = request.after != log.head if first else request.after not in (None, log.head)
+            if stale and (record := request.record(log)) is not None:
+                logger.info(f"{self.path} was followed already, as record {record.v} of the log")
+                return None
+            if stale:
+                raise _outdated(request, log)
             self._check(request.change.mixture)
             _check_left(request.change.mixture, log)
         except (ClimbError, OSError) as error:
@@ -76,21 +82,6 @@ class WeightsFile:
             _say(f"{self.path} is not followed and the weights stay: {reason}")
             return None
         return request.change
-
-    def _check_order(self, request: UpdateRequest, log: WeightsLog, *, first: bool) -> None:
-        """Raise `InvalidDataError` if ``after`` of the request is not the last record of ``log``.
-
-        A request may leave ``after`` out, except at the ``first`` poll.
-        """
-        if first and request.after != log.head:
-            raise InvalidDataError(
-                "it lay there before the run began; write it anew if it is still wanted"
-            )
-        if request.after is not None and request.after != log.head:
-            raise InvalidDataError(
-                f"it was asked for after record {request.after:.8} of the weights log, but the "
-                f"last is {log.head:.8}; look at the weights in force, and ask again"
-            )
 
     def _read_new(self) -> bytes | None:
         """Return the content of the file if it is new; None if it is not, or there is no file.
@@ -187,6 +178,18 @@ def read_request(path: Path) -> UpdateRequest:
         OSError: The file is missing, or cannot be read.
     """
     return _parse(_read(path, path.stat()))
+
+
+def _outdated(request: UpdateRequest, log: WeightsLog) -> InvalidDataError:
+    """Return the error for a request whose ``after`` is not the last record of ``log``."""
+    if request.after is None:
+        return InvalidDataError(
+            "it lay there before the run began; write it anew if it is still wanted"
+        )
+    return InvalidDataError(
+        f"it was asked for after record {request.after:.8} of the weights log, but the "
+        f"last is {log.head:.8}; look at the weights in force, and ask again"
+    )
 
 
 def _check_left(mixture: Mixture, log: WeightsLog) -> None:

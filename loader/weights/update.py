@@ -10,6 +10,8 @@ from climbstream.loader.formats.mixture import Mixture
 
 from .interpolation import MOST_STEPS
 
+EVERY = 16
+"""Default number of steps from one meeting of the ranks to the next; see `Agreement`."""
 _WHY = 500
 """Longest reason, in characters; it is limited because every saved state contains it."""
 

@@ -14,8 +14,13 @@ from climbstream.loader.core.errors import UsageError
 from climbstream.loader.core.files import hash_file, lock, write_bytes, write_json
 from climbstream.loader.core.html_page import page
 from climbstream.loader.formats.outputs import FIT
-from climbstream.search.experiments.fit_table import fit, mean_weights
-from climbstream.search.experiments.report import SKILLS_NOTE, skills_text, table_sections
+from climbstream.search.experiments.fit_table import fit, mean_weights, named_as, repeated_note
+from climbstream.search.experiments.report import (
+    SKILLS_NOTE,
+    compared_mixtures,
+    skills_text,
+    table_sections,
+)
 from climbstream.search.experiments.run_table import read_runs
 from climbstream.search.optimizer.answer import Answer
 
@@ -55,7 +60,8 @@ def fit_command(
 
     TABLES may also be the trials.jsonl of a search. Its targets keep their names.
 
-    Each row is a run, with columns of weights and columns of scores. Lower scores are better. If
+    Each row is a run, with columns of weights and columns of scores. A column w_NAME holds the
+    weights of the domain NAME. Lower scores are better. If
     there are two files, the first contains weights and the second contains scores. Their rows are
     joined on the column run or run_id, as in files of Olmix, or on the first column, as in files of
     RegMix. With two files, a run with two different scores is an error.
@@ -67,9 +73,12 @@ def fit_command(
         raise UsageError(f"give one table, or two (weights and scores), not {len(tables)} files")
     ways = _ways(targets)
     table = read_runs(tables, list(ways), weights)
-    for note in table.notes:
+    notes = [*table.notes]
+    if not prior and (hint := repeated_note(table)):
+        notes.append(hint)
+    for note in notes:
         say(note)
-    shares = Mixture.load(prior) if prior else mean_weights(table)
+    shares = named_as(Mixture.load(prior), table.domains) if prior else mean_weights(table)
     plan = {
         "fit": 1,
         "tables": [hash_file(path) for path in tables],
@@ -81,13 +90,13 @@ def fit_command(
     }
     with nullcontext() if out is None else _held(out, plan):
         answer = fit(table, ways, prior=shares, max_weight=max_weight, seed=seed)
-        value = {**answer.to_json(), "notes": list(table.notes)}
+        value = {**answer.to_json(), "notes": notes}
         if out is not None:
             answer.mixture.save(out / "mixture.json")
             write_json(out / "answer.json", value)
             files = ", ".join(map(str, tables))
             lead = f"{counted(len(table.trials), 'run')} of {files}; targets {', '.join(ways)}."
-            lead = ". ".join([lead.rstrip("."), *table.notes]) + "."
+            lead = ". ".join([lead.rstrip("."), *notes]) + "."
             sections = table_sections(shares.weights, answer, table.trials)
             write_bytes(out / "report.html", page("Fit", lead, sections))
     show(value, _text(answer, shares), as_json=as_json)
@@ -114,12 +123,16 @@ def _ways(targets: Sequence[str]) -> dict[str, str]:
 
 def _text(answer: Answer, shares: Mixture) -> str:
     """Format the answer for a terminal."""
-    weights = [
-        (name, f"{share:.1%}", f"{answer.mixture.weights.get(name, 0.0):.1%}")
-        for name, share in shares.weights.items()
+    others = compared_mixtures(answer)
+    columns = [shares.weights, answer.mixture.weights, *(m.weights for m in others.values())]
+    rows = [
+        (name, *(f"{weights.get(name, 0.0):.1%}" for weights in columns)) for name in shares.weights
     ]
-    return (
-        f"{answer.reason}\n\n"
-        f"{skills_text(answer.table)}\n{SKILLS_NOTE}\n\n"
-        f"{text_table(('domain', 'share', 'weight'), weights)}"
+    weight = "weight, predicted best" if answer.predicted_only else "weight"
+    return "\n\n".join(
+        (
+            "\n".join([answer.reason, *(f"warning: {text}" for text in answer.warnings)]),
+            f"{skills_text(answer.table)}\n{SKILLS_NOTE}",
+            text_table(("domain", "share", weight, *others), rows),
+        )
     )

@@ -4,7 +4,7 @@ Modules that train are imported only where they are called. They load torch, whi
 and neither ``--help`` nor an error in the options should wait for torch.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import fields
 from functools import partial
 from pathlib import Path
@@ -38,10 +38,11 @@ from climbstream.loader.formats.cluster_tables import largest, others_text
 from climbstream.loader.formats.directory import ShardDirectory
 from climbstream.loader.monitoring.metrics import TensorBoardWriter, Writer
 from climbstream.loader.weights.schedule import Schedule
+from climbstream.search.experiments.report import compared_mixtures
 from climbstream.search.experiments.settings import SearchSettings
 from climbstream.search.optimizer.answer import Answer
 from climbstream.search.optimizer.constraints import Group
-from climbstream.search.optimizer.outcome import OUTCOME_HEADS, outcome_rows
+from climbstream.search.optimizer.outcome import outcome_heads, outcome_note, outcome_rows
 from climbstream.search.optimizer.presets import DOREMI, PRESETS
 from climbstream.search.training.model import SIZES
 from climbstream.search.training.settings import TrainSettings
@@ -553,8 +554,9 @@ def _train_settings(tokens: int, **options: Any) -> TrainSettings:
 
 def _answer_text(directory: Path, answer: Answer, out: Path) -> str:
     """Return the answer of a search and the paths of its files, as text for a terminal."""
+    mixtures = mixture_text(directory, answer.mixture, compared_mixtures(answer))
     return (
-        f"{answer.reason}\n\n{outcomes_text(answer)}{mixture_text(directory, answer.mixture)}\n\n"
+        f"{answer.reason}\n\n{outcomes_text(answer)}{mixtures}\n\n"
         f"{out / 'mixture.json'} · report: {out / 'report.html'}"
     )
 
@@ -579,19 +581,25 @@ def outcomes_text(answer: Answer) -> str:
     if not answer.outcomes:
         return ""
     rows = outcome_rows(answer.outcomes)
-    notes = [f"warning: {warning}" for warning in answer.warnings]
-    return "\n".join([text_table(OUTCOME_HEADS, rows), *notes]) + "\n\n"
+    notes = [outcome_note(answer), *(f"warning: {warning}" for warning in answer.warnings)]
+    return "\n".join([text_table(outcome_heads(answer), rows), *filter(None, notes)]) + "\n\n"
 
 
-def mixture_text(directory: Path, mixture: Mixture) -> str:
-    """Return a table of the weights of a mixture and the token shares, for a terminal."""
+def mixture_text(
+    directory: Path, mixture: Mixture, others: Mapping[str, Mixture] | None = None
+) -> str:
+    """Return a table of the weights of a mixture and the token shares, for a terminal.
+
+    ``others`` are further mixtures, each under its heading.
+    """
     shards = ShardDirectory(directory)
     words = {info.name: info.words for info in shards.clusters()}
     shares = shards.manifest.token_shares.weights
     weights = {name: mixture.weights.get(name, 0.0) for name in shares}
+    columns = [shares, weights, *(other.weights for other in (others or {}).values())]
     rows = [
-        (name, words.get(name, ""), f"{shares[name]:.1%}", f"{weights[name]:.1%}")
+        (name, words.get(name, ""), *(f"{column.get(name, 0.0):.1%}" for column in columns))
         for name in largest(weights)
     ]
-    table = text_table(("cluster", "words", "token share", "weight"), rows, left=2)
-    return table + others_text(weights, "mixture.json lists all")
+    heads = ("cluster", "words", "token share", "weight", *(others or {}))
+    return text_table(heads, rows, left=2) + others_text(weights, "mixture.json lists all")

@@ -15,10 +15,15 @@ from climbstream.loader.core.files import COPY_FIRST, hash_json, read_regular, r
 from climbstream.loader.core.permutation import derive_key
 from climbstream.loader.formats.directory import ShardDirectory
 from climbstream.loader.formats.heldout import HeldOutDocument
+from climbstream.loader.formats.mixture import some_names
+from climbstream.loader.formats.outputs import is_shard_directory
 from climbstream.loader.formats.tokenizer import read_tokenizer
 
 from .lm_eval_tasks import read_task
 from .questions import SPLITS, Question
+
+_COLUMNS = "text (for texts), or query, choices and gold (for questions)"
+"""Columns of a file of JSON lines, for messages."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,11 +115,24 @@ def _items(directory: Path, spec: str, asked: str) -> list[Any]:
         return list(read_task(name))
     refuse_url(asked, COPY_FIRST)
     if not Path(asked).is_file():
+        near = _heldout_target(directory, spec)
         raise UsageError(
-            f"target {spec}: say label=NAME, cluster=NAME, the name of a file, lm-eval=TASK, or "
-            "error= before a file or task"
+            f"target {spec}: there is no file {asked}; "
+            + (f"did you mean {near}, held-out text? Or " if near else "")
+            + "say label=NAME, cluster=NAME, the name of a file, lm-eval=TASK, or error= before a "
+            "file or task"
         )
     return _read_file(Path(asked))
+
+
+def _heldout_target(directory: Path, name: str) -> str:
+    """Return the target of held-out text with the label or cluster ``name``; "" if none has it."""
+    if not is_shard_directory(directory):
+        return ""
+    documents = list(ShardDirectory(directory).heldout())
+    kinds = ("label", "cluster")
+    has = (kind for kind in kinds if any(getattr(d, kind) == name for d in documents))
+    return next((f"{kind}={name}" for kind in has), "")
 
 
 def target_hashes(directory: Path, specs: Iterable[str]) -> dict[str, str]:
@@ -226,5 +244,10 @@ def _read_file(path: Path) -> list[Any]:
         return [Question.from_json(record, where) for where, record in records]
     for where, record in records:
         if not isinstance(record.get("text"), str):
-            raise InvalidDataError(f"{where}, holds no text, and no question with choices")
+            if "text" in record:
+                raise InvalidDataError(f"{where}, holds no text: its text is no string")
+            raise InvalidDataError(
+                f"{where}, holds no text, and no question with choices: its columns are "
+                f"{some_names([*record]) or 'none'}, and should be {_COLUMNS}"
+            )
     return [record["text"] for _, record in records]

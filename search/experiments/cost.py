@@ -25,6 +25,10 @@ MEASURED_FROM = 2_000
 """If all proxies in the budget of a search together take at least this number of training steps,
 the search shows its cost before it begins. For this, it measures the time of a step, which takes a
 second or two."""
+_NOT_COUNTED = (
+    "start of the processes, fits of predictors, and the look for each new target in the shards "
+    "(--skip-check leaves it out)"
+)
 _FORWARD = 1 / 3
 """FLOPs of a forward pass as a fraction of the FLOPs of a training step."""
 _BYTES_PER_TOKEN = 3
@@ -52,6 +56,11 @@ class CostPlan:
     """Number of models of another search that are only scored, because they were kept."""
     confirm: int
     """Largest number of models that are trained only to confirm the answer."""
+    beside: int = 0
+    """Number of ``models`` that confirmed an earlier answer, or were carried over from another
+    search. They count neither in the budget nor in ``confirm``."""
+    not_counted: str = ""
+    """What ``seconds`` leaves out, as text; "" if nothing is left out."""
     steps: int
     """Training steps per model."""
     tokens: int
@@ -82,6 +91,8 @@ class CostPlan:
         what = f"{self.models:,}"
         if self.confirm:
             what += f", of which at most {self.confirm} confirm the answer"
+        if self.beside:
+            what += f"; {self.beside:,} are of earlier answers, beside the budget"
         if self.done:
             what += f"; {self.done:,} are trained already"
         if self.scored:
@@ -97,6 +108,7 @@ class CostPlan:
             ("tokens", f"{_short(self.tokens)} trained on in all"),
             ("FLOPs", f"{self.flops:.2g}"),
             ("time", left),
+            *([("not counted", self.not_counted)] if self.not_counted else []),
             ("disk", f"about {_short(self.disk_bytes)}B in {out}, {_free(out)} free there"),
             *((f"target {name}", what) for name, what in self.targets.items()),
         ]
@@ -126,7 +138,8 @@ def plan_search(
     confirm = 3 * settings.confirm
     path = out / TRIALS
     log = TrialLog.open(path) if path.exists() else TrialLog({})
-    models = settings.budget + confirm + log.beside(settings.budget)
+    beside = log.beside(settings.budget)
+    models = settings.budget + confirm + beside
     scored = {spec: target_items(load_target(directory, spec)) for spec in targets}
     done = len(log.trials)
     cost = _step_cost(proxy, manifest, engine)
@@ -141,6 +154,8 @@ def plan_search(
         done=done,
         scored=unscored,
         confirm=confirm,
+        beside=beside,
+        not_counted=_NOT_COUNTED,
         steps=proxy.steps,
         tokens=trained * proxy.steps * proxy.seq_len * proxy.batch_rows,
         parameters=cost.parameters,

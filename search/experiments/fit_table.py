@@ -1,6 +1,7 @@
 """Fit: find the best mixture from a table of finished runs, which may come from any trainer."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -15,7 +16,7 @@ from climbstream.search.optimizer.outcome import settle
 from climbstream.search.optimizer.presets import ALL, PRESETS
 from climbstream.search.optimizer.surrogate import Surrogate
 
-from .run_table import RunTable
+from .run_table import PREFIX, RunTable
 
 
 def fit(
@@ -32,15 +33,17 @@ def fit(
         table: Finished runs.
         targets: Names of the scores to improve. ``"min"`` means that less is better, ``"max"``
             that more is better.
-        prior: Token shares; None uses the mean of the runs' weights.
+        prior: Token shares; None uses the mean of the runs' weights. Its names may have the prefix
+            ``w_`` of the columns, or not.
         max_weight: Largest weight of each domain; None means no limit.
         seed: Seed of the folds of cross-validation and of the candidates.
 
     Raises:
         UsageError: No mixture is within the limits.
+        InvalidDataError: ``prior`` has a weight for a domain that is not in the table.
     """
     targets = dict(sorted(targets.items()))
-    prior = prior or mean_weights(table)
+    prior = mean_weights(table) if prior is None else named_as(prior, table.domains)
     shares = prior.array(table.domains)
     limits = WeightConstraints.of(table.domains, shares, max_weight=max_weight)
     importance = np.full(len(targets), 1 / len(targets))
@@ -53,7 +56,47 @@ def fit(
         pool = propose.candidates(preset.pool, priors, limits, preset.concentration, rng)
         row = find_best(forecast, pool, preset, limits, rng)
         found = Mixture.of(dict(zip(table.domains, row.tolist(), strict=True)))
-    return settle(choose_mixture(known, prior, forecast, found), prior, known)
+    answer = settle(choose_mixture(known, prior, forecast, found), prior, known)
+    if not answer.predicted_only:
+        return answer
+    return replace(answer, warnings=[*answer.warnings, _UNTRAINED])
+
+
+_UNTRAINED = (
+    "no model was trained on this mixture: train one on it before you use it, and add the run to "
+    "the table"
+)
+
+
+def named_as(mixture: Mixture, domains: Sequence[str]) -> Mixture:
+    """Return ``mixture`` with the names of ``domains``, which may differ by the prefix ``w_``.
+
+    Raises:
+        InvalidDataError: ``mixture`` has a weight for a domain that is not in ``domains``.
+    """
+    names = {domain.removeprefix(PREFIX): domain for domain in domains}
+    names |= {domain: domain for domain in domains}
+    weights = {
+        names.get(name, names.get(name.removeprefix(PREFIX), name)): weight
+        for name, weight in mixture.weights.items()
+    }
+    row = Mixture(weights).array(domains)
+    return Mixture(dict(zip(domains, row.tolist(), strict=True)), mixture.about)
+
+
+def repeated_note(table: RunTable) -> str:
+    """Return a hint if several runs have the same weights, which may be token shares; else ""."""
+    runs: dict[str, list[int]] = {}
+    for trial in table.trials:
+        runs.setdefault(trial.mixture.fingerprint, []).append(trial.number)
+    most = max(runs.values(), key=len)
+    if len(most) < 2:
+        return ""
+    return (
+        f"{len(most):,} of {len(table.trials):,} runs have the same weights, first run "
+        f"{most[0]:,}; if these weights are the token shares, save them as a mixture file and name "
+        "it with --prior, so that the answer is compared with them"
+    )
 
 
 def mean_weights(table: RunTable) -> Mixture:

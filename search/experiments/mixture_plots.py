@@ -1,7 +1,7 @@
 """Plots of many mixtures: a triangle for three clusters, parallel axes for any other number."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from html import escape
 
 import numpy as np
@@ -41,21 +41,26 @@ class DrawnMixtures:
     """Token shares."""
     rounds: Sequence[tuple[str, str, bool]]
     """Entries of the legend for the trials, in the form that `legend` expects."""
+    others: Mapping[str, Sequence[float]] = field(default_factory=dict)
+    """Weights of further mixtures by name, at most as many as `_OTHER_COLORS`."""
 
     def draw(self) -> str:
         """Return the plot with its legend as HTML; "" if there is a single cluster."""
         if len(self.names) < 2:
             return ""
         picture = _triangle(self) if len(self.names) == 3 else _parallel(self)
-        return f"<div>{picture}{legend([*self.rounds, *_MARKED])}</div>"
+        others = [(n, c, False) for n, c in zip(self.others, _OTHER_COLORS, strict=False)]
+        return f"<div>{picture}{legend([*self.rounds, *_MARKED, *others])}</div>"
 
 
 _MARKED = (("the answer", "ink", False), ("token shares", "soft", True))
+_OTHER_COLORS = ("orange", "green")
 
 
 def _parallel(drawn: DrawnMixtures) -> str:
     """Draw one axis per cluster and one line per mixture."""
-    weights = np.array([*(t.weights for t in drawn.trials), drawn.best, drawn.shares])
+    lines = [*(t.weights for t in drawn.trials), *drawn.others.values(), drawn.best, drawn.shares]
+    weights = np.array(lines)
     shown = np.sort(np.argsort(-weights.max(axis=0), kind="stable")[:AXES]).tolist()
     most = float(weights[:, shown].max()) or 1.0
     step = (_WIDTH - _LEFT - _RIGHT) / (len(shown) - 1)
@@ -76,6 +81,9 @@ def _parallel(drawn: DrawnMixtures) -> str:
         look = f'stroke="var(--{trial.color})" stroke-width="1.5" stroke-opacity=".55"'
         marks.append(line(trial.weights, f'{look} data-tip="{escape(trial.tip)}"'))
     marks.append(line(drawn.shares, 'stroke="var(--soft)" stroke-width="2" stroke-dasharray="5 4"'))
+    for (name, other), color in zip(drawn.others.items(), _OTHER_COLORS, strict=False):
+        look = f'stroke="var(--{color})" stroke-width="3" data-tip="{escape(name)}"'
+        marks.append(line(other, look))
     marks.append(line(drawn.best, 'stroke="var(--ink)" stroke-width="3"'))
     return _picture(_WIDTH, _HEIGHT, "Weights of the mixtures, one axis per cluster", marks)
 
@@ -122,6 +130,9 @@ def _triangle(drawn: DrawnMixtures) -> str:
         look = f'fill="var(--{trial.color})" fill-opacity=".8" data-tip="{escape(trial.tip)}"'
         marks.append(point(trial.weights, 4.5, look))
     marks.append(point(drawn.shares, 7, 'fill="none" stroke="var(--soft)" stroke-width="2"'))
+    for (name, weights), color in zip(drawn.others.items(), _OTHER_COLORS, strict=False):
+        look = f'fill="none" stroke="var(--{color})" stroke-width="3" data-tip="{escape(name)}"'
+        marks.append(point(weights, 9, look))
     marks.append(point(drawn.best, 9, 'fill="none" stroke="var(--ink)" stroke-width="3"'))
     width, height = _SIDE + 4 * _EDGE, round(high) + 2 * _EDGE
     return _picture(width, height, "Weights of the mixtures, one corner per cluster", marks)

@@ -26,9 +26,6 @@ from climbstream.search.predictors.gaussian_process import Feature
 
 from .run_table import read_runs, score_names
 
-_COLUMN = "w_"
-"""Prefix of the names of columns with weights."""
-
 
 @dataclass(frozen=True, slots=True)
 class PriorRuns:
@@ -150,18 +147,16 @@ def _table(place: Path, shards: str) -> Path:
 def _swarm(path: Path, place: Path, clusters: Sequence[str], target: str) -> tuple[Floats, Floats]:
     """Return weights ``[n, K]`` and scores ``[n]`` of the runs that have scores of ``target``."""
     table = read_runs([path], [target], None)
-    begins = _COLUMN if all(name.startswith(_COLUMN) for name in table.domains) else ""
-    columns = [begins + name for name in clusters]
-    if missing := [name for name in columns if name not in table.domains]:
+    if missing := [name for name in clusters if name not in table.domains]:
         raise UsageError(
-            f"--prior-runs {place}: it has no weights {some_names(missing)}; there are "
+            f"--prior-runs {place}: it has no weights of {some_names(missing)}; there are "
             f"{some_names(table.domains)}"
         )
-    if others := [name for name in table.domains if name not in columns]:
+    if others := [name for name in table.domains if name not in clusters]:
         raise UsageError(
             f"--prior-runs {place}: its weights {some_names(others)} are of no cluster of this "
             f"search, which has {some_names(list(clusters))}"
         )
     scored = [trial for trial in table.trials if trial.scores is not None]
-    weights = np.array([trial.mixture.array(columns) for trial in scored])
+    weights = np.array([trial.mixture.array(clusters) for trial in scored])
     return weights, np.array([(trial.scores or {})[target] for trial in scored])

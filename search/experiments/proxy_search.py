@@ -48,6 +48,10 @@ logger = get_logger(__name__)
 
 _RESULTS = ("mixture.json", "answer.json", "report.html")
 """Files that a search writes at its end."""
+_UNTRAINED = (
+    "no model was trained on this mixture: run the command again with --confirm 3, which trains it "
+    "and the token shares with 3 new seeds"
+)
 
 
 def run_search(
@@ -240,13 +244,17 @@ class _SearchTask:
         """Check the folders of earlier searches; return the `Retarget` of ``old`` if it is given.
 
         Raises:
-            UsageError: Both ``earlier`` and ``old`` are given, ``earlier`` is the folder of this
+            UsageError: Both ``earlier`` and ``old`` are given, one of them is the folder of this
                 search, or `Retarget.check` raises it.
             InvalidDataError: `Retarget.check` raises it.
         """
         if earlier and old:
             raise UsageError(
                 "--from and --retarget both say where a search begins; give one of them"
+            )
+        if old and old.resolve() == self.out.resolve():
+            raise UsageError(
+                f"--retarget {old} is the folder of this search; give the new search a new --out"
             )
         if earlier and earlier.resolve() == self.out.resolve():
             raise UsageError(
@@ -392,7 +400,8 @@ def _run_round(
     stage, total = "search", search.planned
     if done >= total:
         stage, total = "confirm", done + len(proxies)
-    with Progress(stage, total, "proxies", done) as bar:
+    part = f"round {mixtures[0].about['round']}"
+    with Progress(stage, total, "proxies", done, part=part) as bar:
         for proxy, result in pool.run(run_proxy, proxies, hung_proxy):
             failed = result.scores is None
             # Write the items first, so that no trial in the log lacks its items.
@@ -407,7 +416,7 @@ def _run_round(
             write_metrics(numbers, *writers)
             if task.keep:
                 prune(task.out, task.keep)
-            bar.add(1, f"round {proxy.mixture.about['round']}")
+            bar.add(1)
 
 
 def _write_results(search: Search, task: _SearchTask) -> Answer:
@@ -423,11 +432,15 @@ def _write_results(search: Search, task: _SearchTask) -> Answer:
         )
     evidence = read_evidence(task.directory, task.targets, out / ITEMS)
     answer = replace(
-        search.result(evidence), spread=search.spread(), dependence=search.dependence()
+        search.result(evidence),
+        spread=search.spread(),
+        dependence=search.dependence(),
+        words={info.name: info.words for info in task.shards.clusters()},
     )
     told, warnings = task.prior.told(search.earlier_runs, trials, search.clusters, search.table)
     for line in told:
         logger.info(line)
+    warnings += [_UNTRAINED] * answer.predicted_only
     answer = replace(answer, warnings=[*answer.warnings, *warnings])
     about = {"targets": list(task.targets), **manifest.found_on, "reason": answer.reason}
     Mixture(answer.mixture.weights, about).save(out / "mixture.json")

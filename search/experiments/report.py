@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from climbstream.loader import Mixture
 from climbstream.loader.core.console import counted, decimals, text_table, with_error
 from climbstream.loader.core.html_page import (
     ROUNDS,
@@ -28,7 +29,13 @@ from climbstream.loader.core.html_page import (
 from climbstream.loader.formats.directory import ShardDirectory
 from climbstream.search.evaluation.comparison import Comparison, mean_and_error
 from climbstream.search.optimizer.answer import BASE, Answer
-from climbstream.search.optimizer.outcome import OUTCOME_HEADS, outcome_rows
+from climbstream.search.optimizer.outcome import (
+    contender,
+    is_predicted,
+    outcome_heads,
+    outcome_note,
+    outcome_rows,
+)
 from climbstream.search.optimizer.trials import Trial
 from climbstream.search.predictors.base import Skill, spearman
 
@@ -47,7 +54,8 @@ SKILLS_NOTE = (
     "Each mixture is predicted from the others. R² is the part of the variance of the scores that "
     "predictions explain: 1 is all, 0 or less is no better than the mean. The rank correlation is "
     "1 if predictions order the mixtures as their scores do, and 0 if they know nothing of the "
-    "order."
+    "order. Predictions are useful if R² is above 0, and chance alone would give their rank "
+    "correlation in at most 5 % of cases."
 )
 _FIGURES = 3
 """Largest number of targets whose gain is shown among the main figures."""
@@ -158,29 +166,69 @@ class _Story:
 
 def _figures(story: _Story) -> list[tuple[str, str]]:
     """Return the main figures of the search, as pairs of a figure and its description."""
-    name, weight = max(story.answer.mixture.weights.items(), key=lambda pair: pair[1])
-    better = "not surely better" if story.answer.choice == BASE else "better"
-    gains = [
-        (row[3], f"{better} by{row[4] and f', {row[4]}'} · {row[0]}")
-        for row in outcome_rows(story.answer.outcomes)[:_FIGURES]
-    ]
+    answer = story.answer
+    name, weight = max(answer.mixture.weights.items(), key=lambda pair: pair[1])
     rounds = [number for number in story.rounds if not story.is_again(number)]
+    again = sum(story.is_again(trial.round) for trial in story.trials)
+    measured = {trial.mixture.fingerprint for trial in story.scored}
+    proxies = f"measured with {counted(len(story.trials), 'proxy', 'proxies')}, in "
+    proxies += counted(len(rounds), "round")
+    if again:
+        proxies += f"; {again:,} of the proxies only confirm the answer"
     return [
-        *gains,
-        (f"{weight:.0%}", f"of {story.named(name)}, the largest weight"),
-        (f"{len(story.trials):,}", f"mixtures measured, in {counted(len(rounds), 'round')}"),
+        _verdict(answer),
+        *_gains(answer),
+        (f"{weight:.0%}", f"of {story.named(name)}, the largest weight of the answer"),
+        (f"{len(measured):,}", f"different mixtures, {proxies}"),
     ]
+
+
+def _verdict(answer: Answer) -> tuple[str, str]:
+    """Return whether the gain is certain, over all targets together, and what follows from it."""
+    over = "over all targets together" if len(answer.measured_best.scores) > 1 else ""
+    if answer.predicted_only:
+        return "predicted only", "no model was trained on the answer"
+    if answer.choice == BASE:
+        return "no certain gain", f"{over and f'{over}: '}the answer is the token shares"
+    if _is_certain(answer):
+        return "certain gain", f"over the token shares{over and f', {over}'}"
+    why = "no mixture was run twice" if answer.baseline else "the token shares have no score"
+    return "unknown gain", why
+
+
+def _is_certain(answer: Answer) -> bool:
+    """Return whether the answer was trained, and its gain over the token shares is certain."""
+    known = answer.baseline is not None and answer.gain_sd is not None
+    return known and answer.choice != BASE and not answer.predicted_only
+
+
+def _gains(answer: Answer) -> list[tuple[str, str]]:
+    """Return the gain on each of the first targets, which says nothing of the other targets."""
+    best = contender(answer)
+    if best is None:
+        return []
+    who = "the best other mixture" if answer.choice == BASE else "the answer"
+    verb = "is predicted to be" if is_predicted(answer, best) else "is"
+    gains = []
+    for outcome, row in zip(
+        answer.outcomes[:_FIGURES], outcome_rows(answer.outcomes), strict=False
+    ):
+        if outcome.gain is not None:
+            way = "better" if outcome.gain >= 0 else "worse"
+            unit = f"{outcome.unit} by which " if outcome.unit else "by which "
+            what = f"{unit}{who} {verb} {way} than the token shares · {outcome.target}"
+            gains.append((row[3].removeprefix("-"), what))
+    return gains
 
 
 def _outcome(answer: Answer) -> list[str]:
     """Return the section of the answer, in parts: verdict, table, reasons and warnings."""
     first, stop, rest = answer.reason.partition(". ")
-    parts = [claim(first + stop.strip(), holds=answer.choice != BASE)]
+    parts = [claim(first + stop.strip(), holds=_is_certain(answer))]
     if answer.outcomes:
         rows = [[escape(cell) for cell in row] for row in outcome_rows(answer.outcomes)]
-        parts.append(table(OUTCOME_HEADS, rows, numbers=(1, 2, 3)))
-    if rest:
-        parts.append(paragraph(rest))
+        parts.append(table(outcome_heads(answer), rows, numbers=(1, 2, 3)))
+    parts += [paragraph(text) for text in (rest, outcome_note(answer)) if text]
     return parts + [warning(text) for text in answer.warnings]
 
 
@@ -222,30 +270,52 @@ def _tip(story: _Story, trial: Trial) -> str:
 
 def _weights(shares: Mapping[str, float], words: Mapping[str, str], answer: Answer) -> str:
     """Return a table of the weights of the clusters in the answer and their token shares."""
+    others = compared_mixtures(answer)
     most = max(*shares.values(), *answer.mixture.weights.values())
     found = [(n, share, answer.mixture.weights.get(n, 0.0)) for n, share in shares.items()]
-    largest = sorted(found, key=lambda row: -row[2])
-    rows: list[list[str | tuple[str, str]]] = [
-        [
-            f"<code>{escape(name)}</code>",
-            escape(words.get(name, "")),
-            (f'data-v="{share}"', f"{bar(share / most)}&nbsp;{share:.1%}"),
-            (f'data-v="{weight}"', f"{bar(weight / most, 'orange')}&nbsp;{weight:.1%}"),
-            f"{weight / share:.2f}x" if share else "",
-        ]
-        for name, share, weight in largest
-    ]
-    heads = ["cluster", "words", "token share", "weight", "ratio"]
+    heads = ["cluster", "words", "token share", "weight", "ratio", *others]
+    rows: list[list[str | tuple[str, str]]] = []
+    for name, share, weight in sorted(found, key=lambda row: -row[2]):
+        rows.append(
+            [
+                f"<code>{escape(name)}</code>",
+                escape(words.get(name, "")),
+                (f'data-v="{share}"', f"{bar(share / most)}&nbsp;{share:.1%}"),
+                (f'data-v="{weight}"', f"{bar(weight / most, 'orange')}&nbsp;{weight:.1%}"),
+                f"{weight / share:.2f}x" if share else "",
+                *(f"{mixture.weights.get(name, 0.0):.1%}" for mixture in others.values()),
+            ]
+        )
+        if answer.spread:
+            rows[-1].append("{:.1%} to {:.1%}".format(*answer.spread[name]))
     if not answer.spread:
-        return table(heads, rows, numbers=(4,), texts=(1,))
-    for row, (name, _, _) in zip(rows, largest, strict=True):
-        row.append("{:.1%} to {:.1%}".format(*answer.spread[name]))
+        return table(heads, rows, numbers=range(4, len(heads)), texts=(1,))
+    heads.append(f"{CHOICES['predicted']} between")
     lead = (
-        "Had the proxies erred otherwise, the best would lie between the two weights of the last "
-        "column in 8 of 10 cases; a cluster with a wide range matters little."
+        "Last column: if the scores of the proxies had differed by chance, the weight in the "
+        "mixture that is predicted best would lie between these two in 8 of 10 cases. A cluster "
+        "with a wide range matters little."
     )
-    parts = table([*heads, "best between"], rows, numbers=(4, 5), texts=(1,))
+    if answer.choice != "predicted":
+        lead += " The answer is another mixture, and may lie outside."
+    parts = table(heads, rows, numbers=range(4, len(heads)), texts=(1,))
     return parts + paragraph(lead)
+
+
+def compared_mixtures(answer: Answer) -> dict[str, Mixture]:
+    """Return the mixtures to show beside the answer, by heading.
+
+    These are the best mixture other than the token shares, if the answer is the token shares; and,
+    if ranges of its weights are known, the mixture that is predicted best.
+    """
+    mixtures = {}
+    best, predicted = contender(answer), answer.predicted_best
+    if best is not None and answer.choice == BASE:
+        mixtures[f"best other ({CHOICES[best.choice]})"] = best.mixture
+    shown = [answer.mixture, *mixtures.values()]
+    if answer.spread and predicted is not None and predicted.mixture not in shown:
+        mixtures[CHOICES["predicted"]] = predicted.mixture
+    return mixtures
 
 
 def _front(answer: Answer) -> list[str]:
@@ -300,9 +370,10 @@ def _confirmed(answer: Answer) -> list[str]:
         heads += [target, "better than the token shares by"]
     seeds = len(answer.confirmation.seeds)
     lead = (
-        f"Runs with {seeds} new seeds, the same for all; mean ± standard error over the seeds, in "
-        "pairs. A gain below 0 is a loss. What the items leave open comes on top: the first table "
-        "has it."
+        f"Runs with {seeds} new seeds, the same for all; mean ± standard error over these seeds "
+        "alone, of gains over pairs with the same seed. A gain below 0 is a loss. The ± of a gain "
+        "in the table of the answer is larger: it also covers other documents or questions in the "
+        "target, and the noise of all proxies."
     )
     return [
         section(
@@ -367,6 +438,10 @@ def _mixtures(story: _Story) -> list[str]:
             for trial in story.scored
         ],
         best=story.answer.mixture.array(names).tolist(),
+        others={
+            heading: mixture.array(names).tolist()
+            for heading, mixture in compared_mixtures(story.answer).items()
+        },
         shares=list(story.shares.values()),
         rounds=[(story.round_name(n), story.color(n), False) for n in story.rounds],
     )

@@ -1,8 +1,8 @@
 """Runs: read a table of finished runs of any trainer.
 
 A table is a CSV file with one row per run. It has one column of weights per domain, and one column
-of scores per target. The columns ``name`` and ``index``, and the column without a name that pandas
-writes, hold no weights.
+of scores per target. A column ``w_NAME`` holds the weights of the domain ``NAME``. The columns
+``name`` and ``index``, and the column without a name that pandas writes, hold no weights.
 
 There may also be two files, one of weights and one of scores. Then their rows are joined on the
 column ``run`` or ``run_id``, as in files of Olmix; or on the first column, as in files of RegMix.
@@ -29,6 +29,8 @@ from .csv_sheet import Row, Sheet
 
 FEWEST = 8
 """Least number of runs with scores for a fit."""
+PREFIX = "w_"
+"""Prefix of the names of columns with weights, which the names of domains do not have."""
 _KEYS = ("run", "run_id")
 """Names of columns that may hold the names of runs."""
 _LABELS = ("name", "index", "", "Unnamed: 0")
@@ -80,8 +82,9 @@ def read_runs(paths: Sequence[Path], targets: Sequence[str], weights: str | None
         targets: Names of the columns of scores. If both of two files have a column of this name,
             the column of the second file is read.
         weights: Pattern for the names of the columns of weights. If it is None and there is one
-            file, the pattern is ``w_*``. If it is None and there are two files, all columns of the
-            first file are weights, except names of runs and labels.
+            file, the pattern is ``w_*``, and the names of domains do not have the ``w_``. If it is
+            None and there are two files, all columns of the first file are weights, except names of
+            runs and labels.
 
     Raises:
         UsageError: A column does not exist, or too few runs have scores.
@@ -92,15 +95,17 @@ def read_runs(paths: Sequence[Path], targets: Sequence[str], weights: str | None
     if len(paths) == 1 and paths[0].suffix == ".jsonl":
         return _read_log(paths[0], targets)
     sheets = [Sheet.read(path) for path in paths]
-    domains = _domains(sheets, weights)
-    places = _places(sheets, domains, targets)
+    columns = _columns(sheets, weights)
+    prefix = PREFIX if len(sheets) == 1 and weights in (None, f"{PREFIX}*") else ""
+    domains = [column.removeprefix(prefix) for column in columns]
+    places = _places(sheets, columns, targets)
     omissions = _Omissions()
     trials = []
     sums: dict[int, float] = {}
-    for number, rows in _rows(sheets, domains, places, omissions):
+    for number, rows in _rows(sheets, columns, places, omissions):
         sheet, row = sheets[0], rows[0]
         assert row is not None
-        shares = [_weight(sheet, row, number, domain) for domain in domains]
+        shares = [_weight(sheet, row, number, column) for column in columns]
         sums[row.line] = math.fsum(shares)
         if not sums[row.line]:
             raise InvalidDataError(
@@ -125,7 +130,7 @@ def score_names(path: Path) -> list[str]:
     """
     if path.suffix == ".jsonl":
         return _scored(TrialLog.open(path))
-    return [head for head in Sheet.read(path).heads if not fnmatchcase(head, "w_*")]
+    return [head for head in Sheet.read(path).heads if not fnmatchcase(head, f"{PREFIX}*")]
 
 
 def _scored(log: TrialLog) -> list[str]:
@@ -154,40 +159,40 @@ def _read_log(path: Path, targets: Sequence[str]) -> RunTable:
     return RunTable(domains, trials, omissions.lines())
 
 
-def _domains(sheets: Sequence[Sheet], pattern: str | None) -> list[str]:
+def _columns(sheets: Sequence[Sheet], pattern: str | None) -> list[str]:
     """Return the names of the columns of weights."""
     sheet = sheets[0]
     if len(sheets) == 1:
-        domains = [head for head in sheet.heads if fnmatchcase(head, pattern or "w_*")]
+        columns = [head for head in sheet.heads if fnmatchcase(head, pattern or f"{PREFIX}*")]
     else:
         fixed = (_key(sheet), *_LABELS)
-        domains = [h for h in sheet.heads if h not in fixed and fnmatchcase(h, pattern or "*")]
-    if not domains:
+        columns = [h for h in sheet.heads if h not in fixed and fnmatchcase(h, pattern or "*")]
+    if not columns:
         raise UsageError(
-            f"{sheet.path} has no columns {pattern or 'w_*'}; say which hold weights with "
+            f"{sheet.path} has no columns {pattern or f'{PREFIX}*'}; say which hold weights with "
             f"--weights 'PATTERN'; there are {some_names(sheet.heads)}"
         )
-    sheet.check_unique(domains)
-    return domains
+    sheet.check_unique(columns)
+    return columns
 
 
 def _places(
-    sheets: Sequence[Sheet], domains: Sequence[str], targets: Sequence[str]
+    sheets: Sequence[Sheet], columns: Sequence[str], targets: Sequence[str]
 ) -> dict[str, int]:
     """Return, by target, the index of the sheet with the scores of this target."""
-    columns = [[head for head in sheet.heads if head not in domains] for sheet in sheets[:1]]
-    columns += [[head for head in sheet.heads if head != _key(sheet)] for sheet in sheets[1:]]
+    heads_of = [[head for head in sheet.heads if head not in columns] for sheet in sheets[:1]]
+    heads_of += [[head for head in sheet.heads if head != _key(sheet)] for sheet in sheets[1:]]
     places = {}
     for target in targets:
         for number in reversed(range(len(sheets))):
-            if target in columns[number]:
+            if target in heads_of[number]:
                 sheets[number].check_unique([target])
                 places[target] = number
                 break
     if missing := [target for target in targets if target not in places]:
-        taken = [target for target in missing if target in domains]
+        taken = [target for target in missing if target in columns]
         why = f" ({', '.join(taken)}: a weight, by --weights)" if taken else ""
-        heads = dict.fromkeys(head for heads in reversed(columns) for head in heads)
+        heads = dict.fromkeys(head for heads in reversed(heads_of) for head in heads)
         raise UsageError(
             f"{sheets[-1].path} has no scores {', '.join(missing)}{why}; there are "
             f"{some_names(list(heads))}"
@@ -197,12 +202,12 @@ def _places(
 
 def _rows(
     sheets: Sequence[Sheet],
-    domains: Sequence[str],
+    columns: Sequence[str],
     places: Mapping[str, int],
     omissions: _Omissions,
 ) -> Iterator[tuple[int, list[Row | None]]]:
     """Yield the number of each run, from 1, and its row in each of ``sheets`` (None if missing)."""
-    used = [[*domains] if i == 0 else [] for i in range(len(sheets))]
+    used = [[*columns] if i == 0 else [] for i in range(len(sheets))]
     for target, i in places.items():
         used[i].append(target)
     if len(sheets) == 1:
@@ -268,13 +273,13 @@ def _once(
         yield number, row
 
 
-def _weight(sheet: Sheet, row: Row, number: int, domain: str) -> float:
-    """Return the weight of ``domain`` in ``row``; raise `InvalidDataError` if it is not valid."""
-    weight = sheet.number(row, domain)
+def _weight(sheet: Sheet, row: Row, number: int, column: str) -> float:
+    """Return the weight in ``column`` in ``row``; raise `InvalidDataError` if it is not valid."""
+    weight = sheet.number(row, column)
     if not weight >= 0:
         raise InvalidDataError(
-            f"{sheet.path}, row {number}: the weight in column {domain!r} is "
-            f"{sheet.shown(row, domain)} (line {row.line}); weights are finite numbers, 0 or more: "
+            f"{sheet.path}, row {number}: the weight in column {column!r} is "
+            f"{sheet.shown(row, column)} (line {row.line}); weights are finite numbers, 0 or more: "
             "mend the cell, or take the row out"
         )
     return weight

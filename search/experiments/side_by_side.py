@@ -175,13 +175,14 @@ def _searches(folders: Mapping[str, Path]) -> SideBySide:
     heads = ("search", "target", "unit", "best", "token shares", "better by", "answer")
     warnings = [(name, warning) for name, answer in answers.items() for warning in answer.warnings]
     weights = {name: answer.mixture.weights for name, answer in answers.items()}
+    words = {n: w for answer in reversed(answers.values()) for n, w in answer.words.items() if w}
     return SideBySide(
         "searches",
         tuple(folders),
         [
             Part("Results", heads, results, left=3),
             Part("Warnings", ("search", "warning"), warnings, left=2),
-            _weights("Mixtures", weights),
+            _weights("Mixtures", weights, words=words),
             _settings({n: folder / SEARCH.plan for n, folder in folders.items()}),
         ],
     )
@@ -374,10 +375,11 @@ def _weights(
         note = f"They have no {what} in common, so their shares cannot be compared."
     elif all(weights.values()):  # if a folder has no shares, there is nothing to compare
         parts = ", ".join(
-            f"{sum(abs(ours.get(n, 0.0) - theirs.get(n, 0.0)) for n in names) / 2:.1%} in {name}"
+            f"{sum(abs(ours.get(n, 0.0) - theirs.get(n, 0.0)) for n in names) / 2:.1%} of the {of} "
+            f"of {name}"
             for name, theirs in others
         )
-        note = f"Share of {of} that would be of another {what} with the shares of {first}: {parts}."
+        note = f"With the shares of {first}, {parts} would be of another {what}."
     heads = (what, "words") if words else (what,)
     return Part(title, (*heads, *weights, "points apart"), cells, left=len(heads), note=note)
 

@@ -140,8 +140,12 @@ class Answer:
     """By target and cluster, pairs of a weight and the score predicted with it
     (`Search.dependence`)."""
     warnings: list[str] = field(default_factory=list)
-    """Warnings, each with a remedy, in two cases: a target has too few items, or runs of other
-    models make the predictions of a target worse."""
+    """Warnings, each with a remedy, in three cases: a target has too few items, runs of other
+    models make the predictions of a target worse, or no model was trained on ``mixture``."""
+    predicted_only: bool = False
+    """Whether no model was trained on ``mixture``, so that its scores are only predicted."""
+    words: dict[str, str] = field(default_factory=dict)
+    """Words of each cluster, by name of the cluster; empty if the clusters have no words."""
 
     version = 1
 

@@ -15,6 +15,7 @@ import numpy as np
 
 from climbstream.loader.core.console import counted, decimals, with_error
 from climbstream.loader.formats.mixture import Mixture
+from climbstream.search.predictors.base import USEFUL, Skill
 
 from .answer import BASE, Answer, Candidate, Outcome
 from .conclude import MIN_RAW_GAIN_SDS, upper_confidence_sd
@@ -24,6 +25,13 @@ from .observations import Observations
 from .trials import Trial
 
 NO_GAIN = "No gain over the token-share mixture"
+JOINT_SCORE = (
+    "The joint score is the weighted mean of the scores on all targets, each in standard "
+    "deviations of the scores of all proxies."
+)
+_BEYOND = 0.01
+"""Smallest difference between a weight and the largest weight that was trained from which on a
+mixture is said to lie outside of what was trained."""
 
 
 def settle(
@@ -43,7 +51,7 @@ def settle(
         evidence: The scores of trials on each item; None if these scores are unknown.
     """
     evidence = evidence or ItemEvidence()
-    best = _contender(answer)
+    best = contender(answer)
     outcomes = [
         _Side(answer, base, best, known, again, evidence, target).outcome()
         for target in known.targets
@@ -55,12 +63,27 @@ def settle(
         for target in known.targets
         if target in evidence.targets and (warning := evidence.targets[target].warning(target))
     ]
-    answer = replace(answer, outcomes=outcomes, warnings=warnings)
+    predicted_only = answer.choice == "predicted" and answer.confirmation is None
+    if predicted_only:
+        warnings += _weak_predictions(answer.table)
+    answer = replace(answer, outcomes=outcomes, warnings=warnings, predicted_only=predicted_only)
     # The confirmation may have written a sentence to `reason`; keep it.
     return replace(answer, reason=f"{_reason(answer, best, known)}{answer.reason}")
 
 
-def _contender(answer: Answer) -> Candidate | None:
+def _weak_predictions(table: Sequence[Skill]) -> list[str]:
+    """Return a warning for each target on which predictions are not surely better than the mean."""
+    last = {skill.target: skill for skill in table}  # the last one joins all predictors
+    return [
+        f"predictions of {target} are not surely better than the mean of all scores (rank "
+        f"correlation {skill.spearman:.2f} over {skill.rows} mixtures): train more mixtures before "
+        "you use this one"
+        for target, skill in last.items()
+        if skill.verdict != USEFUL
+    ]
+
+
+def contender(answer: Answer) -> Candidate | None:
     """Return the mixture to compare with the token shares: the answer, or the best other mixture.
 
     The result is None if no mixture scored better than the token shares.
@@ -202,23 +225,56 @@ class _Side:
 
 
 def _reason(answer: Answer, best: Candidate | None, known: Observations) -> str:
-    """Return the result in one sentence, and the interval of the gain in another."""
-    parts = [_compared(outcome, alone=len(known.targets) == 1) for outcome in answer.outcomes]
-    how = _how(answer, best)
-    scored_on = _scored_on(answer.outcomes)
-    if answer.baseline is None:
-        name = f"trial {answer.measured_best.trials[0]}"
-        scores = ", ".join(f"{n} {s:.5g}" for n, s in answer.measured_best.scores.items())
-        lead = f"The best is {name} ({scores}); the token-share mixture has no score{scored_on}."
+    """Return the result in one sentence, then what is unsure about it."""
+    parts = "; ".join(
+        _compared(outcome, alone=len(known.targets) == 1) for outcome in answer.outcomes
+    )
+    how, scored_on = _how(answer, best), _scored_on(answer.outcomes)
+    trial = f"trial {answer.measured_best.trials[0]}"
+    measured = ", ".join(f"{n} {s:.5g}" for n, s in answer.measured_best.scores.items())
+    unscored = "the token-share mixture has no score"
+    if answer.baseline is None and answer.predicted_only:
+        lead = (
+            f"Predicted only, not trained: {parts}; the best measured is {trial} ({measured}), "
+            f"and {unscored}{scored_on}."
+        )
+    elif answer.baseline is None:
+        lead = f"The best is {trial} ({measured}); {unscored}{scored_on}."
     elif best is None:
-        scores = ", ".join(parts)
-        lead = f"{NO_GAIN}: none scored better ({scores}){scored_on}."
+        lead = f"{NO_GAIN}: none scored better ({parts}){scored_on}."
     elif answer.choice == BASE:
         sure = " is sure" if answer.confirmation else ""
-        lead = f"{NO_GAIN}{sure}: the best other one scored {'; '.join(parts)}{how}{scored_on}."
+        scored = "is predicted to score" if is_predicted(answer, best) else "scored"
+        lead = f"{NO_GAIN}{sure}: the best other one {scored} {parts}{how}{scored_on}."
+    elif answer.predicted_only:
+        lead = f"Predicted only, not trained: {parts}{scored_on}."
     else:
-        lead = f"Found {'; '.join(parts)}{how}{scored_on}."
-    return " ".join([lead, *_interval(answer, best, known)])
+        lead = f"Found {parts}{how}{scored_on}."
+    return " ".join([lead, *_untrained(answer, best, known), *_interval(answer, best, known)])
+
+
+def is_predicted(answer: Answer, best: Candidate) -> bool:
+    """Return whether no model was trained on ``best``, so that its scores are predictions."""
+    return best.choice == "predicted" and answer.confirmation is None
+
+
+def _untrained(answer: Answer, best: Candidate | None, known: Observations) -> list[str]:
+    """Write that ``best`` was not trained, and whether it lies outside of what was trained."""
+    if best is None or not is_predicted(answer, best):
+        return []
+    most: dict[str, float] = {}
+    for trial in known.trials[: known.measured]:
+        for name, weight in trial.mixture.weights.items():
+            most[name] = max(weight, most.get(name, 0.0))
+    weights = best.mixture.weights
+    name = max(weights, key=lambda name: weights[name] - most.get(name, 0.0))
+    said = "No model was trained on this mixture"
+    if weights[name] - most.get(name, 0.0) < _BEYOND:
+        return [f"{said}."]
+    return [
+        f"{said}, and it lies outside of what was trained: it gives {name} {weights[name]:.1%}, "
+        f"and no trained mixture gives it more than {most.get(name, 0.0):.1%}."
+    ]
 
 
 def _compared(outcome: Outcome, *, alone: bool) -> str:
@@ -243,9 +299,7 @@ def _how(answer: Answer, best: Candidate | None) -> str:
         return f" in {counted(len(answer.confirmation.seeds), 'seed')}"
     if best is None or answer.baseline is None:
         return ""
-    kind = "predicted" if best.choice == "predicted" else f"trial {answer.measured_best.trials[0]}"
-    corrected = best.gain_sd is not None and len(answer.outcomes) == 1
-    return f" ({kind}{', less what luck gives the best of many' if corrected else ''})"
+    return "" if best.choice == "predicted" else f" (trial {answer.measured_best.trials[0]})"
 
 
 def _scored_on(outcomes: Sequence[Outcome]) -> str:
@@ -259,15 +313,20 @@ def _scored_on(outcomes: Sequence[Outcome]) -> str:
 
 
 def _interval(answer: Answer, best: Candidate | None, known: Observations) -> list[str]:
-    """Write the interval of the gain, as far as it is known."""
+    """Write the interval of the gain, as far as it is known, and what the gain takes account of."""
     if best is None or answer.baseline is None:
         return []
+    alone = len(known.targets) == 1
+    why = _corrected(answer, best)
     if answer.choice == BASE and answer.confirmation is None:
-        return []  # the sentence already has all that is known of the best other mixture
+        if alone:
+            return [f"The gain is {why}."] if why else []
+        if best.gain != answer.gain or answer.gain_sd is None:
+            return []  # `gain` is that of another mixture, or unknown
     if answer.gain is None or answer.gain_sd is None:
         return ["How much of that is luck is unknown: no mixture was run twice."]
-    scale, unit, name = 1.0, " sd of the joint score", "gain"
-    if len(known.targets) == 1:
+    scale, unit, name = 1.0, "", "gain in the joint score of all targets"
+    if alone:
         (outcome,) = answer.outcomes
         scale = abs(float(known.scale[0]))
         unit = f" {outcome.unit}" if outcome.unit else ""
@@ -279,13 +338,29 @@ def _interval(answer: Answer, best: Candidate | None, known: Observations) -> li
         f"{with_error(gain + times * sd, None, digits)} with {level} % confidence"
         for level, times in ((68, 1.0), (95, 1.96))
     ]
-    source = "Counting all proxies of the search," if answer.confirmation else "Without luck"
     shown = with_error(gain, None, digits)
-    return [f"{source} the {name} is {shown}{unit}, {' and '.join(bounds)}."]
+    lead = (
+        f"Counting all proxies of the search, the {name}" if answer.confirmation else f"The {name}"
+    )
+    text = f"{lead} is {shown}{unit}{why and f', {why}'}; it is {' and '.join(bounds)}."
+    return [text] if alone else [text, JOINT_SCORE]
+
+
+def _corrected(answer: Answer, best: Candidate) -> str:
+    """Write why the gain of ``best`` is not the difference between the two scores; "" if it is."""
+    pick = answer.predicted_best if best.choice == "predicted" else answer.measured_best
+    if answer.confirmation or pick is None or answer.baseline is None or best.gain is None:
+        return ""
+    difference = answer.baseline.score - pick.score
+    if math.isclose(difference, best.gain, abs_tol=1e-9):
+        return ""
+    if difference > best.gain:
+        return "already reduced for picking the best of many"
+    return "computed from all proxies, not from these two scores alone"
 
 
 def outcome_rows(outcomes: Sequence[Outcome]) -> list[tuple[str, ...]]:
-    """Return ``outcomes`` as rows of a table; `OUTCOME_HEADS` are its column headings."""
+    """Return ``outcomes`` as rows of a table; `outcome_heads` returns its column headings."""
     rows = []
     for outcome in outcomes:
         values = [v for v in (outcome.best, outcome.baseline) if v is not None]
@@ -301,4 +376,25 @@ def outcome_rows(outcomes: Sequence[Outcome]) -> list[tuple[str, ...]]:
     return rows
 
 
-OUTCOME_HEADS = ("target", "best", "token shares", "better by", "unit", "scored on")
+def outcome_heads(answer: Answer) -> tuple[str, ...]:
+    """Return the column headings of `outcome_rows`; the second names the compared mixture."""
+    best = contender(answer)
+    name = "best other" if answer.choice == BASE else "answer"
+    if best is not None and is_predicted(answer, best):
+        name += ", predicted"
+    return ("target", name, "token shares", "better by", "unit", "scored on")
+
+
+def outcome_note(answer: Answer) -> str:
+    """Return a sentence about the numbers after ± in `outcome_rows`; "" if there are none."""
+    if not any(o.best_sd or o.baseline_sd or o.gain_sd for o in answer.outcomes):
+        return ""
+    best = contender(answer)
+    covers = "other seeds"
+    if best is not None and is_predicted(answer, best):
+        covers += " and errors of predictions"
+    items = any(outcome.item_sd is not None for outcome in answer.outcomes)
+    more = (
+        "; that of a gain also covers other documents or questions in the target" if items else ""
+    )
+    return f"± is a standard error: it covers {covers}{more}."

@@ -17,6 +17,10 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+USEFUL = "useful"
+"""Verdict of a predictor whose predictions are surely better than the mean."""
+_NORMAL_95 = 1.6449
+"""The 95 % quantile of the normal distribution."""
 Floats = NDArray[np.float64]
 Make = Callable[[], "Predictor"]
 """A function that makes a predictor that is not yet fitted."""
@@ -50,7 +54,9 @@ class Skill:
     spearman: float
     """Rank correlation of predicted and measured scores; 0 if all predictions are the same."""
     verdict: str
-    """``useful``, ``no better than the mean``, or ``constant``."""
+    """``useful``, ``not surely better than the mean``, ``no better than the mean``, or
+    ``constant``. Predictions are called useful only if their errors are smaller than those of the
+    mean, and chance alone would give their rank correlation in at most 5 % of cases."""
     target: str = ""
 
     @property
@@ -75,13 +81,20 @@ def judge(
     variance = float(((scores - base) ** 2).mean())
     error = float(((scores - predicted) ** 2).mean())
     nmse = error / variance if variance > 0 else 1.0
-    verdict = "useful" if nmse < 1 else "no better than the mean"
+    rank = 0.0 if constant else spearman(scores, predicted)
+    verdict = "no better than the mean"
+    if constant:
+        verdict = "constant"
+    elif nmse < 1:
+        # Of unrelated ranks, the correlation has mean 0 and sd 1 / sqrt(n - 1).
+        sure = rank * math.sqrt(len(scores) - 1) > _NORMAL_95
+        verdict = USEFUL if sure else "not surely better than the mean"
     return Skill(
         predictor=predictor,
         rows=len(scores),
         nmse=nmse if math.isfinite(nmse) else math.inf,
-        spearman=0.0 if constant else spearman(scores, predicted),
-        verdict="constant" if constant else verdict,
+        spearman=rank,
+        verdict=verdict,
     )
 
 

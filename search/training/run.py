@@ -173,8 +173,9 @@ def _begin(run: _Run) -> None:
         logger.info(f"the run in {run.out} has ended; its result is shown again")
     elif not (run.out / _CHECKPOINT).exists():
         logger.info(
-            f"the run in {run.out} was stopped before its first checkpoint, so it begins again "
-            "from step 0; --save-every saves sooner"
+            f"the run in {run.out} has no {_CHECKPOINT}: it was stopped before its first "
+            "checkpoint, or the file was removed. So it begins again from step 0; --save-every "
+            "saves sooner"
         )
 
 
@@ -186,8 +187,12 @@ def _train(run: _Run, job: Job, writers: Sequence[Writer]) -> TrainedModel:
         nonlocal shown
         watch.begin(f"step {step + 1:,}")
         if bar is not None:
-            bar.skip((step - 1 - shown) * run.tokens_per_step)  # skip the steps of the checkpoint
-            bar.add(run.tokens_per_step, f"loss {loss:.3f}")
+            tokens = (step - shown) * run.tokens_per_step
+            # The first step is left out of the rate, as it takes longer: memory and threads start.
+            if shown:
+                bar.add(tokens, f"loss {loss:.3f}")
+            else:
+                bar.skip(tokens)
             shown = step
 
     with (

@@ -109,7 +109,7 @@ def test_shards_that_were_there_are_untouched_and_new_ones_come_after(before, af
     assert old.names == new.names
     for was, now in zip(old.clusters, new.clusters, strict=True):
         first, second = load_index(before, old, was).shards, load_index(after, new, now).shards
-        assert second[: len(first)] == first
+        assert second[: len(first)] == tuple(first)
         for shard in first:
             name = f"clusters/{was.name}/{shard.zip_basename}"
             assert (before / name).read_bytes() == (after / name).read_bytes()
@@ -166,6 +166,8 @@ def test_the_append_is_recorded(before, after):
     assert record["before"] == Manifest.load(before).fingerprint
     assert list(record["sources"]) == ["more.jsonl"]
     assert record["tokens"] == Manifest.load(after).tokens - Manifest.load(before).tokens
+    assert "Appends</h2>" in (after / "report.html").read_text()
+    assert "Appends</h2>" not in (before / "report.html").read_text()
 
 
 def test_to_append_the_same_again_changes_nothing(after, sources, engines, capsys, all_bytes):
@@ -265,8 +267,27 @@ def test_another_append_must_wait_for_one_that_was_begun(
         patch.setattr(appender, "look_at", lambda *_: kill())
         with pytest.raises(KilledError):
             append(sources[1:], out)
-    with pytest.raises(InvalidDataError, match=r"sources\.first\.jsonl was not given and is"):
+    with pytest.raises(
+        InvalidDataError, match=r"sources\.first\.jsonl was not given and is"
+    ) as said:
         append(sources[:1], out)
+    assert f"to give it up, remove {out / '.build'}" in str(said.value)
+    shutil.rmtree(out / ".build")
+    append(sources[:1], out)
+
+
+@pytest.mark.parametrize("strict", [False, True])
+def test_an_append_that_fails_by_its_sources_lets_another_follow(
+    before, after, tmp_path, sources, engines, all_bytes, write_jsonl, strict
+):
+    out = shutil.copytree(before, tmp_path / "shards")
+    records = [{"text": "Some text with several words."}, 5] if strict else [{"body": "text"}]
+    wrong = write_jsonl(tmp_path / "wrong.jsonl", records)
+    with pytest.raises(InvalidDataError, match=r"allows no such thing|no record has the column"):
+        append([str(wrong)], out, strict=strict)
+    assert (out / ".build").exists() == strict  # only if a document was read
+    append(sources[1:], out)
+    assert all_bytes(out) == all_bytes(after)
 
 
 def test_a_loader_that_was_open_goes_on_with_what_it_knows(

@@ -164,6 +164,45 @@ def test_an_append_goes_by_the_same_licences_and_adds_up(
         assert join_licenses([cluster.licenses]) == cluster.licenses
         assert sum(size.documents for size in cluster.licenses.values()) == cluster.documents
     assert totals(after)["MIT"].documents == 2 * totals(before)["MIT"].documents
+    assert {*after.license.split(", ")} == {*before.license.split(", ")}
+
+
+def test_an_append_names_the_union_of_many_licences(tmp_path, make_records, write_jsonl, capsys):
+    first, more = make_records(each=20), make_records(each=14, seed=5)
+    for number, record in enumerate([*first, *more]):
+        record["license"] = f"L{number % 13}"
+        record["id"] = f"document {number}"
+    sources = [
+        str(write_jsonl(tmp_path / name, part))
+        for name, part in (("a.jsonl", first), ("b.jsonl", more))
+    ]
+    before = built(sources[0], tmp_path / "out")
+    assert before.license.endswith(" and 3 more")
+    assert "state no licence" not in capsys.readouterr().err
+    after = append(sources[1:], tmp_path / "out", workers=1)
+    names = after.license.removesuffix(" and 3 more").split(", ")
+    assert len({*names}) == len(names) == 10
+
+
+def test_documents_without_a_licence_are_told_with_their_sources(
+    tmp_path, make_records, write_jsonl, capsys
+):
+    (tmp_path / "in").mkdir()
+    for name, license_ in (("some", "MIT"), ("none", "")):
+        records = make_records(each=10, seed=len(license_))
+        write_jsonl(
+            tmp_path / "in" / f"{name}.jsonl",
+            [
+                {**record, "license": license_, "id": f"{name} {i}"}
+                for i, record in enumerate(records)
+            ],
+        )
+    built(str(tmp_path / "in"), tmp_path / "out")
+    said = capsys.readouterr().err
+    assert "60 documents (" in said
+    assert "of tokens) state no licence (none.jsonl: none in the column 'license')" in said
+    assert run(["inspect", str(tmp_path / "out")]) == 0
+    assert "licence: MIT; 60 documents (" in capsys.readouterr().out
 
 
 def test_documents_that_stated_none_are_unknown_when_later_ones_state_one(

@@ -76,6 +76,19 @@ def test_what_is_not_used_is_said_and_stands_in_report_and_manifest(
     )
 
 
+def test_a_file_that_loses_all_is_named_with_its_columns(build, folder, write_jsonl, capsys):
+    write_jsonl(folder / "other.jsonl", [{"content": "text", "url": "u"}] * 3)
+    assert build("--dry-run") == 0
+    said = capsys.readouterr().err
+    assert (
+        "other.jsonl has no document: of 3 records, 3 have no column 'text'; its columns are "
+        "content, url. --text text,NAME also reads the column NAME"
+    ) in said
+    records = 3 * 60 + 2 + 3
+    assert f"of {records} documents" in said
+    assert "no column 'text' 3" in said
+
+
 def test_strictly_anything_that_is_not_used_is_an_error_before_anything_is_fitted(
     build, tmp_path, capsys
 ):

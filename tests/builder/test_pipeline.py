@@ -4,12 +4,14 @@ import json
 import subprocess
 import sys
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from tokenizers import Tokenizer, models, pre_tokenizers
 
+from climbstream.builder import pipeline
 from climbstream.builder.pipeline import build
 from climbstream.builder.settings import SCORES, BuildSettings
 from climbstream.loader import Manifest, MixtureLoader
@@ -324,12 +326,35 @@ def test_other_settings_are_refused_by_their_names(built, change, message):
 
 
 def test_a_build_that_was_begun_with_other_settings_is_refused_by_their_names(
-    tmp_path, write_jsonl
+    tmp_path, write_jsonl, monkeypatch
 ):
     source = write_jsonl(tmp_path / "a.jsonl", [{"text": "too little"}])
-    for seed, message in ((1, "at least 2"), (2, "--seed was 1 and is 2"), (1, "at least")):
+    out = tmp_path / "out"
+    with monkeypatch.context() as patch:
+        patch.setattr(pipeline, "read_corpus", lambda *_, **__: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            build([str(source)], out, BuildSettings(**SMALL, seed=1), workers=1)
+    message = f"--seed was 1 and is 2.*; to give up what was begun, remove {out}"
+    with pytest.raises(InvalidDataError, match=message):
+        build([str(source)], out, BuildSettings(**SMALL, seed=2), workers=1)
+
+
+def test_a_build_that_fails_by_its_data_or_settings_lets_other_settings_follow(
+    tmp_path, small, write_jsonl, all_bytes
+):
+    out, settings = tmp_path / "out", BuildSettings(**SMALL)
+    empty = write_jsonl(tmp_path / "a.jsonl", [{"body": "no text"}])
+    wrong = [
+        ([str(empty)], settings, "no record has the column 'text'"),
+        ([str(path) for path in small], replace(settings, licenses=["none"]), "keeps no document"),
+        ([str(path) for path in small], replace(settings, languages=["zh"]), "keeps no document"),
+    ]
+    for sources, others, message in wrong:
         with pytest.raises(InvalidDataError, match=message):
-            build([str(source)], tmp_path / "out", BuildSettings(**SMALL, seed=seed), workers=1)
+            build(sources, out, others, workers=1)
+    build([str(path) for path in small], out, settings, workers=1)
+    build([str(path) for path in small], tmp_path / "fresh", settings, workers=1)
+    assert all_bytes(out) == all_bytes(tmp_path / "fresh")
 
 
 def test_another_source_is_refused_by_its_name(built, tmp_path, write_jsonl):

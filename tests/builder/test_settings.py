@@ -49,7 +49,10 @@ def test_what_is_no_object_is_refused(value):
         ({"holdout": float("nan")}, "holdout is nan"),
         ({"micro_clusters": 5}, "5 micro-clusters cannot be merged into 20; ask for 20 micro"),
         ({"min_cluster_score": {"beauty": 1.0}}, "there is no score beauty; there are overall,"),
-        ({"min_document_score": {"truth": 1.0}}, "there is no score truth; there are overall,"),
+        ({"min_document_score": {"truth": 1.0}}, "there is no score truth; there are .*, ad-free$"),
+        ({"min_document_score": {"overall": 7}}, "the least score overall is 7; scores are from 0"),
+        ({"min_cluster_score": {"overall": float("nan")}}, "the least score overall is nan"),
+        ({"languages": ["de", "franz"]}, "there is no language franz; the codes are .* de, "),
     ],
     ids=repr,
 )
@@ -91,11 +94,19 @@ def test_a_value_of_the_wrong_type_is_refused_by_its_name(values):
         {"tokenizer": "gpt2"},
         {"seed": -1},
         {"min_cluster_score": {"overall": 1}},
+        {"scores": {"overall": "column:percent"}, "min_cluster_score": {"overall": 70}},
+        {"languages": ["de", "code", "und"]},
     ],
     ids=repr,
 )
 def test_a_value_of_a_right_type_is_taken(values):
     assert asdict(BuildSettings.from_json(values)) == {**asdict(BuildSettings()), **values}
+
+
+def test_a_score_may_be_called_ad_free():
+    settings = BuildSettings.from_json({"min_document_score": {"ad-free": 2}})
+    assert settings.min_document_score == {"advertisement": 2}
+    assert BuildSettings.from_json({"tier_score": "ad-free"}).tier_score == "advertisement"
 
 
 def test_every_setting_decides_something_first():

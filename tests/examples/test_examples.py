@@ -7,7 +7,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
-from signal import SIGKILL
+from signal import SIGKILL, SIGTERM
 
 import pytest
 import torch
@@ -59,24 +59,38 @@ def follow(process, *, until, end):
                 if until == int(found[1]):
                     end(process)  # wherever the ranks are
         code = process.wait(timeout=60)
-    assert (code != 0) == (until is not None), "".join(said)
+    assert (code != 0) == (until is not None and end is not tell_one_rank), "".join(said)
     return losses
 
 
 def kill(process):
     """Kill a process and those that it started: torchrun's have sessions of their own."""
-    children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
-    for pid in (process.pid, *map(int, children)):
+    for pid in (process.pid, *children(process)):
         os.kill(pid, SIGKILL)
+
+
+def tell_all_ranks(process):
+    """Send SIGTERM to torchrun, which passes it on to all ranks, and ends with an error."""
+    process.terminate()
+
+
+def tell_one_rank(process):
+    """Send SIGTERM to the last rank alone."""
+    os.kill(children(process)[-1], SIGTERM)
+
+
+def children(process):
+    """Processes that a process started: of torchrun, the ranks."""
+    return [*map(int, Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split())]
 
 
 # torch and DDP.
 
 
-def ddp(start, run, processes, *, until=None):
+def ddp(start, run, processes, *, until=None, end=kill):
     """Run the example, to its end or to be ended after step ``until``; return loss by step."""
     process = start(*TORCHRUN, processes, EXAMPLES / "torch_ddp.py", run=run, steps=60)
-    return follow(process, until=until, end=subprocess.Popen.terminate)  # torchrun ends the ranks
+    return follow(process, until=until, end=end)
 
 
 @pytest.fixture(scope="module")
@@ -86,6 +100,19 @@ def ddp_runs(start, tmp_path_factory):
     whole = ddp(start, folder / "whole", 2)
     ddp(start, folder / "ended", 2, until=25)
     return folder, whole
+
+
+@pytest.mark.parametrize("end", [tell_all_ranks, tell_one_rank])
+def test_ddp_saves_at_the_same_step_if_one_rank_or_all_get_a_signal(
+    start, ddp_runs, tmp_path, climb, end
+):
+    before = ddp(start, tmp_path, 2, until=25, end=end)
+    after = ddp(start, tmp_path, 2)
+    assert min(after) == max(before) + 1 < 60
+    assert before | after == ddp_runs[1]
+    done = climb("audit", tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith(f"{tmp_path}: 60 steps as the weights log says\n\n")
 
 
 def resume(start, ddp_runs, name, processes):
@@ -216,7 +243,8 @@ def trained(checkpoint):
 def whole_trainer_run(start, tmp_path_factory):
     """Last checkpoint of an uninterrupted run."""
     run = tmp_path_factory.mktemp("trainer")
-    finish(start(sys.executable, TRAINER, run=run, steps=80))
+    # The other runs measure no held-out loss: it changes nothing of the training.
+    finish(start(sys.executable, TRAINER, "--heldout-tokens", 2000, run=run, steps=80))
     loader, losses = trained(run / "checkpoint-80")
     assert loader["step"] == len(losses) == 80
     assert losses[-1] < losses[0] / 1.3
@@ -239,3 +267,15 @@ def test_the_trainer_goes_on_from_the_last_complete_checkpoint(start, tmp_path, 
     assert trained(again) == trained(whole_trainer_run)
     ours, theirs = (c / "model.safetensors" for c in (again, whole_trainer_run))
     assert ours.read_bytes() == theirs.read_bytes()
+
+
+def test_a_run_of_the_trainer_can_be_audited_watched_and_told(whole_trainer_run, climb):
+    run = whole_trainer_run.parent
+    assert f"{run}: 80 steps as the weights log says" in climb("audit", run).stdout
+    assert climb("explain", run, "--step", 79, "--row", 0).returncode == 0
+    state = json.loads(climb("monitor", run, "--json").stdout)
+    assert state["step"] == 80
+    assert len(state["curves"]["loss"]) == 80
+    assert all(cluster["heldout_loss"] for cluster in state["clusters"])
+    name = state["clusters"][0]["name"]
+    assert climb("weights", run, f"{name}=1").returncode == 0

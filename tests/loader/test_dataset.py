@@ -117,6 +117,12 @@ def test_the_length_of_a_dataset_is_that_of_its_loader(open_loader):
         len(MixtureDataset(open_loader()))
 
 
+@pytest.mark.parametrize("changes", [{}, {"max_epochs": 1}])
+def test_a_dataloader_of_the_bare_loader_says_what_to_do(open_loader, changes):
+    with pytest.raises(TypeError, match=r"MixtureDataset\(loader\)"):
+        next(iter(DataLoader(open_loader(**changes), batch_size=None)))
+
+
 @pytest.mark.filterwarnings("ignore:'set_vital' is deprecated")  # torchdata calls it
 @pytest.mark.parametrize("options", [{}, {"batch_size": 4}, {"batch_size": 2, "drop_last": True}])
 @pytest.mark.parametrize("kind", [DataLoader, StatefulDataLoader])

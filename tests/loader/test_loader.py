@@ -376,6 +376,33 @@ def test_a_state_brings_its_weights_along(open_loader, whole):
     assert loader.mixture == Mixture.of(CHANGES[4])
 
 
+@pytest.mark.parametrize("changes", [0, 1])
+def test_given_weights_that_a_state_replaces_are_named(open_loader, capsys, changes):
+    loader = open_loader()
+    next(loader)
+    if changes:
+        loader.set_weights({"c01": 1})
+        next(loader)
+    state = loader.state_dict()
+    open_loader().load_state_dict(state)
+    open_loader(weights=None).load_state_dict(state)
+    assert capsys.readouterr().err == ""
+    open_loader(weights={"c02": 1}).load_state_dict(state)
+    said = capsys.readouterr().err
+    assert f"continues with its own weights, {loader.mixture}" in said
+    assert "the weights that were given are not used, Mixture(c02 100.0%; " in said
+
+
+def test_a_state_of_other_batches_is_accepted_with_a_warning_of_both_sizes(open_loader, capsys):
+    loader = open_loader()
+    next(loader)
+    open_loader(batch_rows=8).load_state_dict(loader.state_dict())
+    assert (
+        "from step 1 on, a batch has 8 rows; the state was saved with batch_rows=16"
+        in capsys.readouterr().err
+    )
+
+
 @pytest.mark.parametrize("rows", [8, 12, 24])
 def test_the_batch_may_grow_or_shrink_between_steps(open_loader, open_ranks, serve, rows):
     weights = {"c00": 0.5, "c01": 0.3, "c02": 0.2}

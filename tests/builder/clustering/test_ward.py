@@ -73,7 +73,7 @@ def test_a_collapse_is_refused_with_its_size_and_a_remedy():
 def test_nothing_left_is_refused_with_what_to_lower(gone):
     clusters = ClusterMap.of(groups_of([1, 1])).without(gone)
     documents = np.array([5, 5]) if gone else np.array([0, 0])
-    with pytest.raises(InvalidDataError, match="left no document; lower min_cluster_score"):
+    with pytest.raises(InvalidDataError, match="left no document; lower --min-cluster-score"):
         merge_clusters(clusters, documents, 2)
 
 

@@ -7,6 +7,7 @@ from small_build import SMALL_BUILD
 
 from climbstream.builder import append, build, dry_run, pipeline
 from climbstream.builder.cli.dropped import read_dropped
+from climbstream.builder.selection.reasons import RESERVED
 from climbstream.builder.settings import BuildSettings
 from climbstream.loader.cli.main import run
 from climbstream.loader.core.errors import IntegrityError, InvalidDataError, UsageError
@@ -85,11 +86,25 @@ def test_documents_that_are_marked_stay(corpus, catalogue):
     assert all(rows[name]["cluster"] and rows[name]["contaminated"] for name in LEAKS)
 
 
-def test_a_document_of_keep_ids_stays(corpus, catalogue):
-    built(corpus, keep_ids=["leak-1"])
-    rows = {row["id"]: row for row in catalogue(corpus / "out")}
-    assert rows["leak-1"]["cluster"]
-    assert rows["leak-0"]["why"] == rows["leak-2"]["why"] == "contaminated"
+def test_keep_ids_brings_back_no_contaminated_and_no_held_out_document(
+    corpus, catalogue, capsys, caplog
+):
+    built(corpus, holdout=0.2)
+    rows = catalogue(corpus / "out")
+    left_out = [row["id"] for row in rows if row["why"]]
+    reserved = {row["id"]: row["why"] for row in rows if row["why"] in RESERVED}
+    assert set(reserved.values()) == set(RESERVED)
+    capsys.readouterr()
+    assert run(["dropped", str(corpus / "out"), "--ids"]) == 0
+    printed = capsys.readouterr()
+    assert set(printed.out.split()) == set(left_out) - set(reserved)
+    assert "contaminated 3" in printed.err
+    caplog.clear()
+    built(corpus, "again", holdout=0.2, keep_ids=left_out)
+    after = {row["id"]: row["why"] for row in catalogue(corpus / "again") if row["why"]}
+    assert {name: after[name] for name in reserved} == reserved
+    assert "contaminated 3" in caplog.text
+    assert f"--keep-ids names {len(after)} documents left out all the same: held out" in caplog.text
 
 
 def test_the_bytes_are_those_of_more_processes_and_of_a_build_that_went_on(

@@ -303,6 +303,28 @@ def test_columns_can_be_chosen(read, tmp_path, write_jsonl):
     assert without_origin(rows) == [{"id": "1", "text": "a text", "label": "law", "license": "MIT"}]
 
 
+def test_of_several_columns_the_first_that_a_record_has_is_read(read, tmp_path, write_jsonl):
+    lines = [
+        {"content": "first", "text": None, "url": "u1"},
+        {"text": "second", "content": "no", "id": "i2", "url": "u2"},
+        {"text,content": "third", "text": "no"},
+        {"body": "fourth"},
+    ]
+    table = pa.table({"content": ["fifth"], "url": ["u5"], "more": [1]})
+    pq.write_table(table, tmp_path / "b.parquet")
+    (tmp_path / "c.txt").write_text("sixth")
+    sources = [write_jsonl(tmp_path / "a.jsonl", lines), tmp_path / "b.parquet", tmp_path / "c.txt"]
+    rows, report = read(*sources, text="text,content", id="id,url")
+    assert [(row["id"], row["text"]) for row in rows] == [
+        ("u1", "first"),
+        ("i2", "second"),
+        ("a.jsonl:3", "third"),
+        ("u5", "fifth"),
+        ("c.txt", "sixth"),
+    ]
+    assert report.bad == {"no column 'text,content'": 1}
+
+
 def test_a_column_that_is_not_there_is_named(read, tmp_path, write_jsonl):
     _, report = read(write_jsonl(tmp_path / "a.jsonl", RECORDS), text="body")
     assert report.bad == {"no column 'body'": 3}

@@ -4,8 +4,9 @@ import sys
 
 import pytest
 
-from climbstream.builder.features.languages import identify
+from climbstream.builder.features.languages import _model, identify
 from climbstream.builder.features.scripts import script_of
+from climbstream.builder.language_codes import OF_MODEL
 
 
 @pytest.mark.parametrize(
@@ -108,3 +109,8 @@ def test_a_language_that_the_model_hardly_takes_for_english_is_not_judged_by_eng
         "ipampithashiryaayetari."
     )
     assert identify([ashaninka])[0, 0] == "und"
+
+
+def test_the_codes_are_all_that_the_model_can_answer():
+    labels, _ = _model().predict("Hallo", k=1_000, threshold=-1)
+    assert sorted(label.removeprefix("__label__") for label in labels) == OF_MODEL

@@ -74,7 +74,11 @@ def test_documents_that_are_named_stay_and_unpruned_all_do(source, tmp_path, cat
     assert "left out: low overall score 2" in said
     whys = {"junk 0": "low overall score", "junk 1": "low overall score"}
     assert {r["id"]: r["why"] for r in catalogue(tmp_path / "pruned") if r["why"]} == whys
-    build([str(source)], tmp_path / "named", settings(keep_ids=["junk 1"]), workers=1)
+    named = ["junk 1", "nobody", "nothing"]
+    build([str(source)], tmp_path / "named", settings(keep_ids=named), workers=1)
+    said = capsys.readouterr().err
+    assert "2 of 3 identifiers are of no document (the first: nobody)" in said
+    assert "left out all the same" not in said
     assert [r["id"] for r in catalogue(tmp_path / "named") if r["why"]] == ["junk 0"]
     build([str(source)], tmp_path / "all", settings(no_prune=True), workers=1)
     assert not [r for r in catalogue(tmp_path / "all") if r["why"]]
@@ -83,14 +87,26 @@ def test_documents_that_are_named_stay_and_unpruned_all_do(source, tmp_path, cat
 def test_what_was_dropped_is_listed_filtered_and_shown(source, tmp_path, climb):
     out = tmp_path / "out"
     options = ("--clusters", "2", "--micro-clusters", "6", "--vocab-size", "300", "--out", out)
-    bars = ("--min-document-score", "ad-free=1.5", "--min-document-score", "overall=1")
+    bars = ("--min-document-score", "ad-free=1.5,overall=1")
+    assert climb("build", source, *options, *bars, "--dry-run").returncode == 0
+    assert "a dry run keeps no list of documents" in climb("dropped", out).stderr
     assert climb("build", source, *options, *bars).returncode == 0
     shown = climb("dropped", out).stdout
     assert "2 documents left out" in shown
     assert "0 2 3 4 5 6 7 8 9" in shown
     assert climb("dropped", out, "--ids").stdout.split("\n")[:2] == ["junk 0", "junk 1"]
-    assert climb("dropped", out, "--why", "copy").stdout.startswith("0 documents left out")
-    assert "junk 0\tlow overall score" in climb("dropped", out, "--list").stdout
+    for option, value, there in (
+        ("--why", "copy", "the reasons are low overall score 2"),
+        ("--language", "german", "there are und 2"),
+        ("--label", "law", "there are - 2"),
+    ):
+        wrong = climb("dropped", out, option, value)
+        assert wrong.returncode == 2
+        assert there in wrong.stderr
+    assert climb("dropped", out, "--list", "--ids").returncode == 2
+    listed = climb("dropped", out, "--list").stdout.split("\n")
+    assert listed[0] == "id\treason\tlanguage\tscores\torigin"
+    assert listed[1].startswith("junk 0\tlow overall score")
     wrong = climb("build", source, *options, "--min-document-score", "ads=1")
     assert wrong.returncode == 3
     assert "there is no score ads" in wrong.stderr
@@ -101,13 +117,14 @@ def test_only_languages_asked_for_stay(tmp_path, make_records, write_jsonl, cata
     more = [{"id": f"ru {n}", "text": russian * 2 + f"И номер {n}."} for n in range(12)]
     source = write_jsonl(tmp_path / "topics.jsonl", [*make_records(each=10), *more])
     out = tmp_path / "out"
-    build([str(source)], out, settings(languages=["en"], near_duplicates=None), workers=1)
+    build([str(source)], out, settings(languages=["en", "cy"], near_duplicates=None), workers=1)
     rows = catalogue(out)
     assert {row["language"] for row in rows if not row["why"]} == {"en"}
     assert {row["why"] for row in rows if row["language"] == "ru"} == {"language not asked for"}
     assert {row["script"] for row in rows} == {"Latn", "Cyrl"}
     said = capsys.readouterr().err
-    assert "warning: language ru loses more than half: 0 of 12" in said
+    assert "loses more than half" not in said  # this was asked for
+    assert "no document is in the language cy; by language: en 60, ru 12" in said
     report = (out / "report.html").read_text()
     assert "language not asked for" in report
     assert "<div>Все люди" in report

@@ -187,9 +187,71 @@ def test_what_is_served_again_after_a_crash_is_counted_once(open_loader, tmp_pat
     serve(again, 4)
     again.flush()
     found = assert_agrees(tmp_path, again)
-    assert (found.steps, found.again) == (14, 7)
+    assert (found.steps, found.again, found.abandoned) == (14, 4, 3)
     ends = [(o.state.step, end) for o, end in segments(read_ledger(tmp_path / "served.jsonl"))]
     assert ends == [(0, 10), (10, 14)]
+
+
+def test_climb_audit_tells_what_was_served_again_from_what_was_abandoned(
+    open_loader, tmp_path, capsys
+):
+    loader = open_loader()
+    serve(loader, 50)
+    loader.flush()
+    again = open_loader()  # its checkpoint is lost
+    serve(again, 10)
+    again.flush()
+    assert run(["audit", str(tmp_path)]) == 0
+    assert capsys.readouterr().out.splitlines()[:2] == [
+        f"{tmp_path}: 10 steps as the weights log says",
+        "10 were served once more after a restart; 40 later ones were served before a restart, "
+        "and not again since",
+    ]
+
+
+def test_steps_that_are_served_three_times_were_served_again_twice(open_loader, tmp_path):
+    loader = open_loader()
+    serve(loader, 10)
+    state = loader.state_dict()
+    for steps in (10, 5, 20):
+        loader.load_state_dict(state)
+        serve(loader, steps)
+    loader.flush()
+    found = assert_agrees(tmp_path, loader)
+    assert (found.steps, found.again, found.abandoned) == (30, 5 + 10, 0)
+
+
+def test_files_of_a_run_whose_state_is_not_loaded_are_warned_of(open_loader, tmp_path, capsys):
+    loader = open_loader()
+    serve(loader, 30)
+    loader.set_weights(OTHERS)
+    serve(loader, 10)
+    state = loader.state_dict()
+    capsys.readouterr()
+    serve(open_loader().load_state_dict(state), 1)
+    assert capsys.readouterr().err == ""
+    again = open_loader()
+    assert capsys.readouterr().err == ""  # a state may still be loaded
+    serve(again, 2)
+    said = capsys.readouterr().err
+    assert said.count("no state was loaded, so the run begins at step 0, but ") == 1
+    assert f"{tmp_path}/served.jsonl has 40 steps and " in said
+    assert f"{tmp_path}/weights.jsonl has a change of weights at step 30. " in said
+
+
+def test_another_limit_of_epochs_than_before_is_warned_of_if_there_is_a_ledger(
+    open_loader, tmp_path, capsys
+):
+    loader = open_loader(max_epochs={"c00": 8})
+    serve(loader, 10)
+    state = loader.state_dict()
+    open_loader(max_epochs={"c00": 8}).load_state_dict(state)
+    assert capsys.readouterr().err == ""
+    open_loader().load_state_dict(state)
+    assert (
+        f"from step 10 on, max_epochs.c00 was 8.0 and is not given ({tmp_path}/served.jsonl)"
+        in capsys.readouterr().err
+    )
 
 
 def test_a_change_of_weights_in_what_is_served_again_is_no_difference(open_loader, tmp_path):

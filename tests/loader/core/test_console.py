@@ -35,12 +35,45 @@ def test_rate_time_elapsed_and_time_left_are_of_what_was_done_here_and_not_befor
     )
 
 
+def test_the_rate_is_measured_from_the_last_skip_on(clock):
+    log = io.StringIO()
+    with Progress("train", 1000, "tokens", stream=log) as bar:
+        clock[0] += 40  # the start, and the first step
+        bar.skip(100)
+        clock[0] += 2
+        bar.add(100)
+    assert log.getvalue().splitlines()[0] == (
+        "train: 200/1000 tokens · 50/s · 42.0 s elapsed · 16.0 s left"
+    )
+
+
+def test_work_that_was_only_skipped_has_no_rate(clock):
+    log = io.StringIO()
+    with Progress("train", 100, "tokens", stream=log) as bar:
+        clock[0] += 40
+        bar.skip(100)
+    assert log.getvalue() == "train: 100/100 tokens · in 40.0 s\n"
+
+
 def test_slow_work_says_seconds_for_each(clock):
     log = io.StringIO()
     with Progress("search", 4, "proxies", stream=log) as bar:
         clock[0] += 30
         bar.add(1)
     assert "search: 1/4 proxies · 30.0 s each · 30.0 s elapsed · 1 min 30 s left" in log.getvalue()
+
+
+def test_the_time_of_a_part_of_the_work_is_said_to_be_that_of_the_part(clock):
+    log = io.StringIO()
+    with Progress("search", 8, "proxies", 6, stream=log, part="round 5") as bar:
+        clock[0] += 30
+        bar.add(1)
+        clock[0] += 30
+        bar.add(1)
+    assert log.getvalue().splitlines() == [
+        "search: 7/8 proxies · 30.0 s each · 30.0 s elapsed in round 5 · 30.0 s left",
+        "search: 8/8 proxies · 30.0 s each · round 5 in 1 min 00 s",
+    ]
 
 
 def test_a_log_gets_a_line_every_ten_seconds_and_one_at_the_end(clock):

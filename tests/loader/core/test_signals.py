@@ -1,5 +1,6 @@
 """Signals end a command plainly: no traceback, 128 and the number of the signal."""
 
+import os
 import signal
 import subprocess
 import sys
@@ -132,3 +133,27 @@ def test_a_second_signal_at_the_end_of_a_command_changes_nothing():
         _, said = process.communicate(timeout=30)
     assert process.returncode == 143
     assert b"Traceback" not in said
+
+
+@pytest.mark.parametrize(("rank", "lines"), [("0", 2), ("1", 0)])
+def test_a_stop_is_said_by_rank_0_alone(rank, lines):
+    body = """
+    from climbstream.loader.core.signals import Stopped, StopRequest
+    with StopRequest() as stop:
+        print(flush=True)
+        while stop.number is None:
+            time.sleep(0.01)
+    raise Stopped(stop.number, "stopped after step 7")"""
+    with subprocess.Popen(
+        [sys.executable, "-c", SCRIPT.format(body=body)],
+        env={**os.environ, "RANK": rank},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        for _ in range(2):
+            process.stdout.readline()
+        process.send_signal(signal.SIGTERM)
+        _, said = process.communicate(timeout=60)
+    assert process.returncode == 143, said
+    assert len([line for line in said.splitlines() if line]) == lines, said

@@ -61,7 +61,19 @@ def test_settings_that_differ_are_named_by_the_options_that_set_them():
         "--pin c1 was not given and is 0.5",
         "--eos-id was not given and is 0",
     ]
+    assert differences_text({"max_epochs": 6.0}, {}) == "--max-epochs was 6.0 and is not given"
     assert differences_text(old, old) == ""
+
+
+def test_lists_of_names_are_compared_as_a_whole():
+    old = {"settings": {"keep_ids": [], "languages": ["*"], "targets": [{"a": 1}]}}
+    names = [f"{n}.txt" for n in range(461)]
+    new = {"settings": {"keep_ids": names, "languages": ["de", "fr"], "targets": [{"a": 2}]}}
+    assert differences_text(old, new).split("; ") == [
+        "--keep-ids was not given and is a list of 461",
+        "--languages was ['*'] and is ['de', 'fr']",
+        "--targets 0.a was 1 and is 2",
+    ]
 
 
 def test_going_on_removes_our_temporary_files_in_the_folders_that_are_named(others):

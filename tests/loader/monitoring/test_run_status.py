@@ -208,6 +208,10 @@ def test_new_weights_are_shown_when_they_are_asked_for_and_when_they_hold(run):
     assert state["asked"] is None
     assert (clusters(state, "target")["a"], clusters(state, "goal")["a"]) == (0.75, 0.25)
     assert [state["records"][0][key] for key in ("v", "at_step", "why")] == [1, 50, "try"]
+    assert [record["changed"] for record in state["records"]] == [
+        [("a", 0.75, 0.25), ("b", 0.25, 0.75)],
+        [("a", None, 0.75), ("b", None, 0.25)],
+    ]
     write(run, 60, 200)
     assert clusters(watch.look(), "target")["a"] == 0.25
 

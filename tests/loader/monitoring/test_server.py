@@ -330,11 +330,12 @@ def test_in_a_browser_the_form_changes_the_weights_of_the_job(browser, monitor, 
     def cell(name, title):
         titles = [e.text for e in browser.find_elements("css selector", "#heads th")]
         cells = browser.find_elements("css selector", f"#cluster-{name} td")
-        return cells[titles.index(title)].text if cells else ""
+        return cells[titles.index(title)].text if cells and title in titles else ""
 
     wait_for(lambda: cell("c01", "served").endswith("%"))
     assert browser.find_element("id", "trouble").text == ""
     assert [cell(name, "loss") for name in ("c00", "c01")] == ["2.000", "3.000"]
+    wait_for(lambda: cell("c01", "lately").endswith("%"))
     new = browser.find_element("css selector", "#cluster-c01 input")
     new.send_keys("seven")
     browser.find_element("id", "go").click()
@@ -353,6 +354,8 @@ def test_in_a_browser_the_form_changes_the_weights_of_the_job(browser, monitor, 
     records = [r for r in browser.find_element("id", "records").text.splitlines() if "by hand" in r]
     assert len(records) == 1
     assert records[0].endswith("by hand <b>")
+    assert "→ 75.00 %" in records[0]
+    assert cell("c01", "later") == ""  # no ramp: it would be the target
     last = WeightsLog.open(run / "weights.jsonl", write=False).records[-1]
     assert (last.weights, last.why) == ({"c00": 0.25, "c01": 0.75}, "by hand <b>")
     browser.find_element("id", "filter").send_keys("C00")

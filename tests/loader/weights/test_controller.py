@@ -171,6 +171,13 @@ def test_a_file_changes_the_weights_at_the_next_look(open_loader, tmp_path):
     assert shares(loader, 2) == [[0, 0, 16, 0]] * 2
 
 
+def test_a_file_in_a_folder_that_does_not_exist_is_refused(open_loader, tmp_path):
+    missing = tmp_path / "typo"
+    with pytest.raises(UsageError, match=f"there is no folder {missing}; make the folder, or"):
+        open_loader(weights_file=missing / "weights.request.json")
+    assert not missing.exists()
+
+
 def test_a_bad_file_keeps_the_weights_and_says_so_once(open_loader, tmp_path, capsys):
     loader = open_loader(weights_file=tmp_path / "weights.json")
     shares(loader, 16)

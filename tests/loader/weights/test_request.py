@@ -152,7 +152,12 @@ def test_with_weights_the_job_gets_a_request_that_it_follows(climb, run):
     assert source.poll(2100, log) is None
     done = climb("weights", run, "c01=0.8", "--ramp", 20, "--why", "more of it")
     assert done.returncode == 0
-    assert done.stdout.startswith(f"asked in {run / REQUEST}, to be followed in 20 steps after rec")
+    asked, *_, later = done.stdout.splitlines()
+    assert asked == (
+        f"asked in {run / REQUEST} for a ramp of 20 steps to these weights, as the change after "
+        f"record {log.records[-1].v}:"
+    )
+    assert "one rank begins at most 16 steps later, a job of several ranks at most 32" in later
     change = source.poll(2101, log)
     assert change.mixture.weights == pytest.approx({"c00": 0.2, "c01": 0.8})
     assert (change.ramp, change.why) == (20, "more of it")

@@ -134,11 +134,29 @@ def test_what_was_asked_while_the_run_stood_still_is_followed_when_it_goes_on(pa
     assert WeightsFile(path, check).poll(0, log) == WeightsUpdate(B)
 
 
-def test_what_was_followed_before_a_restart_is_not_followed_again(path, log):
+@pytest.mark.parametrize("knows_the_last_record", [True, False])
+def test_what_was_followed_before_a_restart_is_not_followed_again_and_no_warning_says_it(
+    path, log, source, caplog, knows_the_last_record
+):
+    caplog.set_level("INFO", "climbstream")
+    after = {"after": log.head} if knows_the_last_record else {}
+    write_json(path, asked(log, ramp=3, why="anneal", **after))
+    change = source.poll(0, log)
+    log.append(change.mixture, 5, change.why, change.ramp)
+    log.cap(["c00"], 9, "used up")
+    assert WeightsFile(path, check).poll(9, log) is None
+    (said,) = caplog.records
+    assert said.levelname == "INFO"
+    assert said.getMessage() == f"{path} was followed already, as record 1 of the log"
+
+
+def test_a_request_like_one_that_was_followed_is_refused_if_another_change_came_between(
+    path, log, capsys
+):
     write_json(path, asked(log, after=log.head))
-    change = WeightsFile(path, check).poll(0, log)
-    log.append(change.mixture, 5, change.why)
+    log.append(A, 5, "somebody was faster")
     assert WeightsFile(path, check).poll(5, log) is None
+    assert "but the last is" in capsys.readouterr().err
 
 
 def test_a_request_that_knows_the_last_record_is_followed(source, path, log):

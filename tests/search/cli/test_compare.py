@@ -49,7 +49,7 @@ def make_run(folder, weights, loss):
 
 
 def test_searches_are_compared_by_result_mixture_and_settings(
-    searched, other_search, shares, compare, tmp_path, read_page
+    searched, other_search, shards, shares, compare, tmp_path, read_page
 ):
     out, answer = searched
     page = tmp_path / "compare.html"
@@ -66,6 +66,8 @@ def test_searches_are_compared_by_result_mixture_and_settings(
     code, said, _ = compare(out, other_search, "--json")
     tables = json.loads(said)["tables"]
     assert len(tables["Results"]) == 2
+    words = {info.name: info.words for info in load_clusters(shards)}
+    assert {row["cluster"]: row["words"] for row in tables["Mixtures"]} == words
     apart = [float(row["points apart"]) for row in tables["Mixtures"]]
     assert apart == sorted(apart, reverse=True)
     assert {"--budget"} <= {row["setting"] for row in tables["Settings that differ"]}
@@ -134,7 +136,7 @@ def test_runs_are_compared_with_the_words_of_clusters_and_losses_on_held_out_tex
     for row in tables["Shares of tokens served"]:
         assert row["words"] == words[row["cluster"]]
     text = compare(*runs)[1]
-    assert "with the shares of one: 0.0% in two." in text
+    assert "With the shares of one, 0.0% of the tokens of two would be of another cluster." in text
     assert "Nats a token, when it was last measured." in text
 
 

@@ -51,7 +51,11 @@ def test_a_finished_search_is_shown_beside_the_token_shares(searched, shards, ca
     ("more", "code", "said"),
     [
         ("--target label=poems", 2, "error: no held-out document has label 'poems'; there are "),
-        ("--target nowhere.txt", 2, "error: target nowhere.txt: say label=NAME, cluster=NAME, the"),
+        (
+            "--target nowhere.txt",
+            2,
+            "error: target nowhere.txt: there is no file nowhere.txt; say label=NAME",
+        ),
         ("--target label=sea --proxy-tokens 100", 2, "error: 100 tokens are less than one step"),
         ("--target label=sea --budget 0", 2, "error: budget is 1 or more"),
         ("--target label=sea --seed -1", 2, "error: budget is 1 or more and seed 0 or more"),

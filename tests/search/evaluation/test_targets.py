@@ -97,9 +97,14 @@ def test_a_file_of_several_frames_is_read_whole(tmp_path):
 
 def test_a_file_that_is_not_there_is_told_what_a_target_is(tmp_path):
     with pytest.raises(
-        UsageError, match="target nowhere: say label=NAME, cluster=NAME, the name o"
+        UsageError, match=r"target nowhere: there is no file nowhere; say label=NAME, cluster=NAM"
     ):
         load_target(tmp_path, "nowhere")
+
+
+def test_a_label_without_its_kind_is_recognised(shards):
+    with pytest.raises(UsageError, match="no file sea; did you mean label=sea, held-out text"):
+        load_target(shards, "sea")
 
 
 @pytest.mark.parametrize("line", ['{"title": "a"}', '{"text"', "7", '{"text": null}'])
@@ -107,6 +112,17 @@ def test_a_line_without_text_is_named(tmp_path, line):
     path = tmp_path / "texts.jsonl"
     path.write_text(f'{{"text": "a"}}\n\n{line}\n')
     with pytest.raises(InvalidDataError, match=r"texts\.jsonl, line 3, holds no text"):
+        load_target(tmp_path, str(path))
+
+
+def test_a_line_with_other_columns_is_told_which_are_needed_and_which_there_are(tmp_path):
+    path = tmp_path / "bench.jsonl"
+    path.write_text('{"question": "a", "options": ["b"], "answer": 0}\n')
+    message = (
+        r"its columns are question, options, answer, and should be text \(for texts\), or query, "
+        r"choices and gold"
+    )
+    with pytest.raises(InvalidDataError, match=message):
         load_target(tmp_path, str(path))
 
 

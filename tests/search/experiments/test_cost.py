@@ -9,8 +9,9 @@ import torch
 from climbstream.loader.cli.main import run
 from climbstream.loader.core.errors import UsageError
 from climbstream.search.experiments.doremi_search import dry_doremi
-from climbstream.search.experiments.proxy_search import dry_search
+from climbstream.search.experiments.proxy_search import dry_search, run_search
 from climbstream.search.experiments.settings import SearchSettings
+from climbstream.search.optimizer.trials import TrialLog
 from climbstream.search.training.settings import TrainSettings
 from climbstream.search.training.step_cost import StepTask, measure_step
 
@@ -38,6 +39,19 @@ def test_what_is_trained_already_is_not_planned_again(searched, shards):
     plan = dry_search(shards, ["label=sea"], out, replace(SETTINGS, confirm=0), workers=1)
     assert (plan.models, plan.done, plan.seconds) == (8, 8, 0)
     assert {path.name: path.read_bytes() for path in out.iterdir()} == before
+
+
+def test_proxies_that_confirmed_an_earlier_answer_are_counted_beside_the_budget(shards, tmp_path):
+    out = tmp_path / "out"
+    confirmed = replace(SETTINGS, confirm=1)
+    run_search(shards, ["label=sea"], out, confirmed, workers=1)
+    done = len(TrialLog.open(out / "trials.jsonl").trials)
+    plan = dry_search(shards, ["label=sea"], out, replace(confirmed, budget=10), workers=1)
+    assert plan.beside == done - 8
+    assert (plan.models, plan.done, plan.confirm) == (10 + plan.beside + 3, done, 3)
+    text = plan.text(out)
+    assert f"; {plan.beside} are of earlier answers, beside the budget; {done} are trained" in text
+    assert "--skip-check leaves it out" in text
 
 
 @pytest.mark.parametrize(

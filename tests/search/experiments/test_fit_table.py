@@ -9,7 +9,7 @@ import pytest
 from climbstream.loader import Manifest, Mixture
 from climbstream.loader.cli.main import run
 from climbstream.loader.core.errors import InvalidDataError, UsageError
-from climbstream.search import TrialLog
+from climbstream.search import Trial, TrialLog
 from climbstream.search.experiments.fit_table import fit
 from climbstream.search.experiments.run_table import read_runs
 
@@ -38,7 +38,7 @@ def table(tmp_path):
 
 def test_the_best_mixture_is_found_between_the_runs(table):
     read = read_runs([table], ["loss"], None)
-    assert read.domains == ["w_books", "w_code", "w_web"]
+    assert read.domains == DOMAINS
     answer = fit(read, {"loss": "min"})
     assert answer.choice == "predicted"
     assert answer.mixture.array(read.domains) == pytest.approx([0, 0.6, 0.4], abs=0.06)
@@ -143,10 +143,58 @@ def test_the_command_leaves_mixture_answer_and_report(table, tmp_path, capfd, re
     answer = json.loads(capfd.readouterr().out)
     assert Mixture.load(out / "mixture.json").weights == answer["mixture"]["weights"]
     page = read_page((out / "report.html").read_bytes())
-    assert answer["reason"] in page.text
+    first, rest = answer["reason"].split(". ", 1)
+    assert f"{first}." in page.text
+    assert rest in page.text
     assert "mixing law" in page.text
     assert run(["fit", str(table), "--target", "loss"]) == 0
-    assert "w_code" in capfd.readouterr().out
+    assert "weight, predicted best" in capfd.readouterr().out
+
+
+# From trials to a mixture to train on.
+
+
+def log_of(path, clusters, repeats=4):
+    """A log of a search: ``repeats`` trials of the token shares, and 12 others."""
+    log = TrialLog({"clusters": clusters, "seed": 0, "budget": 16}, path=None)
+    shares = Mixture.of(dict(zip(clusters, (5, 3, 2), strict=True)))
+    weights, _ = runs(12)
+    mixtures = [shares] * repeats
+    mixtures += [Mixture.of(dict(zip(clusters, row.tolist(), strict=True))) for row in weights]
+    for number, mixture in enumerate(mixtures, start=1):
+        loss = 2 - mixture.weights[clusters[1]] + number / 1e4
+        about = {"number": number, "round": 1, "seed": number, "config": log.config}
+        log.append(Trial(mixture=mixture, scores={"y": loss}, **about))
+    log.to_csv(path)
+    return shares
+
+
+def test_the_mixture_of_a_fit_of_trials_names_the_clusters(tmp_path):
+    clusters = ["c00", "c01", "c02"]
+    log_of(tmp_path / "runs.csv", clusters)
+    command = ["fit", str(tmp_path / "runs.csv"), "--target", "y", "--out", str(tmp_path / "out")]
+    assert run(command) == 0
+    assert list(Mixture.load(tmp_path / "out" / "mixture.json").weights) == clusters
+
+
+@pytest.mark.parametrize("prefix", ["", "w_"])
+def test_a_prior_names_the_domains_with_or_without_the_prefix(tmp_path, prefix):
+    shares = log_of(tmp_path / "runs.csv", ["c00", "c01", "c02"])
+    prior = Mixture({f"{prefix}{name}": weight for name, weight in shares.weights.items()})
+    answer = fit(read_runs([tmp_path / "runs.csv"], ["y"], None), {"y": "min"}, prior=prior)
+    assert answer.baseline.trials == [1, 2, 3, 4]
+    assert answer.baseline.mixture == shares
+
+
+def test_runs_with_the_same_weights_are_offered_as_the_token_shares(tmp_path, capfd):
+    log_of(tmp_path / "runs.csv", ["c00", "c01", "c02"])
+    assert run(["fit", str(tmp_path / "runs.csv"), "--target", "y"]) == 0
+    said = capfd.readouterr()
+    assert "4 of 16 runs have the same weights, first run 1; if these weights are the" in said.err
+    assert "--prior" in said.err
+    assert said.out.startswith("Predicted only, not trained: y ")
+    assert "; the best measured is trial " in said.out
+    assert "warning: no model was trained on this mixture: train one on it" in said.out
 
 
 def test_the_same_fit_again_is_the_same_and_another_is_refused(table, tmp_path, capfd):

@@ -1,6 +1,7 @@
 """Pictures of mixtures: a corner a cluster for three, an axis a cluster for more."""
 
 import re
+from dataclasses import replace
 
 import pytest
 
@@ -37,6 +38,15 @@ def test_other_numbers_have_a_line_a_mixture_and_axes_for_the_largest_weights(cl
     assert f"c{clusters - 1:02}" in html
     assert "the answer" in html
     assert "token shares" in html
+
+
+@pytest.mark.parametrize(("clusters", "mark"), [(3, "<circle"), (8, "<polyline")])
+def test_another_mixture_has_a_mark_of_its_own_and_its_name_in_the_legend(clusters, mark):
+    names = [f"c{k:02} w{k}" for k in range(clusters)]
+    plain = drawn(names, [1 / clusters] * clusters)
+    other = replace(plain, others={"best other, predicted": [1.0] + [0.0] * (clusters - 1)})
+    assert other.draw().count(mark) == plain.draw().count(mark) + 1
+    assert "best other, predicted</li>" in other.draw()
 
 
 def test_one_cluster_has_no_picture():

@@ -1,5 +1,6 @@
 """The report says what was measured; what comes from data is text and never markup."""
 
+import re
 import shutil
 from dataclasses import replace
 
@@ -10,8 +11,9 @@ from climbstream.loader.core.html_page import page
 from climbstream.loader.formats.clusters import load_clusters, save_clusters
 from climbstream.search import Search
 from climbstream.search.evaluation.comparison import Comparison
-from climbstream.search.experiments.report import comparison_sections, search_sections
-from climbstream.search.optimizer.answer import BASE
+from climbstream.search.experiments.report import CHOICES, comparison_sections, search_sections
+from climbstream.search.optimizer.answer import BASE, Outcome
+from climbstream.search.optimizer.outcome import contender
 from climbstream.search.optimizer.trials import Trial
 
 EVIL = "<script>alert('1')</script><img src=x onerror=\"alert(2)\">&amp;"
@@ -55,18 +57,112 @@ def test_the_search_is_shown_with_its_numbers(shards, shares, read_page):
 def test_a_target_without_a_unit_leaves_no_comma_behind(shards, shares, read_page):
     answer, trials = searched(shares)
     shown = read_page(page("Search", "", search_sections(shards, answer, trials))).text
-    assert "better by · loss" in shown
-    assert [words for words in ("better by,", "predicted,") if words in shown] == []
+    assert "by which the " in shown
+    assert [words for words in ("better by,", "predicted,", " by which  ") if words in shown] == []
 
 
-def test_a_gain_that_is_not_sure_is_not_shown_as_one(shards, shares, read_page):
-    answer, trials = searched(shares)
-    sure, unsure = (
-        read_page(page("Search", "", search_sections(shards, one, trials))).text
-        for one in (replace(answer, choice="measured"), replace(answer, choice=BASE))
+def tiles(shards, answer, trials):
+    """The main figures of the page, each with what it is."""
+    facts = search_sections(shards, answer, trials)[0]
+    return dict(re.findall(r'<div class="fact"><b>(.*?)</b><span>(.*?)</span></div>', facts))
+
+
+def outcome(target, gain):
+    """An outcome with a gain."""
+    return Outcome(
+        target=target,
+        unit="bits per byte",
+        best=2.0 - gain,
+        best_sd=0.01,
+        baseline=2.0,
+        baseline_sd=0.01,
+        gain=gain,
+        gain_sd=0.022,
+        item_sd=0.01,
+        seeds=2,
+        items=40,
+        scored_on="40 documents",
     )
-    assert ("not surely better by · loss" in sure, "better by · loss" in sure) == (False, True)
-    assert "not surely better by · loss" in unsure
+
+
+def test_the_verdict_is_apart_from_the_gain_on_each_target(shards, shares, read_page):
+    answer, trials = confirmed(shares)
+    answer = replace(answer, outcomes=[outcome("a", 0.619), outcome("b", -0.055)])
+    found = tiles(shards, answer, trials)
+    assert found["certain gain"] == "over the token shares"
+    assert found[".619 ± .022"] == (
+        "bits per byte by which the answer is better than the token shares · a"
+    )
+    assert found[".055 ± .022"].startswith("bits per byte by which the answer is worse than")
+    unsure = tiles(shards, replace(answer, choice=BASE), trials)
+    assert unsure["no certain gain"] == "the answer is the token shares"
+    assert unsure[".619 ± .022"] == (
+        "bits per byte by which the best other mixture is better than the token shares · a"
+    )
+    both = replace(answer.measured_best, scores={"a": 1.0, "b": 1.0})
+    several = replace(answer, measured_best=both, baseline=both, confirmation=None)
+    joint = tiles(shards, replace(several, choice=BASE), [])
+    assert joint["no certain gain"] == "over all targets together: the answer is the token shares"
+
+
+def test_a_mixture_that_was_not_trained_is_no_found_one(shards, shares):
+    answer, trials = searched(shares)
+    sure = search_sections(shards, replace(answer, choice="measured"), trials)
+    unsure = replace(answer, choice="predicted", predicted_only=True)
+    assert 'class="claim"' in sure[1]
+    assert 'class="claim none"' in search_sections(shards, unsure, trials)[1]
+    assert tiles(shards, unsure, trials)["predicted only"] == "no model was trained on the answer"
+
+
+@pytest.mark.parametrize(
+    ("missing", "why"),
+    [("gain_sd", "no mixture was run twice"), ("baseline", "the token shares have no score")],
+)
+def test_a_gain_of_unknown_size_is_not_shown_as_certain(shards, shares, missing, why):
+    answer, trials = searched(shares)
+    unknown = replace(answer, choice="measured", **{missing: None})
+    assert tiles(shards, unknown, trials)["unknown gain"] == why
+    assert 'class="claim none"' in search_sections(shards, unknown, trials)[1]
+
+
+def test_mixtures_and_proxies_are_counted_apart(shards, shares):
+    answer, trials = confirmed(shares)
+    different = len({trial.mixture.fingerprint for trial in trials})
+    again = sum(trial.round == trials[-1].round for trial in trials)
+    assert tiles(shards, answer, trials)[f"{different}"] == (
+        f"different mixtures, measured with {len(trials)} proxies, in "
+        f"{trials[-1].round - 1} rounds; {again} of the proxies only confirm the answer"
+    )
+
+
+def test_where_the_token_shares_are_the_answer_the_best_other_mixture_has_its_weights(
+    shards, shares, read_page
+):
+    answer, trials = confirmed(shares)
+    answer = replace(answer, choice=BASE, mixture=shares)
+    other = contender(answer)
+    shown = read_page(page("Search", "", search_sections(shards, answer, trials))).text
+    # In the table, in the drawing and in its legend.
+    assert shown.count(f"best other ({CHOICES[other.choice]})") == 3
+    for weight in other.mixture.weights.values():
+        assert f"{weight:.1%}" in shown
+
+
+def test_a_range_of_weights_is_that_of_the_mixture_predicted_best(shards, shares, read_page):
+    answer, trials = confirmed(shares)
+    spread = dict.fromkeys(shares.weights, (0.1, 0.2))
+    best = answer.predicted_best.mixture
+    found = replace(answer, spread=spread, choice="predicted", mixture=best)
+    other = replace(found, choice="measured", mixture=answer.measured_best.mixture)
+    assert answer.predicted_best.mixture != other.mixture
+    own, apart = (
+        read_page(page("Search", "", search_sections(shards, one, trials))).text
+        for one in (found, other)
+    )
+    assert "best predicted between" in own
+    assert "may lie outside" not in own
+    assert "best predicted best predicted between" in apart
+    assert "The answer is another mixture, and may lie outside." in apart
 
 
 def test_several_targets_have_a_front_and_the_weights_their_spread(shards, shares, read_page):

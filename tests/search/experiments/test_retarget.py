@@ -116,6 +116,8 @@ def test_another_target_is_scored_without_training(kept, shards, tmp_path, untra
     ]
     assert all(list(t.scores) == ["label=law"] for t in new)
     assert len(answer.out_of_fold) == 8
+    assert answer.predicted_only == any("--confirm 3" in each for each in answer.warnings)
+    assert answer.predicted_only == (answer.choice == "predicted")
     lines = [json.loads(line) for line in (out / "items.jsonl").read_text().splitlines()]
     assert sorted(line["trial"] for line in lines) == list(range(1, 9))
     assert all(list(line["costs"]) == ["label=law"] for line in lines)
@@ -190,6 +192,13 @@ def test_a_search_that_kept_nothing_is_named_with_the_remedy(searched, shards, t
     with pytest.raises(UsageError, match=r"no parameters of its 8 proxies.*--keep-proxies 1G"):
         retargeted(shards, searched[0], tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+def test_the_folder_of_the_earlier_search_is_no_folder_for_the_new_one(kept, shards):
+    before = {path.name: path.read_bytes() for path in kept.iterdir() if path.is_file()}
+    with pytest.raises(UsageError, match="is the folder of this search; give the new search a new"):
+        retargeted(shards, kept, kept)
+    assert {p.name: p.read_bytes() for p in kept.iterdir() if p.is_file()} == before
 
 
 def test_a_folder_without_a_search_is_refused(shards, tmp_path):

@@ -16,7 +16,8 @@ from climbstream.search.optimizer.confirm import confirm as confirmed_by
 from climbstream.search.optimizer.confirm import seed_error
 from climbstream.search.optimizer.items import ItemEvidence, TargetItems
 from climbstream.search.optimizer.observations import Observations
-from climbstream.search.optimizer.outcome import outcome_rows, settle
+from climbstream.search.optimizer.outcome import JOINT_SCORE, outcome_heads, outcome_rows, settle
+from climbstream.search.predictors.base import Skill
 
 NAMES = ["c00", "c01", "c02", "c03"]
 SHARES = {"c00": 0.5, "c01": 0.3, "c02": 0.15, "c03": 0.05}
@@ -393,8 +394,8 @@ def test_a_gain_in_doubt_is_told_beside_the_token_shares():
     row = outcome_rows(answer.outcomes)[0]
     assert answer.reason == (
         f"No gain over the token-share mixture: the best other one scored loss {row[1]} "
-        f"against token shares {row[2]}, better by {row[3]} (trial 3, less what luck "
-        "gives the best of many)."
+        f"against token shares {row[2]}, better by {row[3]} (trial 3). "
+        "The gain is already reduced for picking the best of many."
     )
     again = again_of(AGAIN_BASE, AGAIN_BASE)
     checked = confirmed_by(choose_mixture(known, BASE, None), BASE, again, known)
@@ -411,9 +412,9 @@ def test_a_gain_has_its_interval_of_68_and_95_percent():
     gain, sd = (x * float(known.scale[0]) for x in (answer.gain, answer.gain_sd))
     row = outcome_rows(answer.outcomes)[0]
     assert answer.reason == (
-        f"Found loss {row[1]} against token shares {row[2]}, better by {row[3]} (trial 5, less "
-        f"what luck gives the best of many). Without luck the gain in loss is {gain:.3f}, "
-        f"between {gain - sd:.3f} and "
+        f"Found loss {row[1]} against token shares {row[2]}, better by {row[3]} (trial 5). The "
+        f"gain in loss is {gain:.3f}, already reduced for picking the best of many; it is between "
+        f"{gain - sd:.3f} and "
         f"{gain + sd:.3f} with 68 % confidence and between {gain - 1.96 * sd:.3f} and "
         f"{gain + 1.96 * sd:.3f} with 95 % confidence."
     )
@@ -423,11 +424,70 @@ def test_the_interval_of_several_targets_is_that_of_their_joint_score():
     known, answer = sure()
     said = settle(answer, BASE, known).reason
     gain, sd = answer.gain, answer.gain_sd
-    assert (
-        f"Without luck the gain is {gain:.3f} sd of the joint score, between {gain - sd:.3f}"
-        in (said)
-    )
+    assert f"The gain in the joint score of all targets is {gain:.3f}, already reduced" in said
+    assert f"; it is between {gain - sd:.3f} and" in said
+    assert said.endswith(JOINT_SCORE)
     assert "(trial 5)." in said
+
+
+def predicted(weight, choice="predicted"):
+    """The answer of `known_of`, but for a mixture with ``weight`` of b that was never run."""
+    known = known_of()
+    answer = choose_mixture(known, BASE, None)
+    mixture = Mixture.of({"a": 1 - weight, "b": weight})
+    pick = Pick(mixture=mixture, score=-2.0, sd=0.3, scores={"loss": 1.0}, trials=[])
+    candidate = replace(answer.candidates[0], choice="predicted", mixture=mixture)
+    answer = replace(
+        answer, choice=choice, mixture=mixture, candidates=[candidate], predicted_best=pick
+    )
+    return answer, known
+
+
+def test_a_mixture_that_was_not_trained_is_called_predicted_and_not_found():
+    answer, known = predicted(0.5)
+    settled = settle(answer, BASE, known)
+    assert settled.predicted_only
+    assert settled.reason.startswith("Predicted only, not trained: loss 1.0")
+    assert "No model was trained on this mixture. The gain in loss is" in settled.reason
+    assert outcome_heads(settled)[1] == "answer, predicted"
+    assert not settle(choose_mixture(known, BASE, None), BASE, known).predicted_only
+
+
+def test_a_gain_that_is_larger_than_the_difference_of_the_scores_says_where_it_comes_from():
+    answer, known = predicted(0.5)
+    large = replace(answer.candidates[0], gain=9.0)
+    settled = settle(replace(answer, gain=9.0, candidates=[large]), BASE, known)
+    assert ", computed from all proxies, not from these two scores alone; it is" in settled.reason
+
+
+def test_a_mixture_outside_of_what_was_trained_is_said_with_its_weight():
+    answer, known = predicted(0.97)
+    most = max(trial.mixture.weights["b"] for trial in known.trials)
+    assert most < 0.96
+    assert (
+        "No model was trained on this mixture, and it lies outside of what was trained: it gives "
+        f"b 97.0%, and no trained mixture gives it more than {most:.1%}."
+    ) in settle(answer, BASE, known).reason
+
+
+def test_another_mixture_that_was_only_predicted_is_not_said_to_have_scored():
+    answer, known = predicted(0.5, choice="baseline")
+    settled = settle(answer, BASE, known)
+    assert not settled.predicted_only
+    assert "the best other one is predicted to score loss 1.0" in settled.reason
+    assert "No model was trained on this mixture." in settled.reason
+    assert outcome_heads(settled)[1] == "best other, predicted"
+
+
+def test_predictions_that_are_not_surely_better_than_the_mean_are_a_warning():
+    answer, known = predicted(0.5)
+    skill = Skill(
+        predictor="stack", rows=14, nmse=0.98, spearman=-0.36, verdict="unsure", target="loss"
+    )
+    (warning,) = settle(replace(answer, table=[skill]), BASE, known).warnings
+    assert warning.startswith("predictions of loss are not surely better than the mean of all")
+    useful = replace(skill, verdict="useful")
+    assert settle(replace(answer, table=[skill, useful]), BASE, known).warnings == []
 
 
 def test_a_loss_is_told_as_one():

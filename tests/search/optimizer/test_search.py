@@ -617,13 +617,15 @@ def test_a_clear_gain_is_answered_with_its_numbers():
     assert answer.noise * np.std([t.scores["loss"] for t in s.log.trials]) < 0.1
     (outcome,) = answer.outcomes
     assert outcome.gain == pytest.approx(outcome.baseline - outcome.best, abs=2 * outcome.gain_sd)
-    assert answer.reason.startswith(f"Found loss {outcome.best:.3f}".replace(" 0.", " ."))
+    assert answer.choice == "predicted"
+    lead = f"Predicted only, not trained: loss {outcome.best:.3f}".replace(" 0.", " .")
+    assert answer.reason.startswith(lead)
     assert f" against token shares {outcome.baseline:.3f} ± " in answer.reason
     assert f", better by {outcome.gain:.3f} ± " in answer.reason
     assert " sd " not in answer.reason
     scale = np.std([t.scores["loss"] for t in s.log.trials])
     low, high = ((answer.gain + sign * answer.gain_sd) * scale for sign in (-1, 1))
-    assert f"Without luck the gain in loss is {answer.gain * scale:.3f}, " in answer.reason
+    assert f"The gain in loss is {answer.gain * scale:.3f}" in answer.reason
     assert f"between {low:.3f} and {high:.3f} with 68 % confidence" in answer.reason
 
 

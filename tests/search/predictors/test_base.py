@@ -121,7 +121,7 @@ def test_skill_is_the_error_by_that_of_the_mean_of_what_was_seen():
     skill = judge("some", scores, predicted, base, constant=False)
     # (0 + 1 + 0 + 4) / (1 + 0 + 1 + 4)
     assert (skill.nmse, skill.r2, skill.rows) == pytest.approx((5 / 6, 1 / 6, 4))
-    assert (skill.verdict, skill.predictor) == ("useful", "some")
+    assert (skill.verdict, skill.predictor) == ("not surely better than the mean", "some")
     assert skill.spearman == pytest.approx(spearman(scores, predicted))
     worse = judge("some", scores, base, base, constant=False)
     assert (worse.nmse, worse.verdict) == (1.0, "no better than the mean")
@@ -132,6 +132,23 @@ def test_skill_is_the_error_by_that_of_the_mean_of_what_was_seen():
     assert judge("some", scores, predicted * np.inf, base, constant=False).nmse == np.inf
     small = judge("some", scores / 9, predicted / 9, base / 9, constant=False)
     assert small.nmse == pytest.approx(5 / 6)
+
+
+@pytest.mark.parametrize(
+    ("order", "verdict"),
+    [
+        ([0, 1, 2, 3, 4, 5, 6, 7, 8, 9], "useful"),
+        ([9, 8, 7, 6, 5, 4, 3, 2, 1, 0], "not surely better than the mean"),
+        ([0, 9, 1, 8, 2, 7, 3, 6, 4, 5], "not surely better than the mean"),
+    ],
+)
+def test_predictions_are_useful_only_if_chance_would_hardly_order_the_mixtures_so(order, verdict):
+    scores = np.arange(10.0)
+    # So near the mean that the errors are a little smaller, whatever the order is.
+    base = np.full(10, 4.0)
+    predicted = 4.1 + 1e-3 * np.array(order)
+    skill = judge("some", scores, predicted, base, constant=False)
+    assert (skill.nmse < 1, skill.verdict) == (True, verdict)
 
 
 def test_scores_are_standardised_unless_they_differ_by_rounding_alone():

@@ -1,7 +1,8 @@
-"""Dry runs: an output folder that has had only dry runs accepts changed settings.
+"""Unbound builds: an output folder accepts changed settings until a build writes shards there.
 
-Documents in the folder, and arrays computed from embeddings, are kept if they are still valid with
-the changed settings.
+This is so if the folder has had only dry runs, or if the last build ended with an error in data or
+settings. Documents in the folder, and arrays computed from embeddings, are kept if they are still
+valid with the changed settings.
 """
 
 import shutil
@@ -13,12 +14,12 @@ from climbstream.builder.corpus.partition import ArrayName, Partition
 from climbstream.builder.corpus.sample import SAMPLE
 from climbstream.loader.core.files import write_json
 from climbstream.loader.core.workdir import read_plan
+from climbstream.loader.formats.manifest import CONTAMINATION
 from climbstream.loader.formats.outputs import WORK
 
 from .settings import first_change
+from .workdir import UNBOUND, remove_work
 
-DRY = "dry"
-"""File in the working folder; it exists as long as the output folder has had only dry runs."""
 EXCHANGE = "exchange"
 """Folder of the files that tasks exchange to find duplicates."""
 MODEL = "model.npz"
@@ -28,13 +29,16 @@ _DECIDED: tuple[ArrayName, ...] = ("why", "original", "clusters", "contaminated"
 """Arrays of a partition that depend on which documents stay, or on the tasks to decontaminate."""
 
 
-def unbind(out: Path, plan: Mapping[str, Any]) -> None:
-    """Make ``plan`` the plan of ``out`` if only dry runs were made there; remove invalid files."""
+def change_plan(out: Path, plan: Mapping[str, Any]) -> None:
+    """Make ``plan`` the plan of ``out`` if no plan is binding there; remove invalid files."""
     work = out / WORK
-    if not (work / DRY).exists() or not (work / "plan.json").exists():
+    if not (work / UNBOUND).exists() or not (work / "plan.json").exists():
         return
     before = read_plan(work / "plan.json")
     if before == plan:
+        return
+    if "builder" not in before:  # an import that failed
+        remove_work(work)
         return
     change = first_change(before, plan)
     for name in (EXCHANGE, SAMPLE):
@@ -49,4 +53,5 @@ def unbind(out: Path, plan: Mapping[str, Any]) -> None:
         )
     if change in ("what is read", "the embedding and the centroids"):
         (out / MODEL).unlink(missing_ok=True)
+    (out / CONTAMINATION).unlink(missing_ok=True)
     write_json(work / "plan.json", dict(plan))

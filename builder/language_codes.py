@@ -1,0 +1,27 @@
+"""Language codes: the codes of ISO 639 that a build gives to documents."""
+
+CODE = "code"
+"""Language code of programs."""
+UNDETERMINED = "und"
+"""Language code of texts whose language is not recognised."""
+OF_SCRIPT = dict(
+    pair.split("=")
+    for pair in (
+        "Jpan=ja Kore=ko Hans=zh Hant=zh Thai=th Laoo=lo Khmr=km Geor=ka Armn=hy Grek=el Taml=ta "
+        "Telu=te Knda=kn Mlym=ml Gujr=gu Guru=pa Orya=or Sinh=si Thaa=dv Nkoo=nqo Cher=chr "
+        "Olck=sat Mtei=mni Java=jv Bali=ban Sund=su Yiii=ii Vaii=vai"
+    ).split()
+)
+"""Scripts that are used by hardly more than one language, each with this language."""
+OF_MODEL = (
+    "af als am an ar arz as ast av az azb ba bar bcl be bg bh bn bo bpy br bs bxr ca cbk ce ceb "
+    "ckb co cs cv cy da de diq dsb dty dv el eml en eo es et eu fa fi fr frr fy ga gd gl gn gom "
+    "gu gv he hi hif hr hsb ht hu hy ia id ie ilo io is it ja jbo jv ka kk km kn ko krc ku kv kw "
+    "ky la lb lez li lmo lo lrc lt lv mai mg mhr min mk ml mn mr mrj ms mt mwl my myv mzn nah nap "
+    "nds ne new nl nn no oc or os pa pam pfl pl pms pnb ps pt qu rm ro ru rue sa sah sc scn sco "
+    "sd sh si sk sl so sq sr su sv sw ta te tg th tk tl tr tt tyv ug uk ur uz vec vep vi vls vo wa "
+    "war wuu xal xmf yi yo yue zh"
+).split()
+"""Languages of the fastText model lid.176.ftz."""
+LANGUAGES = frozenset([*OF_MODEL, *OF_SCRIPT.values(), CODE, UNDETERMINED])
+"""All languages that a document may have."""

@@ -1,0 +1,48 @@
+"""Named documents: what became of the documents that the setting ``keep_ids`` names."""
+
+from collections import Counter
+from functools import partial
+
+import numpy as np
+
+from climbstream.builder.corpus.partition import Partition
+from climbstream.loader.core.console import counted
+from climbstream.loader.core.log import get_logger
+from climbstream.loader.formats.clusters import reason_title
+
+from .reasons import REASONS, why_of
+from .selection import Selection
+
+logger = get_logger(__name__)
+
+
+def tell_named(selection: Selection, *, new: bool) -> None:
+    """Log which named documents are left out all the same, and how many names name no document.
+
+    In an append (not ``new``), names may be of documents of the build, so these are not counted.
+    """
+    if not selection.spared:
+        return
+    names: set[str] = set()
+    reasons: Counter[str] = Counter()
+    for found, dropped in selection.each(partial(_find_named, names=selection.spared)):
+        names |= found
+        reasons += dropped
+    if reasons:
+        why = ", ".join(f"{reason_title(reason)} {n:,}" for reason, n in reasons.most_common())
+        documents = counted(reasons.total(), "document")
+        logger.warning(f"  --keep-ids names {documents} left out all the same: {why}")
+    if new and (unknown := [name for name in selection.spared if name not in names]):
+        logger.warning(
+            f"  --keep-ids: {len(unknown):,} of {counted(len(selection.spared), 'identifier')} are "
+            f"of no document (the first: {unknown[0]})"
+        )
+
+
+def _find_named(partition: Partition, names: tuple[str, ...]) -> tuple[set[str], Counter[str]]:
+    """Return those of ``names`` that name documents of a partition, and why some are dropped."""
+    ids = partition.column("id")
+    rows = np.flatnonzero(np.isin(ids, names))
+    why = why_of(partition)[rows]
+    reasons = Counter(REASONS[code] for code in why[why > 0].tolist())
+    return {ids[row] for row in rows}, reasons
