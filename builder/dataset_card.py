@@ -14,9 +14,9 @@ from typing import Any, Self
 
 import yaml
 
-from climbstream.loader.core.console import counted
 from climbstream.loader.core.errors import InvalidDataError
 from climbstream.loader.core.files import write_bytes
+from climbstream.loader.formats.cluster_tables import unlicensed_text
 from climbstream.loader.formats.directory import ShardDirectory
 from climbstream.loader.formats.manifest import (
     TOKENIZER,
@@ -117,18 +117,13 @@ def _slug(name: str) -> str:
     return f"{slugs[0][: room + 1].rpartition('-')[0] or slugs[0][:room]}{more}"
 
 
-def unlicensed_text(manifest: Manifest) -> str:
+def unlicensed_note(manifest: Manifest) -> str:
     """Return a sentence on the documents that state no licence, although others do; else "".
 
     If no document states a licence, the publisher has to state it, and there is no such sentence.
     """
-    totals = _by_license(manifest)
-    size = totals.get(UNKNOWN, Size(0, 0))
-    if not size.documents or len(totals) == 1:
-        return ""
-    verb = "states" if size.documents == 1 else "state"
-    share = size.tokens / max(manifest.tokens, 1)
-    return f"{counted(size.documents, 'document')} ({share:.1%} of the tokens) {verb} no licence."
+    text = "" if manifest.license in ("", UNKNOWN) else unlicensed_text(manifest)
+    return f"{text}." if text else ""
 
 
 def license_rows(manifest: Manifest) -> list[str]:
@@ -257,7 +252,7 @@ def write_beside(shards: ShardDirectory, out: Path, contents: ExportContents) ->
     tokens = manifest.tokens if contents.drawn is None else sum(contents.drawn.values())
     body = (
         f"{tokens:,} tokens in {len(manifest.clusters)} clusters. "
-        f"Licence: {manifest.license}. {unlicensed_text(manifest)}".rstrip()
+        f"Licence: {manifest.license}. {unlicensed_note(manifest)}".rstrip()
         + f"\n\nFiles: {contents.files}.\n\n"
         + "\n".join([*rows, "", *license_rows(manifest)]).rstrip()
     )

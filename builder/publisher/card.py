@@ -11,7 +11,7 @@ from climbstream.builder.dataset_card import (
     license_metadata,
     license_rows,
     our_metadata,
-    unlicensed_text,
+    unlicensed_note,
     write_card,
 )
 from climbstream.loader.formats.grouping import GROUPINGS
@@ -52,7 +52,7 @@ class RepoCard:
         lines = [
             f"{manifest.tokens:,} tokens of {documents:,} documents in {len(manifest.clusters)} "
             f"clusters. Licence: {self.license}, as the {source} {verb} it. "
-            f"{unlicensed_text(manifest)}".rstrip(),
+            f"{unlicensed_note(manifest)}".rstrip(),
             "",
             *self._loading_shards(),
             *self._loading_tables(),

@@ -14,7 +14,7 @@ from operator import itemgetter
 from pathlib import Path
 
 from climbstream.builder.cluster_names import cluster_labels, table_folder
-from climbstream.builder.dataset_card import CARD, unlicensed_text
+from climbstream.builder.dataset_card import CARD, unlicensed_note
 from climbstream.builder.exporter.job import ExportJob
 from climbstream.builder.exporter.mixture import export_mixture
 from climbstream.builder.exporter.shards import export_shards
@@ -232,7 +232,7 @@ def collect(
 
 def _notes(manifest: Manifest, settings: PublishSettings) -> Iterator[str]:
     """Yield the `Publication.notes`."""
-    if unlicensed := unlicensed_text(manifest):
+    if unlicensed := unlicensed_note(manifest):
         yield unlicensed
     if settings.what == "drawn" and settings.tokens is None:
         yield "shuffled/ has each document once: documents are drawn only with --tokens."

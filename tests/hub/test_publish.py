@@ -623,8 +623,8 @@ def test_documents_that_state_no_licence_are_counted_wherever_the_licence_is_sai
     hub, directory, tmp_path
 ):
     copy, first = with_licenses(directory, tmp_path)
-    share = first.tokens / Manifest.load(copy).tokens
-    said = f"{first.documents} documents ({share:.1%} of the tokens) state no licence."
+    share = 100 * first.tokens / Manifest.load(copy).tokens
+    said = f"{first.documents} documents ({share:.1f} % of tokens) state no licence."
     publication = collect(copy, REPO, tmp_path / "tables")
     _, body = card_of(publication)
     assert f"Licence: CC0-1.0, MIT, as the sources state it. {said}\n" in body
