@@ -8,6 +8,7 @@ the end token.
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import accumulate
 from pathlib import Path
 from typing import Any, Self
 
@@ -15,10 +16,19 @@ import yaml
 
 from climbstream.loader.core.errors import InvalidDataError
 from climbstream.loader.core.files import write_bytes
-from climbstream.loader.formats.cluster_tables import licenses_text
+from climbstream.loader.formats.cluster_tables import unlicensed_text
 from climbstream.loader.formats.directory import ShardDirectory
-from climbstream.loader.formats.manifest import TOKENIZER, Manifest, read_file
+from climbstream.loader.formats.manifest import (
+    TOKENIZER,
+    ClusterEntry,
+    Manifest,
+    Size,
+    join_licenses,
+    read_file,
+)
 from climbstream.loader.storage.s3_files import file_system
+
+from .licenses import UNKNOWN
 
 CARD = "README.md"
 _OF_THE_HUB = frozenset(
@@ -28,6 +38,11 @@ _OF_THE_HUB = frozenset(
     "lgpl-2.1 lgpl-3.0 mit mpl-2.0 odbl odc-by pddl unlicense".split()
 )
 """Common licences of data sets, as the Hub spells them."""
+_LONGEST, _MORE = 60, "-and-more"
+"""Maximum number of characters of ``license_name``, and its end if it leaves out licences."""
+_LISTED, _PER_CLUSTER = 20, 2
+"""Maximum number of licences in the table of a card, and of each cluster: those with the most
+tokens."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,8 +97,65 @@ def license_metadata(name: str) -> dict[str, Any]:
     words = [one.casefold() for one in name.split(", ")]
     if {*words} <= _OF_THE_HUB:
         return {"license": words if len(words) > 1 else words[0]}
-    slug = re.sub(r"[^a-z0-9.]+", "-", name.casefold())[:60].strip("-")
-    return {"license": "other", "license_name": slug or "as-stated-below"}
+    return {"license": "other", "license_name": _slug(name) or "as-stated-below"}
+
+
+def _slug(name: str) -> str:
+    """Return ``name``, one or several licences, as an identifier for the Hub.
+
+    An identifier of more than 60 characters is cut after a whole licence, or after a whole word if
+    the first licence is too long. ``-and-more`` at its end stands for licences that were cut off.
+    """
+    slugs = [re.sub(r"[^a-z0-9.]+", "-", one.casefold()).strip("-") for one in name.split(", ")]
+    *parts, whole = accumulate(slugs, "{}-{}".format)
+    if len(whole) <= _LONGEST:
+        return whole.strip("-")
+    more = _MORE if parts else ""
+    room = _LONGEST - len(more)
+    if fitting := [part for part in parts if len(part) <= room]:
+        return f"{fitting[-1]}{more}"
+    return f"{slugs[0][: room + 1].rpartition('-')[0] or slugs[0][:room]}{more}"
+
+
+def unlicensed_note(manifest: Manifest) -> str:
+    """Return a sentence on the documents that state no licence, although others do; else "".
+
+    If no document states a licence, the publisher has to state it, and there is no such sentence.
+    """
+    text = "" if manifest.license in ("", UNKNOWN) else unlicensed_text(manifest)
+    return f"{text}." if text else ""
+
+
+def license_rows(manifest: Manifest) -> list[str]:
+    """Return the lines of a Markdown table: each licence with its documents and tokens.
+
+    The licences with the most tokens come first. [] if the manifest has no counts by licence.
+    """
+    totals = sorted(_by_license(manifest).items(), key=lambda item: -item[1].tokens)
+    if not totals:
+        return []
+    rows = [(_cell(name), size) for name, size in totals[:_LISTED]]
+    if rest := [size for _, size in totals[_LISTED:]]:
+        rows.append((f"{len(rest)} others", sum(rest, Size(0, 0))))
+    return [
+        "| licence | documents | tokens | share of tokens |",
+        "| --- | --- | --- | --- |",
+        *(
+            f"| {name} | {size.documents:,} | {size.tokens:,} | "
+            f"{size.tokens / max(manifest.tokens, 1):.1%} |"
+            for name, size in rows
+        ),
+    ]
+
+
+def _by_license(manifest: Manifest) -> dict[str, Size]:
+    """Return documents and tokens of each licence, over all clusters."""
+    return join_licenses(cluster.licenses for cluster in manifest.clusters)
+
+
+def _cell(name: str) -> str:
+    """Return ``name`` as the text of a cell of a Markdown table."""
+    return " ".join(name.split()).replace("|", "\\|")
 
 
 def language_metadata(manifest: Manifest) -> dict[str, Any]:
@@ -107,11 +179,21 @@ def cluster_rows(manifest: Manifest, columns: Mapping[str, Sequence[str]]) -> li
 
 
 def license_column(manifest: Manifest) -> dict[str, list[str]]:
-    """Return the table column that states the size of each cluster by licence; {} if unknown."""
+    """Return the table column with the largest licences of each cluster; {} if none is known."""
     if not any(cluster.licenses for cluster in manifest.clusters):
         return {}
-    texts = (licenses_text(cluster.licenses) for cluster in manifest.clusters)
-    return {"licences": [text.replace("|", "\\|") for text in texts]}
+    return {"licences by tokens": [_largest_licenses(each) for each in manifest.clusters]}
+
+
+def _largest_licenses(cluster: ClusterEntry) -> str:
+    """Return the licences with the most tokens of ``cluster``, each with its share of tokens."""
+    ordered = sorted(cluster.licenses.items(), key=lambda item: -item[1].tokens)
+    shares = [
+        f"{_cell(name)} {size.tokens / max(cluster.tokens, 1):.0%}"
+        for name, size in ordered[:_PER_CLUSTER]
+    ]
+    more = len(ordered) - _PER_CLUSTER
+    return ", ".join([*shares, *([f"{more} more"] if more > 0 else [])])
 
 
 def our_metadata(manifest: Manifest, license_: str) -> dict[str, Any]:
@@ -170,7 +252,9 @@ def write_beside(shards: ShardDirectory, out: Path, contents: ExportContents) ->
     tokens = manifest.tokens if contents.drawn is None else sum(contents.drawn.values())
     body = (
         f"{tokens:,} tokens in {len(manifest.clusters)} clusters. "
-        f"Licence: {manifest.license}.\n\nFiles: {contents.files}.\n\n" + "\n".join(rows)
+        f"Licence: {manifest.license}. {unlicensed_note(manifest)}".rstrip()
+        + f"\n\nFiles: {contents.files}.\n\n"
+        + "\n".join([*rows, "", *license_rows(manifest)]).rstrip()
     )
     metadata["climbstream"] = our_metadata(manifest, manifest.license)
     write_bytes(out / CARD, write_card("Clusters of tokens", metadata, body))

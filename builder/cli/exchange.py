@@ -13,10 +13,12 @@ from climbstream.builder.importer.pipeline import import_corpus
 from climbstream.builder.importer.settings import ImportSettings
 from climbstream.builder.publisher.repo_files import (
     WHAT,
+    Publication,
     PublishSettings,
     check_limits,
-    check_links,
+    check_ready,
     collect,
+    keep_preview,
     size_of,
 )
 from climbstream.builder.publisher.upload import Publisher
@@ -25,7 +27,7 @@ from climbstream.loader.cli.main import slurm_print_option, task_timeout_option,
 from climbstream.loader.cli.options import COUNT, INPUT, OUTPUT, grouping_option, json_option, show
 from climbstream.loader.core.console import counted, say, text_table
 from climbstream.loader.core.engines.engine import ENGINES
-from climbstream.loader.core.errors import IntegrityError
+from climbstream.loader.core.errors import IntegrityError, InvalidDataError
 from climbstream.loader.formats.cluster_tables import clusters_text
 from climbstream.loader.formats.clusters import load_clusters
 from climbstream.loader.formats.directory import ShardDirectory
@@ -159,7 +161,11 @@ def export(
 @click.option("--private", is_flag=True, help="Make a new data set private.")
 @click.option("--heldout", is_flag=True, help="Publish the held-out text too.")
 @click.option("--license", "license_", help="Licence of shards that state none.")
-@click.option("--dry-run", is_flag=True, help="Show what would be published; publish nothing.")
+@click.option(
+    "--dry-run",
+    is_flag=True,
+    help="Show what would be published, and write the card to --work; publish nothing.",
+)
 @timeout_option("Give up a step if the Hub does not answer for this time.  [default: 600]")
 @json_option
 def publish(
@@ -192,8 +198,8 @@ def publish(
         what=what, mixture=mixture, tokens=tokens, text=text, heldout=heldout, license=license_
     )
     publisher = Publisher(repo)
+    check_ready(directory)
     if not dry_run:
-        check_links(directory)
         publisher.check_login()
     verdict = verify_directory(directory)
     if faults := verdict.faults:
@@ -201,23 +207,19 @@ def publish(
             f"{directory} has {counted(len(faults), 'fault')}, so it is not published; the first: "
             f"{faults[0]}"
         )
+    if verdict.not_pulled:
+        raise InvalidDataError(
+            f"{directory} was pulled with a mixture, and lacks {some_names(verdict.not_pulled)}; "
+            "run climb pull without --mixture, and publish then"
+        )
     if verdict.unexpected:
         say(f"not in the manifest, so not published: {some_names(verdict.unexpected)}")
     with tempfile.TemporaryDirectory(prefix="climbstream-") as temporary:
         publication = collect(directory, repo, work or Path(temporary), settings)
+        for note in publication.notes:
+            say(note)
         if dry_run:
-            files = {path: size_of(content) for path, content in sorted(publication.files.items())}
-            value = {
-                "repo": repo,
-                "license": publication.license,
-                "bytes": publication.bytes,
-                "files": files,
-            }
-            table = text_table(("file", "bytes"), [(p, f"{n:,}") for p, n in files.items()], left=1)
-            size = f"{counted(len(files), 'file')}, {counted(publication.bytes, 'byte')}"
-            about = f"{size} · licence: {publication.license} · nothing was sent"
-            show(value, f"{table}\n\n{about}", as_json=as_json)
-            check_limits(publication.files)
+            _show_publication(repo, publication, work, as_json=as_json)
             return
         published = publisher.publish(publication, private=private, tag=tag)
     summary = (
@@ -225,3 +227,30 @@ def publish(
         f"{published.sent:,} sent · commit {published.commit} · licence: {publication.license}"
     )
     show(published.to_json(), summary, as_json=as_json)
+
+
+def _show_publication(
+    repo: str, publication: Publication, work: Path | None, *, as_json: bool
+) -> None:
+    """Show what would be published; with ``work``, write the card there, so that it can be read.
+
+    Raises:
+        UsageError: There are more files than the Hub takes.
+    """
+    card = keep_preview(publication, work) if work else None
+    files = {path: size_of(content) for path, content in sorted(publication.files.items())}
+    value = {
+        "repo": repo,
+        "license": publication.license,
+        "bytes": publication.bytes,
+        "files": files,
+        "notes": publication.notes,
+        "card": str(card) if card else None,
+    }
+    table = text_table(("file", "bytes"), [(p, f"{n:,}") for p, n in files.items()], left=1)
+    about = (
+        f"{counted(len(files), 'file')}, {counted(publication.bytes, 'byte')} · licence: "
+        f"{publication.license} · nothing was sent · card: {card or '--work DIR writes it'}"
+    )
+    show(value, f"{table}\n\n{about}", as_json=as_json)
+    check_limits(publication.files)

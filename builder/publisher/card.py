@@ -9,7 +9,9 @@ from climbstream.builder.dataset_card import (
     language_metadata,
     license_column,
     license_metadata,
+    license_rows,
     our_metadata,
+    unlicensed_note,
     write_card,
 )
 from climbstream.loader.formats.grouping import GROUPINGS
@@ -49,13 +51,15 @@ class RepoCard:
         verb = "state" if source == "sources" else "states"
         lines = [
             f"{manifest.tokens:,} tokens of {documents:,} documents in {len(manifest.clusters)} "
-            f"clusters. Licence: {self.license}, as the {source} {verb} it.",
+            f"clusters. Licence: {self.license}, as the {source} {verb} it. "
+            f"{unlicensed_note(manifest)}".rstrip(),
             "",
             *self._loading_shards(),
             *self._loading_tables(),
             *self._chart(),
             *self._table(),
             "",
+            *self._licenses(),
             *self._groupings(),
             f"Shards `{manifest.fingerprint}`, built as `{manifest.build}` by climbstream; the "
             "settings are in `manifest.json`.",
@@ -134,6 +138,10 @@ class RepoCard:
         ]
         head = ["| grouping | groups | read as a shard directory |", "| --- | --- | --- |"]
         return ["A grouping puts the clusters together into fewer.", "", *head, *rows, ""]
+
+    def _licenses(self) -> list[str]:
+        """Return the lines of a table of licences; no lines if no document states a licence."""
+        return [*rows, ""] if (rows := license_rows(self.manifest)) else []
 
     def _table(self) -> list[str]:
         """Return the lines of a table with one row per cluster."""

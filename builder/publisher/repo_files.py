@@ -8,24 +8,34 @@ with documents that are drawn by a mixture up to a number of tokens.
 
 import os
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from operator import itemgetter
 from pathlib import Path
 
 from climbstream.builder.cluster_names import cluster_labels, table_folder
-from climbstream.builder.dataset_card import CARD
+from climbstream.builder.dataset_card import CARD, unlicensed_note
 from climbstream.builder.exporter.job import ExportJob
 from climbstream.builder.exporter.mixture import export_mixture
 from climbstream.builder.exporter.shards import export_shards
+from climbstream.builder.report.report import REPORT
+from climbstream.builder.workdir import is_work
 from climbstream.loader.core.errors import IntegrityError, InvalidDataError, UsageError
-from climbstream.loader.core.files import check_regular, hash_file, json_bytes
+from climbstream.loader.core.files import (
+    check_regular,
+    hash_bytes,
+    hash_file,
+    json_bytes,
+    write_bytes,
+)
+from climbstream.loader.core.workdir import begin_or_resume
 from climbstream.loader.formats.clusters import load_clusters
 from climbstream.loader.formats.directory import ShardDirectory
 from climbstream.loader.formats.grouping import GROUPINGS
 from climbstream.loader.formats.listing import list_files
 from climbstream.loader.formats.manifest import (
     BESIDE,
+    CLUSTERS,
     DOCUMENTS,
     HELDOUT,
     INDEX,
@@ -38,10 +48,11 @@ from climbstream.loader.formats.manifest import (
     refuse_grouping,
 )
 from climbstream.loader.formats.mixture import MIXTURE, Mixture
-from climbstream.loader.formats.outputs import TRIALS
+from climbstream.loader.formats.outputs import TRIALS, WORK
 
 from .card import RepoCard
 from .mixture_chart import CHART, mixture_chart
+from .public_files import public_files
 
 WHAT = {
     "shards": ("clusters", DOCUMENTS, GROUPINGS),
@@ -99,6 +110,8 @@ class Publication:
     others: tuple[str, ...]
     """Folders that only other values of `PublishSettings.what` fill; the card omits them."""
     license: str
+    notes: tuple[str, ...] = ()
+    """Sentences on what a publisher may not expect to be published."""
 
     @property
     def bytes(self) -> int:
@@ -127,17 +140,27 @@ def size_of(content: Path | bytes) -> int:
     return len(content) if isinstance(content, bytes) else content.stat().st_size
 
 
-def check_links(directory: Path) -> None:
-    """Check that no file or folder of a shard directory is a link; no file is read for this.
+def check_ready(directory: Path) -> None:
+    """Check that a shard directory is complete and contains no links; shards are not read.
 
     Raises:
-        InvalidDataError: A file or folder is a link.
+        InvalidDataError: A file or folder that the manifest names is a link, an append to
+            ``directory`` is not finished, or there is no manifest.
     """
-    clusters = directory / "clusters"
-    named = [directory / name for name in (MANIFEST, *BESIDE, DOCUMENTS)]
-    for path in [*named, clusters, *sorted(clusters.glob("*"))]:
-        if path.is_symlink():
-            check_regular(path, directory)
+    for name in (MANIFEST, *BESIDE, DOCUMENTS, "clusters"):
+        _refuse_link(directory / name, directory)
+    for name in Manifest.load(directory).names:
+        _refuse_link(directory / "clusters" / name, directory)
+    if is_work(directory / WORK):
+        raise InvalidDataError(
+            f"a build or append of {directory} was begun and not finished; run the same command "
+            "again, and publish then"
+        )
+
+
+def _refuse_link(path: Path, directory: Path) -> None:
+    if path.is_symlink():
+        check_regular(path, directory)
 
 
 def collect(
@@ -153,13 +176,14 @@ def collect(
 
     Raises:
         UsageError: ``settings`` state another licence than the shards, or no licence is stated.
-        InvalidDataError: The mixture is for other clusters, ``work`` has other files, or a file to
-            publish is a link or no regular file.
+        InvalidDataError: The mixture is for other clusters, ``work`` has other files, a file to
+            publish is a link or no regular file, or an append to ``directory`` is not finished.
         IntegrityError: A file is not the one that the manifest names.
     """
     settings = settings or PublishSettings()
     manifest = Manifest.load(directory)
     refuse_grouping(manifest, directory, "publish")
+    check_ready(directory)
     folders = WHAT[settings.what]
     license_ = _license(manifest, settings.license)
     files: dict[str, Path | bytes] = {}
@@ -172,9 +196,10 @@ def collect(
         files |= {**of_mixture, CHART: mixture_chart(mixture, manifest.token_shares, words)}
     if "clusters" in folders:
         files |= _shards(directory, manifest, heldout=settings.heldout)
+        files |= _public(directory, manifest, files)
         groupings = _groupings(directory, manifest)
         files |= {name: path for name, (path, _) in groupings.items()}
-        if (listing := _with_groupings(manifest, groupings)) != manifest:
+        if (listing := _listing(manifest, groupings, files)) != manifest:
             files[MANIFEST] = json_bytes(listing.to_json())
     configs: dict[str, str] = {}
     counts = None
@@ -190,7 +215,7 @@ def collect(
         configs=configs,
         mixture=mixture,
         grouping=by_grouping,
-        counts=counts if settings.sampled else None,
+        counts=counts if settings.tokens is not None else None,
         has_shards="clusters" in folders,
         groupings={path.parent.name: groups for path, groups in groupings.values()},
     )
@@ -201,7 +226,37 @@ def collect(
         folders=(*folders, "search") if mixture is not None else folders,
         others=tuple(sorted(all_folders - set(folders))),
         license=license_,
+        notes=(*_notes(manifest, settings),),
     )
+
+
+def _notes(manifest: Manifest, settings: PublishSettings) -> Iterator[str]:
+    """Yield the `Publication.notes`."""
+    if unlicensed := unlicensed_note(manifest):
+        yield unlicensed
+    if settings.what == "drawn" and settings.tokens is None:
+        yield "shuffled/ has each document once: documents are drawn only with --tokens."
+    keep = manifest.provenance.get("settings", {}).get("keep")
+    if keep and DOCUMENTS in WHAT[settings.what]:
+        yield (
+            "documents/ has these columns of the corpus (--keep), also for documents that were "
+            f"left out: {', '.join(keep)}."
+        )
+
+
+def keep_preview(publication: Publication, work: Path) -> Path:
+    """Write the card, its picture and the public report to ``work/preview``; return the card.
+
+    Raises:
+        InvalidDataError: The folder has files of another program.
+    """
+    folder = work / "preview"
+    folder.mkdir(parents=True, exist_ok=True)
+    begin_or_resume(folder, ".preview.json", {"preview": 1})
+    for name in (CARD, CHART, REPORT):
+        if isinstance(content := publication.files.get(name), bytes):
+            write_bytes(folder / name, content)
+    return folder / CARD
 
 
 def _add_shuffled(
@@ -308,11 +363,33 @@ def _groupings(directory: Path, manifest: Manifest) -> dict[str, tuple[Path, Man
     return groupings
 
 
-def _with_groupings(manifest: Manifest, names: Mapping[str, tuple[Path, Manifest]]) -> Manifest:
-    """Return the manifest with hashes of the published groupings, and of no other groupings."""
+def _public(
+    directory: Path, manifest: Manifest, files: dict[str, Path | bytes]
+) -> dict[str, bytes]:
+    """Return those of ``files`` that are published with other content than in ``directory``.
+
+    A report without the description of clusters that it was made of is removed from ``files``: it
+    cannot be made again without the documents that were left out.
+    """
+    if CLUSTERS not in files:
+        files.pop(REPORT, None)
+        return {}
+    public = public_files(directory, manifest)
+    return {name: data for name, data in public.items() if name in files}
+
+
+def _listing(
+    manifest: Manifest,
+    groupings: Mapping[str, tuple[Path, Manifest]],
+    files: Mapping[str, Path | bytes],
+) -> Manifest:
+    """Return the manifest with hashes of what is published: groupings, and changed files."""
     gone = {*map(grouping_file, manifest.groupings)}
-    files = {name: value for name, value in manifest.files.items() if name not in gone}
-    return replace(manifest, files=files | {n: hash_file(path) for n, (path, _) in names.items()})
+    hashes = {name: value for name, value in manifest.files.items() if name not in gone}
+    made = {name: data for name, data in files.items() if isinstance(data, bytes)}
+    changed = {name: hash_bytes(data) for name, data in made.items() if name in hashes}
+    added = {name: hash_file(path) for name, (path, _) in groupings.items()}
+    return replace(manifest, files=hashes | changed | added)
 
 
 def _check_hash(path: Path, expected: str | None) -> None:

@@ -89,7 +89,7 @@ class Publisher:
                 f"token that may write to {self.repo}"
             )
         try:
-            patiently("say whose the token is", self._api.whoami, self._patience)
+            patiently("check the token", self._api.whoami, self._patience)
         except RemoteError as error:
             # A mirror may not support this request; `publish` fails at once with a wrong token.
             if not isinstance(error.__context__, Exception) or status_of(error.__context__) != 404:

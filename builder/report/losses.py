@@ -102,5 +102,10 @@ def _pruned(why: Mapping[int, str], samples: Mapping[str, Sequence[Any]]) -> str
     shown: dict[int, str] = {}
     for sample in samples.get("pruned cluster", ()):
         shown.setdefault(sample["micro"], _shown(sample["text"]))
-    rows = [(f"{micro}", escape(reason), shown.get(micro, "")) for micro, reason in why.items()]
-    return table(("micro-cluster", "reason", "a document of it"), rows, texts=(1, 2))
+    columns = 3 if shown else 2
+    heads = ("micro-cluster", "reason", "a document of it")[:columns]
+    rows = [
+        (f"{micro}", escape(reason), shown.get(micro, ""))[:columns]
+        for micro, reason in why.items()
+    ]
+    return table(heads, rows, texts=(1, 2))

@@ -25,8 +25,8 @@ from climbstream.loader.formats.tokenizer import read_tokenizer
 Document = dict[str, str]
 """``id`` and ``text``."""
 _PAIRS, _PAIR_LENGTH, _BEFORE = 8, 500, 120
-"""Number of near copies that are shown beside their originals, characters of each, and characters
-before the first difference, if that comes late."""
+"""Limits for the near copies that are shown beside their originals: the number of pairs, the
+characters of each text, and the characters before the first difference, if it comes late."""
 
 
 @dataclass(frozen=True, slots=True)

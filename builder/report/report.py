@@ -41,7 +41,21 @@ def write_report(
     more: Sequence[str] = (),
     pruned: Mapping[int, str] | None = None,
 ) -> None:
-    """Write ``report.html`` to ``out``; if ``centroids`` are given, the report has a map.
+    """Write ``report.html`` to ``out``; the arguments are those of `report_page`."""
+    data = report_page(manifest, clusters, agreement, centroids, kmeans, more, pruned)
+    write_bytes(out / REPORT, data)
+
+
+def report_page(
+    manifest: Manifest,
+    clusters: Sequence[ClusterInfo],
+    agreement: dict[str, float] | None,
+    centroids: NDArray[np.float32] | None = None,
+    kmeans: Mapping[str, Any] | None = None,
+    more: Sequence[str] = (),
+    pruned: Mapping[int, str] | None = None,
+) -> bytes:
+    """Return the report as HTML; if ``centroids`` are given, the report has a map.
 
     ``kmeans`` is the result of `Centroids.to_json`, ``more`` are further sections, and ``pruned``
     has the reason for each pruned micro-cluster.
@@ -77,7 +91,7 @@ def write_report(
     sections += more
     sections += _appends(manifest)
     sections.append(section("Stages", _stages(manifest)))
-    write_bytes(out / REPORT, page("What the shards hold", lead, sections))
+    return page("What the shards hold", lead, sections)
 
 
 def _figures(manifest: Manifest, topics: Sequence[ClusterInfo]) -> list[tuple[str, str]]:

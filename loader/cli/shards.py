@@ -52,8 +52,9 @@ def pull(source: str, directory: Path, mixture: str | None, dry_run: bool, as_js
     """Fetch the shards at SOURCE into DIRECTORY.
 
     SOURCE is OWNER/NAME[@REVISION] of the Hub, or a URL. If a cluster has no weight in the
-    mixture, only its index is fetched. A pull that was interrupted continues when the same command
-    is run again. A later pull with another mixture fetches only what is missing.
+    mixture, only its index is fetched; with a mixture, the catalogue is not fetched. A pull that
+    was interrupted continues when the same command is run again. A later pull with another mixture
+    fetches only what is missing.
     """
     # Imported here, as in the commands below, so that other commands need not load compiled code.
     from climbstream.loader.tools.pull import pull as fetch_shards
@@ -85,13 +86,16 @@ def verify(directory: str, as_json: bool) -> None:
         f"{counted(verdict.documents, 'document')}, {counted(verdict.tokens, 'token')}\n"
         + ("\n".join(verdict.faults) or "all is as it was written")
     )
+    if verdict.not_pulled:
+        names = some_names(verdict.not_pulled)
+        text += f"\nnot fetched by climb pull --mixture, so not checked: {names}"
     if verdict.unexpected:
         names = some_names(verdict.unexpected)
         text += f"\nnot of the manifest, so neither published nor pulled: {names}"
     show(asdict(verdict), text, as_json=as_json)
     if verdict.faults:
         pulled = (Path(directory) / PULL).is_file()
-        remedy = "; climb pull without --mixture fetches what is missing" if pulled else ""
+        remedy = "; the same climb pull again fetches what is missing or damaged" if pulled else ""
         raise IntegrityError(f"{counted(len(verdict.faults), 'fault')} in {directory}{remedy}")
 
 

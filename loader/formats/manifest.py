@@ -339,11 +339,12 @@ class Manifest:
         except (FileNotFoundError, NotADirectoryError):
             if (groups := _read_grouping(store)) is not None:
                 return cls.load(base_of(store)).by_grouping(store.folder_name, groups, str(store))
-            if "://" not in str(store):
-                _check_there(Path(str(store)), directory)
+            remedy = "check the address"
+            if store.folder is not None:
+                _check_there(store.folder, directory)
+                remedy = "if a build was interrupted, run the same `climb build` again; it goes on"
             raise InvalidDataError(
-                f"{directory} is no shard directory: it has no {MANIFEST}. "
-                "If a build was interrupted, run the same `climb build` again; it goes on"
+                f"{directory} is no shard directory: it has no {MANIFEST}; {remedy}"
             ) from None
         path = store / MANIFEST
         value = parse_json(data, str(path))

@@ -186,7 +186,8 @@ class Mixture(Tabular):
 
         Raises:
             InvalidDataError: The data set has no mixture.
-            RemoteError: The Hub refused, or did not answer.
+            RemoteError: The Hub refused, did not answer, or cannot be reached.
+            UsageError: ``repo`` is no name of a data set, or HF_HUB_OFFLINE is set.
         """
         store = Store.of(hub_url(repo))
         try:
@@ -201,7 +202,8 @@ class Mixture(Tabular):
         The data set is created if it is missing.
 
         Raises:
-            RemoteError: The Hub refused, or did not answer.
+            RemoteError: The Hub refused, did not answer, or cannot be reached.
+            UsageError: ``repo`` is no name of a data set, or HF_HUB_OFFLINE is set.
         """
         return put_file(repo, MIXTURE, json.dumps(self.to_json(), indent=1).encode())
 

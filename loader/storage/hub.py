@@ -113,12 +113,25 @@ def put_file(repo: str, name: str, data: bytes) -> str:
     return str(patiently(f"put {name} into {repo}", put).oid)
 
 
+def refuse_offline() -> None:
+    """Raise `UsageError` if the Hub's client is told not to ask the Hub."""
+    from huggingface_hub import constants  # an extra
+
+    if constants.HF_HUB_OFFLINE:
+        raise UsageError(
+            "the Hub is not asked, because HF_HUB_OFFLINE (or TRANSFORMERS_OFFLINE) is set; unset "
+            "it, or name a folder of this machine"
+        )
+
+
 def patiently(what: str, call: Callable[[], T], patience: float = PATIENCE, *, size: int = 0) -> T:
     """Return what ``call`` returns; repeat the call while the Hub fails, as `Service.ask` does.
 
     Raises:
         RemoteError: The Hub refused, did not answer, or failed for ``patience`` seconds.
+        UsageError: The Hub's client is told not to ask the Hub.
     """
+    refuse_offline()
     return _HUB.ask(what, call, patience, size=size)
 
 

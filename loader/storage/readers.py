@@ -16,7 +16,7 @@ from urllib.parse import unquote, urljoin, urlsplit
 
 from climbstream.loader.core.errors import IntegrityError, RemoteError, UsageError
 
-from .hub import PLACE
+from .hub import PLACE, refuse_offline
 from .retry import AnswerError, without_secrets
 from .s3 import open_client
 
@@ -177,6 +177,8 @@ def _hub(seconds: float) -> Reader:
     list, and sets no limit to the length of a body.
     """
     from huggingface_hub import get_session, get_token, hf_hub_url  # an extra
+
+    refuse_offline()
 
     def get(url: str, most: int) -> bytes:
         repo, revision, path = _hub_file(url)

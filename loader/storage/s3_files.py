@@ -13,6 +13,7 @@ from fsspec.spec import AbstractBufferedFile
 
 from climbstream.loader.core.errors import RemoteError, UsageError
 
+from .hub import refuse_offline
 from .retry import status_of
 from .s3 import list_pages, look_at, open_client, open_service
 
@@ -30,12 +31,15 @@ def file_system(url: str) -> tuple[AbstractFileSystem, str]:
     """Return the file system for ``url``, a URL or path, and the path of ``url`` in it.
 
     Raises:
-        UsageError: ``url`` is in S3, and boto3 is missing or cannot be used.
+        UsageError: ``url`` is in S3, and boto3 is missing or cannot be used; or it is on the Hub,
+            and the Hub's client is told not to ask the Hub.
         ValueError: fsspec does not know the protocol.
         ImportError: The library that fsspec needs for the protocol is not installed.
     """
     if url.startswith("s3://"):
         return S3Files(), S3Files._strip_protocol(url)
+    if url.startswith("hf://"):
+        refuse_offline()
     system, path = fsspec.core.url_to_fs(url)
     return system, path
 

@@ -10,6 +10,7 @@ from climbstream.loader.core.errors import RemoteError
 from climbstream.loader.core.log import get_logger
 from climbstream.loader.core.waits import wait_for
 
+from .contact import has_answered, is_unreachable
 from .retry import Retry, describe
 
 logger = get_logger(__name__)
@@ -59,11 +60,15 @@ class Service:
                     raise
                 pause, reason = retry.pause_after(stumble), describe(stumble)
                 self.check_refusal(what, stumble, reason)
+            if pause is None and is_unreachable(stumble) and not has_answered(self.place):
+                raise RemoteError(
+                    f"{self.name} cannot be reached: try {retry.tries}, after {retry.waited:.1f} "
+                    f"s, ended with {reason}; check the network"
+                )
             if pause is None:
                 raise RemoteError(
                     f"{self.name} did not {what} in {retry.waited:.1f} s: try {retry.tries} ended "
-                    f"with {reason}; run the same command again later; it continues where it "
-                    "stopped"
+                    f"with {reason}; run the same command again later"
                 )
             logger.warning(f"{what}: {reason}; again in {pause:.1f} s")
             time.sleep(pause)

@@ -6,7 +6,7 @@ The directory may be at a URL. Files are read one at a time, without the cache, 
 import io
 import os
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -33,11 +33,12 @@ from climbstream.loader.formats.manifest import (
     list_groupings,
     load_index,
     part_name,
+    part_paths,
     read_file,
     refuse_grouping,
 )
 from climbstream.loader.formats.mds.compression import decompress
-from climbstream.loader.formats.mds.entry import ShardColumns
+from climbstream.loader.formats.mds.entry import ShardColumns, ShardEntry
 from climbstream.loader.formats.mds.reader import parse_shard
 from climbstream.loader.formats.mixture import MIXTURE
 from climbstream.loader.formats.shard_columns import parse_columns
@@ -55,10 +56,16 @@ class Verdict:
     unexpected: list[str] = field(default_factory=list)
     """Files and folders (with ``/`` at the end) that a shard directory does not contain; they are
     not counted as faults."""
+    not_pulled: list[str] = field(default_factory=list)
+    """Folders of clusters and of the catalogue that a pull with a mixture did not fetch; they are
+    not counted as faults."""
 
 
 def verify_directory(directory: str | Path | Store) -> Verdict:
     """Check all files of ``directory``, a folder or a URL; the check goes on after a fault.
+
+    A pull with a mixture fetches no catalogue, and only shards of clusters with weight. What it did
+    not fetch is not checked. The same holds for a cluster that has lost all its shards since.
 
     Raises:
         InvalidDataError: ``directory`` is no shard directory.
@@ -67,7 +74,8 @@ def verify_directory(directory: str | Path | Store) -> Verdict:
     store = Store.of(directory).without_links()
     manifest = Manifest.load(store)
     refuse_grouping(manifest, directory, "verify")
-    verdict = Verdict()
+    partial = _is_partial(store.folder)
+    verdict = Verdict(not_pulled=[f"{DOCUMENTS}/"] if partial else [])
     lengths: dict[tuple[str, int], NDArray[np.int64]] = {}
     expected = {MANIFEST, PULL, *BESIDE, MIXTURE, *map(part_name, range(manifest.parts or 0))}
     columns: Mapping[str, ShardColumns] = {}
@@ -97,6 +105,9 @@ def verify_directory(directory: str | Path | Store) -> Verdict:
                         )
                 names = (INDEX, *(entry.zip_basename for entry in shards))
                 expected |= {f"clusters/{cluster.name}/{name}" for name in names}
+                if partial and folder.folder and shards and not _any_here(folder.folder, shards):
+                    verdict.not_pulled.append(f"clusters/{cluster.name}/")
+                    continue
                 for number, entry in enumerate(shards):
                     with _noting(verdict, what):
                         raw = decompress(folder.read(entry.zip_basename, entry.zip_bytes), entry)
@@ -108,8 +119,9 @@ def verify_directory(directory: str | Path | Store) -> Verdict:
                         progress.add(view.tokens)
     with _noting(verdict, "stages of the manifest"):
         verdict.faults += _broken_stages(manifest)
-    with _noting(verdict, "catalogue"):
-        verdict.faults += _broken_documents(store, manifest, lengths)
+    if not partial:
+        with _noting(verdict, "catalogue"):
+            verdict.faults += _broken_documents(store, manifest, lengths)
     for name in list_groupings(store.folder, manifest):
         with _noting(verdict, f"grouping {name}"):
             data = store.read(grouping_file(name), MOST_BYTES)
@@ -118,6 +130,16 @@ def verify_directory(directory: str | Path | Store) -> Verdict:
     if store.folder is not None and manifest.parts is not None:
         verdict.unexpected += _unexpected(store.folder, expected)
     return verdict
+
+
+def _is_partial(folder: Path | None) -> bool:
+    """Whether a pull with a mixture filled ``folder``: such a pull fetches no catalogue."""
+    return folder is not None and (folder / PULL).is_file() and not part_paths(folder)
+
+
+def _any_here(folder: Path, shards: Sequence[ShardEntry]) -> bool:
+    """Whether one of ``shards`` is in ``folder``."""
+    return any(os.path.lexists(folder / shard.zip_basename) for shard in shards)
 
 
 def _unexpected(root: Path, expected: set[str]) -> Iterator[str]:

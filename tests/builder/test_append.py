@@ -12,7 +12,7 @@ from climbstream.builder.publisher.repo_files import collect
 from climbstream.builder.settings import BuildSettings
 from climbstream.builder.staging import finish_commit
 from climbstream.loader import Manifest, MixtureLoader
-from climbstream.loader.core.errors import IntegrityError, InvalidDataError
+from climbstream.loader.core.errors import InvalidDataError
 from climbstream.loader.core.files import read_json
 from climbstream.loader.formats.clusters import load_clusters
 from climbstream.loader.formats.heldout import read_heldout
@@ -393,7 +393,9 @@ def test_a_directory_between_commit_and_end_of_an_append_is_not_published(
         patch.setattr(appender, "finish_commit", lambda out: (out / NEXT_FILES).exists() and kill())
         with pytest.raises(KilledError):
             append(sources[1:], out)
-    with pytest.raises(IntegrityError, match="if an append was interrupted, run the same command"):
+    with pytest.raises(
+        InvalidDataError, match=r"a build or append of .* was begun and not finished; run"
+    ):
         collect(out, "someone/web", tmp_path)
     append(sources[1:], out)
     collect(out, "someone/web", tmp_path)

@@ -1,11 +1,13 @@
 """`climb publish` by the real client, against a double of the Hub that fails in every way."""
 
+import json
 import os
 import shutil
 import signal
 import subprocess
 import time
 from dataclasses import replace
+from html import escape
 from types import SimpleNamespace
 
 import pytest
@@ -27,9 +29,13 @@ from climbstream.builder.publisher.upload import Publisher
 from climbstream.loader import Mixture
 from climbstream.loader.cli.main import root
 from climbstream.loader.core.errors import IntegrityError, InvalidDataError, RemoteError, UsageError
-from climbstream.loader.formats.manifest import Manifest
+from climbstream.loader.core.files import write_json
+from climbstream.loader.formats.clusters import load_clusters
+from climbstream.loader.formats.manifest import Manifest, Size
 from climbstream.loader.storage import retry, service
 from climbstream.loader.storage.hub import check_repo
+from climbstream.loader.tools.pull import pull
+from climbstream.loader.tools.verify import verify_directory
 
 REPO = "someone/web"
 
@@ -445,6 +451,82 @@ def test_a_token_is_in_no_output_at_debug_level_and_in_no_file(hub, run, directo
     assert all(TOKEN.encode() not in data for data in on_main(hub).values())
 
 
+def dry_run(directory, *options):
+    """Run a dry run in this process; return its result."""
+    return CliRunner().invoke(
+        root, ["publish", str(directory), REPO, "--dry-run", *map(str, options)]
+    )
+
+
+def test_an_unfinished_append_is_published_by_no_command_and_shown_by_no_dry_run(
+    hub, directory, tmp_path
+):
+    copy = shutil.copytree(directory, tmp_path / "shards")
+    plan = {"append to": Manifest.load(copy).build, "sources": {}}
+    write_json(copy / ".build" / "plan.json", plan)
+    refused = dry_run(copy).exception
+    assert isinstance(refused, InvalidDataError)
+    assert "was begun and not finished; run the same command again" in str(refused)
+    with pytest.raises(InvalidDataError, match="was begun and not finished"):
+        collect(copy, REPO, tmp_path / "tables")
+
+
+def test_a_link_that_the_manifest_does_not_name_is_named_and_not_sent(hub, directory, tmp_path):
+    copy = shutil.copytree(directory, tmp_path / "shards")
+    (tmp_path / "private").mkdir()
+    (copy / "link.txt").symlink_to(tmp_path / "private")
+    (copy / "clusters" / "c99").symlink_to(tmp_path / "private")
+    shown = dry_run(copy)
+    assert shown.exit_code == 0
+    assert "not in the manifest, so not published: link.txt/, clusters/c99/" in shown.stderr
+    assert "link.txt" not in shown.stdout
+    assert verify_directory(copy).faults == []
+
+
+def test_a_dry_run_writes_the_card_where_it_can_be_read(hub, directory, tmp_path):
+    search = search_of(directory, tmp_path / "search")
+    work = tmp_path / "work"
+    shown = dry_run(directory, "--work", work, "--mixture", search)
+    assert f"card: {work}/preview/README.md" in shown.stdout
+    assert {path.name for path in (work / "preview").glob("[!.]*")} == {
+        "README.md",
+        "mixture.svg",
+        "report.html",
+    }
+    found = collect(directory, REPO, tmp_path / "tables", PublishSettings(mixture=search))
+    assert (work / "preview" / "README.md").read_bytes() == found.files["README.md"]
+    (work / "preview" / "README.md").write_text("of an earlier run")
+    dry_run(directory, "--work", work, "--mixture", search)
+    assert (work / "preview" / "README.md").read_bytes() == found.files["README.md"]
+    assert "card: --work DIR writes it" in dry_run(directory).stdout
+
+
+def test_a_preview_overwrites_no_files_of_others(hub, directory, tmp_path):
+    (tmp_path / "preview").mkdir()
+    (tmp_path / "preview" / "README.md").write_text("mine")
+    refused = dry_run(directory, "--work", tmp_path).exception
+    assert isinstance(refused, InvalidDataError)
+    assert (tmp_path / "preview" / "README.md").read_text() == "mine"
+
+
+def test_columns_that_become_public_are_named(hub, directory, tmp_path):
+    copy = shutil.copytree(directory, tmp_path / "shards")
+    manifest = Manifest.load(copy)
+    settings = {**manifest.provenance["settings"], "keep": ["url", "title"]}
+    replace(manifest, provenance={**manifest.provenance, "settings": settings}).save(copy)
+    said = "columns of the corpus (--keep), also for documents that were left out: url, title."
+    assert said in dry_run(copy).stderr
+    assert "--keep" not in dry_run(directory).stderr
+
+
+def test_drawn_without_a_number_of_tokens_says_that_nothing_is_drawn(directory, tables):
+    said = ("shuffled/ has each document once: documents are drawn only with --tokens.",)
+    whole = collect(directory, REPO, tables, PublishSettings(what="drawn"))
+    assert whole.notes == said
+    assert "tokens drawn" not in card_of(whole)[1]
+    assert collect(directory, REPO, tables, PublishSettings(what="all")).notes == ()
+
+
 @pytest.mark.parametrize("repo", ["web", "a/b/c", "../web", "hf://someone/web", "someone/web@v1"])
 def test_a_name_that_is_none_is_refused(repo):
     with pytest.raises(UsageError, match="is no data set of the Hub; say OWNER/NAME"):
@@ -523,11 +605,90 @@ def test_shards_of_which_nobody_says_a_licence_are_not_published(directory, tmp_
     assert "as the publisher states it" in body
 
 
+def with_licenses(directory, tmp_path):
+    """Return a copy of the shards in which some documents state no licence, and their number."""
+    copy = licensed(directory, tmp_path, "CC0-1.0, MIT")
+    manifest = Manifest.load(copy)
+    first, *others = manifest.clusters
+    mine = {"unknown": Size(first.documents, first.tokens)}
+    clusters = [replace(first, licenses=mine)]
+    for c in others:
+        mit = Size(c.documents - 1, c.tokens - 9)
+        clusters.append(replace(c, licenses={"MIT": mit, "CC0-1.0": Size(1, 9)}))
+    replace(manifest, clusters=tuple(clusters)).save(copy)
+    return copy, first
+
+
+def test_documents_that_state_no_licence_are_counted_wherever_the_licence_is_said(
+    hub, directory, tmp_path
+):
+    copy, first = with_licenses(directory, tmp_path)
+    share = 100 * first.tokens / Manifest.load(copy).tokens
+    said = f"{first.documents} documents ({share:.1f} % of tokens) state no licence."
+    publication = collect(copy, REPO, tmp_path / "tables")
+    _, body = card_of(publication)
+    assert f"Licence: CC0-1.0, MIT, as the sources state it. {said}\n" in body
+    assert publication.notes == (said,)
+    assert said in dry_run(copy).stderr
+
+
+def test_the_card_has_a_table_of_licences_and_names_few_per_cluster(directory, tmp_path):
+    copy, first = with_licenses(directory, tmp_path)
+    _, body = card_of(collect(copy, REPO, tmp_path / "tables"))
+    manifest = Manifest.load(copy)
+    rest = len(manifest.clusters) - 1
+    assert "| licence | documents | tokens | share of tokens |" in body
+    assert f"| CC0-1.0 | {rest} | {9 * rest} | " in body
+    assert f"| unknown | {first.documents} | {first.tokens:,} | " in body
+    row = next(line for line in body.splitlines() if line.startswith("| c00 |"))
+    assert row.endswith("| unknown 100% |")
+
+
 def test_held_out_text_stays_here_unless_it_is_asked_for(directory, tables):
     assert "heldout.jsonl.zst" not in collect(directory, REPO, tables).files
     assert (
         "heldout.jsonl.zst" in collect(directory, REPO, tables, PublishSettings(heldout=True)).files
     )
+
+
+def left_out_texts(directory):
+    """Beginnings of left-out documents that the report shows, and no document that stays has."""
+    dropped = json.loads((directory / "clusters.json").read_text())["dropped"]
+    samples = [*dropped["held out"][:4], *dropped["low overall score"][:4]]
+    return [sample["text"][:60] for sample in samples]
+
+
+@pytest.mark.parametrize("heldout", [False, True])
+def test_no_published_file_shows_a_document_that_was_left_out(directory, tables, heldout):
+    texts = left_out_texts(directory)
+    assert len(texts) == 8
+    report = (directory / "report.html").read_text()
+    assert all(escape(text) in report for text in texts)
+    found = collect(directory, REPO, tables, PublishSettings(heldout=heldout)).files
+    for name in ("report.html", "clusters.json"):
+        public = held(found)[name].decode()
+        assert not any(text in public or escape(text) in public for text in texts)
+    assert '<section id="clusters">' in held(found)["report.html"].decode()
+    assert load_clusters(directory)[0].samples[0]["text"][:60] in public
+
+
+def test_the_published_manifest_names_the_hashes_of_what_is_published(client, directory, tmp_path):
+    Publisher(REPO).publish(collect(directory, REPO, tmp_path / "tables"))
+    pull(REPO, tmp_path / "pulled")
+    assert verify_directory(tmp_path / "pulled").faults == []
+    pulled, here = Manifest.load(tmp_path / "pulled"), Manifest.load(directory)
+    changed = {name for name, of in pulled.files.items() if here.files[name] != of}
+    assert changed == {"clusters.json", "report.html"}
+    assert pulled.fingerprint == here.fingerprint
+    again = collect(tmp_path / "pulled", REPO, tmp_path / "tables")
+    assert held(again.files)["report.html"] == (tmp_path / "pulled" / "report.html").read_bytes()
+
+
+def test_a_report_that_cannot_be_made_again_is_not_published(directory, tmp_path):
+    old = shutil.copytree(directory, tmp_path / "old")
+    (old / "clusters.json").unlink()
+    replace(Manifest.load(old), files={}).save(old)
+    assert not {"report.html", "clusters.json"} & collect(old, REPO, tmp_path).files.keys()
 
 
 # Mixtures.
@@ -616,6 +777,10 @@ def test_a_data_set_without_a_mixture_says_so(client, directory, monkeypatch):
         ("MIT, CC0-1.0", {"license": ["mit", "cc0-1.0"]}),
         ("MIT, Crown ©", {"license": "other", "license_name": "mit-crown"}),
         ("a " * 200, {"license": "other", "license_name": "-".join("a" * 30)}),
+        (
+            "MIT, Crown Copyright of 1988 and later, Open Licence of an Office",
+            {"license": "other", "license_name": "mit-crown-copyright-of-1988-and-later-and-more"},
+        ),
     ],
 )
 def test_a_licence_is_said_as_the_hub_reads_it_and_whole(client, directory, tmp_path, stated, said):
@@ -634,7 +799,7 @@ def test_the_token_is_checked_before_anything_is_read(hub, run, directory, tmp_p
     next(copy.glob("clusters/*/shard*")).write_bytes(b"damaged")
     environment = {"HF_TOKEN": token or "", "HF_HOME": str(tmp_path)}
     done = run("publish", copy, "someone/web", "--license", "MIT", **environment)
-    said = "refused to say whose the token is" if token else "there is no token of the Hub"
+    said = "refused to check the token" if token else "there is no token of the Hub"
     assert said in done.stderr
     assert "hf auth login" in done.stderr
     assert done.returncode == (5 if token else 2)

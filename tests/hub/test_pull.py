@@ -14,7 +14,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import zstandard
-from climb_command import ClimbProcess
+from climb_command import ClimbProcess, run_climb
 from hub_double import File
 
 from climbstream.builder.exporter.shards import export_shards
@@ -131,6 +131,46 @@ def test_what_has_no_weight_is_not_fetched_and_comes_with_another_mixture(
     assert shards_of(web.sent - sent).keys().isdisjoint(shards_of(sent))
     whole = digest(opened(tmp_path / "pulled", tmp_path / "c"))
     assert whole == digest(opened(directory, tmp_path / "a"))
+
+
+def test_what_a_mixture_did_not_fetch_is_no_fault_and_is_named(web, directory, names, tmp_path):
+    out = tmp_path / "pulled"
+    pull(REPO, out, Mixture.uniform(names[:2]))
+    verdict = verify_directory(out)
+    assert verdict.faults == []
+    assert verdict.not_pulled == ["documents/", *(f"clusters/{name}/" for name in names[2:])]
+    assert verdict.shards == 2
+    shown = run_climb("verify", out)
+    assert shown.returncode == 0
+    assert "not fetched by climb pull --mixture, so not checked: documents/, clusters/c02/" in (
+        shown.stdout
+    )
+    shard = next((out / "clusters" / names[0]).glob("*.zstd"))
+    shard.write_bytes(b"damaged")
+    assert "cluster c00: shard.00000.mds.zstd: expected" in verify_directory(out).faults[0]
+    pull(REPO, out, Mixture.uniform(names[:2]))
+    assert verify_directory(out).faults == []
+
+
+def test_a_whole_pull_that_lost_a_cluster_has_a_fault(web, directory, names, tmp_path):
+    out = tmp_path / "pulled"
+    pull(REPO, out)
+    for shard in (out / "clusters" / names[0]).glob("*.zstd"):
+        shard.unlink()
+    verdict = verify_directory(out)
+    assert "shard.00000.mds.zstd is missing" in verdict.faults[0]
+    assert verdict.not_pulled == []
+    told = run_climb("verify", out)
+    assert "the same climb pull again fetches what is missing or damaged" in told.stderr
+    pull(REPO, out)
+    assert verify_directory(out).faults == []
+
+
+def test_what_was_pulled_with_a_mixture_is_not_published(web, directory, names, tmp_path):
+    pull(REPO, tmp_path / "pulled", Mixture.uniform(names[:2]))
+    refused = run_climb("publish", tmp_path / "pulled", REPO, "--dry-run")
+    assert refused.returncode == 3
+    assert "was pulled with a mixture, and lacks documents/, clusters/c02/" in refused.stderr
 
 
 def test_streaming_fetches_nothing_of_what_has_no_weight(web, names, tmp_path):
@@ -514,8 +554,8 @@ def test_the_command_trains_on_the_hub(hub, run, directory, tmp_path):
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["clusters"] == ["c00", "c01"]
     verified = run("verify", tmp_path / "pulled")
-    assert verified.returncode == 4
-    assert "climb pull without --mixture fetches what is missing" in verified.stderr
+    assert verified.returncode == 0, verified.stderr
+    assert "not fetched by climb pull --mixture" in verified.stdout
     train = f"train hf://{REPO} --tokens 4096 --seq-len 32 --batch-rows 4 --json --out"
     trained = run(*train.split(), tmp_path / "run")
     assert trained.returncode == 0, trained.stderr

@@ -167,7 +167,7 @@ def test_a_store_that_goes_on_failing_is_given_up(s3, request):
 def test_a_server_that_has_never_answered_is_given_up_soon(s3, monkeypatch):
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
     begun = time.monotonic()
-    with pytest.raises(RemoteError, match=r"S3 did not list s3://never-asked/x in \d"):
+    with pytest.raises(RemoteError, match=r"S3 cannot be reached: try \d, after \d"):
         Bucket("s3://never-asked/x").list()
     assert time.monotonic() - begun < 20
 

@@ -5,10 +5,12 @@ import time
 
 import pytest
 
-from climbstream.loader import Manifest
-from climbstream.loader.core.errors import RemoteError
+from climbstream.builder.publisher.upload import Publisher
+from climbstream.loader import Manifest, Mixture
+from climbstream.loader.core.errors import RemoteError, UsageError
 from climbstream.loader.storage.contact import is_unreachable, note_answer
 from climbstream.loader.storage.hub import find_commit
+from climbstream.loader.storage.s3_files import file_system
 from climbstream.loader.storage.store import Store
 
 CLOSED = "http://127.0.0.1:1"
@@ -36,9 +38,31 @@ def test_so_it_does_with_the_hub(monkeypatch):
 
     monkeypatch.setattr(constants, "ENDPOINT", CLOSED)
     begun = time.monotonic()
-    with pytest.raises(RemoteError, match=r"did not find main of a/b in [0-4]\.\d s"):
+    with pytest.raises(
+        RemoteError,
+        match=r"^the Hub cannot be reached: try \d, after [0-4]\.\d s, ended with .*; check the",
+    ):
         find_commit("a/b", None)
     assert time.monotonic() - begun < 5
+
+
+@pytest.mark.parametrize(
+    "ask",
+    [
+        lambda: find_commit("a/b", None),
+        lambda: Manifest.load("hf://a/b"),
+        lambda: file_system("hf://datasets/a/b/README.md"),
+        lambda: Mixture.uniform(["a"]).push_to_hub("a/b"),
+        lambda: Publisher("a/b").check_login(),
+    ],
+)
+def test_a_client_that_is_told_not_to_ask_the_hub_is_named_at_once(monkeypatch, ask):
+    from huggingface_hub import constants
+
+    monkeypatch.setenv("HF_TOKEN", "none")
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    with pytest.raises(UsageError, match=r"the Hub is not asked, because HF_HUB_OFFLINE .*unset"):
+        ask()
 
 
 def test_a_place_that_has_answered_is_waited_for_also_by_processes_started_later(monkeypatch):

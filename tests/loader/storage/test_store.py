@@ -13,6 +13,7 @@ import pytest
 
 from climbstream.loader.core.errors import IntegrityError, InvalidDataError, RemoteError, UsageError
 from climbstream.loader.core.files import read_json
+from climbstream.loader.formats.manifest import Manifest
 from climbstream.loader.storage.store import Store
 
 CONTENT = bytes(range(256)) * 4
@@ -352,3 +353,8 @@ def test_a_pause_that_a_server_asks_for_as_a_date_is_kept_by_its_clock(raw_site)
     begin = time.monotonic()
     assert remote(raw_site.url, 10).read("file") == CONTENT
     assert 2 <= time.monotonic() - begin < SOON
+
+
+def test_a_url_without_a_manifest_is_no_interrupted_build(site):
+    with pytest.raises(InvalidDataError, match=r"it has no manifest\.json; check the address$"):
+        Manifest.load(f"{site.url}/nope")
