@@ -3,8 +3,8 @@
 A row is ``seq_len`` tokens of one cluster. A global batch is ``batch_rows`` rows, over all ranks,
 for one optimizer step. Every rank plans the same global batches (`Lookahead`), and copies only its
 own rows. So ranks agree without messages, and a state that was saved with one world size resumes
-with another. Rows are copied only when a batch is asked for. So a change of weights discards no
-copied rows, but only a plan, and the steps are quickly planned again.
+with another. Rows are copied only when a batch is asked for. So a change of weights discards only
+planned steps, which are quickly planned again, and no copied rows.
 """
 
 import functools
@@ -70,7 +70,7 @@ RENAMED = {
 
 
 class _ForkLock:
-    """The lock of a loader in a forked process; an attempt to lock it raises `UsageError`."""
+    """Replaces the lock of a loader in a forked process: locking raises `UsageError`."""
 
     def __enter__(self) -> NoReturn:
         raise UsageError(
@@ -109,10 +109,13 @@ def _one_at_a_time(
 class MixtureLoader:
     r"""An iterator of batches: dicts of torch tensors with this rank's rows.
 
-    Only ``max_epochs`` can end the iteration. A batch has ``batch_rows / world_size`` rows, here
-    called ``rows``. Its ``input_ids``, ``[rows, seq_len]``, are the tokens. Its ``cluster_ids``,
-    int64 ``[rows]``, are the index of each row's cluster in ``names``. See `Collator` for other
-    fields. The order of rows is a pure function of the shards, the seed, ``lanes``, ``pack`` and
+    Without ``max_epochs``, the iteration never ends. A batch has these fields, where ``rows`` is
+    ``batch_rows / world_size``; see `Collator` for more fields:
+
+    - ``input_ids``, ``[rows, seq_len]``: the tokens.
+    - ``cluster_ids``, int64 ``[rows]``: the index in ``names`` of each row's cluster.
+
+    The order of rows depends only on the shards, the seed, ``lanes``, ``pack``, ``fraction`` and
     the weights. The order does not depend on rank, threads or cache.
 
     Any thread may call any method: a call waits until other calls have ended. Each batch is
@@ -277,8 +280,9 @@ class MixtureLoader:
         self._count_from_here()
         self._open_ledger()
         self._told = self._steps_told()
-        """What the files of the run tell of steps, as long as no state was loaded and no batch was
-        returned; "" if they tell nothing."""
+        """Which steps the ledger and the weights log already have, as a text; "" if none.
+
+        The text becomes "" when a state is loaded or a batch is returned."""
 
     def _open_sources(self, cache_dir: str | Path | None, limit: int | None) -> list[RowSource]:
         """Return the source of rows of each cluster, with a cache of ``limit`` bytes for shards."""
@@ -344,8 +348,8 @@ class MixtureLoader:
 
         Changes of weights that are neither in the log nor in a schedule are not considered. The
         number is exact: a cluster ends before the first batch that needs more of its rows than it
-        has left, and these last rows are not served. So ``max_epochs=1`` may give some batches
-        less than `steps_per_epoch`, which only counts rows.
+        has left, and its remaining rows are not served. So with ``max_epochs=1`` the result may be
+        a few batches smaller than `steps_per_epoch`, which counts all rows.
 
         Raises:
             TypeError: The run does not end.
@@ -362,7 +366,7 @@ class MixtureLoader:
         return end
 
     def __getitem__(self, _index: object) -> NoReturn:
-        """Raise `TypeError`: batches come in order. A `DataLoader` asks for items by number."""
+        """Raise `TypeError`: batches have an order, but a `DataLoader` asks for items by number."""
         raise TypeError(
             "a MixtureLoader has no items by number, it is iterated. A DataLoader takes "
             "DataLoader(MixtureDataset(loader), batch_size=None), with MixtureDataset from "
@@ -468,9 +472,9 @@ class MixtureLoader:
 
     @property
     def joined(self) -> int:
-        """Number of documents that ``cu_seqlens`` joined to the previous document.
+        """Number of documents that ``cu_seqlens`` does not separate from the document before.
 
-        Documents are joined if a row has more than ``max_segments`` documents.
+        A row with more than ``max_segments`` documents has such documents.
         """
         return self._collator.joined
 
@@ -491,7 +495,7 @@ class MixtureLoader:
             cluster: Name of a cluster or, if no cluster has that name, a label; default: all.
             label: Label of the documents, which is their known domain; default: all.
             max_tokens: Largest number of tokens over all ranks, spread evenly over the clusters.
-                The tokens do not depend on the seed. Default: no limit.
+                Which text is chosen does not depend on the seed. Default: no limit.
 
         Raises:
             UsageError: There is no such text, or too little for one row per rank. The message says
@@ -527,7 +531,7 @@ class MixtureLoader:
         Values over all ranks and the whole run:
 
         - ``step``, ``tokens``: numbers of steps and of tokens served so far.
-        - ``weights``: number of the weights record in force.
+        - ``weights``: sequence number of the weights record in force.
 
         Values by name of cluster:
 
@@ -536,8 +540,8 @@ class MixtureLoader:
         - ``epochs``: number of epochs served so far.
         - ``used_up_at``: step at which the cluster reaches ``max_epochs`` if weights do not change.
 
-        Values of this rank alone, counted from step ``since`` on; that is the step at which this
-        loader began, or the step of the state that it loaded last:
+        Values of this rank alone. They are counted from step ``since`` on: the step at which this
+        loader began, or the step of the state that it loaded last.
 
         - ``wait_seconds``: seconds that batches waited for shards to be fetched and packed.
         - ``padding``: number of padding tokens.
@@ -670,7 +674,7 @@ class MixtureLoader:
         return self
 
     def _steps_told(self) -> str:
-        """Return which steps the files of the run tell of; "" if they tell of none."""
+        """Return which steps the ledger and the weights log already have; "" if none."""
         told, log = [], self._weights.log
         if self._ledger is not None and self._ledger.end:
             told.append(f"{self._ledger.path} has {counted(self._ledger.end, 'step')}")
@@ -679,7 +683,7 @@ class MixtureLoader:
         return " and ".join(told)
 
     def _warn_of_told(self) -> None:
-        """Warn that the run begins at step 0, although its files tell of later steps."""
+        """Warn that the run begins at step 0, although its ledger or log has later steps."""
         logger.warning(
             f"no state was loaded, so the run begins at step 0, but {self._told}. Changes in the "
             "weights log take effect at their steps again. To go on with the earlier run, load the "
@@ -714,7 +718,7 @@ class MixtureLoader:
         return served_shares(self.shards, self.seq_len, self.pack)
 
     def _begin_weights(self, start: Mixture | Schedule | None) -> None:
-        """Begin the weights log with ``start`` or the default; if the log has begun, check it."""
+        """Begin the weights log with ``start`` or the default; if begun, check it by ``start``."""
         if (
             self.rank == 0
             and isinstance(start, Mixture)
@@ -773,7 +777,7 @@ def _check_agreement(
 
 
 def _check_folder(weights_file: Path, weights_log: str | Path | None) -> None:
-    """Raise `UsageError` unless the folder of ``weights_file`` exists, or is that of the log."""
+    """Raise `UsageError` unless the folder of ``weights_file`` exists or is the log's folder."""
     folder = weights_file.parent
     if not folder.is_dir() and (weights_log is None or folder != Path(weights_log).parent):
         raise UsageError(
@@ -783,7 +787,7 @@ def _check_folder(weights_file: Path, weights_log: str | Path | None) -> None:
 
 
 def _check_numbers(seq_len: int, batch_rows: int, rank: int, world_size: int, lanes: int) -> None:
-    """Raise `UsageError` unless the numbers of a loader fit each other."""
+    """Raise `UsageError` if the numbers of rows, ranks and lanes cannot be combined."""
     for name, value in (
         ("seq_len", seq_len),
         ("batch_rows", batch_rows),
@@ -804,7 +808,7 @@ def _check_numbers(seq_len: int, batch_rows: int, rank: int, world_size: int, la
 
 
 def _remedy(batch_rows: int, world_size: int, lanes: int) -> str:
-    """Return numbers of rows or lanes that ``world_size`` ranks can share evenly, as a text."""
+    """Return a text with numbers of rows or lanes that ``world_size`` ranks can share evenly."""
     wanted = {"batch_rows": batch_rows, "lanes": lanes}
     fits = {name: -(-value // world_size) * world_size for name, value in wanted.items()}
     return " and ".join(f"{name}={n}" for name, n in fits.items() if n != wanted[name])

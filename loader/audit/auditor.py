@@ -51,7 +51,7 @@ class Audit:
     """Number of steps that were served only before the run was resumed from an earlier step: the
     run has not reached them again."""
     unwritten: int
-    """Number of steps that are in no block, although the run was resumed at a step after them."""
+    """Number of steps that no block records, although the run was resumed at a later step."""
     clusters: tuple[ClusterShare, ...]
 
 
@@ -73,15 +73,15 @@ class _Place:
 
 
 class _Auditor:
-    """Goes through the lines of a ledger, plans their steps again, and compares both."""
+    """Plans the steps of a ledger again, line by line, and compares them with the ledger."""
 
     def __init__(self, replay: Replay) -> None:
         self._replay = replay
         self._openings = [line for line in replay.lines if isinstance(line, Opening)]
         self._begins = sorted({opening.state.step for opening in self._openings})
         self._places: dict[int, list[_Place]] = {}
-        """Places by step, for steps at which an opening begins: one place for each time that the
-        run reached the step."""
+        """Places by step, only for steps at which an opening begins. A step has one place for each
+        time that the run reached it."""
         self._opening = self._openings[0]
         self.base = self._opening.state.position()
         """Position at which the ledger begins."""
@@ -115,7 +115,7 @@ class _Auditor:
         self._places.setdefault(place.position.step, []).append(place)
 
     def _open(self, opening: Opening) -> None:
-        """Go to the position of ``opening``, if the run has reached it."""
+        """Go to the position of ``opening``; raise `IntegrityError` if the run was never there."""
         start, here = opening.state.position(), self._here
         if start.step > here.position.step:
             self.unwritten += start.step - here.position.step

@@ -17,7 +17,7 @@ _LICENSES = 5
 
 
 def unlicensed_text(manifest: Manifest) -> str:
-    """Return a sentence on the documents without a licence, and their share of the tokens.
+    """Return a text with the number of documents without a licence and their share of the tokens.
 
     Returns "" if each document states a licence, or if documents are not counted by licence.
     """
@@ -62,7 +62,9 @@ def largest(sizes: Mapping[str, float], most: int = _LISTED) -> list[str]:
 
 
 def others_text(sizes: Mapping[str, float], where: str) -> str:
-    r"""Describe the names that `largest` leaves out, and ``where`` all names are listed; else "".
+    r"""Return a line on the names that `largest` leaves out; "" if it leaves out none.
+
+    ``where`` says in which place all names are listed.
 
     >>> others_text({f"c{n}": 1 for n in range(50)}, "mixture.json lists all")
     '\n40 of 50 are listed, the largest; the other 10 have 20.0% together. mixture.json lists all.'

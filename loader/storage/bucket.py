@@ -99,9 +99,9 @@ class Bucket:
     def put(self, name: str, content: bytes | Path, digest: str) -> bool:
         """Write an object unless it exists; return whether this call wrote it.
 
-        ``digest`` is the hash of ``content``. False may also mean that an earlier try of this call
-        wrote the object, but the answer of S3 was lost. So after False, compare ``digest`` with the
-        hash that `find` returns.
+        ``digest`` is the hash of ``content``. If an earlier try of this call wrote the object, but
+        the answer of S3 was lost, the result is also False. So after False, compare ``digest`` with
+        the hash that `find` returns.
 
         Raises:
             RemoteError: S3 refused, or failed.

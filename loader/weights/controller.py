@@ -23,7 +23,7 @@ from .update import WeightsUpdate
 logger = get_logger(__name__)
 
 _START = ("start", "schedule")
-"""Reason in the first record of a log that begins with a mixture, and with a schedule."""
+"""Reason in the first record of a log: if a mixture begins the log, and if a schedule does."""
 
 
 class WeightsController:
@@ -57,7 +57,9 @@ class WeightsController:
         self._sources: list[WeightsSource] = []
 
     def begin(self, start: Mixture | Schedule | None, default: Callable[[], Mixture]) -> None:
-        """Begin the log with ``start``, or ``default()`` if None; check a log that has begun.
+        """Begin the log with ``start``, or with ``default()`` if it is None.
+
+        If the log has begun already, only compare its first weights with ``start``.
 
         Raises:
             InvalidDataError: A weight above 0 is for an unknown cluster, or for one without a row;
@@ -95,7 +97,7 @@ class WeightsController:
         return copy
 
     def is_settled(self, step: int) -> bool:
-        """Whether no logged or scheduled change alters the weights after ``step``."""
+        """Whether the weights stay the same after ``step``, by the log and the schedule."""
         last = self.log.records[-1]
         later = None if self._schedule is None else self._schedule.after(step)
         return later is None and step >= last.at_step + last.steps
@@ -170,7 +172,7 @@ class WeightsController:
         return at_step
 
     def cap(self, names: Sequence[str], step: int, why: str) -> bool:
-        """Give clusters ``names`` no rows from ``step`` on, and return True.
+        """Give no rows to the clusters ``names`` from ``step`` on, and return True.
 
         If no other cluster has weight, change nothing, and return False.
         """
@@ -181,7 +183,7 @@ class WeightsController:
         return True
 
     def adopt(self, records: tuple[WeightsRecord, ...], step: int) -> None:
-        """Continue from ``records``, those of a state that was saved at ``step``.
+        """Continue from ``records``, which are those of a state that was saved at ``step``.
 
         A log in memory is replaced by the records. A log in a file must have the same records; it
         may have further records, which were added after the state was saved.
@@ -212,10 +214,11 @@ class WeightsController:
             )
 
     def _warn_of_other_start(self, first: WeightsRecord) -> None:
-        """Warn if the log that has ``first`` began with other weights than were given.
+        """Warn if the log of a loaded state began with other weights than this loader was given.
 
-        The weights with which it began are known by ``first`` if it is record 0, and by their hash
-        if it is record 1; later records do not tell them.
+        ``first`` is the first record that the state has. Record 0 has the weights with which the
+        log began, and record 1 has the hash of record 0. After any later record, the weights are
+        not known, and there is no warning.
         """
         if self._given is None or first.v > 1:
             return

@@ -33,7 +33,7 @@ def interpolate(
 
 
 def without_clusters(weights: NDArray[np.int64], out: NDArray[np.bool_]) -> NDArray[np.int64]:
-    """Set the clusters ``out``, bool ``[K]``, to 0 and scale each row of ``weights`` to sum `ONE`.
+    """Set the clusters ``out``, bool ``[K]``, to 0; scale the others so that rows sum to `ONE`.
 
     ``weights`` and the result are int64 ``[n, K]``. Other positive weights stay positive. If a row
     has no other positive weight, the whole row is 0.
@@ -47,7 +47,7 @@ def without_clusters(weights: NDArray[np.int64], out: NDArray[np.bool_]) -> NDAr
 
 
 def _give_out(weights: NDArray[np.int64], left: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Add 1 to those weights of each row with the largest remainders, so that it sums to `ONE`.
+    """In each row, add 1 to the weights with the largest remainders, until the row sums to `ONE`.
 
     ``left`` are the remainders, int64 ``[n, K]``; a weight with remainder 0 is not increased.
     """

@@ -59,7 +59,7 @@ def cores() -> int:
 
 
 def check_workers(workers: int | None) -> None:
-    """Raise `UsageError` if ``workers`` is a number of tasks at a time below 1."""
+    """Raise `UsageError` if ``workers`` is a number below 1; None is allowed."""
     if workers is not None and workers < 1:
         raise UsageError(f"workers is {workers}; it must be 1 or more, or None for the default")
 
@@ -96,7 +96,7 @@ class _Job:
 
     @property
     def name(self) -> str:
-        """Number and function of the task, without its argument: for a message about many jobs."""
+        """Number and function of the task, without its argument, for a message about many jobs."""
         return f"task {self.number}, {function_name(self.function)}"
 
 
@@ -256,8 +256,9 @@ class LocalEngine:
         the task is tried once more. If the second try also hangs or is killed, ``instead`` returns
         a substitute for the result of the task.
 
-        Without ``instead``, an error is raised if a task hangs twice. An error is also raised at
-        the first kill, without a second try: most often memory ran out, and would run out again.
+        Without ``instead``, an error is raised if a task hangs twice, or as soon as a process is
+        killed. A killed task is then not tried again, because most often memory ran out, and would
+        run out again.
 
         Raises:
             ClimbError: A process was killed, or a task hung, and there is no ``instead``.
