@@ -115,8 +115,8 @@ class MixtureLoader:
     - ``input_ids``, ``[rows, seq_len]``: the tokens.
     - ``cluster_ids``, int64 ``[rows]``: the index in ``names`` of each row's cluster.
 
-    The order of rows depends only on the shards, the seed, ``lanes``, ``pack``, ``fraction`` and
-    the weights. The order does not depend on rank, threads or cache.
+    The order of rows depends only on the shards, the weights, ``seq_len``, ``batch_rows``,
+    ``seed``, ``lanes``, ``pack`` and ``fraction``. It does not depend on rank, threads or cache.
 
     Any thread may call any method: a call waits until other calls have ended. Each batch is
     returned once, to the thread that asked for it; `state_dict` is the position after the last
@@ -191,14 +191,14 @@ class MixtureLoader:
                 the run will have.
             pack: How documents become rows: ``concat``, ``bfd`` or ``bos``; see `packing`.
             fraction: Fraction of each cluster that is served, above 0 and at most 1; the rows are
-                the same in every epoch. With a small fraction, a short run repeats small clusters
-                as often as a long run with all rows would.
+                the same in every epoch. A small fraction makes a short run repeat small clusters as
+                often as a long run with all rows would.
             fields: Further fields of a batch: ``labels``, ``position_ids``, ``cu_seqlens``.
             max_segments: Largest number of documents of a row in ``cu_seqlens``.
             dtype: Type of tokens: ``torch.int64`` or ``torch.int32``.
             pin_memory: Whether batches are in page-locked memory.
             max_epochs: Largest number of epochs of each cluster: one number for all clusters, or
-                numbers by name; fractions are allowed.
+                numbers by name; fractions are allowed. Default: no limit.
             on_exhausted: What to do when a cluster reaches ``max_epochs``: ``renormalise`` shares
                 its weight among other clusters, ``stop`` ends the iteration, ``error`` raises.
             weights_log: File of the weights log; default: the log is kept in memory and in states.
@@ -280,7 +280,7 @@ class MixtureLoader:
         self._count_from_here()
         self._open_ledger()
         self._told = self._steps_told()
-        """Which steps the ledger and the weights log already have, as a text; "" if none.
+        """A text that says which steps the ledger and the weights log already have; "" if none.
 
         The text becomes "" when a state is loaded or a batch is returned."""
 
@@ -472,9 +472,10 @@ class MixtureLoader:
 
     @property
     def joined(self) -> int:
-        """Number of documents that ``cu_seqlens`` does not separate from the document before.
+        """Number of documents that ``cu_seqlens`` joins to the document before them.
 
-        A row with more than ``max_segments`` documents has such documents.
+        Documents are joined if their row has more than ``max_segments`` documents, because
+        ``cu_seqlens`` has no room for more.
         """
         return self._collator.joined
 
@@ -540,9 +541,10 @@ class MixtureLoader:
         - ``epochs``: number of epochs served so far.
         - ``used_up_at``: step at which the cluster reaches ``max_epochs`` if weights do not change.
 
-        Values of this rank alone. They are counted from step ``since`` on: the step at which this
-        loader began, or the step of the state that it loaded last.
+        Values of this rank alone:
 
+        - ``since``: step from which the other values of this list are counted. This is the step at
+          which this loader began, or the step of the state that it loaded last.
         - ``wait_seconds``: seconds that batches waited for shards to be fetched and packed.
         - ``padding``: number of padding tokens.
         - ``cut``: number of documents that were cut, in the shards that were opened.
@@ -646,9 +648,9 @@ class MixtureLoader:
         """Go to the position of ``state``, and return this loader.
 
         The state may have been saved with any world size. This loader may already have returned
-        batches. The weights are those of the state. A warning is logged if this loader was made
-        with other weights or another ``batch_rows`` or, as its ledger says, with other
-        ``max_epochs``.
+        batches. After the call, the weights are those of the state. A warning is logged if this
+        loader was made with other weights or another ``batch_rows`` or, as its ledger says, with
+        other ``max_epochs``.
 
         Raises:
             InvalidDataError: The state is of other shards or settings, which the message names; or
@@ -674,7 +676,7 @@ class MixtureLoader:
         return self
 
     def _steps_told(self) -> str:
-        """Return which steps the ledger and the weights log already have; "" if none."""
+        """Return a text that says which steps the ledger and the log already have; "" if none."""
         told, log = [], self._weights.log
         if self._ledger is not None and self._ledger.end:
             told.append(f"{self._ledger.path} has {counted(self._ledger.end, 'step')}")

@@ -25,9 +25,9 @@ from .replay import Replay
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClusterShare:
-    """Shares of one cluster in all rows of the audited steps: the target, and what was served.
+    """Target share, served share, tokens and epochs of one cluster.
 
-    ``epochs`` is counted from the start of the run.
+    Shares are of all rows of the audited steps. ``epochs`` is counted from the start of the run.
     """
 
     name: str
@@ -48,8 +48,8 @@ class Audit:
     again: int
     """Number of steps that were served again, after the run was resumed from an earlier step."""
     abandoned: int
-    """Number of steps that were served only before the run was resumed from an earlier step: the
-    run has not reached them again."""
+    """Number of steps that were served before the run was resumed from an earlier step, and that
+    the run has not reached again."""
     unwritten: int
     """Number of steps that no block records, although the run was resumed at a later step."""
     clusters: tuple[ClusterShare, ...]

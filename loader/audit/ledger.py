@@ -177,7 +177,7 @@ class Ledger:
         self._seq_len = opening.state.seq_len
 
     def _warn_of_other_limits(self, lines: list[Any], opening: Opening) -> None:
-        """Warn if ``max_epochs`` of ``opening`` differ from the last opening in ``lines``."""
+        """Warn if ``max_epochs`` of ``opening`` and of the last opening in ``lines`` differ."""
         numbered = [*enumerate(lines, start=1)]
         number, value = next(
             (n, v) for n, v in reversed(numbered) if isinstance(v, dict) and "state" in v

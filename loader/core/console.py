@@ -23,7 +23,7 @@ class Progress:
     logs stay readable. Units that were skipped, such as those of earlier runs, count in ``done``.
     They do not count in the rate, which is measured from the last skip on.
     ``part`` names the part of the work that these units are, such as ``round 2``; the line then
-    says that the time left is that of this part.
+    says that the elapsed time is that of this part.
     """
 
     def __init__(

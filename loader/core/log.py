@@ -26,7 +26,10 @@ def get_logger(name: str) -> logging.Logger:
 
 
 def _filter(record: logging.LogRecord) -> bool:
-    """Whether a record is kept: any of rank 0, and errors of all ranks. Escape its message."""
+    """Return whether a message is logged: all are on rank 0, and errors on every rank.
+
+    Characters that steer a terminal are escaped in the message.
+    """
     if record.levelno < logging.ERROR and not speaks():
         return False
     record.msg, record.args = visible(record.getMessage()), None

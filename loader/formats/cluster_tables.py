@@ -55,7 +55,7 @@ _LISTED = 40
 
 
 def largest(sizes: Mapping[str, float], most: int = _LISTED) -> list[str]:
-    """Return all names in their order; if there are more than ``most``, only the largest ones."""
+    """Return all names in their order or, of more than ``most`` names, the ``most`` largest."""
     if len(sizes) <= most:
         return [*sizes]
     return sorted(sizes, key=lambda name: -sizes[name])[:most]
@@ -64,7 +64,7 @@ def largest(sizes: Mapping[str, float], most: int = _LISTED) -> list[str]:
 def others_text(sizes: Mapping[str, float], where: str) -> str:
     r"""Return a line on the names that `largest` leaves out; "" if it leaves out none.
 
-    ``where`` says in which place all names are listed.
+    ``where`` is the end of the line, which says where all names are listed.
 
     >>> others_text({f"c{n}": 1 for n in range(50)}, "mixture.json lists all")
     '\n40 of 50 are listed, the largest; the other 10 have 20.0% together. mixture.json lists all.'

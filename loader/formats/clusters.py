@@ -59,7 +59,7 @@ class ClusterInfo:
     """Number of documents that are near copies of another document, including those near copies
     that were left out of the shards."""
     effective_tokens: Count = 0
-    """Tokens of the documents that repeat no other document."""
+    """Number of effective tokens: tokens of documents that are no near copies of another one."""
     axes: dict[str, str] = field(default_factory=dict)
     """Value of a cell on each axis, as in the manifest; empty: the cluster is no cell."""
 

@@ -23,7 +23,10 @@ from climbstream.loader.core.permutation import derive_key, permutation, permute
 
 
 class Lanes(NamedTuple):
-    """The rows of K clusters in C lanes. A lane is a list of runs: a run is rows of one shard."""
+    """The rows of K clusters in C lanes.
+
+    A lane is a list of runs. A run is consecutive rows of one shard.
+    """
 
     secrets: NDArray[np.uint64]
     """Key of each cluster, ``[K]``."""
@@ -46,7 +49,7 @@ class Lanes(NamedTuple):
     def deal(
         cls, names: Sequence[str], shard_rows: Sequence[ArrayLike], lanes: int, seed: int
     ) -> Self:
-        """Deal rows of clusters to lanes; ``shard_rows`` are the rows of each cluster's shards."""
+        """Deal rows to lanes; ``shard_rows`` has the number of rows of each shard, by cluster."""
         secrets = np.array([derive_key(seed, name) for name in names], np.uint64)
         each = [np.asarray(rows, np.int64) for rows in shard_rows]
         ends = np.cumsum([0, *map(len, each)])

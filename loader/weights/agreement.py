@@ -68,8 +68,8 @@ class Agreement:
 
         Args:
             group: A process group of gloo that is used for nothing else. Default: a new group of
-                all ranks. This group needs no GPU and is separate from the messages of the
-                training.
+                all ranks. The new group needs no GPU, and its messages are separate from those of
+                the training.
             every: Number of steps from one meeting to the next; default: 16.
             timeout: Time limit of a wait for the other ranks, in seconds; default: the environment
                 variable CLIMBSTREAM_TASK_TIMEOUT, or 300.

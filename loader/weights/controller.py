@@ -59,7 +59,8 @@ class WeightsController:
     def begin(self, start: Mixture | Schedule | None, default: Callable[[], Mixture]) -> None:
         """Begin the log with ``start``, or with ``default()`` if it is None.
 
-        If the log has begun already, only compare its first weights with ``start``.
+        If the log has begun already, check all its weights instead, and that it began with
+        ``start``.
 
         Raises:
             InvalidDataError: A weight above 0 is for an unknown cluster, or for one without a row;
@@ -97,7 +98,7 @@ class WeightsController:
         return copy
 
     def is_settled(self, step: int) -> bool:
-        """Whether the weights stay the same after ``step``, by the log and the schedule."""
+        """Whether the log and the schedule have no change of the weights after ``step``."""
         last = self.log.records[-1]
         later = None if self._schedule is None else self._schedule.after(step)
         return later is None and step >= last.at_step + last.steps
@@ -118,7 +119,7 @@ class WeightsController:
                 )
 
     def ahead(self, step: int, count: int) -> tuple[NDArray[np.int64], int]:
-        """Return the weights of n steps from ``step`` on, and n, which is 1 to ``count``.
+        """Return (weights of n steps from ``step`` on, n); n is 1 to ``count``.
 
         The weights are as in `WeightsLog.table`: int64 ``[1 or n, K]`` in the order of clusters. No
         source, agreement or schedule changes the weights of these steps later.

@@ -441,7 +441,10 @@ def _work(number: int, connection: Connection) -> None:
 
 
 def _failed(error: BaseException) -> _Answer:
-    """Return an answer with ``error``, to which its traceback is added as a note."""
+    """Return an answer with ``error``, to which its traceback is added as a note.
+
+    If ``error`` cannot be pickled, the answer has a `ClimbError` with its text instead.
+    """
     error.add_note("".join(traceback.format_exception(error)))
     try:
         pickle.loads(pickle.dumps(error))  # noqa: S301 - as the parent will

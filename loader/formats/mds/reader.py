@@ -127,7 +127,7 @@ def _find(data: Any, offsets: Any, size: Any, look: Any) -> Any:
 
 @njit(cache=True)
 def _fewest(rest: Any, size: Any) -> Any:
-    """Return the smallest code with which a document's length and tokens take ``rest`` bytes.
+    """Return the smallest code with which the length and the tokens together take ``rest`` bytes.
 
     Returns 4 if no code fits.
     """
