@@ -66,7 +66,7 @@ RENAMED = {
     "segments": "max_segments",
     "exhausted": "on_exhausted",
 }
-"""Renamed parameters of `MixtureLoader`: the new name by the old name."""
+"""New names of the renamed parameters of `MixtureLoader`, by old name."""
 
 
 class _ForkLock:
@@ -204,8 +204,8 @@ class MixtureLoader:
             weights_log: File of the weights log; default: the log is kept in memory and in states.
             ledger: File of the ledger, which records what is served. `climb audit` recomputes these
                 records. Only rank 0 writes the file. Default: no ledger.
-            weights_file: File through which a running job gets new weights, as `climb weights`
-                writes it; rank 0 reads it every `Agreement.every` steps.
+            weights_file: File through which a running job gets new weights. `climb weights` writes
+                this file; rank 0 reads it every `Agreement.every` steps.
             weights_function: Function that gets the number of the next step. It returns new
                 weights, or None to keep the present weights. Rank 0 calls it every
                 `Agreement.every` steps.
@@ -275,8 +275,8 @@ class MixtureLoader:
         self._lookahead = self._look_ahead(sources)
         self._batches: list[tuple[int, int]] | None = [(0, self.batch_rows)]
         self._end: tuple[str, int | None] | None = None
-        """Hash of the last weights record, and the first step for which no data is left if the log
-        ends with this record."""
+        """Hash of the last weights record, and the result of `len` for a log that ends with this
+        record (None: the run does not end). None: `len` was not called yet."""
         self._count_from_here()
         self._open_ledger()
         self._told = self._steps_told()
@@ -628,7 +628,7 @@ class MixtureLoader:
 
     @_one_at_a_time
     def flush(self) -> None:
-        """Write the steps served so far to the ledger; `state_dict` calls this method."""
+        """Record in the ledger the steps served so far; `state_dict` calls this method."""
         self._lookahead.note_served()
         if self._ledger is not None:
             self._ledger.write(self._weights.log)

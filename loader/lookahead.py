@@ -142,7 +142,7 @@ class Lookahead:
                     return step
 
     def note_served(self) -> None:
-        """Add the planned steps that were served to the ledger."""
+        """Record in the ledger those planned steps that were served."""
         cursor = self.cursor
         if self._ledger is not None and (done := cursor.row // self._rows_each):
             steps = cursor.steps

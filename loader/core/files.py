@@ -344,9 +344,10 @@ def read_lines(path: Path) -> list[Any]:
 
 
 def is_temporary(path: Path, name: str = "") -> bool:
-    """Whether ``path`` is a temporary file that `atomic_path` made, for ``name`` if given.
+    """Whether ``path`` is a temporary file that `atomic_path` made.
 
-    ``name`` is the final name of the file. A link or a folder never is a temporary file.
+    If ``name`` is given, the final name of the file must be ``name``. A link or a folder is never a
+    temporary file.
     """
     match = _TEMPORARY.fullmatch(path.name)
     if match is None or name not in ("", match["name"]):

@@ -35,7 +35,7 @@ def unlicensed_text(manifest: Manifest) -> str:
 
 
 def licenses_text(licenses: Mapping[str, Size], most: int = _LICENSES) -> str:
-    """Format the tokens and documents of a cluster by licence, the one with most tokens first.
+    """Format the tokens and documents of each licence, the licence with the most tokens first.
 
     >>> licenses_text({"unknown": Size(1, 20), "MIT": Size(12, 3400)})
     'MIT 3,400 tokens in 12 documents; unknown 20 tokens in 1 document'

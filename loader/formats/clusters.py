@@ -61,7 +61,7 @@ class ClusterInfo:
     effective_tokens: Count = 0
     """Number of effective tokens: tokens of documents that are no near copies of another one."""
     axes: dict[str, str] = field(default_factory=dict)
-    """Value of a cell on each axis, as in the manifest; empty: the cluster is no cell."""
+    """If the cluster is a cell: its value on each axis, as in the manifest; else empty."""
 
     @property
     def words(self) -> str:

@@ -181,7 +181,7 @@ def read_columns(store: Store, manifest: Manifest, cache: Path) -> dict[str, Sha
 
 
 def _map(store: Store, expected: str, *names: str) -> memoryview | None:
-    """Return the first of the files ``names`` that has the hash ``expected``.
+    """Return the content of the first of the files ``names`` that has the hash ``expected``.
 
     Returns None if no file exists; raises `IntegrityError` if all have other hashes.
     """
@@ -204,7 +204,7 @@ def _map(store: Store, expected: str, *names: str) -> memoryview | None:
 
 
 def _read_remote(store: Store, expected: str, cache: Path) -> memoryview | None:
-    """Return the file of a remote ``store``, from ``cache`` if it is there."""
+    """Return ``shards.columns`` of a remote ``store``, from ``cache`` if the file is there."""
     kept = Store.of(cache)
     with suppress(ClimbError, OSError):
         if (data := _map(kept, expected, expected)) is not None:

@@ -80,8 +80,8 @@ class Writer(Protocol):
 class TensorBoardWriter:
     """Writes metrics as scalars of TensorBoard.
 
-    A run that continues from a checkpoint makes a new writer in the same folder. TensorBoard then
-    shows the new writer's points instead of earlier points from the new writer's first step on.
+    A run that continues from a checkpoint makes a new writer in the same folder. From the first
+    step of the new writer on, TensorBoard then hides the points of earlier writers.
 
     Args:
         folder: Folder of the event files; each writer that logs anything makes one file.

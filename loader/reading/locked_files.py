@@ -19,7 +19,7 @@ from climbstream.loader.core.errors import LockedError
 def allow_files() -> None:
     """Raise this process's limit of open files to the largest that the system allows.
 
-    Each mapped shard keeps a file open, and each lane may map a shard.
+    This is needed because each lane may map a shard, and each mapped shard keeps a file open.
     """
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     with suppress(ValueError, OSError):  # some systems refuse the hard limit that they report

@@ -1,7 +1,7 @@
 """Bucket: list, write and delete the objects below a URL of S3, without replacing any object.
 
 S3 itself refuses to replace an object (``If-None-Match: *``), so two writers cannot overwrite each
-other's objects. Each object carries the hash of its bytes in its metadata.
+other's objects. The metadata of each object contains the hash of its bytes.
 """
 
 import mimetypes

@@ -48,7 +48,7 @@ def hub_url(place: str) -> str:
 
 
 def pin(place: str) -> str:
-    """Return a URL of the Hub with its present commit as revision; any other place is unchanged.
+    """Return a URL of the Hub with its present commit as revision; return other places unchanged.
 
     Raises:
         RemoteError: The data set or the revision does not exist, or the Hub did not answer.

@@ -159,7 +159,7 @@ class Store:
         """Return the content of file ``name``, mapped into memory if the file is on this machine.
 
         Processes of a node that map a file share its memory. The file must not be cut short while
-        it is mapped; it may be replaced or removed. The content of a remote file is read.
+        it is mapped; it may be replaced or removed. A remote file is read into memory instead.
 
         Raises the same errors as `read`.
         """

@@ -174,7 +174,7 @@ def _check_file(store: Store, manifest: Manifest, name: str) -> None:
 def _read_columns(store: Store, manifest: Manifest) -> dict[str, ShardColumns]:
     """Return the content of ``shards.columns`` by cluster; {} if the manifest has no such file.
 
-    Raises `FileNotFoundError` if only the manifest has it.
+    Raises `FileNotFoundError` if the manifest lists the file, but the file is missing.
     """
     listed = manifest.hash_of(COLUMNS) is not None
     try:

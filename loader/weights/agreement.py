@@ -31,7 +31,7 @@ from .update import EVERY, WeightsUpdate
 logger = get_logger(__name__)
 
 LARGEST = 1 << 20
-"""Largest size of the changes of one meeting, in bytes; more changes wait for the next meeting."""
+"""Largest size of the changes of one meeting, in bytes; further changes wait for the next one."""
 
 _TIMEOUT = 300.0
 """Default time limit of a wait for the other ranks, in seconds."""

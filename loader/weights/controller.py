@@ -30,10 +30,10 @@ class WeightsController:
     """Keeps the weights log of a run on one rank.
 
     Args:
-        rows: Number of rows in an epoch by cluster, in the order of the manifest; a cluster with 0
-            rows must have weight 0.
+        rows: Number of rows of each cluster in an epoch, by name, in the order of the manifest; a
+            cluster with 0 rows must have weight 0.
         log: The weights log, with all changes so far.
-        why_none: Why a cluster has no row, for messages.
+        why_none: Text for messages: the reason why a cluster can have no row.
         longest: Largest ``seq_len`` for which each cluster has a row, in tokens, for messages.
         agreement: Sends changes to all ranks; None: there is one rank, or all ranks make the same
             calls.
@@ -144,7 +144,7 @@ class WeightsController:
         return self.log.table(step, count, self.names), count
 
     def change(self, change: WeightsUpdate, step: int, at_step: int | None) -> int:
-        """Change the weights; return the step from which the change takes effect.
+        """Change the weights; return the first step for which the change is in force.
 
         ``step`` is the next step to be served. ``at_step`` is the step that the caller chose for
         the change; None: as soon as possible.

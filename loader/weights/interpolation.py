@@ -19,12 +19,12 @@ _HALF = (ONE.bit_length() - 1) // 2
 def interpolate(
     start: NDArray[np.int64], end: NDArray[np.int64], steps: int, at: NDArray[np.int64]
 ) -> NDArray[np.int64]:
-    """Return the weights after ``at`` of ``steps`` steps on a line from ``start`` to ``end``.
+    """Return weights on the line from ``start`` to ``end``, which takes ``steps`` steps.
 
-    ``start`` and ``end`` are int64 ``[K]`` with sum `ONE`. ``at``, int64 ``[n]``, is from 0 to
-    ``steps``, which is at most `MOST_STEPS`. Returns int64 ``[n, K]``: ``start`` after 0 steps,
-    ``end`` after ``steps``, and in between within one unit of the straight line. A cluster that is
-    0 in ``start`` and in ``end`` is always 0.
+    ``start`` and ``end`` are int64 ``[K]`` with sum `ONE`. ``at``, int64 ``[n]``, is the numbers of
+    steps after which weights are wanted: 0 to ``steps``, which is at most `MOST_STEPS`. Returns
+    int64 ``[n, K]``: ``start`` after 0 steps, ``end`` after ``steps``, and in between within one
+    unit of the straight line. A cluster that is 0 in ``start`` and in ``end`` is always 0.
     """
     change, at = end - start, at[:, np.newaxis]
     # change * at may not fit into 64 bits, so quotient and remainder of change are used.

@@ -52,7 +52,8 @@ class WeightsLog:
     def open(cls, path: str | Path, *, write: bool = False) -> Self:
         """Read the log at ``path``; a missing file is an empty log.
 
-        With ``write``, `append` and `cap` add their records to the file as well as in memory.
+        With ``write``, `append` and `cap` add their records not only in memory but also to the
+        file.
 
         Raises:
             InvalidDataError: A line is no record.

@@ -242,6 +242,6 @@ def _parse(data: bytes) -> UpdateRequest:
 
 
 def _say(text: str) -> None:
-    """Log ``text`` as one line, cut, and with characters that cannot be printed replaced."""
+    """Log ``text`` as one line; cut it, and replace characters that cannot be printed."""
     shown = "".join(c if c.isprintable() else "\ufffd" for c in text[: _REASON + 1])
     logger.warning(shown if len(shown) <= _REASON else shown[:_REASON] + " …")

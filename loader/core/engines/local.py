@@ -125,7 +125,7 @@ class _Worker:
         pool itself was stopped are not counted."""
         self._seen = 0.0
         self._sent: bytes | None = None
-        """The function that the process has, packed."""
+        """The function that the process received last, packed."""
         self._patience = Patience()
         self._answers = answers
         self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
@@ -206,7 +206,7 @@ class _Worker:
 
 
 class LocalEngine:
-    """A pool of processes for several calls of `run`; they start with the first task.
+    """A pool of processes for several calls of `run`; they start when the first task is run.
 
     Use the engine in a ``with`` block: the end of the block ends the processes, even during a task.
     """
