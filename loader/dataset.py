@@ -2,9 +2,9 @@
 
     data = DataLoader(MixtureDataset(loader), batch_size=None)
 
-``batch_size=None`` is needed because the loader returns whole batches. A `DataLoader` that would
-stack these batches is refused. The Trainer of transformers makes such a `DataLoader`, unless a
-subclass overrides the method ``get_train_dataloader``.
+``batch_size=None`` is needed because the loader returns whole batches. With another value, the
+`DataLoader` would stack several batches, so `UsageError` is raised. The Trainer of transformers
+makes a `DataLoader` that stacks, unless a subclass overrides the method ``get_train_dataloader``.
 
 The data set fetches no batch ahead. So its state is the position after the last batch that the
 trainer got. If a library between trainer and `DataLoader` fetches batches ahead, the state counts

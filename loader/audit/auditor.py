@@ -3,8 +3,8 @@
 Every step in the ledger is planned again, with the weights record that the block of the step names.
 This record is still in the weights log, because no record is ever removed from the log. If a run
 was resumed at an earlier step, later blocks replace the steps from there on. The replaced steps are
-checked as well. For a step that was not replaced, the audit also checks that the named record is
-the one that the log has in force at that step.
+checked as well. For a step that was not replaced, the audit also checks that by the log the named
+record is in force at this step.
 """
 
 import sys

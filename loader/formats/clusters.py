@@ -43,7 +43,7 @@ class ClusterInfo:
     bytes: Count
     """Size of the cluster's text in UTF-8 bytes; 0: unknown, as after an import of tokens."""
     quality: dict[str, Finite]
-    """Mean of each quality score, which is 0 to 5, over the documents; empty after an import."""
+    """Mean of each quality score over the documents, from 0 to 5; empty after an import."""
     labels: dict[str, Count]
     """Number of documents by known domain, most frequent first; empty if the corpus names none."""
     samples: tuple[dict[str, str], ...]

@@ -1,7 +1,7 @@
 """RunStatus: the state of a running job, read from the files in its folder as they grow.
 
-Each look reads ``metrics.jsonl`` from where the last look ended. The first look at a long file
-reads only its end. So the time and memory of a look do not grow with the length of the run.
+Each call of `RunStatus.look` reads ``metrics.jsonl`` from where the last call ended. The first call
+reads only the end of a long file. So the time and memory of a call do not grow with the run.
 """
 
 import math

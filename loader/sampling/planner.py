@@ -73,7 +73,7 @@ class Position(NamedTuple):
 
 
 class PlannedSteps(NamedTuple):
-    """The rows that a rank serves in the planned steps, which begin at a position."""
+    """The rows that a rank serves in steps that were planned together."""
 
     rows: NDArray[np.int64]
     """Cluster, visit, and row within the shard, ``[n, 3]``, step by step; all steps have the same
@@ -136,7 +136,7 @@ class BatchPlanner(NamedTuple):
 
         ``weights`` is int64 ``[1 or count, K]``: one row for all steps or one per step, each with
         sum `ONE`. ``room``, int64 ``[K]``, is the number of rows of each cluster that may still be
-        served. The plan ends before the first step that needs more rows, so it may be empty.
+        served. The plan ends before the first step that needs more rows than that; it may be empty.
         """
         consumed, credit = position.consumed.copy(), position.credit.copy()
         rows, visits, quotas, marks, done = _plan(

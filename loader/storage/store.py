@@ -46,7 +46,7 @@ _REMEDIES: dict[int | None, str] = {
 
 @dataclass(frozen=True, slots=True)
 class Store:
-    """A local or remote folder to read from; ``store / "clusters"`` is a folder in it."""
+    """A local or remote folder to read from; ``store / "clusters"`` is a store of a subfolder."""
 
     name: str
     """Path or URL for messages, without credentials."""

@@ -1,8 +1,8 @@
 """WeightsLog: the mixtures of a run over time, append-only, numbered and hash-chained.
 
 A record takes effect at its step, and is in force until the next record takes effect. Each record
-has the hash of the record before it. So one hash in a checkpoint proves the whole history, and two
-ranks with the same hash have the same weights. The record in force at a step alone determines the
+has the hash of the record before it. So one hash is enough to compare whole histories: two ranks
+with the same last hash have the same weights. The record in force at a step alone determines the
 weights at that step; it is found by bisection.
 """
 

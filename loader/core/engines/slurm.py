@@ -66,7 +66,7 @@ class SlurmEngine:
         gpus: bool = False,
         preload: Sequence[str] = (),
     ) -> None:
-        """Use a task folder in ``shared``; with ``gpus``, tasks count as long, and are sent singly.
+        """Use a task folder in ``shared``; with ``gpus``, each task is sent in a batch of its own.
 
         For ``preload``, see `LocalEngine`.
         """
