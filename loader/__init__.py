@@ -1,14 +1,17 @@
 """Stream tokens from clustered shards, by mixture weights that may change during a run.
 
-`ShardDirectory` and `Manifest` read shards in the MDS format. A `Mixture` has one weight per
-cluster. A `Schedule` has changes of the weights that are known before the run, and a `WeightsLog`
-records all changes. An `Agreement` makes all ranks apply a change at the same step. A `LoaderState`
-is the position from which a run resumes. `MixtureLoader` serves batches, and `MixtureDataset`
-passes them to a `DataLoader` of torch. A trainer reports its losses and other numbers with
-`ClusterLoss`, `append_metrics`, `write_metrics` and `TensorBoardWriter`; `say_ends` logs which
-clusters will be used up. `as_streams` makes shards
-usable in mosaicml-streaming. Each of these names is imported only when it is first used. So reading
-a manifest does not import torch.
+- `ShardDirectory` and `Manifest` read shards, which are in the MDS format.
+- A `Mixture` is one weight per cluster.
+- A `Schedule` is the changes of the weights that are known before the run. A `WeightsLog` records
+  all changes. An `Agreement` makes all ranks apply a change at the same step.
+- `MixtureLoader` serves batches; `MixtureDataset` passes them to a `DataLoader` of torch.
+- A `LoaderState` is the position from which a run resumes.
+- `ClusterLoss`, `append_metrics`, `write_metrics` and `TensorBoardWriter` report the losses and
+  other numbers of a trainer. `say_ends` logs which clusters will be used up.
+- `as_streams` makes shards usable in mosaicml-streaming.
+
+Each of these names is imported only when it is first used, so that reading a manifest does not
+import torch.
 """
 
 from .core.lazy import load_on_use

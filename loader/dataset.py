@@ -2,13 +2,14 @@
 
     data = DataLoader(MixtureDataset(loader), batch_size=None)
 
-``batch_size=None`` is needed because the loader returns whole batches. A `DataLoader` that would
-stack these batches is refused. The Trainer of transformers makes such a `DataLoader`, unless a
-subclass overrides the method ``get_train_dataloader``.
+``batch_size=None`` is needed because the loader returns whole batches. With another value, the
+`DataLoader` would stack several batches, so `UsageError` is raised. The Trainer of transformers
+makes a `DataLoader` that stacks, unless a subclass overrides the method ``get_train_dataloader``.
 
-The data set fetches no batch ahead, so the state is that of the last batch returned. If a library
-between trainer and `DataLoader` fetches batches ahead, the state is ahead of the trainer. For
-example, accelerate's ``prepare`` fetches one batch ahead.
+The data set fetches no batch ahead. So its state is the position after the last batch that the
+trainer got. If a library between trainer and `DataLoader` fetches batches ahead, the state counts
+batches that the trainer has not used yet. For example, accelerate's ``prepare`` fetches one batch
+ahead.
 """
 
 import sys
@@ -26,7 +27,7 @@ from .loader import MixtureLoader
 
 
 class MixtureDataset(IterableDataset[Batch]):
-    """The batches of ``loader``; each new iteration continues after the last batch returned.
+    """The batches of ``loader``, as a data set; a new iteration continues after the last batch.
 
     The data set has torchdata's state methods, so a ``StatefulDataLoader`` saves and loads the
     state of ``loader``.
@@ -84,10 +85,10 @@ class MixtureDataset(IterableDataset[Batch]):
 
 
 def _is_stacked(frame: FrameType | None) -> bool:
-    """Whether a `DataLoader` that stacks its inputs is among the callers of ``frame``.
+    """Whether a `DataLoader` that stacks batches is among the callers of ``frame``.
 
-    A data set can detect this only by the call stack. Without the check, an error would occur
-    later, within a model.
+    A data set can only find this out from the call stack. Without this check, the error would occur
+    later, inside a model.
     """
     while frame is not None:
         if getattr(frame.f_locals.get("self"), "__dict__", {}).get("auto_collation"):

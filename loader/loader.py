@@ -3,8 +3,8 @@
 A row is ``seq_len`` tokens of one cluster. A global batch is ``batch_rows`` rows, over all ranks,
 for one optimizer step. Every rank plans the same global batches (`Lookahead`), and copies only its
 own rows. So ranks agree without messages, and a state that was saved with one world size resumes
-with another. Rows are copied only when a batch is asked for. So a change of weights discards no
-copied rows, but only a plan, and the steps are quickly planned again.
+with another. Rows are copied only when a batch is asked for. So a change of weights discards only
+planned steps, which are quickly planned again, and no copied rows.
 """
 
 import functools
@@ -66,11 +66,11 @@ RENAMED = {
     "segments": "max_segments",
     "exhausted": "on_exhausted",
 }
-"""Renamed parameters of `MixtureLoader`: the new name by the old name."""
+"""New names of the renamed parameters of `MixtureLoader`, by old name."""
 
 
 class _ForkLock:
-    """The lock of a loader in a forked process; an attempt to lock it raises `UsageError`."""
+    """Replaces the lock of a loader in a forked process: locking raises `UsageError`."""
 
     def __enter__(self) -> NoReturn:
         raise UsageError(
@@ -109,11 +109,14 @@ def _one_at_a_time(
 class MixtureLoader:
     r"""An iterator of batches: dicts of torch tensors with this rank's rows.
 
-    Only ``max_epochs`` can end the iteration. A batch has ``batch_rows / world_size`` rows, here
-    called ``rows``. Its ``input_ids``, ``[rows, seq_len]``, are the tokens. Its ``cluster_ids``,
-    int64 ``[rows]``, are the index of each row's cluster in ``names``. See `Collator` for other
-    fields. The order of rows is a pure function of the shards, the seed, ``lanes``, ``pack`` and
-    the weights. The order does not depend on rank, threads or cache.
+    Without ``max_epochs``, the iteration never ends. A batch has these fields, where ``rows`` is
+    ``batch_rows / world_size``; see `Collator` for more fields:
+
+    - ``input_ids``, ``[rows, seq_len]``: the tokens.
+    - ``cluster_ids``, int64 ``[rows]``: the index in ``names`` of each row's cluster.
+
+    The order of rows depends only on the shards, the weights, ``seq_len``, ``batch_rows``,
+    ``seed``, ``lanes``, ``pack`` and ``fraction``. It does not depend on rank, threads or cache.
 
     Any thread may call any method: a call waits until other calls have ended. Each batch is
     returned once, to the thread that asked for it; `state_dict` is the position after the last
@@ -188,21 +191,21 @@ class MixtureLoader:
                 the run will have.
             pack: How documents become rows: ``concat``, ``bfd`` or ``bos``; see `packing`.
             fraction: Fraction of each cluster that is served, above 0 and at most 1; the rows are
-                the same in every epoch. With a small fraction, a short run repeats small clusters
-                as often as a long run with all rows would.
+                the same in every epoch. A small fraction makes a short run repeat small clusters as
+                often as a long run with all rows would.
             fields: Further fields of a batch: ``labels``, ``position_ids``, ``cu_seqlens``.
             max_segments: Largest number of documents of a row in ``cu_seqlens``.
             dtype: Type of tokens: ``torch.int64`` or ``torch.int32``.
             pin_memory: Whether batches are in page-locked memory.
             max_epochs: Largest number of epochs of each cluster: one number for all clusters, or
-                numbers by name; fractions are allowed.
+                numbers by name; fractions are allowed. Default: no limit.
             on_exhausted: What to do when a cluster reaches ``max_epochs``: ``renormalise`` shares
                 its weight among other clusters, ``stop`` ends the iteration, ``error`` raises.
             weights_log: File of the weights log; default: the log is kept in memory and in states.
             ledger: File of the ledger, which records what is served. `climb audit` recomputes these
                 records. Only rank 0 writes the file. Default: no ledger.
-            weights_file: File through which a running job gets new weights, as `climb weights`
-                writes it; rank 0 reads it every `Agreement.every` steps.
+            weights_file: File through which a running job gets new weights. `climb weights` writes
+                this file; rank 0 reads it every `Agreement.every` steps.
             weights_function: Function that gets the number of the next step. It returns new
                 weights, or None to keep the present weights. Rank 0 calls it every
                 `Agreement.every` steps.
@@ -272,13 +275,14 @@ class MixtureLoader:
         self._lookahead = self._look_ahead(sources)
         self._batches: list[tuple[int, int]] | None = [(0, self.batch_rows)]
         self._end: tuple[str, int | None] | None = None
-        """Hash of the last weights record, and the first step for which no data is left if the log
-        ends with this record."""
+        """Hash of the last weights record, and the result of `len` for a log that ends with this
+        record (None: the run does not end). None: `len` was not called yet."""
         self._count_from_here()
         self._open_ledger()
         self._told = self._steps_told()
-        """What the files of the run tell of steps, as long as no state was loaded and no batch was
-        returned; "" if they tell nothing."""
+        """A text that says which steps the ledger and the weights log already have; "" if none.
+
+        The text becomes "" when a state is loaded or a batch is returned."""
 
     def _open_sources(self, cache_dir: str | Path | None, limit: int | None) -> list[RowSource]:
         """Return the source of rows of each cluster, with a cache of ``limit`` bytes for shards."""
@@ -344,8 +348,8 @@ class MixtureLoader:
 
         Changes of weights that are neither in the log nor in a schedule are not considered. The
         number is exact: a cluster ends before the first batch that needs more of its rows than it
-        has left, and these last rows are not served. So ``max_epochs=1`` may give some batches
-        less than `steps_per_epoch`, which only counts rows.
+        has left, and its remaining rows are not served. So with ``max_epochs=1`` the result may be
+        a few batches smaller than `steps_per_epoch`, which counts all rows.
 
         Raises:
             TypeError: The run does not end.
@@ -362,7 +366,7 @@ class MixtureLoader:
         return end
 
     def __getitem__(self, _index: object) -> NoReturn:
-        """Raise `TypeError`: batches come in order. A `DataLoader` asks for items by number."""
+        """Raise `TypeError`: batches have an order, but a `DataLoader` asks for items by number."""
         raise TypeError(
             "a MixtureLoader has no items by number, it is iterated. A DataLoader takes "
             "DataLoader(MixtureDataset(loader), batch_size=None), with MixtureDataset from "
@@ -468,9 +472,10 @@ class MixtureLoader:
 
     @property
     def joined(self) -> int:
-        """Number of documents that ``cu_seqlens`` joined to the previous document.
+        """Number of documents that ``cu_seqlens`` joins to the document before them.
 
-        Documents are joined if a row has more than ``max_segments`` documents.
+        Documents are joined if their row has more than ``max_segments`` documents, because
+        ``cu_seqlens`` has no room for more.
         """
         return self._collator.joined
 
@@ -491,7 +496,7 @@ class MixtureLoader:
             cluster: Name of a cluster or, if no cluster has that name, a label; default: all.
             label: Label of the documents, which is their known domain; default: all.
             max_tokens: Largest number of tokens over all ranks, spread evenly over the clusters.
-                The tokens do not depend on the seed. Default: no limit.
+                Which text is chosen does not depend on the seed. Default: no limit.
 
         Raises:
             UsageError: There is no such text, or too little for one row per rank. The message says
@@ -527,7 +532,7 @@ class MixtureLoader:
         Values over all ranks and the whole run:
 
         - ``step``, ``tokens``: numbers of steps and of tokens served so far.
-        - ``weights``: number of the weights record in force.
+        - ``weights``: sequence number of the weights record in force.
 
         Values by name of cluster:
 
@@ -536,9 +541,10 @@ class MixtureLoader:
         - ``epochs``: number of epochs served so far.
         - ``used_up_at``: step at which the cluster reaches ``max_epochs`` if weights do not change.
 
-        Values of this rank alone, counted from step ``since`` on; that is the step at which this
-        loader began, or the step of the state that it loaded last:
+        Values of this rank alone:
 
+        - ``since``: step from which the other values of this list are counted. This is the step at
+          which this loader began, or the step of the state that it loaded last.
         - ``wait_seconds``: seconds that batches waited for shards to be fetched and packed.
         - ``padding``: number of padding tokens.
         - ``cut``: number of documents that were cut, in the shards that were opened.
@@ -622,7 +628,7 @@ class MixtureLoader:
 
     @_one_at_a_time
     def flush(self) -> None:
-        """Write the steps served so far to the ledger; `state_dict` calls this method."""
+        """Record in the ledger the steps served so far; `state_dict` calls this method."""
         self._lookahead.note_served()
         if self._ledger is not None:
             self._ledger.write(self._weights.log)
@@ -642,9 +648,9 @@ class MixtureLoader:
         """Go to the position of ``state``, and return this loader.
 
         The state may have been saved with any world size. This loader may already have returned
-        batches. The weights are those of the state. A warning is logged if this loader was made
-        with other weights or another ``batch_rows`` or, as its ledger says, with other
-        ``max_epochs``.
+        batches. After the call, the weights are those of the state. A warning is logged if this
+        loader was made with other weights or another ``batch_rows`` or, as its ledger says, with
+        other ``max_epochs``.
 
         Raises:
             InvalidDataError: The state is of other shards or settings, which the message names; or
@@ -670,7 +676,7 @@ class MixtureLoader:
         return self
 
     def _steps_told(self) -> str:
-        """Return which steps the files of the run tell of; "" if they tell of none."""
+        """Return a text that says which steps the ledger and the log already have; "" if none."""
         told, log = [], self._weights.log
         if self._ledger is not None and self._ledger.end:
             told.append(f"{self._ledger.path} has {counted(self._ledger.end, 'step')}")
@@ -679,7 +685,7 @@ class MixtureLoader:
         return " and ".join(told)
 
     def _warn_of_told(self) -> None:
-        """Warn that the run begins at step 0, although its files tell of later steps."""
+        """Warn that the run begins at step 0, although its ledger or log has later steps."""
         logger.warning(
             f"no state was loaded, so the run begins at step 0, but {self._told}. Changes in the "
             "weights log take effect at their steps again. To go on with the earlier run, load the "
@@ -714,7 +720,7 @@ class MixtureLoader:
         return served_shares(self.shards, self.seq_len, self.pack)
 
     def _begin_weights(self, start: Mixture | Schedule | None) -> None:
-        """Begin the weights log with ``start`` or the default; if the log has begun, check it."""
+        """Begin the weights log with ``start`` or the default; if begun, check it by ``start``."""
         if (
             self.rank == 0
             and isinstance(start, Mixture)
@@ -773,7 +779,7 @@ def _check_agreement(
 
 
 def _check_folder(weights_file: Path, weights_log: str | Path | None) -> None:
-    """Raise `UsageError` unless the folder of ``weights_file`` exists, or is that of the log."""
+    """Raise `UsageError` unless the folder of ``weights_file`` exists or is the log's folder."""
     folder = weights_file.parent
     if not folder.is_dir() and (weights_log is None or folder != Path(weights_log).parent):
         raise UsageError(
@@ -783,7 +789,7 @@ def _check_folder(weights_file: Path, weights_log: str | Path | None) -> None:
 
 
 def _check_numbers(seq_len: int, batch_rows: int, rank: int, world_size: int, lanes: int) -> None:
-    """Raise `UsageError` unless the numbers of a loader fit each other."""
+    """Raise `UsageError` if the numbers of rows, ranks and lanes cannot be combined."""
     for name, value in (
         ("seq_len", seq_len),
         ("batch_rows", batch_rows),
@@ -804,7 +810,7 @@ def _check_numbers(seq_len: int, batch_rows: int, rank: int, world_size: int, la
 
 
 def _remedy(batch_rows: int, world_size: int, lanes: int) -> str:
-    """Return numbers of rows or lanes that ``world_size`` ranks can share evenly, as a text."""
+    """Return a text with numbers of rows or lanes that ``world_size`` ranks can share evenly."""
     wanted = {"batch_rows": batch_rows, "lanes": lanes}
     fits = {name: -(-value // world_size) * world_size for name, value in wanted.items()}
     return " and ".join(f"{name}={n}" for name, n in fits.items() if n != wanted[name])

@@ -1,7 +1,7 @@
 """Lookahead: plans steps ahead, counts how many are served, and handles used-up clusters.
 
-A plan depends on weights and limits. After a change of weights, the rest of the plan is discarded,
-and steps are planned again from the position after the last batch. Planning takes less than 1 ms.
+A plan depends on the weights and on the limits of epochs. After a change of weights, planned steps
+that were not served are discarded, and steps are planned again. Planning takes less than 1 ms.
 """
 
 from dataclasses import dataclass, field
@@ -34,16 +34,16 @@ number of clusters. With these limits, planning takes less than 1 ms."""
 _COUNTED_STEPS = 1 << 16
 """Largest number of steps in one call that only counts the rows of each cluster."""
 _FIRST_STEPS = 16
-"""Number of steps of the first plan after a change, for which the next batch waits. Each later plan
-has twice as many steps as the plan before."""
+"""Number of steps of the first plan after a change. The number is small, because the next batch
+waits for this plan. Each later plan has twice as many steps as the plan before."""
 
 
 @dataclass(slots=True)
 class Cursor:
     """The planned steps of this rank, and how many rows of these steps were served.
 
-    A new plan is a new cursor, set by one assignment. So after an interrupt, by Ctrl-C or a signal,
-    there is either the old cursor or the new one.
+    A new plan is a new cursor, set by one assignment. So an interrupt, by Ctrl-C or a signal,
+    leaves either the whole old cursor or the whole new one.
     """
 
     start: Position
@@ -55,7 +55,7 @@ class Cursor:
     ready: int = 0
     """Number of rows, from the first planned row on, whose shards are open."""
     rows: NDArray[np.int64] = field(init=False)
-    """``steps.rows``, as an attribute: to read it from a named tuple takes 20 ns per batch."""
+    """The same array as ``steps.rows``; reading it from the named tuple would take 20 ns more."""
     clusters: NDArray[np.int64] = field(init=False)
     """Cluster of each planned row."""
     end: int = field(init=False)
@@ -142,7 +142,7 @@ class Lookahead:
                     return step
 
     def note_served(self) -> None:
-        """Add the planned steps that were served to the ledger."""
+        """Record in the ledger those planned steps that were served."""
         cursor = self.cursor
         if self._ledger is not None and (done := cursor.row // self._rows_each):
             steps = cursor.steps
@@ -153,8 +153,8 @@ class Lookahead:
     def check_not_planning(self) -> None:
         """Raise `UsageError` if steps are being planned.
 
-        During planning, the caller can only be the function for weights, which must not move the
-        loader on.
+        Only the function for weights can call the loader during planning. This function must not
+        change the loader's position.
         """
         if self._planning:
             raise UsageError(
@@ -195,7 +195,7 @@ class Lookahead:
         return Cursor(position, steps, weights)
 
     def _want_next_shards(self) -> None:
-        """Begin to fetch up to 8 shards that lanes need next, the soonest needed first."""
+        """Begin to fetch up to 8 shards that lanes need next, in the order of need."""
         cursor, planner = self.cursor, self._planner
         rates = cursor.weights[-1] * (planner.batch_rows / ONE / planner.lanes.owned.shape[1])
         consumed = cursor.steps.after.consumed

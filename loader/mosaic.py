@@ -1,10 +1,10 @@
 """mosaicml-streaming: make a ``Stream`` of that library from each cluster of a mixture.
 
-Shards are used as they are, because they have that library's format, MDS. That library needs
-proportions of samples, and in our shards a sample is a document. So the weight of a cluster, which
-is a share of tokens, is divided by the mean number of tokens of the cluster's documents. On
-average, each cluster's share of tokens is its weight. In an epoch with few documents of a cluster,
-the share of the cluster may be far from its weight.
+Shards are used as they are, because their format, MDS, is the format of that library. The library
+expects shares of samples, and in these shards a sample is a document. But the weight of a cluster
+is a share of tokens. So each weight is divided by the mean number of tokens of the cluster's
+documents. On average, each cluster's share of tokens is then its weight. In an epoch with few
+documents of a cluster, the share of the cluster may be far from its weight.
 """
 
 from collections.abc import Mapping

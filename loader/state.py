@@ -15,8 +15,8 @@ from climbstream.loader.sampling.planner import Position, RunSettings
 from climbstream.loader.weights.log import WeightsLog, WeightsRecord, check_chain
 
 _MOST_OWED = 4
-"""Limit of the credit that is accepted: a cluster's absolute credit in rows, divided by the number
-of clusters."""
+"""Largest absolute credit of a cluster that a state may have, in rows, divided by the number of
+clusters."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,7 +38,7 @@ class LoaderState:
     consumed: list[list[Whole]]
     """Number of rows served, by cluster and lane, ``[K][C]``."""
     credit: list[Whole]
-    """Rows owed to each cluster, in units of 2**-40 row, ``[K]``; their sum is 0."""
+    """Credit of each cluster, in units of 2**-40 row, ``[K]``; the sum is 0."""
     weights: list[dict[str, Any]]
     """Records of the weights log: the record in force, and all later records."""
     part: float = 1.0
@@ -143,9 +143,9 @@ class LoaderState:
     def to_json(self) -> dict[str, Any]:
         """Return the state as JSON values.
 
-        In ``consumed``, each lane has the difference from the number of the lane before it. Lanes
-        serve nearly the same number of rows, so differences are small. The state of 1,000 clusters
-        takes less than 100 kB.
+        ``consumed`` has differences: for each lane, its number of rows minus that of the lane
+        before. Lanes serve nearly the same number of rows, so differences are small. The state of
+        1,000 clusters takes less than 100 kB.
         """
         steps = [[b - a for a, b in pairwise([0, *row])] for row in self.consumed]
         batches = None if self.batches is None else [list(size) for size in self.batches]
@@ -256,7 +256,7 @@ class LoaderState:
         return self._misshare(first) if first.v == 0 else ""
 
     def _misshare(self, first: WeightsRecord) -> str:
-        """Return a message if a cluster was not served its share by ``first``; else "".
+        """Return a message if the rows of a cluster do not match its weight in ``first``; else "".
 
         ``first`` is the first record of the log, and in force since step 0. So the rows of a
         cluster plus its credit must be exactly its weight times the number of all rows.

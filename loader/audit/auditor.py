@@ -3,8 +3,8 @@
 Every step in the ledger is planned again, with the weights record that the block of the step names.
 This record is still in the weights log, because no record is ever removed from the log. If a run
 was resumed at an earlier step, later blocks replace the steps from there on. The replaced steps are
-checked as well. For a step that was not replaced, the audit also checks that the named record is
-the one that the log has in force at that step.
+checked as well. For a step that was not replaced, the audit also checks that by the log the named
+record is in force at this step.
 """
 
 import sys
@@ -25,9 +25,9 @@ from .replay import Replay
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClusterShare:
-    """Shares of one cluster in all rows of the audited steps: the target, and what was served.
+    """Target share, served share, tokens and epochs of one cluster.
 
-    ``epochs`` is counted from the start of the run.
+    Shares are of all rows of the audited steps. ``epochs`` is counted from the start of the run.
     """
 
     name: str
@@ -48,10 +48,10 @@ class Audit:
     again: int
     """Number of steps that were served again, after the run was resumed from an earlier step."""
     abandoned: int
-    """Number of steps that were served only before the run was resumed from an earlier step: the
-    run has not reached them again."""
+    """Number of steps that were served before the run was resumed from an earlier step, and that
+    the run has not reached again."""
     unwritten: int
-    """Number of steps that are in no block, although the run was resumed at a step after them."""
+    """Number of steps that no block records, although the run was resumed at a later step."""
     clusters: tuple[ClusterShare, ...]
 
 
@@ -73,15 +73,15 @@ class _Place:
 
 
 class _Auditor:
-    """Goes through the lines of a ledger, plans their steps again, and compares both."""
+    """Plans the steps of a ledger again, line by line, and compares them with the ledger."""
 
     def __init__(self, replay: Replay) -> None:
         self._replay = replay
         self._openings = [line for line in replay.lines if isinstance(line, Opening)]
         self._begins = sorted({opening.state.step for opening in self._openings})
         self._places: dict[int, list[_Place]] = {}
-        """Places by step, for steps at which an opening begins: one place for each time that the
-        run reached the step."""
+        """Places by step, only for steps at which an opening begins. A step has one place for each
+        time that the run reached it."""
         self._opening = self._openings[0]
         self.base = self._opening.state.position()
         """Position at which the ledger begins."""
@@ -115,7 +115,7 @@ class _Auditor:
         self._places.setdefault(place.position.step, []).append(place)
 
     def _open(self, opening: Opening) -> None:
-        """Go to the position of ``opening``, if the run has reached it."""
+        """Go to the position of ``opening``; raise `IntegrityError` if the run was never there."""
         start, here = opening.state.position(), self._here
         if start.step > here.position.step:
             self.unwritten += start.step - here.position.step

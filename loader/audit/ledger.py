@@ -140,8 +140,8 @@ class Ledger:
     """Writes the ledger of a run; only one process may write.
 
     The file is not flushed to disk (fsync) after each block. So a power cut may lose the last
-    blocks. If the run is resumed at a step before the lost ones, it serves them again. If the run
-    is resumed at a later step, an audit can still plan the lost ones.
+    blocks. If the run is resumed at a step before the lost blocks, their steps are served and
+    recorded again. If it is resumed at a later step, an audit can still plan the lost steps.
     """
 
     def __init__(self, path: Path) -> None:
@@ -177,7 +177,7 @@ class Ledger:
         self._seq_len = opening.state.seq_len
 
     def _warn_of_other_limits(self, lines: list[Any], opening: Opening) -> None:
-        """Warn if ``max_epochs`` of ``opening`` differ from the last opening in ``lines``."""
+        """Warn if ``max_epochs`` of ``opening`` and of the last opening in ``lines`` differ."""
         numbered = [*enumerate(lines, start=1)]
         number, value = next(
             (n, v) for n, v in reversed(numbered) if isinstance(v, dict) and "state" in v
@@ -277,7 +277,7 @@ def read_ledger(path: Path) -> list[Line]:
 def segments(lines: list[Line]) -> Iterator[tuple[Opening, int]]:
     """Yield (opening, end): no later opening replaces the opening's steps before step ``end``.
 
-    If all steps of an opening were replaced, ``end`` is at or before the opening's step.
+    If all steps of an opening were replaced, ``end`` is at or before the opening's first step.
     """
     openings = [(i, line) for i, line in enumerate(lines) if isinstance(line, Opening)]
     begins = [opening.state.step for _, opening in openings]
@@ -291,7 +291,7 @@ def segments(lines: list[Line]) -> Iterator[tuple[Opening, int]]:
 
 
 def _fixed(opening: Opening) -> dict[str, Any]:
-    """Return what must not change in a run, by the names of the loader's parameters."""
+    """Return the settings that must not change in a run, by names of the loader's parameters."""
     fixed = {name: getattr(opening.state, name) for name in _FIXED}
     return {**fixed, "fraction": fixed.pop("part")}
 

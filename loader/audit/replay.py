@@ -20,7 +20,7 @@ _AT_ONCE = 1024
 
 
 class Replay:
-    """A run that is read from its folder, to plan its steps again; no shard is opened.
+    """The ledger, weights log and indexes of a run, from which its steps are planned again.
 
     Args:
         run: Folder of the run, with weights log and ledger.
@@ -50,7 +50,7 @@ class Replay:
 
     @property
     def steps(self) -> int:
-        """Number of the first step after all steps in the ledger."""
+        """Number of the step after the last step in the ledger."""
         return max(end for _, end in segments(self.lines))
 
     def room(self, opening: Opening, position: Position) -> NDArray[np.int64]:

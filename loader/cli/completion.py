@@ -71,10 +71,10 @@ def _clusters(ctx: click.Context) -> list[str]:
 
 
 def _directory(ctx: click.Context) -> str:
-    """Return the shard directory that stands in the command before the word to be completed.
+    """Return the shard directory that the command line names before the word to be completed.
 
-    While the value of an option is completed, click has not parsed the arguments yet. Then the
-    directory is the first argument that is a folder.
+    While the value of an option is completed, click has not parsed the arguments yet. In that case
+    the result is the first argument that is a folder.
     """
     return str(ctx.params.get("directory") or next(a for a in ctx.args if Path(a).is_dir()))
 

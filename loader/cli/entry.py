@@ -1,7 +1,7 @@
-"""The entry point of ``climb``; from its import on, Ctrl-C and SIGTERM end ``climb`` quietly.
+"""The entry point of ``climb``; after its import, Ctrl-C and SIGTERM end ``climb`` quietly.
 
-The signals then end the process without a traceback, even while the other modules of ``climb`` are
-imported. Before this module is imported, Python itself starts, and no code of ours can catch a
+Quietly means without a traceback, even while the other modules of ``climb`` are still being
+imported. Before the import of this module, Python itself starts, and no code of ours can catch a
 signal.
 """
 

@@ -213,7 +213,7 @@ def weights(
 
 
 def _shares(named: Sequence[str]) -> dict[str, float]:
-    """Return the weights in words such as ``c03=0.4``, by cluster; refuse a repeated cluster."""
+    """Return weights by cluster from words such as ``c03=0.4``; refuse a repeated cluster."""
     shares: dict[str, float] = {}
     for word in named:
         try:

@@ -20,10 +20,10 @@ class Progress:
     """Shows ``done/total``, rate, time elapsed and time left for work of ``total`` units.
 
     On a terminal one line is rewritten; elsewhere a line is written every ten seconds, so that
-    logs stay readable. Units that were skipped, such as those of earlier runs, count in ``done``
-    but not in the rate, which is measured from the last skip on.
-    If this is only one ``part`` of the work, such as ``round 2``, the line says that the time is
-    that of the part.
+    logs stay readable. Units that were skipped, such as those of earlier runs, count in ``done``.
+    They do not count in the rate, which is measured from the last skip on.
+    ``part`` names the part of the work that these units are, such as ``round 2``; the line then
+    says that the elapsed time is that of this part.
     """
 
     def __init__(
@@ -135,7 +135,7 @@ def short_number(value: float) -> str:
 
 
 def decimals(sds: Sequence[float], values: Sequence[float]) -> int:
-    """Return how many decimals to show of ``values`` that have standard deviations ``sds``.
+    """Return the number of decimals with which ``values`` of standard deviations ``sds`` are shown.
 
     The result is the number of decimals that the smallest sd needs, but at most 6. The result is at
     least 3 if all values are below 100, otherwise at least 1.

@@ -47,7 +47,7 @@ _FULL_WORDS = (
 """Words that mean a full disk in errors without a number: numpy, safetensors, pyarrow, sqlite."""
 COPY_FIRST = "copy it to this machine first, and name the copy (climb pull fetches shards)"
 COPY_AFTER = "write to a path of this machine, and copy the result to the URL afterwards"
-"""Remedies for a URL where only a path is possible: of what is read, and of what is written."""
+"""Remedies if a URL is given where only a path is possible: for a file to read, one to write."""
 _URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):/")
 """Beginning of a URL as a `Path`, which makes one slash of two."""
 _REFUSED = (errno.EIO, errno.EROFS, errno.EACCES, errno.EPERM)
@@ -344,9 +344,10 @@ def read_lines(path: Path) -> list[Any]:
 
 
 def is_temporary(path: Path, name: str = "") -> bool:
-    """Whether ``path`` is a temporary file that `atomic_path` made, for ``name`` if given.
+    """Whether ``path`` is a temporary file that `atomic_path` made.
 
-    ``name`` is the final name of the file. A link or a folder never is a temporary file.
+    If ``name`` is given, the final name of the file must be ``name``. A link or a folder is never a
+    temporary file.
     """
     match = _TEMPORARY.fullmatch(path.name)
     if match is None or name not in ("", match["name"]):

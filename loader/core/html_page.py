@@ -31,7 +31,7 @@ def script_hash(script: str) -> str:
 
 
 def page(title: str, lead: str, sections: Sequence[str]) -> bytes:
-    """Return a page of the ``sections`` of HTML, with a link to each section, as UTF-8.
+    """Return an HTML page with ``sections``, and a link to each section, as UTF-8.
 
     Raises:
         ValueError: Two sections have the same heading.
@@ -118,9 +118,9 @@ def table(
     Args:
         heads: Heads of the columns, plain text.
         rows: Cells of each row: HTML, or pairs of attributes and HTML.
-        numbers: Positions of the columns that are aligned to the right, from 0.
-        texts: Positions of the columns that are wide enough for sentences, and break words that are
-            wider, from 0.
+        numbers: Positions, from 0, of the columns that are aligned to the right.
+        texts: Positions, from 0, of the columns that are wide enough for sentences; a word that is
+            wider than its column is broken.
         clusters: Cluster of each row, to link the row to a map; empty if there is no map.
     """
 
@@ -330,9 +330,10 @@ def _circles(axes: _Axes, series: Series) -> str:
 def small_curve(
     title: str, points: Sequence[tuple[float, float]], span: tuple[float, float], tip: str
 ) -> str:
-    """Draw a small curve through ``points``; ``span`` is the range of its y axis.
+    """Draw a small curve through ``points``, which are pairs (share from 0 to 1, value).
 
-    Curves with the same ``span`` can be compared.
+    ``span`` is the range of the values; curves with the same ``span`` can be compared. ``tip`` is
+    shown under the mouse.
     """
     (x0, _), (x1, _) = points[0], points[-1]
     low, high = span
@@ -367,7 +368,8 @@ def heat_map(
 ) -> str:
     """Draw a heat map: ``columns`` of values from 0 to 1, with one value per name, as shades.
 
-    ``groups`` are titles of consecutive columns, as (title, number of columns).
+    ``groups`` are titles of consecutive columns, as (title, number of columns). ``label`` describes
+    the picture for readers who cannot see it.
     """
     rows, count = len(names), len(columns)
     size, left, top = max(3.0, min(28.0, 860 / max(count, 1))), 200, 24

@@ -26,7 +26,10 @@ def get_logger(name: str) -> logging.Logger:
 
 
 def _filter(record: logging.LogRecord) -> bool:
-    """Keep messages of rank 0 and errors of all ranks; escape characters that steer a terminal."""
+    """Return whether a message is logged: all are on rank 0, and errors on every rank.
+
+    Characters that steer a terminal are escaped in the message.
+    """
     if record.levelno < logging.ERROR and not speaks():
         return False
     record.msg, record.args = visible(record.getMessage()), None
@@ -34,7 +37,10 @@ def _filter(record: logging.LogRecord) -> bool:
 
 
 def speaks() -> bool:
-    """Whether this process shows what is the same on every rank: it is rank 0, or all are asked."""
+    """Whether this process logs messages that are equal on all ranks.
+
+    Rank 0 does; other ranks do only if all ranks were asked to log.
+    """
     return _rank() == 0 or bool(os.environ.get(ALL_RANKS))
 
 

@@ -1,8 +1,8 @@
 """Permutation: pseudo-random orders of n items, as pure functions of (key, position).
 
 A Feistel network permutes the numbers below the next power of two. The network is applied to a
-position, and then to its own result, until the result is below n. So nothing is shuffled in memory,
-and the item at any position of any epoch takes about the same time to compute.
+position, and again to its result, until the result is below n. So nothing is shuffled in memory,
+and finding the item at a position takes about the same time for every position and epoch.
 """
 
 from typing import Any

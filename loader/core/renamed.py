@@ -10,7 +10,7 @@ R = TypeVar("R")
 
 
 def renamed_parameters(**names: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
-    """Return a decorator that also accepts old names of keyword arguments; ``names`` is old=new.
+    """Return a decorator by which a function also accepts old parameter names, given as old=new.
 
     >>> @renamed_parameters(part="fraction")
     ... def take(*, fraction=1.0):

@@ -16,7 +16,7 @@ from .log import speaks
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 _SAME = 2.0
 """Seconds within which a second signal counts as a repeat of the first. Repeats occur because a
-terminal sends Ctrl-C to all processes, and torchrun sends them the signal again."""
+terminal sends Ctrl-C to all processes, and torchrun then sends its processes the signal again."""
 AGAIN = "stopped; run the same command again to go on"
 
 
@@ -74,7 +74,7 @@ def _unwind(number: int, frame: FrameType | None) -> None:
 
 
 def _imports(frame: FrameType | None) -> bool:
-    """Whether ``frame`` runs within an import."""
+    """Whether the code of ``frame`` is running because of an import."""
     while frame is not None:
         if frame.f_code.co_filename == "<frozen importlib._bootstrap>":
             return True

@@ -14,7 +14,7 @@ LIBRARIES = ("pandas", "polars")
 
 
 class Tabular:
-    """A mixin that exports the rows of a class: those that the class's method `to_rows` returns."""
+    """A mixin whose methods export the rows that the method `to_rows` of the class returns."""
 
     __slots__ = ()
 

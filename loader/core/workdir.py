@@ -115,7 +115,7 @@ def check_same_config(
 
 
 def differences_text(old: object, new: object) -> str:
-    """Describe how two plans differ, by the options of the command; "" if they are equal."""
+    """Describe how two plans differ, by the options that set the values; "" if they are equal."""
     texts = [
         f"{setting_name(keys)} was {_shown(before)} and is {_shown(now)}"
         for keys, before, now in _differences(old, new)
@@ -162,7 +162,7 @@ def setting_name(keys: tuple[str, ...]) -> str:
 
 
 def _are_names(*values: list[Any] | tuple[Any, ...]) -> bool:
-    """Whether ``values`` are lists of text of different lengths; they are compared as a whole."""
+    """Whether ``values`` are lists of text of different lengths, which are compared as a whole."""
     texts = all(isinstance(item, str) for value in values for item in value)
     return texts and len({len(value) for value in values}) > 1
 

@@ -1,7 +1,7 @@
 """Catalogue: read its Parquet files, without Arrow's own threads, and look up documents in it.
 
 `pyarrow.parquet.read_table` reads ahead in threads. If a thread is still ending when Python ends,
-the whole process is aborted: this happened in one of twenty runs of ``climb verify`` on busy cores.
+the whole process is aborted. This happened in one of twenty runs of ``climb verify`` on busy cores.
 """
 
 from collections.abc import Iterator, Sequence
@@ -36,9 +36,9 @@ def read_parquet(source: Path | BinaryIO, columns: Sequence[str]) -> Any:
 def read_parts(store: Store, manifest: Manifest) -> Iterator[tuple[str, bytes, str]]:
     """Yield the path, bytes and error message of each part of a catalogue.
 
-    The message is "" if the part is as the manifest says. Parts are read by number, because some
-    stores cannot list their files. If the manifest has the number of parts, missing parts are
-    skipped; otherwise the first missing part ends the catalogue.
+    The message is "" if the part is as the manifest says. Parts are asked for one number after the
+    other, because some stores cannot list their files. If the manifest has the number of parts,
+    missing parts are skipped; otherwise the first missing part ends the catalogue.
     """
     for number in count() if manifest.parts is None else range(manifest.parts):
         name = part_name(number)

@@ -17,7 +17,7 @@ _LICENSES = 5
 
 
 def unlicensed_text(manifest: Manifest) -> str:
-    """Return a sentence on the documents without a licence, and their share of the tokens.
+    """Return a text with the number of documents without a licence and their share of the tokens.
 
     Returns "" if each document states a licence, or if documents are not counted by licence.
     """
@@ -35,7 +35,7 @@ def unlicensed_text(manifest: Manifest) -> str:
 
 
 def licenses_text(licenses: Mapping[str, Size], most: int = _LICENSES) -> str:
-    """Format the tokens and documents of a cluster by licence, the one with most tokens first.
+    """Format the tokens and documents of each licence, the licence with the most tokens first.
 
     >>> licenses_text({"unknown": Size(1, 20), "MIT": Size(12, 3400)})
     'MIT 3,400 tokens in 12 documents; unknown 20 tokens in 1 document'
@@ -55,14 +55,16 @@ _LISTED = 40
 
 
 def largest(sizes: Mapping[str, float], most: int = _LISTED) -> list[str]:
-    """Return all names in their order; if there are more than ``most``, only the largest ones."""
+    """Return all names in their order or, of more than ``most`` names, the ``most`` largest."""
     if len(sizes) <= most:
         return [*sizes]
     return sorted(sizes, key=lambda name: -sizes[name])[:most]
 
 
 def others_text(sizes: Mapping[str, float], where: str) -> str:
-    r"""Describe the names that `largest` leaves out, and ``where`` all names are listed; else "".
+    r"""Return a line on the names that `largest` leaves out; "" if it leaves out none.
+
+    ``where`` is the end of the line, which says where all names are listed.
 
     >>> others_text({f"c{n}": 1 for n in range(50)}, "mixture.json lists all")
     '\n40 of 50 are listed, the largest; the other 10 have 20.0% together. mixture.json lists all.'

@@ -12,17 +12,17 @@ from climbstream.loader.storage.store import Store
 from .manifest import CLUSTERS
 
 ADVERTISEMENT, AD_FREE = "advertisement", "ad-free"
-"""Two names of one quality score: in files, and for people. The name for people differs because a
-score of 5 means no advertising."""
+"""Two names of one quality score: the name in files, and the name that people see. A score of 5
+means no advertising, so people see ``ad-free``."""
 
 
 def score_title(score: str) -> str:
-    """Return the name of ``score`` for people, under which a higher score is always better."""
+    """Return the name of ``score`` that people see, under which a higher score is always better."""
     return AD_FREE if score == ADVERTISEMENT else score
 
 
 def reason_title(reason: str) -> str:
-    """Return ``reason``, why documents were left out, with each score named by its `score_title`.
+    """Return a reason for leaving documents out, with the names of scores that people see.
 
     >>> reason_title("low advertisement score"), reason_title("held out")
     ('low ad-free score', 'held out')
@@ -35,7 +35,7 @@ class ClusterInfo:
     """The description of one cluster."""
 
     name: str
-    """Name in mixtures and of the folder, such as ``c00``."""
+    """Name of the cluster in mixtures, and of its folder, such as ``c00``."""
     terms: tuple[str, ...]
     """Words that distinguish the cluster from the other clusters, most typical first."""
     documents: Count
@@ -43,7 +43,7 @@ class ClusterInfo:
     bytes: Count
     """Size of the cluster's text in UTF-8 bytes; 0: unknown, as after an import of tokens."""
     quality: dict[str, Finite]
-    """Mean of each quality score, which is 0 to 5, over the documents; empty after an import."""
+    """Mean of each quality score over the documents, from 0 to 5; empty after an import."""
     labels: dict[str, Count]
     """Number of documents by known domain, most frequent first; empty if the corpus names none."""
     samples: tuple[dict[str, str], ...]
@@ -56,12 +56,12 @@ class ClusterInfo:
     spread: dict[str, tuple[Count, ...]] = field(default_factory=dict)
     """Histogram of each quality score: number of documents in 10 bins of width 0.5, from 0 to 5."""
     copies: Count = 0
-    """Number of documents that nearly repeat another document, including such documents that were
-    left out of the shards."""
+    """Number of documents that are near copies of another document, including those near copies
+    that were left out of the shards."""
     effective_tokens: Count = 0
-    """Tokens of the documents that repeat no other document."""
+    """Number of effective tokens: tokens of documents that are no near copies of another one."""
     axes: dict[str, str] = field(default_factory=dict)
-    """Value of a cell on each axis, as in the manifest; empty: the cluster is no cell."""
+    """If the cluster is a cell: its value on each axis, as in the manifest; else empty."""
 
     @property
     def words(self) -> str:

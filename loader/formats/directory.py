@@ -130,9 +130,9 @@ class ShardDirectory(Tabular):
     def locate(self, name: str, shard: int) -> tuple[str, int]:
         """Return where a shard of cluster ``name`` is stored, as (cluster, number).
 
-        ``shard`` is the position of the shard in `index`. ``cluster`` is the cluster whose folder
-        has the shard, ``number`` the position of the shard in the index of that cluster. Unless
-        this is a grouping, they are ``name`` and ``shard``.
+        ``shard`` is the position of the shard in `index`. Usually the result is ``name`` and
+        ``shard``. In a grouping, ``name`` is a group; the result is the cluster whose folder has
+        the shard, and the position of the shard in the index of that cluster.
         """
         entries = self._entries(name)
         ends = [*accumulate((len(self._index(entry).shards) for entry in entries), initial=0)]
@@ -156,7 +156,7 @@ class ShardDirectory(Tabular):
         return Index(self.manifest.dtype, tuple(part for index in indexes for part in index.parts))
 
     def _entries(self, name: str) -> tuple[ClusterEntry, ...]:
-        """Return the clusters with a folder of shards that make up cluster or group ``name``."""
+        """Return the entries of the clusters that make up cluster or group ``name``."""
         return self.manifest.members.get(name) or (self.cluster(name),)
 
     def _index(self, entry: ClusterEntry) -> Index:
@@ -183,8 +183,8 @@ class ShardDirectory(Tabular):
         """Read and check the indexes of the clusters ``names``; later, `index` returns these.
 
         At a URL without ``shards.columns``, up to 64 indexes are read at the same time, because
-        each index needs a request of its own. ``cache_dir`` is where a large ``shards.columns`` of
-        a URL is kept, by default `default_cache`.
+        each index needs a request of its own. A large ``shards.columns`` at a URL is kept in
+        ``cache_dir``; default: `default_cache`.
 
         Raises:
             IntegrityError: Bytes or counts of an index differ from the manifest.
@@ -311,7 +311,7 @@ class ShardDirectory(Tabular):
 
 
 def _reopen(place: str | Path | Store, manifest: Manifest) -> ShardDirectory:
-    """Return the directory that another process pickled, without reading its manifest again."""
+    """Return the directory that another process pickled; its manifest is not read again."""
     directory = ShardDirectory.__new__(ShardDirectory)
     directory._place, directory.store, directory.manifest = place, Store.of(place), manifest
     directory._indexes, directory._columns = {}, None

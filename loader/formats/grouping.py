@@ -2,8 +2,8 @@
 
 A grouping is stored beside the shards, as ``DIR/groupings/NAME/grouping.json``. The folder of a
 grouping can be read like any shard directory; its clusters are the groups. A group has the shards
-of its clusters, one cluster after the other. So for a loader, a group is the same as a cluster with
-all these shards: a mixture of groups is served as exactly as a mixture of clusters, and all tokens
+of its clusters, one cluster after the other. So a loader treats a group like a cluster with all
+these shards: a mixture of groups is served as exactly as a mixture of clusters, and all tokens
 within a group are equally likely to be served.
 """
 

@@ -15,8 +15,8 @@ from climbstream.loader.core.typed import convert, located, parse_json
 from .manifest import HELDOUT
 
 FEW_ITEMS = 30
-"""Least number of held-out documents, or of other items, by which models are compared: with fewer,
-a bootstrap over items is unreliable."""
+"""Least number of held-out documents, or of other items, for a comparison of models. With fewer, a
+bootstrap over items is unreliable."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

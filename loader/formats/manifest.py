@@ -23,9 +23,9 @@ PULL = "pull.json"
 TOKENIZER = "tokenizer.json"
 INDEX = "index.json"
 NEXT_INDEX = "index.next.json"
-"""Name of the index that a committed append has written, until it replaces the old index."""
+"""File name of a new index that a committed append has written, until it replaces the index."""
 NEXT_FILES = ".build/aside"
-"""Folder of other files that a committed append has written, until they replace the old files."""
+"""Folder of other new files that a committed append has written, until they replace the files."""
 COLUMNS = "shards.columns"
 """Name of the file with the indexes of all clusters, in columns."""
 DOCUMENTS = "documents"
@@ -174,12 +174,12 @@ class Manifest:
 
     @property
     def token_shares(self) -> Mixture:
-        """Mixture in which all tokens are equally likely: each weight is a share of the tokens."""
+        """Mixture in which each cluster's weight is its share of all tokens."""
         return Mixture.of({c.name: c.tokens for c in self.clusters}, {"kind": "token shares"})
 
     @property
     def fingerprint(self) -> str:
-        """Hash of what a reader sees: names and bytes of the clusters, and the type of a token."""
+        """Hash of all that readers depend on: names and bytes of the clusters, type of a token."""
         return hash_json([[c.name, c.index_hash] for c in self.clusters] + [self.dtype])
 
     @property
@@ -220,10 +220,10 @@ class Manifest:
         return self.files.get(name) or (self.tokenizer_hash if name == TOKENIZER else "") or None
 
     def spread(self, mixture: Mixture) -> Mixture:
-        """Return ``mixture`` with weights of single clusters in place of weights of groups.
+        """Return ``mixture`` with weights of clusters in place of weights of groups.
 
-        The weight of a group is divided among its clusters in proportion to their tokens. If this
-        is no grouping, weights stay the same.
+        The weight of a group is divided among its clusters in proportion to their tokens. If the
+        shards are not a grouping, the weights stay the same.
 
         Raises:
             InvalidDataError: The mixture has weights of clusters that are not in this manifest.
@@ -380,7 +380,7 @@ def _read_grouping(store: Store) -> bytes | None:
 
 
 def check_name(name: str, what: str, times: int = 1) -> None:
-    """Raise `InvalidDataError` unless ``name``, the name of a ``what``, is valid and unique.
+    """Raise `InvalidDataError` unless ``name``, which a ``what`` has, is valid and used only once.
 
     ``times`` is how often the name is used. The name also becomes the name of a folder, so it must
     not be a path to another place.
@@ -458,7 +458,7 @@ def grouping_file(name: str) -> str:
 
 
 def list_groupings(directory: Path | None, manifest: Manifest) -> list[str]:
-    """Return the names of the groupings in ``manifest`` and of those in ``directory``, sorted.
+    """Return the sorted names of the groupings that ``manifest`` lists or ``directory`` has.
 
     ``directory`` is None for a remote store, which cannot list files. Folders in ``directory``
     whose name is no valid name of a grouping are left out.
@@ -471,7 +471,7 @@ def list_groupings(directory: Path | None, manifest: Manifest) -> list[str]:
 def grouping_of(
     mixture: Mixture, manifest: Manifest, groupings: Mapping[str, Manifest]
 ) -> str | None:
-    """Return the name of the grouping for whose groups ``mixture`` has weights.
+    """Return the name of the grouping to whose groups ``mixture`` gives weights.
 
     ``groupings`` are the candidates: manifests by the name of the grouping. None: the mixture has
     weights for the clusters of ``manifest``, or fits neither these clusters nor any grouping.
@@ -490,7 +490,7 @@ def part_name(number: int) -> str:
 
 
 def part_paths(directory: Path) -> list[Path]:
-    """Return the paths of the parts of the catalogue in ``directory``, in the order of numbers."""
+    """Return the paths of the catalogue's parts, ordered by the numbers in their file names."""
     # Numbers from 100,000 on have more digits, so names are sorted by length first.
     parts = (directory / DOCUMENTS).glob("part-*.parquet")
     return sorted(parts, key=lambda path: (len(path.name), path.name))

@@ -25,14 +25,14 @@ batch fits into an int64."""
 MIXTURE = "mixture.json"
 _MOST_BYTES = 1 << 24
 _LARGEST = 1e100
-"""Largest weight that is accepted, so that every sum of weights is finite."""
+"""Largest weight that is accepted; with this limit, every sum of weights is finite."""
 OTHERS = ("scale", "keep")
 """Values of the argument ``others``; see `read_weights`."""
 _ROUNDED = 1e-4
 """Largest difference between 1 and a sum of weights that still counts as 1: a user may have rounded
 the weights."""
 _ROUNDING = 1e-9
-"""Largest difference between 1 and the sum of named weights at which no rest is left to share."""
+"""If named weights sum to 1 within this difference, no rest is left for other clusters."""
 
 
 @dataclass(frozen=True, slots=True)

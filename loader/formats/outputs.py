@@ -32,7 +32,8 @@ _EXPORTS = tuple(
     }.items()
     for name in names
 )
-"""Files that mark a folder as an export, with such keys. Early versions wrote ``export.json``."""
+"""Files that mark a folder as an export, each with keys that its JSON object has. Early versions
+wrote ``export.json``."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -143,8 +144,8 @@ def writer_of(path: Path) -> str:
     """Return the command that wrote ``path`` or a folder above ``path``.
 
     Returns "" if there is no such command. Only commands whose folder may also hold files of other
-    programs are looked for. So climb build, for example, is never returned, because it fills a
-    folder alone.
+    programs are considered. So climb build, for example, is never returned, because no other
+    program may write to its folder.
     """
     for place in (path, *path.parents):
         if place.name in _NAMES:

@@ -1,14 +1,14 @@
 """The file ``shards.columns``: the indexes of all clusters in one file that processes share.
 
-The file says the same as the files ``index.json``, which other readers need, and is read in their
-place: it is mapped into memory and not decoded, so 10^6 shards open in less than a second. All
-numbers are little-endian::
+The file has the same content as the files ``index.json``. Climbstream reads it in their place,
+because it is mapped into memory and not decoded: 10^6 shards open in less than a second. Other
+readers need ``index.json``. All numbers are little-endian::
 
     "climbcol" | u32 version | u32 size of the header | header | columns
 
-The header is JSON, ``{"clusters": {NAME: shards, …}, "lengths": m}``, and spaces up to a multiple
-of 32 bytes from the start of the file. The clusters have their order in the manifest. The columns
-are those of `ShardColumns`, for the n shards of all clusters::
+The header is JSON, ``{"clusters": {NAME: shards, …}, "lengths": m}``, followed by spaces, so that
+the columns begin at a multiple of 32 bytes from the start of the file. The clusters have their
+order in the manifest. The columns are those of `ShardColumns`, for the n shards of all clusters::
 
     hashes u8 [n, 32] | lengths u32 [m, 2] | ends u32 [n + 1] |
     samples u32 [n] | tokens u32 [n] | raw_bytes u32 [n] | zip_bytes u32 [n]
@@ -57,7 +57,7 @@ _HEADER = msgspec.json.Decoder(_Header)
 def save_columns(folder: Path, clusters: Mapping[str, ShardColumns]) -> None:
     """Write the shards of all ``clusters``, by name, to the file ``shards.columns`` in ``folder``.
 
-    No file is written if a shard has a name that is not in the order of the shards.
+    No file is written if a shard has another name than the one that `shard_name` returns.
     """
     if all(columns.names is None for columns in clusters.values()):
         write_bytes(folder / COLUMNS, pack_columns(clusters))
@@ -181,7 +181,7 @@ def read_columns(store: Store, manifest: Manifest, cache: Path) -> dict[str, Sha
 
 
 def _map(store: Store, expected: str, *names: str) -> memoryview | None:
-    """Return the first of the files ``names`` that has the hash ``expected``.
+    """Return the content of the first of the files ``names`` that has the hash ``expected``.
 
     Returns None if no file exists; raises `IntegrityError` if all have other hashes.
     """
@@ -204,7 +204,7 @@ def _map(store: Store, expected: str, *names: str) -> memoryview | None:
 
 
 def _read_remote(store: Store, expected: str, cache: Path) -> memoryview | None:
-    """Return the file of a remote ``store``, from ``cache`` if it is there."""
+    """Return ``shards.columns`` of a remote ``store``, from ``cache`` if the file is there."""
     kept = Store.of(cache)
     with suppress(ClimbError, OSError):
         if (data := _map(kept, expected, expected)) is not None:

@@ -71,17 +71,17 @@ def flatten(metrics: Mapping[str, Any]) -> dict[str, float]:
 
 
 class Writer(Protocol):
-    """Interface of writers of metrics, which a run of W&B and `TensorBoardWriter` have."""
+    """Interface of a writer of metrics; a run of W&B and a `TensorBoardWriter` are writers."""
 
     def log(self, data: dict[str, Any], step: int) -> object:
-        """Write ``data``: numbers by name, as they are after ``step`` steps."""
+        """Write ``data``, the numbers by name after ``step`` steps."""
 
 
 class TensorBoardWriter:
     """Writes metrics as scalars of TensorBoard.
 
-    A run that continues from a checkpoint makes a new writer in the same folder. TensorBoard then
-    hides points of earlier writers from the first step of the new writer on.
+    A run that continues from a checkpoint makes a new writer in the same folder. From the first
+    step of the new writer on, TensorBoard then hides the points of earlier writers.
 
     Args:
         folder: Folder of the event files; each writer that logs anything makes one file.
@@ -124,7 +124,7 @@ class TensorBoardWriter:
 
 
 def write_metrics(metrics: Mapping[str, Any], *writers: Writer) -> None:
-    """Write ``metrics`` of a loader and its job, with their ``step``, to each of ``writers``.
+    """Write the ``metrics`` of a loader and its job to each of ``writers``, under their ``step``.
 
     >>> class Printer:
     ...     def log(self, data, step):

@@ -1,7 +1,7 @@
 """RunStatus: the state of a running job, read from the files in its folder as they grow.
 
-Each look reads ``metrics.jsonl`` from where the last look ended. The first look at a long file
-reads only its end. So the time and memory of a look do not grow with the length of the run.
+Each call of `RunStatus.look` reads ``metrics.jsonl`` from where the last call ended. The first call
+reads only the end of a long file. So the time and memory of a call do not grow with the run.
 """
 
 import math
@@ -41,7 +41,7 @@ _MOST_STEP = 1 << 53
 _RECORDS = 50
 """Number of records of the weights log that a look returns: the latest ones."""
 _CHANGED = 4
-"""Number of clusters of such a record whose weights are returned: those that it changed most."""
+"""Number of clusters per record whose weights a look returns: those that changed most."""
 
 
 class RunStatus:
@@ -158,8 +158,8 @@ class RunStatus:
     def _recent(self) -> dict[str, float]:
         """Return each cluster's share of the rows served recently, since the targets last changed.
 
-        The result is empty if no rows were served in that time. Several lines of metrics are
-        joined, because the rows between two lines may be too few for shares: fewer than clusters.
+        The result is empty if no rows were served in that time. The rows of several lines of
+        metrics are counted together, because fewer rows than clusters may lie between two lines.
         """
         if self._last is None or not self._before:
             return {}
@@ -251,7 +251,7 @@ class RunStatus:
             return None
 
     def _waiting(self, log: WeightsLog) -> dict[str, Any] | None:
-        """Return the change that the run has not applied yet, as JSON values; None without one."""
+        """Return the requested change that the run has not applied yet, as JSON values, or None."""
         try:
             request = read_request(self.run / REQUEST)
         except (ClimbError, OSError):
@@ -286,7 +286,9 @@ def _changed(
 
 
 def _numbers(value: Any) -> dict[str, float]:
-    """Return the finite numbers in ``value``, by name; null, as some write NaN, is left out.
+    """Return the finite numbers in ``value``, by name.
+
+    Values null are left out, because some programs write null for NaN.
 
     Raises:
         TypeError: ``value`` is no object of numbers.

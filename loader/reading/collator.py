@@ -1,4 +1,4 @@
-"""Collator: makes the tensors of a batch, which a trainer uses for one step.
+"""Collator: makes the tensors of a batch.
 
 Fields that were not asked for are not computed. A batch with only ``input_ids`` and ``cluster_ids``
 needs one call of compiled code, which copies the tokens.
@@ -111,9 +111,10 @@ class Collator:
     def _memory(self) -> Any:
         """Return an array for the tokens of a batch: one of an earlier batch if that is not in use.
 
-        An array that was used before is in the processor's caches, and needs no new memory pages,
-        which can take ten times as long as the copy. An array is in use as long as its batch, or a
-        view of its batch, exists, because these refer to the array.
+        Copying into an array that was used before is fast, because the array is in the processor's
+        caches. A new array needs memory pages, and getting them can take ten times as long as the
+        copy. An array is in use as long as its batch, or a view of its batch, exists, because these
+        refer to the array.
         """
         arrays = self._arrays
         for array in arrays:

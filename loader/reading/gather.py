@@ -3,10 +3,10 @@
 Rows are scattered over memory, and memory is slow. So while one row is copied, the next row is
 prefetched.
 
-Compiled code reads a shard through its address in memory, for two reasons. A token may begin at an
-odd byte, where no array of uint16 can begin. And to pass hundreds of arrays to compiled code would
-take longer than to copy the rows. `parse_shard` checks a shard against its index when the shard is
-opened, so no address points outside of the shard.
+Compiled code gets the memory addresses of shards instead of arrays, for two reasons. A token may
+begin at an odd byte, where no array of uint16 can begin. And passing hundreds of arrays to compiled
+code would take longer than copying the rows. `parse_shard` checks a shard against its index when
+the shard is opened, so no address points outside of the shard.
 """
 
 from typing import Any, NamedTuple
@@ -84,7 +84,7 @@ def _type_pointer(_context: Any, _address: Any) -> Any:
 
 
 def _type_prefetch(_context: Any, _address: Any) -> Any:
-    """Compile a call that prefetches the cache line at an address, which need not be mapped."""
+    """Compile a call that prefetches the cache line at an address, even if it is not mapped."""
 
     def build(context: Any, builder: Any, _signature: Any, args: Any) -> Any:
         number = ir.IntType(32)
@@ -121,11 +121,12 @@ def _find_pieces(packed: Any, starts: Any, size: Any) -> Any:
 
 @njit(cache=True, nogil=True)
 def gather(addresses: Any, rows: Any, begin: Any, size: Any, padding: Any, out: Any) -> Any:
-    """Copy n of ``rows``, from number ``begin`` on, to ``out``, int32 or int64 ``[n, seq_len]``.
+    """Copy n of ``rows``, beginning with row number ``begin``, to ``out``, ``[n, seq_len]``.
 
     ``addresses``, int64 ``[visits, 3]``, is the `OpenShard.addresses` of each visit. ``rows`` is as
-    in `PlannedSteps`. ``size`` is the number of bytes of a token in a shard, 2 or 4. If a row has
-    fewer than ``seq_len`` tokens, its rest is filled with the token ``padding``.
+    in `PlannedSteps`. ``size`` is the number of bytes of a token in a shard, 2 or 4. ``out`` is
+    int32 or int64. If a row has fewer than ``seq_len`` tokens, the rest of the row is filled with
+    the token ``padding``.
     """
     n = len(out)
     # First find where each row begins: these look-ups do not depend on each other.
@@ -157,7 +158,7 @@ def gather(addresses: Any, rows: Any, begin: Any, size: Any, padding: Any, out: 
 
 @njit(cache=True, nogil=True)
 def count_padding(addresses: Any, rows: Any, begin: Any, n: Any, seq_len: Any) -> Any:
-    """Count the tokens of padding in ``n`` of ``rows``, from number ``begin`` on.
+    """Count the tokens of padding in ``n`` of ``rows``, beginning with row number ``begin``.
 
     ``addresses`` and ``rows`` are as in `gather`.
     """
@@ -174,7 +175,7 @@ def count_padding(addresses: Any, rows: Any, begin: Any, n: Any, seq_len: Any) -
 def mark_pieces(
     addresses: Any, rows: Any, begin: Any, labels: Any, positions: Any, bounds: Any
 ) -> Any:
-    """Write labels, positions and bounds of n of ``rows``, from number ``begin`` on.
+    """Write labels, positions and bounds of n of ``rows``, beginning with row number ``begin``.
 
     ``addresses`` and ``rows`` are as in `gather`. Each of the other arguments is an output, and is
     not written if it has 0 rows. ``labels``, ``[n, seq_len]``, has the tokens, and gets `IGNORED`
@@ -218,7 +219,8 @@ def mark_pieces(
 def _widen(source: Any, target: Any, at: Any, ahead: Any) -> Any:
     """Copy ``source`` to ``target`` from index ``at`` on; return the index after the last token.
 
-    During the copy, the bytes from address ``ahead`` on are prefetched, as many as ``source`` has.
+    During the copy, the memory from address ``ahead`` on is prefetched: as many bytes as ``source``
+    has.
     """
     done, size = 0, source.itemsize
     while done < len(source):

@@ -37,7 +37,7 @@ _AT_ONCE = 256
 
 @dataclass(frozen=True, slots=True)
 class HeldOutChoice:
-    """Which held-out text is used."""
+    """A choice of held-out text: by cluster, by label, and up to a number of tokens."""
 
     cluster: str | None = None
     """Name of a cluster or, if no cluster has that name, a label; None: all clusters."""

@@ -17,9 +17,9 @@ from climbstream.loader.core.errors import LockedError
 
 
 def allow_files() -> None:
-    """Raise the limit of open files to the most that the system allows.
+    """Raise this process's limit of open files to the largest that the system allows.
 
-    Each mapped shard keeps a file open, and each lane may map a shard.
+    This is needed because each lane may map a shard, and each mapped shard keeps a file open.
     """
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     with suppress(ValueError, OSError):  # some systems refuse the hard limit that they report
@@ -27,9 +27,9 @@ def allow_files() -> None:
 
 
 def claim(path: Path, flags: int) -> int | None:
-    """Open and lock the file at ``path``; return its descriptor.
+    """Open and lock the file at ``path``; return its descriptor, or None if that failed.
 
-    None: another process or thread has the lock, or had the lock and has replaced the file.
+    It fails if another process or thread has the lock, or had it and has replaced the file.
     """
     descriptor = os.open(path, flags, 0o666)
     try:
@@ -67,7 +67,8 @@ def remove_unused(path: Path) -> bool:
 def locked(directory: Path, patience: float) -> Iterator[None]:
     """Lock ``directory`` during the block; wait for the lock up to ``patience`` seconds.
 
-    Other processes have the lock only for a moment. Raises `LockedError` after ``patience``.
+    A process keeps this lock only for a moment. If the wait takes longer than ``patience``,
+    `LockedError` is raised.
     """
     descriptor, begin = os.open(directory, os.O_RDONLY), time.monotonic()
     try:

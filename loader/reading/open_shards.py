@@ -44,8 +44,9 @@ class LRUCache(Generic[Key, Value]):
 
 
 _KEPT = 16 << 20
-"""Size of the cache, in bytes, of packings of shards that no lane reads from now. Another lane may
-own rows of such a shard; with the cached packing, the shard need not be parsed and packed again."""
+"""Size, in bytes, of the cache of packings. It keeps the packings of shards from which no lane
+reads now, because another lane may still need rows of them. With a cached packing, a shard need not
+be parsed and packed again."""
 
 Place = tuple[int, int, int]
 """Cluster, shard in the cluster, and epoch."""
@@ -100,9 +101,9 @@ class OpenShards:
         """Open the shards of the first ``rows`` planned rows; return how many rows are ready then.
 
         If no further shard is needed, the result is larger than any number of rows. A shard that
-        all lanes have left stays open until a call with another value of ``rows``, because the
-        present batch may have rows of that shard. The shard also stays open if the batch is tried
-        again after an error.
+        all lanes have left stays open until a call with another value of ``rows``. Two cases need
+        this: the present batch may have rows of that shard, and the batch may be tried again after
+        an error.
 
         Raises:
             IntegrityError: A shard is missing or damaged.

@@ -26,7 +26,7 @@ def epoch_rows(shards: ShardDirectory, name: str, run: RunSettings) -> NDArray[n
 
 
 def served_shares(shards: ShardDirectory, seq_len: int, pack: str = "concat") -> Mixture:
-    """Return the mixture in proportion to the tokens of clusters that have a row.
+    """Return a mixture in which each cluster's weight is its share of the tokens.
 
     A cluster that has no row of ``seq_len`` tokens gets no weight, and is named in a warning.
 
@@ -50,7 +50,7 @@ def served_shares(shards: ShardDirectory, seq_len: int, pack: str = "concat") ->
 
 
 class RowSource:
-    """The rows of one cluster: opens any shard of any epoch, and keeps no position."""
+    """Opens the shards of one cluster, each with its rows in a given epoch; has no position."""
 
     def __init__(
         self, shards: ShardDirectory, name: str, run: RunSettings, cache: ShardCache

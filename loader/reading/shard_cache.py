@@ -1,12 +1,13 @@
 """ShardCache: decompressed shards on this node's disk, checked, and mapped into memory.
 
 A file of the cache is named by the hash of its content, so that runs and ranks share files. The
-first process that needs a shard fetches it into a temporary file. The process has a lock on the
-temporary file (flock, which ends with the process) while it writes, and then renames the file.
-Other processes wait until the renamed file exists or the lock is free. Each memory map of a file
-keeps a shared lock on the file. So a process that makes room in the cache detects which files are
-in use on the node. There are no lock files, no server and no shared memory. A temporary file
-without a lock was left by a killed process.
+first process that needs a shard fetches it into a temporary file, and then renames the file. While
+it writes, the process has a lock on the temporary file (flock, which the system releases when the
+process ends). Other processes wait until the renamed file exists or the lock is free. A temporary
+file without a lock was left by a killed process.
+
+Each memory map of a file keeps a shared lock on the file. So a process that makes room in the cache
+detects which files are in use on the node. There are no lock files, no server and no shared memory.
 """
 
 import errno
@@ -177,7 +178,7 @@ class ShardCache:
     # Threads that fetch.
 
     def _begin(self, folder: str | Path | Store, entry: ShardEntry) -> _Fetch:
-        """Return the fetch of a shard; begin one if there is none. The caller has the lock."""
+        """Return the fetch of a shard; begin one if there is none. The caller holds the lock."""
         if (fetch := self._wanted.get(_key(entry))) is None:
             fetch = _Fetch(folder, entry)
             # A shard that was cached a while ago most likely still is, and to check that takes less
@@ -194,7 +195,7 @@ class ShardCache:
         return fetch
 
     def _start_worker(self) -> None:
-        """Start a thread that fetches shards, unless there are enough; the caller has the lock.
+        """Start a thread that fetches shards, unless there are enough; the caller holds the lock.
 
         Threads end when the queue is empty. So an idle cache has no threads, and need not be
         closed.
@@ -227,7 +228,7 @@ class ShardCache:
             del fetch  # else its map would be kept until the next shard arrives
 
     def _bring(self, fetch: _Fetch) -> NDArray[np.uint8]:
-        """Map a shard from the cache, after fetching it if it is not there."""
+        """Return a map of a shard in the cache; fetch the shard first if it is missing."""
         entry, begin, pause = fetch.entry, time.monotonic(), 0.001
         path = self._path(entry)
         temporary = path.with_name(f"{_TEMPORARY}{path.name}")
@@ -270,7 +271,7 @@ class ShardCache:
         return self.root / entry.raw_hash[:2] / f"{entry.raw_hash}.mds"
 
     def _map_cached(self, path: Path, entry: ShardEntry) -> NDArray[np.uint8] | None:
-        """Map the shard if it is in the cache; else return None. Remove it if it is damaged."""
+        """Return a map of a shard in the cache, or None; a damaged shard is removed."""
         try:
             descriptor = os.open(path, os.O_RDONLY)
         except FileNotFoundError:
@@ -290,7 +291,7 @@ class ShardCache:
         return data
 
     def _still_here(self, entry: ShardEntry) -> NDArray[np.uint8] | None:
-        """Map a shard that this process has verified and that was not changed since; else None."""
+        """Return a map of a shard that is unchanged since this process verified it; else None."""
         if (identity := self._verified.get(_key(entry))) is None:
             return None
         try:
@@ -329,7 +330,7 @@ class ShardCache:
         return data
 
     def _fetch(self, fetch: _Fetch) -> bytes:
-        """Return the raw bytes of a shard from its store; if they are wrong, read it once more."""
+        """Return the raw bytes of a shard from its store; if they are damaged, read them again."""
         entry = fetch.entry
         store = Store.of(fetch.folder)
         fetch.doing = f"reading {store / entry.zip_basename}"
@@ -365,9 +366,9 @@ class ShardCache:
     def _evict(self, size: int) -> None:
         """Remove least recently used shards until ``size`` bytes fit under the limit.
 
-        To list 1,000 files takes 5 ms, so this is done seldom. If the limit allows many shards,
-        1/32 of the limit is evicted at once. After that, a process fills 1/8 of the free room
-        before it lists files again.
+        Listing 1,000 files takes 5 ms, so it is done seldom. If the limit allows many shards, 1/32
+        of the limit is evicted at once. After that, a process writes as many bytes as 1/8 of the
+        free room before it lists files again.
         """
         assert self._limit is not None
         ahead = self._limit // 32 // max(size, 1) * size
@@ -408,7 +409,7 @@ class ShardCache:
                             yield file
 
     def _sweep(self) -> None:
-        """In the first call, remove temporary files that no process has locked."""
+        """Remove temporary files that no process has locked; only the first call does this."""
         with self._lock:
             swept, self._swept = self._swept, True
         if not swept:

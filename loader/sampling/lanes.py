@@ -23,7 +23,10 @@ from climbstream.loader.core.permutation import derive_key, permutation, permute
 
 
 class Lanes(NamedTuple):
-    """The rows of K clusters in C lanes; a lane is a list of runs, each of rows of one shard."""
+    """The rows of K clusters in C lanes.
+
+    A lane is a list of runs. A run is consecutive rows of one shard.
+    """
 
     secrets: NDArray[np.uint64]
     """Key of each cluster, ``[K]``."""
@@ -31,8 +34,8 @@ class Lanes(NamedTuple):
     """Number of rows of each cluster in each lane, ``[K, C]``. If a cluster has fewer rows than
     there are lanes, several lanes own the same row, so that each lane has one row."""
     heads: NDArray[np.int64]
-    """For each cluster and lane: its first run, the run after its last run, and the epoch whose
-    order is in `orders` (-1: none yet), ``[K * C, 3]``."""
+    """Three numbers for each cluster and lane, ``[K * C, 3]``: its first run, the run after its
+    last run, and the epoch whose order is in `orders` (-1: none yet)."""
     runs: NDArray[np.int64]
     """For each run: its shard (counted within the cluster), its first row within the shard, and its
     number of rows, ``[runs, 3]``."""
@@ -46,7 +49,7 @@ class Lanes(NamedTuple):
     def deal(
         cls, names: Sequence[str], shard_rows: Sequence[ArrayLike], lanes: int, seed: int
     ) -> Self:
-        """Deal rows of clusters to lanes; ``shard_rows`` are the rows of each cluster's shards."""
+        """Deal rows to lanes; ``shard_rows`` has the number of rows of each shard, by cluster."""
         secrets = np.array([derive_key(seed, name) for name in names], np.uint64)
         each = [np.asarray(rows, np.int64) for rows in shard_rows]
         ends = np.cumsum([0, *map(len, each)])
@@ -58,7 +61,7 @@ class Lanes(NamedTuple):
 def keep_part(
     shard_rows: NDArray[np.int64], part: float, seed: int, name: str
 ) -> NDArray[np.int64]:
-    """Return how many rows of each shard are served if only ``part`` of a cluster's rows are.
+    """Return how many rows of each shard are served if ``part`` of a cluster's rows is served.
 
     Whole shards are served, in a pseudo-random order, and then the first rows of one more shard. So
     only few shards are fetched. At least one row of a cluster is served, unless the cluster has no
@@ -74,10 +77,10 @@ def keep_part(
 
 @njit(cache=True)
 def locate(lanes: Any, cluster: Any, lane: Any, number: Any) -> Any:
-    """Return (shard, row, epoch) of one of the rows of ``cluster`` that ``lane`` serves.
+    """Return (shard, row, epoch) of a row that ``lane`` serves of ``cluster``.
 
-    ``number`` says which: 0 is the first row that the lane serves of this cluster in the run, and
-    the count goes on from epoch to epoch.
+    ``number`` is the number of the row: 0 is the first row of this cluster that the lane serves in
+    the run, and the count goes on from epoch to epoch.
     """
     owned, at = lanes.owned[cluster, lane], cluster * lanes.owned.shape[1] + lane
     secret = lanes.secrets[cluster]
@@ -88,11 +91,11 @@ def locate(lanes: Any, cluster: Any, lane: Any, number: Any) -> Any:
 def find_row(
     secret: Any, lane: Any, number: Any, owned: Any, at: Any, heads: Any, runs: Any, orders: Any
 ) -> Any:
-    """Return what `locate` returns, for loops in compiled code, which pass the arrays of `Lanes`.
+    """Return what `locate` returns. The arguments are arrays of `Lanes`, for compiled loops.
 
-    ``owned`` is the number of rows of the lane, ``at`` the index of the lane in ``heads``. Each
-    time compiled code takes an array out of a tuple, a reference is counted, and this takes time.
-    So loops take the arrays out once.
+    ``owned`` is the number of rows of the lane, ``at`` the index of the lane in ``heads``. A loop
+    takes the arrays out of the tuple once, because taking an array out counts a reference, which
+    takes time.
     """
     begin, end, epoch = heads[at, 0], heads[at, 1], heads[at, 2]
     position = number - epoch * owned
@@ -203,9 +206,12 @@ def assign_lanes(quotas: Any, served: Any, lane_rows: Any, consumed: Any, secret
     """Return (cluster, lane, number) of each row of a global batch of B rows, int64 ``[B, 3]``.
 
     ``number`` is the row's number within its cluster and lane, as for `locate`. Slot i of the batch
-    belongs to lane ``(served + i) % C``. So all ranks get the same number of rows if the world size
-    divides C and the batch. The rows of a cluster go to the lanes that have read the smallest
-    fraction of the rows that they own. So lanes stay within a few rows of each other.
+    belongs to lane ``(served + i) % C``. So the number of slots of each lane is fixed, and all
+    ranks get the same number of rows if the world size divides C and the batch.
+
+    This function chooses which cluster fills a slot. Each row of a cluster goes to the lane, among
+    the lanes with free slots, that has read the smallest fraction of its own rows of the cluster.
+    So the lanes of a cluster stay within a few rows of each other.
 
     Args:
         quotas: Number of rows of each cluster in the batch, int64 ``[K]``.

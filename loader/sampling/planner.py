@@ -1,8 +1,8 @@
 """BatchPlanner: plan many batches in one call, and list the rows of this rank in them.
 
-Compiled code plans a batch in a microsecond or two, and a call from Python takes longer than that.
-So one call plans many steps; if weights change, the steps are planned again. Planning reads no
-shards.
+One call plans many steps, because a call from Python takes longer than the one or two microseconds
+in which compiled code plans a batch. If weights change, the steps are planned again. Planning reads
+no shards.
 
 A visit is the reading of one shard by one lane in one epoch. Each row has the number of its visit.
 So the code that copies rows opens a shard once per visit, and needs no search for each row.
@@ -54,7 +54,7 @@ class RunSettings:
 
 
 class Position(NamedTuple):
-    """A position between two batches; with weights and settings, it determines all later rows."""
+    """A position between two batches. With weights and settings, it determines all later rows."""
 
     step: int
     """Number of batches before this position."""
@@ -63,8 +63,8 @@ class Position(NamedTuple):
     consumed: NDArray[np.int64]
     """Number of rows served, by cluster and lane, ``[K, C]``."""
     credit: NDArray[np.int64]
-    """Rows owed to each cluster, in units of row / `ONE`, ``[K]``; below 0 if it got more than its
-    share."""
+    """Credit of each cluster: rows owed to it, in units of row / `ONE`, ``[K]``; below 0 if it got
+    more than its share."""
 
     @classmethod
     def start(cls, clusters: int, lanes: int) -> Self:
@@ -73,7 +73,7 @@ class Position(NamedTuple):
 
 
 class PlannedSteps(NamedTuple):
-    """The rows that a rank serves in the planned steps, which begin at a position."""
+    """The rows that a rank serves in steps that were planned together."""
 
     rows: NDArray[np.int64]
     """Cluster, visit, and row within the shard, ``[n, 3]``, step by step; all steps have the same
@@ -85,8 +85,8 @@ class PlannedSteps(NamedTuple):
     quotas: NDArray[np.int64]
     """Number of rows of each cluster in each step, over all ranks, ``[planned, K]``."""
     marks: NDArray[np.uint64]
-    """Hash of each step, ``[planned]``, over the cluster, lane and number of each row, in order.
-    The rows are those of all ranks."""
+    """Hash of each step, ``[planned]``. It depends on the cluster, lane and number of each row of
+    all ranks, in order."""
     after: Position
     """The position after these steps."""
 
@@ -136,7 +136,7 @@ class BatchPlanner(NamedTuple):
 
         ``weights`` is int64 ``[1 or count, K]``: one row for all steps or one per step, each with
         sum `ONE`. ``room``, int64 ``[K]``, is the number of rows of each cluster that may still be
-        served. The plan ends before the first step that needs more rows, so it may be empty.
+        served. The plan ends before the first step that needs more rows than that; it may be empty.
         """
         consumed, credit = position.consumed.copy(), position.credit.copy()
         rows, visits, quotas, marks, done = _plan(

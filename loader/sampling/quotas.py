@@ -1,4 +1,4 @@
-"""Quotas: the number of rows of each cluster in a batch, with carried credit.
+"""Quotas: the number of rows of each cluster in a batch; credit is kept for the next batch.
 
 All arithmetic is on int64, so results are the same on every rank and machine, and for any number
 of threads.
@@ -13,7 +13,7 @@ from climbstream.loader.formats.mixture import ONE
 
 _SHIFT = ONE.bit_length() - 1
 _FEW = 2_000
-"""Number of comparisons below which a search takes less time than sorting."""
+"""If a search needs fewer comparisons than this number, it takes less time than sorting."""
 
 
 @njit(cache=True)

@@ -1,7 +1,7 @@
 """Bucket: list, write and delete the objects below a URL of S3, without replacing any object.
 
 S3 itself refuses to replace an object (``If-None-Match: *``), so two writers cannot overwrite each
-other's objects. Each object carries the hash of its bytes in its metadata.
+other's objects. The metadata of each object contains the hash of its bytes.
 """
 
 import mimetypes
@@ -99,9 +99,9 @@ class Bucket:
     def put(self, name: str, content: bytes | Path, digest: str) -> bool:
         """Write an object unless it exists; return whether this call wrote it.
 
-        ``digest`` is the hash of ``content``. False may also mean that an earlier try of this call
-        wrote the object, but the answer of S3 was lost. So after False, compare ``digest`` with the
-        hash that `find` returns.
+        ``digest`` is the hash of ``content``. If an earlier try of this call wrote the object, but
+        the answer of S3 was lost, the result is also False. So after False, compare ``digest`` with
+        the hash that `find` returns.
 
         Raises:
             RemoteError: S3 refused, or failed.

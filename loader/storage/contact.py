@@ -1,8 +1,8 @@
-"""First contact: a place that never answered is given up soon; other places are tried for longer.
+"""First contact: tries at a server end soon if it has never answered, and go on longer if it has.
 
 Before the first answer, a name that does not resolve or a refused connection most often means a
 wrong address or no network. Nobody should wait minutes for that. After the first answer, the same
-error most often means that a server restarts, which is worth waiting for.
+error most often means that the server restarts, and waiting helps.
 """
 
 import errno
@@ -16,7 +16,7 @@ _ANSWERED = "CLIMBSTREAM_ANSWERED"
 """Environment variable with the places that have answered; later processes inherit it."""
 _NUMBERS = (errno.ECONNREFUSED, errno.ENETUNREACH, errno.EHOSTUNREACH)
 _TEXT = re.compile(rf"\[Errno ({'|'.join(map(str, _NUMBERS))})\]")
-"""Error number in the text of an error that sums up several errors, such as one per address."""
+"""Finds the error number in the text of an error that joins several errors, one per address."""
 
 
 def note_answer(place: str) -> None:

@@ -48,7 +48,7 @@ def hub_url(place: str) -> str:
 
 
 def pin(place: str) -> str:
-    """Return a URL of the Hub with its present commit as revision; any other place is unchanged.
+    """Return a URL of the Hub with its present commit as revision; return other places unchanged.
 
     Raises:
         RemoteError: The data set or the revision does not exist, or the Hub did not answer.
@@ -114,7 +114,7 @@ def put_file(repo: str, name: str, data: bytes) -> str:
 
 
 def refuse_offline() -> None:
-    """Raise `UsageError` if the Hub's client is told not to ask the Hub."""
+    """Raise `UsageError` if an environment variable forbids the Hub's client to use the network."""
     from huggingface_hub import constants  # an extra
 
     if constants.HF_HUB_OFFLINE:
@@ -125,7 +125,7 @@ def refuse_offline() -> None:
 
 
 def patiently(what: str, call: Callable[[], T], patience: float = PATIENCE, *, size: int = 0) -> T:
-    """Return what ``call`` returns; repeat the call while the Hub fails, as `Service.ask` does.
+    """Return what ``call`` returns; repeat it while the Hub fails temporarily (`Service.ask`).
 
     Raises:
         RemoteError: The Hub refused, did not answer, or failed for ``patience`` seconds.

@@ -2,8 +2,8 @@
 
 A reader takes the URL of a file and the largest size that the file may have. It trusts no server:
 it reads an answer in blocks and counts the bytes, and reads only the beginning of an error message.
-It follows a redirect to another server only for the Hub, which needs such redirects, and never from
-https to http.
+A reader never follows a redirect from https to http. Only the reader for the Hub follows redirects
+to another server, because the Hub needs them.
 """
 
 import re
@@ -92,7 +92,7 @@ class _Body:
         return data
 
     def _unpack(self, encoding: str) -> bytes:
-        """Return the bytes as stored, uncompressed if the server compressed them unasked."""
+        """Return the bytes as stored; if the server compressed them unasked, uncompress them."""
         if encoding in ("", "identity"):
             return bytes(self._data)
         if encoding == "zstd" and _UNPACKED_BY_ITS_NAME.search(self._url):

@@ -120,7 +120,7 @@ def _headers(error: Exception) -> dict[str, str]:
 
 
 def _date(text: str) -> datetime | None:
-    """Return the time that ``text``, a date in HTTP's format, means; None if it is no such date."""
+    """Return the time in ``text``, a date in HTTP's format; None if ``text`` is no such date."""
     try:
         date = parsedate_to_datetime(text)
         return date.astimezone(UTC) if date.tzinfo else date.replace(tzinfo=UTC)

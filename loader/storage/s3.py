@@ -106,7 +106,7 @@ def open_service(bucket: str, needed: str) -> Service:
 
 
 def look_at(client: Any, where: Mapping[str, Any]) -> dict[str, Any] | None:
-    """Return what S3 says of the object at ``where`` (``Bucket``, ``Key``); None: there is none."""
+    """Return S3's description of the object at ``where`` (``Bucket``, ``Key``); None if missing."""
     try:
         answer: dict[str, Any] = client.head_object(**where)
         return answer

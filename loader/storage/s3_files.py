@@ -86,7 +86,7 @@ class S3Files(AbstractFileSystem):  # type: ignore[misc]
         raise FileNotFoundError(f"s3://{path} does not exist")
 
     def exists(self, path: str, **_: Any) -> bool:
-        """Whether there is such an object or folder.
+        """Whether ``path`` is an object or a folder.
 
         Raises:
             RemoteError: S3 refused, or failed.

@@ -41,9 +41,9 @@ class Service:
     ) -> T:
         """Return what ``call`` returns; repeat the call while the server fails temporarily.
 
-        So ``call`` may run several times. Each run may take as long as `task_timeout`, plus the
-        time that ``size`` bytes need at 100 kB/s. If a run takes more than 60 s, a warning is
-        logged. ``what`` completes the message "SERVER did not …".
+        Because of the repeats, ``call`` may run several times. Each run may take as long as
+        `task_timeout`, plus the time that ``size`` bytes need at 100 kB/s. If a run takes more than
+        60 s, a warning is logged. ``what`` completes the message "SERVER did not …".
 
         Raises:
             RemoteError: The server refused, did not answer, or failed for ``patience`` seconds.

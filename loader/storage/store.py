@@ -27,8 +27,8 @@ logger = get_logger(__name__)
 TRY_SECONDS = 60.0
 """Time limit of one try, in seconds: enough for a compressed shard of 8 MB at 140 kB/s."""
 ALL_SECONDS = 240.0
-"""Time limit of all tries together, in seconds. `ShardCache` waits longer, so that its caller gets
-the store's own error."""
+"""Time limit of all tries together, in seconds. The limit of `ShardCache` is longer, so that its
+caller gets the store's error and not that of the cache."""
 
 MOST_BYTES = 1 << 30
 """Largest file that is read if its size is not known, in bytes."""
@@ -46,7 +46,7 @@ _REMEDIES: dict[int | None, str] = {
 
 @dataclass(frozen=True, slots=True)
 class Store:
-    """A local or remote folder to read from; ``store / "clusters"`` is a folder in it."""
+    """A local or remote folder to read from; ``store / "clusters"`` is a store of a subfolder."""
 
     name: str
     """Path or URL for messages, without credentials."""
@@ -159,7 +159,7 @@ class Store:
         """Return the content of file ``name``, mapped into memory if the file is on this machine.
 
         Processes of a node that map a file share its memory. The file must not be cut short while
-        it is mapped; it may be replaced or removed. The content of a remote file is read.
+        it is mapped; it may be replaced or removed. A remote file is read into memory instead.
 
         Raises the same errors as `read`.
         """
@@ -173,13 +173,13 @@ class Store:
         return memoryview(self.read(name, most))
 
     def _open(self) -> BinaryIO:
-        """Open this store as a local file; follow no links if the store was made so."""
+        """Open this store as a local file; in a store made by `without_links`, refuse links."""
         if self._root is not None:
             check_regular(Path(self._place), Path(self._root))
         return open_regular(Path(self._place))
 
     def _read_remote(self, file: Self, get: Reader, most: int) -> bytes:
-        """Read ``file``; while the store fails in a way that may pass, try again."""
+        """Read ``file``; repeat the read while the store fails temporarily."""
         scheme, _, rest = file._place.partition("://")
         retry = Retry(self._all_seconds, f"{scheme}://{rest.partition('/')[0]}")
         while True:
@@ -221,8 +221,8 @@ class Store:
 def _within(seconds: float, function: Callable[[], bytes]) -> bytes:
     """Return what ``function`` returns; raise TimeoutError if it takes over ``seconds``.
 
-    No client keeps a deadline for a whole request in every case. So the call runs in a thread,
-    where it goes on after a timeout.
+    Clients have no deadline for a whole request in some cases. So the call runs in a thread of its
+    own; after a timeout, this thread goes on.
     """
     result: Future[bytes] = Future()
 

@@ -1,4 +1,4 @@
-"""Verify: recompute every hash and count of a shard directory, and look up every document.
+"""Verify: recompute every hash and count of a shard directory, and find each catalogued document.
 
 The directory may be at a URL. Files are read one at a time, without the cache, and not kept.
 """
@@ -64,8 +64,9 @@ class Verdict:
 def verify_directory(directory: str | Path | Store) -> Verdict:
     """Check all files of ``directory``, a folder or a URL; the check goes on after a fault.
 
-    A pull with a mixture fetches no catalogue, and only shards of clusters with weight. What it did
-    not fetch is not checked. The same holds for a cluster that has lost all its shards since.
+    A pull with a mixture fetches no catalogue, and only shards of clusters with weight. Files that
+    it did not fetch are not checked. After such a pull, a cluster without any shard is not checked
+    either, even if its shards were lost later.
 
     Raises:
         InvalidDataError: ``directory`` is no shard directory.
@@ -133,7 +134,7 @@ def verify_directory(directory: str | Path | Store) -> Verdict:
 
 
 def _is_partial(folder: Path | None) -> bool:
-    """Whether a pull with a mixture filled ``folder``: such a pull fetches no catalogue."""
+    """Whether a pull with a mixture filled ``folder``: there is a pull's list, but no catalogue."""
     return folder is not None and (folder / PULL).is_file() and not part_paths(folder)
 
 
@@ -173,7 +174,7 @@ def _check_file(store: Store, manifest: Manifest, name: str) -> None:
 def _read_columns(store: Store, manifest: Manifest) -> dict[str, ShardColumns]:
     """Return the content of ``shards.columns`` by cluster; {} if the manifest has no such file.
 
-    Raises `FileNotFoundError` if only the manifest has it.
+    Raises `FileNotFoundError` if the manifest lists the file, but the file is missing.
     """
     listed = manifest.hash_of(COLUMNS) is not None
     try:

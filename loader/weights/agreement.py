@@ -3,10 +3,11 @@
 Ranks meet before they plan a step that is a multiple of ``every``. A change that was offered to
 rank 0 before one meeting takes effect at the next meeting. So ranks can exchange messages while
 they serve the steps between the two meetings, and no rank has planned past the step of the change.
-At every meeting, each rank sends 32 bytes: its step, the size of the changes, and the hash of its
-weights log. If there are changes, a second message sends them, at the meeting at which they take
-effect. Every rank gets the hashes of all other ranks, so each rank notices if another rank has a
-different log.
+
+At every meeting, each rank sends 32 bytes: its step, the size of the offered changes (0 on ranks
+other than 0), and the hash of its weights log. If there are changes, rank 0 sends them in a second
+message, at the meeting at which they take effect. Every rank gets the hashes of all other ranks, so
+each rank notices if another rank has a different log.
 
 Only rank 0 reads requests from outside, and every wait has a deadline.
 """
@@ -30,7 +31,7 @@ from .update import EVERY, WeightsUpdate
 logger = get_logger(__name__)
 
 LARGEST = 1 << 20
-"""Largest size of the changes of one meeting, in bytes; more changes wait for the next meeting."""
+"""Largest size of the changes of one meeting, in bytes; further changes wait for the next one."""
 
 _TIMEOUT = 300.0
 """Default time limit of a wait for the other ranks, in seconds."""
@@ -51,9 +52,9 @@ class Agreement:
     Rank 0 calls ``agreement.offer(change)`` whenever somebody asks for other weights.
 
     Ranks exchange changes, not records of the log: each rank makes the record of a change when the
-    change takes effect. So if a cluster was capped in between, the record of the cap comes first in
-    the chain of hashes. A change that the log refuses is refused on all ranks. A job of one rank
-    exchanges nothing.
+    change takes effect. So if a cluster is capped after a change was offered and before it takes
+    effect, the record of the cap comes first in the log. A change that the log refuses is refused
+    on all ranks. A job of one rank exchanges nothing.
     """
 
     def __init__(
@@ -67,8 +68,8 @@ class Agreement:
 
         Args:
             group: A process group of gloo that is used for nothing else. Default: a new group of
-                all ranks. This group needs no GPU and is separate from the messages of the
-                training.
+                all ranks. The new group needs no GPU, and its messages are separate from those of
+                the training.
             every: Number of steps from one meeting to the next; default: 16.
             timeout: Time limit of a wait for the other ranks, in seconds; default: the environment
                 variable CLIMBSTREAM_TASK_TIMEOUT, or 300.
@@ -104,8 +105,8 @@ class Agreement:
     def first_free(self, step: int) -> int:
         """Return the step at which a change takes effect if it is offered before ``step``.
 
-        The change takes effect one meeting later if it does not fit into one message with the
-        changes that were offered earlier.
+        If the change and the changes offered before it do not fit into one message, the change
+        takes effect one meeting later.
         """
         if self.world_size == 1:
             return step
@@ -140,7 +141,8 @@ class Agreement:
         Raises:
             IntegrityError: Ranks are at different steps, or have different logs.
             RemoteError: The other ranks did not answer in time.
-            UsageError: A meeting was left out, as by a jump to ``step`` without `drain`.
+            UsageError: A meeting was left out, for example because the loader went to ``step``
+                without `drain`.
         """
         if self.world_size == 1:
             changes = _read(_joined(self._offered))

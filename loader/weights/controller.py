@@ -23,17 +23,17 @@ from .update import WeightsUpdate
 logger = get_logger(__name__)
 
 _START = ("start", "schedule")
-"""Reason in the first record of a log that begins with a mixture, and with a schedule."""
+"""Reason in the first record of a log: if a mixture begins the log, and if a schedule does."""
 
 
 class WeightsController:
     """Keeps the weights log of a run on one rank.
 
     Args:
-        rows: Number of rows in an epoch by cluster, in the order of the manifest; a cluster with 0
-            rows must have weight 0.
+        rows: Number of rows of each cluster in an epoch, by name, in the order of the manifest; a
+            cluster with 0 rows must have weight 0.
         log: The weights log, with all changes so far.
-        why_none: Why a cluster has no row, for messages.
+        why_none: Text for messages: the reason why a cluster can have no row.
         longest: Largest ``seq_len`` for which each cluster has a row, in tokens, for messages.
         agreement: Sends changes to all ranks; None: there is one rank, or all ranks make the same
             calls.
@@ -57,7 +57,10 @@ class WeightsController:
         self._sources: list[WeightsSource] = []
 
     def begin(self, start: Mixture | Schedule | None, default: Callable[[], Mixture]) -> None:
-        """Begin the log with ``start``, or ``default()`` if None; check a log that has begun.
+        """Begin the log with ``start``, or with ``default()`` if it is None.
+
+        If the log has begun already, check all its weights instead, and that it began with
+        ``start``.
 
         Raises:
             InvalidDataError: A weight above 0 is for an unknown cluster, or for one without a row;
@@ -95,7 +98,7 @@ class WeightsController:
         return copy
 
     def is_settled(self, step: int) -> bool:
-        """Whether no logged or scheduled change alters the weights after ``step``."""
+        """Whether the log and the schedule have no change of the weights after ``step``."""
         last = self.log.records[-1]
         later = None if self._schedule is None else self._schedule.after(step)
         return later is None and step >= last.at_step + last.steps
@@ -116,7 +119,7 @@ class WeightsController:
                 )
 
     def ahead(self, step: int, count: int) -> tuple[NDArray[np.int64], int]:
-        """Return the weights of n steps from ``step`` on, and n, which is 1 to ``count``.
+        """Return (weights of n steps from ``step`` on, n); n is 1 to ``count``.
 
         The weights are as in `WeightsLog.table`: int64 ``[1 or n, K]`` in the order of clusters. No
         source, agreement or schedule changes the weights of these steps later.
@@ -141,7 +144,7 @@ class WeightsController:
         return self.log.table(step, count, self.names), count
 
     def change(self, change: WeightsUpdate, step: int, at_step: int | None) -> int:
-        """Change the weights; return the step from which the change takes effect.
+        """Change the weights; return the first step for which the change is in force.
 
         ``step`` is the next step to be served. ``at_step`` is the step that the caller chose for
         the change; None: as soon as possible.
@@ -170,7 +173,7 @@ class WeightsController:
         return at_step
 
     def cap(self, names: Sequence[str], step: int, why: str) -> bool:
-        """Give clusters ``names`` no rows from ``step`` on, and return True.
+        """Give no rows to the clusters ``names`` from ``step`` on, and return True.
 
         If no other cluster has weight, change nothing, and return False.
         """
@@ -181,7 +184,7 @@ class WeightsController:
         return True
 
     def adopt(self, records: tuple[WeightsRecord, ...], step: int) -> None:
-        """Continue from ``records``, those of a state that was saved at ``step``.
+        """Continue from ``records``, which are those of a state that was saved at ``step``.
 
         A log in memory is replaced by the records. A log in a file must have the same records; it
         may have further records, which were added after the state was saved.
@@ -212,10 +215,11 @@ class WeightsController:
             )
 
     def _warn_of_other_start(self, first: WeightsRecord) -> None:
-        """Warn if the log that has ``first`` began with other weights than were given.
+        """Warn if the log of a loaded state began with other weights than this loader was given.
 
-        The weights with which it began are known by ``first`` if it is record 0, and by their hash
-        if it is record 1; later records do not tell them.
+        ``first`` is the first record that the state has. Record 0 has the weights with which the
+        log began, and record 1 has the hash of record 0. After any later record, the weights are
+        not known, and there is no warning.
         """
         if self._given is None or first.v > 1:
             return

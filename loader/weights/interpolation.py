@@ -19,12 +19,12 @@ _HALF = (ONE.bit_length() - 1) // 2
 def interpolate(
     start: NDArray[np.int64], end: NDArray[np.int64], steps: int, at: NDArray[np.int64]
 ) -> NDArray[np.int64]:
-    """Return the weights after ``at`` of ``steps`` steps on a line from ``start`` to ``end``.
+    """Return weights on the line from ``start`` to ``end``, which takes ``steps`` steps.
 
-    ``start`` and ``end`` are int64 ``[K]`` with sum `ONE`. ``at``, int64 ``[n]``, is from 0 to
-    ``steps``, which is at most `MOST_STEPS`. Returns int64 ``[n, K]``: ``start`` after 0 steps,
-    ``end`` after ``steps``, and in between within one unit of the straight line. A cluster that is
-    0 in ``start`` and in ``end`` is always 0.
+    ``start`` and ``end`` are int64 ``[K]`` with sum `ONE`. ``at``, int64 ``[n]``, is the numbers of
+    steps after which weights are wanted: 0 to ``steps``, which is at most `MOST_STEPS`. Returns
+    int64 ``[n, K]``: ``start`` after 0 steps, ``end`` after ``steps``, and in between within one
+    unit of the straight line. A cluster that is 0 in ``start`` and in ``end`` is always 0.
     """
     change, at = end - start, at[:, np.newaxis]
     # change * at may not fit into 64 bits, so quotient and remainder of change are used.
@@ -33,7 +33,7 @@ def interpolate(
 
 
 def without_clusters(weights: NDArray[np.int64], out: NDArray[np.bool_]) -> NDArray[np.int64]:
-    """Set the clusters ``out``, bool ``[K]``, to 0 and scale each row of ``weights`` to sum `ONE`.
+    """Set the clusters ``out``, bool ``[K]``, to 0; scale the others so that rows sum to `ONE`.
 
     ``weights`` and the result are int64 ``[n, K]``. Other positive weights stay positive. If a row
     has no other positive weight, the whole row is 0.
@@ -47,7 +47,7 @@ def without_clusters(weights: NDArray[np.int64], out: NDArray[np.bool_]) -> NDAr
 
 
 def _give_out(weights: NDArray[np.int64], left: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Add 1 to those weights of each row with the largest remainders, so that it sums to `ONE`.
+    """In each row, add 1 to the weights with the largest remainders, until the row sums to `ONE`.
 
     ``left`` are the remainders, int64 ``[n, K]``; a weight with remainder 0 is not increased.
     """

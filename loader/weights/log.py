@@ -1,8 +1,8 @@
 """WeightsLog: the mixtures of a run over time, append-only, numbered and hash-chained.
 
 A record takes effect at its step, and is in force until the next record takes effect. Each record
-has the hash of the record before it. So one hash in a checkpoint proves the whole history, and two
-ranks with the same hash have the same weights. The record in force at a step alone determines the
+has the hash of the record before it. So one hash is enough to compare whole histories: two ranks
+with the same last hash have the same weights. The record in force at a step alone determines the
 weights at that step; it is found by bisection.
 """
 
@@ -52,7 +52,8 @@ class WeightsLog:
     def open(cls, path: str | Path, *, write: bool = False) -> Self:
         """Read the log at ``path``; a missing file is an empty log.
 
-        With ``write``, `append` and `cap` add their records to the file as well as in memory.
+        With ``write``, `append` and `cap` add their records not only in memory but also to the
+        file.
 
         Raises:
             InvalidDataError: A line is no record.
@@ -76,7 +77,7 @@ class WeightsLog:
 
     @property
     def head(self) -> str:
-        """Hash of the last record, which proves all records; "" if there are no records."""
+        """Hash of the last record, which depends on all records; "" if there are no records."""
         return self.records[-1].hash if self.records else ""
 
     @property
@@ -141,7 +142,7 @@ class WeightsLog:
         return self.records[self._find(step)]
 
     def since(self, step: int) -> list[WeightsRecord]:
-        """Return what a state stores: the record in force at ``step``, and all later records."""
+        """Return the record in force at ``step`` and all later records; a state stores these."""
         return self.records[self._find(step) :]
 
     def mixture(self, step: int) -> Mixture:

@@ -32,11 +32,11 @@ class WeightsRecord:
     at_step: Count
     """First step at which the record is in force."""
     kind: str
-    """``set``: the weights take effect immediately. ``ramp``: they change in a straight line over
-    ``steps`` steps. ``cap``: the weights of the record before continue, without the ``capped``
-    clusters."""
+    """How the weights change. ``set``: immediately. ``ramp``: in a straight line over ``steps``
+    steps. ``cap``: the weights of the record before continue, but the ``capped`` clusters get
+    nothing."""
     weights: dict[str, int | float]
-    """Weights that were asked for, including those of capped clusters; a ramp includes clusters
+    """Weights that were asked for, including those of capped clusters. A ramp also lists clusters
     whose weight becomes 0."""
     why: str
     prev: str
@@ -47,8 +47,8 @@ class WeightsRecord:
     start: tuple[Count, ...] = ()
     """Weights at ``at_step`` in units of 1 / `ONE`, in the order of the sorted names."""
     capped: tuple[str, ...] = ()
-    """All clusters that have used up their epochs so far; the other clusters get the weights of
-    these."""
+    """All clusters that have used up their epochs so far. They get no rows, and their weights are
+    shared among the other clusters."""
 
     @classmethod
     def after(
@@ -120,7 +120,7 @@ class WeightsRecord:
         return cls(**body, hash=hash_json(bare._content()))
 
     def _left(self) -> bool:
-        """Whether any cluster that is not capped has a weight above 0 in ``weights``."""
+        """Whether ``weights`` has a weight above 0 for a cluster that is not capped."""
         capped = set(self.capped)
         return any(w > 0 for name, w in self.weights.items() if name not in capped)
 
@@ -157,7 +157,7 @@ class WeightsRecord:
         return record
 
     def _fault(self) -> str:
-        """Return what is wrong with the fields, as the end of a message; "" if nothing is."""
+        """Return what is wrong with the fields, as the end of a message; "" if they are right."""
         if self.steps > MOST_STEPS or (self.kind, self.steps > 0) in (
             ("set", True),
             ("ramp", False),

@@ -26,7 +26,7 @@ _NAMED = 30
 
 @dataclass(frozen=True, slots=True)
 class UpdateRequest:
-    """A change of weights, and the last record of the log when the change was asked for."""
+    """A change of weights, with the hash of the last record when the change was asked for."""
 
     change: WeightsUpdate
     after: str | None = None
@@ -54,8 +54,9 @@ class UpdateRequest:
     def record(self, log: WeightsLog) -> WeightsRecord | None:
         """Return the record of ``log`` that this request led to; None if ``log`` has none.
 
-        With ``after``, it is the first record after that one that makes the requested change.
-        Without ``after``, only the last change in ``log`` is considered.
+        With ``after``, this is the first record that makes the requested change and comes after the
+        record with the hash ``after``. Without ``after``, only the last change in ``log`` is
+        considered.
         """
         changes = [record for record in log.records[1:] if record.kind != "cap"]
         if self.after is None:
@@ -98,7 +99,7 @@ def has_begun(run: Path) -> bool:
 
 
 def write_clusters(request: Path, names: Sequence[str]) -> None:
-    """Write a file beside ``request`` that lists the clusters for which a request may set weights.
+    """Write a file beside ``request`` that lists the clusters to which a request may give weights.
 
     `climb weights` reads this file.
 
@@ -133,7 +134,7 @@ def with_named_weights(
     only: bool = False,
     clusters: Collection[str] = (),
 ) -> Mixture:
-    """Return the weights of all clusters after those in ``named`` are changed.
+    """Return the weights of all clusters if those in ``named`` are changed to the given values.
 
     The other clusters share the rest in the proportions of the last record. With ``only``, the
     other clusters get no weight, and ``named`` is scaled to sum to 1. ``clusters`` are the clusters
@@ -161,7 +162,7 @@ def with_named_weights(
 
 
 def _no_cluster(unknown: Sequence[str], choices: Sequence[str], *, complete: bool) -> str:
-    """Return the message for unknown clusters; ``complete`` says if ``choices`` has them all."""
+    """Return the message for unknown clusters; ``complete``: ``choices`` lists all clusters."""
     more = f"; a loader with weights_file={REQUEST} lets any be named"
     return (
         f"there is no cluster {some_names(unknown)} in the weights log; there are "

@@ -15,7 +15,7 @@ from .log import WeightsLog
 from .update import WeightsUpdate
 
 Entry = tuple[int, Mixture | Mapping[str, float]] | tuple[int, Mixture | Mapping[str, float], int]
-"""Step and weights of a change; if it is a ramp, also the number of steps that the ramp takes."""
+"""One change: step, weights and, if it is a ramp, the number of steps that the ramp takes."""
 
 _WHY = "schedule"
 _MOST_STEP = 1 << 53

@@ -60,9 +60,9 @@ class WeightsFile:
         """Return the change that was asked for since the last poll; None: there is no change.
 
         If the file has not changed, a poll makes only one call of `stat`. A file that exists at the
-        first poll is applied only if its ``after`` is the hash of the last record of ``log``. Such
-        a file was written for this run while the job was down. A request that ``log`` has a record
-        of is not followed again.
+        first poll may be old. So it is applied only if its ``after`` is the hash of the last record
+        of ``log``, because such a file was written for this run while the job was down. A request
+        for which ``log`` has a record was applied before, and is not applied again.
         """
         first, self._looked = not self._looked, True
         try:
@@ -114,7 +114,7 @@ class WeightsFile:
 
 
 class WeightsCallable:
-    """A function of the step that returns other weights, or None to keep the present ones.
+    """A function that gets the step; returns new weights, or None to keep the present weights.
 
     If the function returns the same weights as in its last call, the weights are not changed.
     """
@@ -193,7 +193,7 @@ def _outdated(request: UpdateRequest, log: WeightsLog) -> InvalidDataError:
 
 
 def _check_left(mixture: Mixture, log: WeightsLog) -> None:
-    """Raise `UsageError` if all clusters of ``mixture`` with weight are capped in ``log``."""
+    """Raise `UsageError` if each cluster with weight in ``mixture`` is capped in ``log``."""
     if log.records:
         WeightsRecord.after(log.records[-1], mixture, log.records[-1].at_step, "")
 
@@ -242,6 +242,6 @@ def _parse(data: bytes) -> UpdateRequest:
 
 
 def _say(text: str) -> None:
-    """Log ``text`` as one line, cut, and with characters that cannot be printed replaced."""
+    """Log ``text`` as one line; cut it, and replace characters that cannot be printed."""
     shown = "".join(c if c.isprintable() else "\ufffd" for c in text[: _REASON + 1])
     logger.warning(shown if len(shown) <= _REASON else shown[:_REASON] + " …")

@@ -59,7 +59,7 @@ def cores() -> int:
 
 
 def check_workers(workers: int | None) -> None:
-    """Raise `UsageError` if ``workers`` is a number of tasks at a time below 1."""
+    """Raise `UsageError` if ``workers`` is a number below 1; None is allowed."""
     if workers is not None and workers < 1:
         raise UsageError(f"workers is {workers}; it must be 1 or more, or None for the default")
 
@@ -96,7 +96,7 @@ class _Job:
 
     @property
     def name(self) -> str:
-        """Number and function of the task, without its argument: for a message about many jobs."""
+        """Number and function of the task, without its argument, for a message about many jobs."""
         return f"task {self.number}, {function_name(self.function)}"
 
 
@@ -125,7 +125,7 @@ class _Worker:
         pool itself was stopped are not counted."""
         self._seen = 0.0
         self._sent: bytes | None = None
-        """The function that the process has, packed."""
+        """The function that the process received last, packed."""
         self._patience = Patience()
         self._answers = answers
         self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
@@ -206,7 +206,7 @@ class _Worker:
 
 
 class LocalEngine:
-    """A pool of processes for several calls of `run`; they start with the first task.
+    """A pool of processes for several calls of `run`; they start when the first task is run.
 
     Use the engine in a ``with`` block: the end of the block ends the processes, even during a task.
     """
@@ -256,8 +256,9 @@ class LocalEngine:
         the task is tried once more. If the second try also hangs or is killed, ``instead`` returns
         a substitute for the result of the task.
 
-        Without ``instead``, an error is raised if a task hangs twice. An error is also raised at
-        the first kill, without a second try: most often memory ran out, and would run out again.
+        Without ``instead``, an error is raised if a task hangs twice, or as soon as a process is
+        killed. A killed task is then not tried again, because most often memory ran out, and would
+        run out again.
 
         Raises:
             ClimbError: A process was killed, or a task hung, and there is no ``instead``.
@@ -440,7 +441,10 @@ def _work(number: int, connection: Connection) -> None:
 
 
 def _failed(error: BaseException) -> _Answer:
-    """Return an answer with ``error``, to which its traceback is added as a note."""
+    """Return an answer with ``error``, to which its traceback is added as a note.
+
+    If ``error`` cannot be pickled, the answer has a `ClimbError` with its text instead.
+    """
     error.add_note("".join(traceback.format_exception(error)))
     try:
         pickle.loads(pickle.dumps(error))  # noqa: S301 - as the parent will

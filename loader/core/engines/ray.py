@@ -47,7 +47,7 @@ _GRACE = 5.0
 
 
 class RayEngine:
-    """Runs tasks on the Ray cluster of RAY_ADDRESS or of this node; if there is none, starts one.
+    """Runs tasks on a Ray cluster: that of RAY_ADDRESS, one that runs on this node, or a new one.
 
     Raises:
         UsageError: Ray is not installed, or no Ray cluster answers.

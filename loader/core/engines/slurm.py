@@ -66,7 +66,7 @@ class SlurmEngine:
         gpus: bool = False,
         preload: Sequence[str] = (),
     ) -> None:
-        """Use a task folder in ``shared``; with ``gpus``, tasks count as long, and are sent singly.
+        """Use a task folder in ``shared``; with ``gpus``, each task is sent in a batch of its own.
 
         For ``preload``, see `LocalEngine`.
         """
@@ -144,8 +144,8 @@ class _Staff:
     def adopt(self, facts: Facts) -> Facts:
         """Reuse the jobs of a command that was killed in this folder; cancel jobs that do not fit.
 
-        Jobs fit if their facts are ``facts`` except for the name, and if they are not too many.
-        Returns ``facts``, with the name of the jobs that are reused.
+        Jobs fit if their facts equal ``facts`` in all but the name, and if there are not too many.
+        Returns ``facts`` with the name of the jobs that are reused.
         """
         self._jobs.check()
         try:
@@ -182,7 +182,7 @@ class _Staff:
         return self._jobs.left(self._name)
 
     def check(self, left: Mapping[str, str] | None, wanted: int) -> None:
-        """Replace jobs that ended early, if ``wanted`` waiting batches need so many jobs.
+        """Replace jobs that ended early, but only as many as ``wanted`` waiting batches need.
 
         ``left`` is the result of `left` from before the files of the jobs were read.
 

@@ -246,7 +246,7 @@ def _files(folder: Path) -> Iterator[Path]:
 
 
 def _put(path: Path, data: bytes) -> None:
-    """Write a file whole or not at all, without fsync: no task survives a power cut either."""
+    """Write a file whole or not at all. No fsync is made, because no task survives a power cut."""
     temporary = path.with_name(f".{path.name}-{secrets.token_hex(4)}")
     temporary.write_bytes(data)
     temporary.rename(path)

@@ -30,8 +30,8 @@ def decompress(packed: bytes, entry: ShardEntry) -> bytes:
 def unpack(packed: bytes, entry: ShardEntry) -> bytes:
     """Check a compressed shard against its entry, and return its raw bytes.
 
-    The raw bytes are not hashed: they follow from the compressed bytes, whose hash is checked. No
-    more memory is allocated than the entry says.
+    The raw bytes are not hashed, because the compressed bytes, whose hash is checked, determine
+    them. No more memory is allocated than the entry says.
 
     Raises:
         IntegrityError: The compressed bytes or the declared raw size differ from the entry.

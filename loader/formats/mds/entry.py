@@ -56,7 +56,7 @@ class ShardEntry:
 
 
 class LazyShards(Sequence[ShardEntry]):
-    """Shards whose entries are made when they are asked for."""
+    """A sequence of shards that makes the entry of a shard when a program asks for it."""
 
     __slots__ = ()
 
@@ -101,7 +101,7 @@ class ShardColumns(LazyShards):
         """Return ``shards`` in columns.
 
         Raises:
-            InvalidDataError: A shard is said to have more than a shard can have, or a hash is none.
+            InvalidDataError: A number of a shard is too large, or one of its hashes is no hash.
         """
         for shard in shards:
             _check_limits(shard)

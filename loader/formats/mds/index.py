@@ -57,7 +57,7 @@ class Index:
         """Return the index of a cluster with ``shards``.
 
         Raises:
-            InvalidDataError: A shard is said to have more than a shard can have.
+            InvalidDataError: A number of a shard is too large, or one of its hashes is no hash.
         """
         return cls(dtype, (ShardColumns.of(tuple(shards)),))
 
@@ -121,7 +121,7 @@ class Index:
 
 
 def shard_config(dtype: str) -> dict[str, Any]:
-    """Return what mosaicml-streaming calls the config of a shard, for tokens of type ``dtype``."""
+    """Return the config of a shard with tokens of ``dtype``, as mosaicml-streaming defines it."""
     return {
         "column_encodings": [f"ndarray:{dtype}"],
         "column_names": [COLUMN],

@@ -1,6 +1,6 @@
-"""Reader: find the documents in a raw shard, and check their number and lengths by the index.
+"""Reader: find the documents in a raw shard, and compare their number and lengths with the index.
 
-The search is compiled, because a loader opens shards all the time.
+The search is compiled code, because a loader opens shards during the whole run.
 """
 
 from dataclasses import dataclass
@@ -54,7 +54,7 @@ def parse_shard(
     """Find the documents in ``data``, a raw shard as uint8 ``[bytes]``.
 
     ``again`` says that the same bytes were parsed before. In that case only the table of offsets is
-    read, and not the documents, because reading them from memory is slow.
+    read. The documents are not read again, because reading them from memory is slow.
 
     Raises:
         IntegrityError: Offsets or counts differ from the index.
@@ -127,7 +127,7 @@ def _find(data: Any, offsets: Any, size: Any, look: Any) -> Any:
 
 @njit(cache=True)
 def _fewest(rest: Any, size: Any) -> Any:
-    """Return the smallest code of a length for which length and tokens have ``rest`` bytes.
+    """Return the smallest code with which the length and the tokens together take ``rest`` bytes.
 
     Returns 4 if no code fits.
     """
