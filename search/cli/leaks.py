@@ -1,7 +1,7 @@
 """Leaks: check whether the shards of a search contain items of the targets.
 
-An item is a question of a task, or a text. If the shards contain items of a target, the mixture
-with the best score may simply be the mixture that contains the most of these items.
+An item is a question of a task, or a document of a text. If the shards contain items of a target,
+the mixture with the best score may simply be the mixture that contains the most of these items.
 """
 
 import contextlib
@@ -25,10 +25,10 @@ logger = get_logger(__name__)
 
 
 def check_targets(directory: Path, specs: Sequence[str], *, strict: bool) -> None:
-    """Log a warning for each target whose items are in the shards, with the number of these items.
+    """Log a warning for each target of which items are in the shards, with the number of items.
 
-    The result for each target is kept in the cache. So the same shards are searched only once for a
-    target, even if a later search has this target and others.
+    The result for each pair of shards and target is kept in the cache. So a later search on the
+    same shards does not look for the items of this target again.
 
     Raises:
         InvalidDataError: ``strict`` is set, and the shards contain items of a target.

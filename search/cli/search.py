@@ -1,7 +1,7 @@
 """The commands ``climb search`` and ``climb train``.
 
-Modules that train are imported only where they are called. They load torch, which takes seconds,
-and neither ``--help`` nor an error in the options should wait for torch.
+Modules that train models are imported inside the functions that use them. These modules load torch,
+which takes seconds, and neither ``--help`` nor an error in the options should wait for torch.
 """
 
 from collections.abc import Callable, Mapping
@@ -573,10 +573,10 @@ def _doremi_text(
 
 
 def outcomes_text(answer: Answer) -> str:
-    """Return a table that compares the best mixture with the token shares on each target.
+    """Return a table for a terminal: scores of the answer and of the token shares by target.
 
-    If the answer is the token shares, the table shows the best other mixture. The text is empty if
-    the answer has no outcomes, as is the case for answers of earlier versions.
+    If the answer is the token shares, the table compares the best other mixture with them. The text
+    is empty if the answer has no outcomes, because an earlier version wrote it.
     """
     if not answer.outcomes:
         return ""
@@ -590,7 +590,7 @@ def mixture_text(
 ) -> str:
     """Return a table of the weights of a mixture and the token shares, for a terminal.
 
-    ``others`` are further mixtures, each under its heading.
+    ``others`` are further mixtures to show in the table, by column heading.
     """
     shards = ShardDirectory(directory)
     words = {info.name: info.words for info in shards.clusters()}

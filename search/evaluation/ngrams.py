@@ -1,4 +1,4 @@
-"""N-grams: estimate the score of a mixture from counts, before any proxy has run.
+"""N-grams: estimate the score of a mixture from counts, before any proxy is trained.
 
 The n-gram counts of a mixture are the weighted sum of the counts of its clusters. So one pass over
 a sample of the tokens is enough for all mixtures. From the counts of a mixture, this module
@@ -46,7 +46,9 @@ core, and each mixture then takes three times as long."""
 
 
 class NgramLoss:
-    """Maps mixtures ``[m, K]`` to bits per token of a target ``[m]``, by n-gram counts.
+    """Estimates, from n-gram counts, the bits per token that a target needs under a mixture.
+
+    An object is called with the weights of mixtures, ``[m, K]``, and returns bits, ``[m]``.
 
     Args:
         rates: For each cluster and n-gram, the share of the cluster's tokens at which the n-gram

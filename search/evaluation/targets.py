@@ -40,7 +40,7 @@ class Target:
 
     @property
     def fingerprint(self) -> str:
-        """Hash of the items; it changes if the content under the same name changes."""
+        """Hash of the items. It differs if a target with the same name has other items."""
         return hash_json([[_value(item) for item in half] for half in (self.validation, self.test)])
 
 
@@ -66,8 +66,8 @@ def load_target(directory: Path, spec: str) -> Target:
     must have one, and the two splits are the halves of the target.
 
     Raises:
-        UsageError: The text, file or task does not exist. Or ``error=`` is put before a text. Or
-            ``error=`` is put before a task in which a question has only one choice.
+        UsageError: The text, file or task does not exist. Or ``error=`` is before a text, or before
+            a task in which a question has only one choice.
         InvalidDataError: A line of the file has neither a text nor a valid question, only some
             questions have a ``split``, or a half of the target is empty.
     """
@@ -183,10 +183,11 @@ def _halves(spec: str, texts: list[Any]) -> tuple[tuple[Any, ...], ...]:
 
 
 def choose_target(directory: Path, least_characters: int = 100_000) -> str:
-    """Choose a target for a demonstration: the held-out label or cluster of median size.
+    """Choose a target for a demonstration: the label or cluster with held-out text of median size.
 
-    Labels are used if the corpus has labels, else clusters. A label or cluster with fewer than
-    ``least_characters`` characters of held-out text is skipped, unless all of them have fewer.
+    If the corpus has labels, a label is chosen, else a cluster. Labels or clusters with fewer than
+    ``least_characters`` characters of held-out text are skipped. If all of them have fewer, the
+    largest is chosen.
 
     Returns:
         The target as ``label=NAME`` or ``cluster=NAME``.

@@ -36,7 +36,7 @@ _PARTS_OF_MICRO = ("language", "tier")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cell:
-    """A cell: one cluster of the shards. A grouping may join several cells into one cluster."""
+    """A cluster of a shard directory. A grouping may join several cells into one cluster."""
 
     tokens: Count
     hash: str
@@ -110,8 +110,8 @@ class SearchCells:
     def by_micro(self, axes: Sequence[str]) -> Parts:
         """Return the number of tokens of each part of each cluster.
 
-        A part belongs to one micro-cluster. Cells with different values on ``axes`` have different
-        parts. The tokens of a cell are divided among its micro-clusters, in proportion to the
+        A part of a cluster is its tokens that are in one micro-cluster and have the same values on
+        ``axes``. The tokens of a cell are divided among its micro-clusters, in proportion to the
         documents that the cell has in each of them.
         """
         parts: dict[str, dict[str, float]] = {}
@@ -127,7 +127,7 @@ class SearchCells:
 
     @property
     def axes(self) -> set[str]:
-        """Axes (language, tier and so on) that at least one cell has."""
+        """Axes (language, tier and so on) on which at least one cell has a value."""
         return {axis for cells in self.clusters.values() for c in cells.values() for axis in c.axes}
 
     def hashes(self) -> dict[str, str]:

@@ -85,7 +85,10 @@ def named_as(mixture: Mixture, domains: Sequence[str]) -> Mixture:
 
 
 def repeated_note(table: RunTable) -> str:
-    """Return a hint if several runs have the same weights, which may be token shares; else ""."""
+    """Return a hint that weights which several runs have may be the token shares.
+
+    The hint is "" if no two runs have the same weights.
+    """
     runs: dict[str, list[int]] = {}
     for trial in table.trials:
         runs.setdefault(trial.mixture.fingerprint, []).append(trial.number)

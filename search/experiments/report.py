@@ -305,8 +305,8 @@ def _weights(shares: Mapping[str, float], words: Mapping[str, str], answer: Answ
 def compared_mixtures(answer: Answer) -> dict[str, Mixture]:
     """Return the mixtures to show beside the answer, by heading.
 
-    These are the best mixture other than the token shares, if the answer is the token shares; and,
-    if ranges of its weights are known, the mixture that is predicted best.
+    - If the answer is the token shares, the best other mixture is shown.
+    - If intervals of its weights are known (``spread``), the best predicted mixture is shown.
     """
     mixtures = {}
     best, predicted = contender(answer), answer.predicted_best

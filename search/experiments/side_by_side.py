@@ -50,7 +50,8 @@ class Part:
     left: int = 1
     """Number of columns, from the left, that contain words and are aligned to the left."""
     note: str = ""
-    """Text below the title or the table; "" if there is none."""
+    """Text about the table; "" if there is none. It is below the table in a terminal, and below the
+    title on a page."""
 
 
 @dataclass(frozen=True, slots=True)
