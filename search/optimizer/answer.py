@@ -35,7 +35,8 @@ class Candidate:
     """A mixture that may be better than the token shares."""
 
     choice: str
-    """``measured`` or ``predicted``."""
+    """``measured`` (the mixture has the best measured score) or ``predicted`` (the best predicted
+    score)."""
     mixture: Mixture
     gain: float | None
     """Gain over the token shares in sd, minus the part that is expected to be luck. A negative gain
@@ -98,8 +99,11 @@ class Answer:
     mixture: Mixture
     """The mixture to train on."""
     choice: str
-    """``measured`` or ``predicted``. The choice is ``baseline`` if no mixture is certainly better
-    than the token shares."""
+    """Which mixture ``mixture`` is:
+
+    - ``measured``: the mixture with the best measured score;
+    - ``predicted``: the mixture with the best predicted score;
+    - ``baseline``: the token shares, because no mixture is certainly better."""
     reason: str
     """The result as text, in the target's unit, with the interval of the gain."""
     measured_best: Pick
@@ -118,7 +122,7 @@ class Answer:
     gain_sd: float | None
     """Standard error of ``gain``, in sd; None if unknown."""
     table: list[Skill]
-    """For each target and predictor, the quality of its predictions for mixtures that it was not
+    """For each target and predictor, how well the predictor predicts mixtures that it was not
     fitted on."""
     out_of_fold: list[tuple[float, float]]
     """For each scored trial, a pair of scores in sd: the score predicted from the other trials, and
@@ -137,8 +141,8 @@ class Answer:
     outcomes: list[Outcome] = field(default_factory=list)
     """The numbers from which ``reason`` is written, one `Outcome` for each target."""
     dependence: dict[str, dict[str, list[tuple[float, float]]]] = field(default_factory=dict)
-    """By target and cluster, pairs of a weight and the score predicted with it
-    (`Search.dependence`)."""
+    """By target and cluster, pairs of a weight of the cluster and the score that is predicted at
+    this weight (`Search.dependence`)."""
     warnings: list[str] = field(default_factory=list)
     """Warnings, each with a remedy, in three cases: a target has too few items, runs of other
     models make the predictions of a target worse, or no model was trained on ``mixture``."""

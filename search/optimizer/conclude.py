@@ -20,12 +20,11 @@ from .observations import Observations
 from .surrogate import Surrogate
 
 MIN_GAIN_SDS = 2.0
-"""A gain counts as certain from this size on, in multiples of the sd of the gain, if the gain was
-corrected for the optimism that the bootstrap estimated."""
+"""Size from which a gain counts as certain, in multiples of the sd of the gain. This limit is for
+gains that were corrected for optimism, which the bootstrap estimates."""
 MIN_RAW_GAIN_SDS = 2.5
-"""A gain counts as certain from this size on, in multiples of the sd of the gain, if the gain was
-not corrected for optimism. docs/decisions/searching.md has the rate of false gains for both
-limits."""
+"""The limit, like `MIN_GAIN_SDS`, for gains that were not corrected for optimism.
+docs/decisions/searching.md has the rate of false gains with each of the two limits."""
 OPTIMISM = 0.75
 """Fraction of the optimism found by the bootstrap that is subtracted from a gain."""
 OPTIMISM_SD = 0.5
@@ -228,7 +227,8 @@ def front_of(picks: Sequence[Pick], targets: Mapping[str, str]) -> list[Pick]:
     """Return the ``picks`` that no other pick dominates, ordered by joint score, best first.
 
     A pick dominates another pick if it is no worse on every target and better on at least one.
-    ``targets`` is ``"min"`` by name of a target if less is better, and ``"max"`` if more is better.
+    ``targets`` has, by name of a target, ``"min"`` if less is better, or ``"max"`` if more is
+    better.
     """
     signs = np.array([1.0 if way == "min" else -1.0 for way in targets.values()])
     losses = np.array([[pick.scores[name] for name in targets] for pick in picks]) * signs

@@ -1,4 +1,4 @@
-"""WeightConstraints: limits of weights, and the nearest mixture within them.
+"""WeightConstraints: limits of weights, to which mixtures are adapted.
 
 Every mixture that a search proposes, and its answer, is within the limits. In this module, mixtures
 are the rows of a float64 array ``[n, K]``.
@@ -44,10 +44,12 @@ class WeightConstraints:
     high: Floats
     """Largest weight of each cluster, ``[K]``; 0 for clusters without tokens."""
     prior: Floats
-    """Shares of the clusters, ``[K]``, sum 1. If all clusters with weight in a mixture are at their
-    largest weights, the clusters without weight get the rest, in the ratio of these shares."""
+    """Shares of the clusters, ``[K]``, sum 1. They matter if, in a mixture, all clusters with a
+    weight above 0 are at their largest weights. Then clusters with weight 0 get the rest of the
+    weight, in the ratio of these shares."""
     members: NDArray[np.int64]
-    """Index of the group of each cluster, ``[K]``. A cluster in no group is a group by itself."""
+    """Index of the group of each cluster, ``[K]``. A cluster that was put into no group is a group
+    by itself."""
     least: Floats
     """Least sum of the weights of each group, ``[G]``."""
     most: Floats

@@ -41,7 +41,9 @@ def settle(
     again: Sequence[Trial] = (),
     evidence: ItemEvidence | None = None,
 ) -> Answer:
-    """Write the reason of ``answer``; choose the token shares if the items make the gain uncertain.
+    """Write the reason of ``answer``, after a check of its gain against the error due to items.
+
+    If the gain is uncertain with this error, the answer becomes the token shares.
 
     Args:
         answer: The answer of the search, after its confirmation if there was one.

@@ -1,10 +1,10 @@
 """Transfer: turn trials of a search into trials over other clusters of the same cells.
 
-A cell is a smallest group of documents: clusters consist of whole cells. Within a cluster all
-tokens are equally likely. So a mixture of clusters gives each cell a weight, and the weights of the
-cells add up to a mixture of other clusters. If each new cluster lies within one old cluster, and no
-cell is missing, the new mixture gives each cell the same weight as the old mixture. Otherwise the
-weights of cells may differ, and `carry` returns by how much.
+A cell is a smallest group of documents: clusters consist of whole cells. All tokens of a cluster
+are equally likely to be served. So a mixture of clusters gives each cell a weight, and the weights
+of the cells add up to a mixture of other clusters. If each new cluster lies within one old cluster,
+and no cell is missing, the new mixture gives each cell the same weight as the old mixture.
+Otherwise the weights of cells may differ, and `carry` returns by how much.
 
 If the weights of cells differ, the trial is kept apart. Such a trial is no measurement of a mixture
 of the new clusters, but predictors are still fitted to it. Predictors see a mixture, old or new, as

@@ -29,7 +29,10 @@ Fold = tuple[NDArray[np.int64], NDArray[np.int64]]
 
 
 class Predictor(Protocol):
-    """Predicts one score from weights. Two fits to equal rows give equal predictions."""
+    """Predicts one score from weights.
+
+    Predictors that are fitted to the same weights and scores make the same predictions.
+    """
 
     name: str
 
@@ -68,7 +71,7 @@ class Skill:
 def judge(
     predictor: str, scores: Floats, predicted: Floats, base: Floats, *, constant: bool
 ) -> Skill:
-    """Measure how good out-of-fold predictions are.
+    """Return the quality of the out-of-fold predictions of a predictor.
 
     Args:
         predictor: Name of the predictor.
@@ -132,7 +135,7 @@ def standardised(scores: Floats) -> tuple[Floats, float, float]:
     """Return ``scores`` shifted and scaled to mean 0 and sd 1, and their original mean and sd.
 
     Equal scores become 0, with sd 0. Because of rounding, the computed sd of equal scores may be
-    slightly above 0. An sd of so few units in the last place counts as 0.
+    slightly above 0. So an sd below 1e-12 times the mean counts as 0.
     """
     mean, sd = float(scores.mean()), float(scores.std())
     if sd <= 1e-12 * abs(mean):

@@ -1,8 +1,8 @@
 """Train a model on a mixture, for a fixed number of tokens that `MixtureLoader` serves.
 
 The learning rate rises in the first part of the steps, then stays constant, and falls to zero at
-the last step. So every run ends with an annealed model (MiniCPM, arXiv 2404.06395). The schedule
-depends on tokens, never on time.
+the last step. So every run ends with an annealed model (MiniCPM, arXiv 2404.06395). The learning
+rate of a step depends only on the number of the step, never on time.
 
 On one machine, equal arguments give equal model parameters, even if a run was interrupted. With
 another number of ranks, the batches are the same, but floats are added in a different order.
