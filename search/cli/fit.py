@@ -111,7 +111,7 @@ def _held(out: Path, plan: Mapping[str, Any]) -> Iterator[None]:
 
 
 def _ways(targets: Sequence[str]) -> dict[str, str]:
-    """Return for each target whether the best score is its ``min`` or its ``max``."""
+    """Return, by target, ``min`` if lower scores are better, or ``max`` if higher ones are."""
     ways: dict[str, str] = {}
     for target in targets:
         name, _, way = target.rpartition("=")

@@ -76,9 +76,9 @@ def _leak(name: str, part: dict[str, Any]) -> str:
 
 
 def _look(directory: Path, targets: Sequence[tuple[Target, Path]]) -> None:
-    """Run ``climb contamination`` on the items of ``targets``, which are pairs of target and path.
+    """Run ``climb contamination`` on the items of ``targets``.
 
-    The report on each target is written to its path.
+    ``targets`` are pairs of a target and the path to which the report on this target is written.
     """
     with tempfile.TemporaryDirectory() as folder:
         files = []

@@ -26,14 +26,14 @@ from .scoring import lay_out
 from .targets import load_target
 
 _PLACES = 2_000
-"""Number of tokens of a target that are used. With 8,000 tokens, the ranking is no better."""
+"""Number of tokens of a target that are used. With 8,000, mixtures are ranked no better."""
 _SAMPLE = 20_000_000
 """Number of tokens that are counted in all clusters together, divided equally among clusters."""
 _MOST = 1_000_000
 """Largest number of tokens that are counted in one cluster."""
 _SHORTER = 2e-4
-"""Frequency of a context, as a share of all tokens. At this frequency, the counts of the context
-have as much influence on a likelihood as the counts of the context that is one token shorter."""
+"""Frequency of a context, as a share of all tokens, at which two counts influence a likelihood
+equally: the counts of this context, and the counts of the context that is one token shorter."""
 _UNSEEN = 1e-5
 """Share of all tokens that is added to the share of each token of the vocabulary. So no token has
 probability 0."""
@@ -181,9 +181,10 @@ def _make_table(keys: Any, size: Any) -> Any:
 
 @njit(cache=True)
 def _add(rows: Any, clusters: Any, slots: Any, owners: Any, counts: Any, seen: Any) -> None:
-    """Add the n-grams in ``rows`` that the table has to ``counts``, and the tokens to ``seen``.
+    """Add to ``counts`` the n-grams of ``rows`` that are in the table, and to ``seen`` the tokens.
 
-    N-grams are looked up at each token of a row from the third token on.
+    The first two tokens of a row are skipped: no n-gram that ends there is looked up, and they do
+    not count in ``seen``.
     """
     last = np.uint64(len(slots) - 1)
     for i in range(len(rows)):

@@ -168,7 +168,7 @@ def lay_out(
     end: int | None,
     seq_len: int,
 ) -> ScoredText:
-    """Return the rows to score for one half of a target: its texts, or its right answers."""
+    """Return one half of a target as rows of tokens: its texts, or queries with right answers."""
     items = getattr(target, half)
     if isinstance(items[0], str):
         return ScoredText.of(items, tokenizer, end, seq_len)

@@ -28,13 +28,14 @@ _COLUMNS = "text (for texts), or query, choices and gold (for questions)"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Target:
-    """A text or task in two disjoint halves: one for the search, and one for the final report."""
+    """A text or task in two disjoint halves: one for a search, one for a later comparison."""
 
     name: str
     validation: tuple[Any, ...]
     """Items of the half that the search uses: all of them texts, or all `Question` objects."""
     test: tuple[Any, ...]
-    """Items of the half for the final report, of the same type as those of ``validation``."""
+    """Items of the half for comparisons of trained models; no search uses them. They are of the
+    same type as the items of ``validation``."""
     measure: Literal["bits", "error"] = "bits"
     """Kind of score: ``bits`` is bits per byte, ``error`` is the fraction of wrong answers."""
 
@@ -150,8 +151,8 @@ def _halves(spec: str, texts: list[Any]) -> tuple[tuple[Any, ...], ...]:
     """Split items into the validation and the test half, deterministically.
 
     Questions with splits go to the half of their split. Other items are deduplicated, and ordered
-    by a hash of their text. Then they are dealt so that both halves have about the same number of
-    characters.
+    by a hash of their text. In this order, each item goes to the half that has fewer characters so
+    far.
     """
     splits = [text.split if isinstance(text, Question) else "" for text in texts]
     if any(splits):

@@ -178,7 +178,7 @@ def plan_doremi(
     *,
     done: bool = False,
 ) -> CostPlan:
-    """Estimate the cost of DoReMi from one measured step of ``engine``.
+    """Estimate the cost of DoReMi from one step, which is measured in a process of ``engine``.
 
     Two models are trained: the reference and the follower. A step of the follower also computes the
     losses of the reference. If there are ``targets``, two proxies are also trained, side by side,

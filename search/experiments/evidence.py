@@ -249,7 +249,10 @@ def read_earlier(
 
 
 def _other_start(log: TrialLog) -> str:
-    """Return what to do if no trial of ``log`` can be used: the trials kept apart may be usable."""
+    """Return advice for the error that no trial of ``log`` can be used.
+
+    If the search of ``log`` used trials of a third search, those may be usable.
+    """
     if log.origin is None or not log.apart:
         return "leave --from out"
     return (
@@ -263,8 +266,8 @@ def _check_proxies(
 ) -> bool:
     """Check that the proxies of two searches differ only in their clusters.
 
-    If documents were only added to held-out text, the text is still the same target. Returns
-    whether documents were added to the text of any target.
+    The text of a target ``label=`` or ``cluster=`` may differ, because documents may have been
+    added to the held-out text. Returns whether the text of any target differs.
     """
     texts: Mapping[str, str] = there.get("targets", {})
     if missing := [name for name in targets if name not in texts]:

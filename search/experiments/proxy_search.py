@@ -314,7 +314,7 @@ class _SearchTask:
         return read_earlier(folder, self.shards, plan, self.targets, search.base)
 
     def shared_settings(self) -> dict[str, Any]:
-        """Return the settings that must be equal in a search whose trials are carried over."""
+        """Return the settings of this search that begin a log with trials of another search."""
         return {
             "clusters": self.shards.names,
             "targets": dict.fromkeys(sorted(self.targets), "min"),

@@ -58,11 +58,11 @@ SKILLS_NOTE = (
     "correlation in at most 5 % of cases."
 )
 _FIGURES = 3
-"""Largest number of targets whose gain is shown among the main figures."""
+"""Largest number of targets whose gains are shown at the top of the report."""
 
 
 def comparison_sections(comparison: Comparison, name: str) -> list[str]:
-    """Return the HTML of a comparison: verdict and table. ``name`` is the mixture of the search."""
+    """Return the HTML of a comparison: the verdict on the mixture ``name``, and a table of all."""
     holds, text = comparison.verdict(name)
     rows, digits = [], comparison.digits
     for other, scores in comparison.scores.items():
@@ -165,7 +165,7 @@ class _Story:
 
 
 def _figures(story: _Story) -> list[tuple[str, str]]:
-    """Return the main figures of the search, as pairs of a figure and its description."""
+    """Return the main results of the search, each as a pair: a number or word, and what it is."""
     answer = story.answer
     name, weight = max(answer.mixture.weights.items(), key=lambda pair: pair[1])
     rounds = [number for number in story.rounds if not story.is_again(number)]
@@ -184,7 +184,7 @@ def _figures(story: _Story) -> list[tuple[str, str]]:
 
 
 def _verdict(answer: Answer) -> tuple[str, str]:
-    """Return whether the gain is certain, over all targets together, and what follows from it."""
+    """Return two texts: whether the gain over all targets together is certain, and a comment."""
     over = "over all targets together" if len(answer.measured_best.scores) > 1 else ""
     if answer.predicted_only:
         return "predicted only", "no model was trained on the answer"
@@ -203,7 +203,7 @@ def _is_certain(answer: Answer) -> bool:
 
 
 def _gains(answer: Answer) -> list[tuple[str, str]]:
-    """Return the gain on each of the first targets, which says nothing of the other targets."""
+    """Return, for the first targets, pairs of texts: the gain on the target, and what it is."""
     best = contender(answer)
     if best is None:
         return []

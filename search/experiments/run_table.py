@@ -251,8 +251,8 @@ def _once(
 ) -> Iterator[tuple[int, Row]]:
     """Yield the rows of ``sheet`` without duplicates, each with its number from 1.
 
-    Rows of the same run may differ in the columns ``used``. If ``several`` is set, all of them are
-    yielded, as repeats. Otherwise they are an error.
+    If rows of the same run differ in the columns ``used``, they are not duplicates. Then all of
+    these rows are yielded, as repeats, if ``several`` is set. If not, an error is raised.
     """
     if key is not None:
         sheet.check_unique([key])

@@ -147,7 +147,7 @@ def _kind(folder: Path) -> str:
 
 
 def _names(folders: Sequence[Path]) -> Row:
-    """Return short names of folders: the ends of their paths, with numbers if these are equal."""
+    """Return short names of folders: the ends of their paths. Equal ends get different numbers."""
     paths = [folder.absolute().parts for folder in folders]
     longest = max(map(len, paths))
     names = ["/".join(path[-1:]) for path in paths]
@@ -190,7 +190,10 @@ def _searches(folders: Mapping[str, Path]) -> SideBySide:
 
 
 def _result_rows(name: str, answer: Answer) -> list[Row]:
-    """Return a row for each target of a search; early versions leave some cells empty."""
+    """Return a table row for each target of a search.
+
+    Some cells are empty if an early version wrote the answer.
+    """
     rows = []
     for outcome in answer.outcomes:
         pairs = (
@@ -266,7 +269,7 @@ def _runs(folders: Mapping[str, Path]) -> SideBySide:
 
 
 def _shards(folders: Mapping[str, Path]) -> SideBySide:
-    """Compare sizes, losses, domains and clusters of shard directories."""
+    """Compare shard directories: sizes, documents left out, known domains, and clusters."""
     manifests = {name: Manifest.load(folder) for name, folder in folders.items()}
     infos = {name: load_clusters(folder) for name, folder in folders.items()}
     results = [

@@ -121,7 +121,8 @@ class _Evidence:
     """Joint score of each trial as predicted from the other trials, ``[n]``; zeros without
     predictions."""
     process: Surrogate | None
-    """Gaussian processes, which estimate the sd of a gain; None without Gaussian processes."""
+    """Predictions that can estimate the sd of a gain, because they use Gaussian processes; None if
+    there are none, or if they are useless."""
     copies: Bootstrap | None
     """Results of searches on resampled scores, which estimate optimism; None without them."""
 
@@ -192,7 +193,7 @@ class _Evidence:
 
     @property
     def threshold(self) -> float:
-        """A gain over the token shares is certain from here on, in multiples of the gain's sd."""
+        """Size from which a gain over the token shares is certain, in multiples of its sd."""
         return MIN_RAW_GAIN_SDS if self.copies is None else MIN_GAIN_SDS
 
     def _optimism(self, pick: Pick) -> float:

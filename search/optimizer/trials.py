@@ -96,7 +96,7 @@ FROM = "from"
 
 
 class TrialLog(Tabular):
-    """The trials of one search, in memory and in a file of JSON lines if ``path`` is given."""
+    """The trials of one search, in memory and, if ``path`` is given, in a file of JSON lines."""
 
     def __init__(
         self,
@@ -118,7 +118,7 @@ class TrialLog(Tabular):
             self._add(trial)
 
     def _begin(self, settings: Mapping[str, Any]) -> None:
-        """Use ``settings`` for all trials from now on; the trials so far had other settings."""
+        """Make ``settings`` the present settings; all trials so far become ``earlier`` trials."""
         self.earlier = self.trials
         """Trials that were recorded before the present settings."""
         self.spent = sum(self._is_of_budget(trial) for trial in self.earlier)

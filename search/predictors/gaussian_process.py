@@ -31,7 +31,8 @@ _STEPS = 25
 
 # Priors of the logarithms of the parameters, as (mean, sd). Scores and features have variance 1.
 _LENGTH = 3.5
-"""Length scale of each cluster; it is multiplied by the square root of the number of clusters."""
+"""Prior median of the length scale of each cluster, divided by the square root of the number of
+clusters."""
 _LENGTH_SD = 0.8
 _CURVED = (math.log(0.3), 1.5)
 _LINEAR = (math.log(0.1), 1.5)
@@ -41,7 +42,7 @@ _NOISE = (math.log(0.2), 1.2)
 
 
 class GaussianProcess:
-    """A Gaussian process whose parameters are fitted to each target.
+    """A Gaussian process whose parameters are fitted to the scores on one target.
 
     Args:
         feature: A function that predicts scores without any trial (`Feature`). The mean of the
