@@ -61,9 +61,9 @@ _SMALL_ROUNDS, _DRAWN_ROUNDS = (1,) * 8, 2
 """Two settings for a search that begins with trials of an earlier search.
 
 The first is the ratio in which rounds share the budget. The rounds are small, because the mixtures
-of a round are chosen by the scores of all trials before it. The second is the number of rounds, from
-the first on, whose mixtures are drawn around the token shares. The earlier search may have joined
-several clusters into one; the drawn mixtures then show the effect of each of these clusters
+of a round are chosen by the scores of all trials before it. The second is the number of rounds,
+from the first on, whose mixtures are drawn around the token shares. The earlier search may have
+joined several clusters into one; the drawn mixtures then show the effect of each of these clusters
 (docs/decisions/groupings.md)."""
 _STARTS = 2_000
 """Largest number of drawn mixtures from which each search of a bootstrap starts."""
