@@ -55,7 +55,7 @@ class Comparison:
         return with_error(*self.gain(name, over), self.digits)
 
     def same_as(self, name: str) -> list[str]:
-        """Return the other names of the mixture ``name``; names with equal scores are the same."""
+        """Return the other names of the mixture ``name``: names with the same score per seed."""
         mine = self.scores[name]
         return [other for other in self.scores if other != name and self.scores[other] == mine]
 

@@ -3,9 +3,9 @@
 The n-gram counts of a mixture are the weighted sum of the counts of its clusters. So one pass over
 a sample of the tokens is enough for all mixtures. From the counts of a mixture, this module
 computes how many bits an interpolated trigram model needs for a target. These bits differ from the
-bits that a proxy needs, but both rank mixtures in nearly the same order. A Gaussian process with
-these bits as its mean needs far fewer trials than a process without them
-(docs/decisions/predictors.md). A search uses the bits only if they improve its predictions in
+bits that a proxy needs, but both rank mixtures in nearly the same order. So a Gaussian process only
+has to learn how scores differ from these bits, and needs far fewer trials than a process without
+them (docs/decisions/predictors.md). A search uses the bits only if they improve its predictions in
 cross-validation.
 """
 
@@ -83,8 +83,8 @@ class NgramLoss:
 def ngram_losses(directory: Path, targets: Sequence[str], seq_len: int) -> dict[str, NgramLoss]:
     """Count n-grams of all clusters of ``directory``; return an `NgramLoss` for each target.
 
-    Rows have ``seq_len`` tokens, like the rows on which proxies are trained. Only the validation
-    half of a target is read, because the search scores proxies on that half.
+    N-grams are counted within rows of ``seq_len`` tokens, because proxies are trained on such rows.
+    Only the validation half of a target is read, because the search scores proxies on that half.
     """
     shards = ShardDirectory(directory)
     manifest = shards.manifest

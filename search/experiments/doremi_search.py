@@ -79,7 +79,9 @@ def run_doremi(
     workers: int | None = None,
     check: Callable[[], None] | None = None,
 ) -> dict[str, Any]:
-    """Find DoReMi's mixture for the shards in ``directory``; continue a search that was begun.
+    """Find DoReMi's mixture for the shards in ``directory``.
+
+    If a search was begun in ``out``, it continues; if it has ended, its result is returned.
 
     The mixture does not depend on ``targets``. Without targets, two models are trained: the
     reference and the follower. With targets, two proxies are also trained, for comparison: one on

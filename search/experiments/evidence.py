@@ -157,14 +157,13 @@ class Evidence:
     search: Path
     carried: Carried
     left: int
-    """Number of trials in the log of the earlier search that are not used. The earlier search took
-    them from a third search, and they correspond to no mixture of the earlier search's own
-    clusters."""
+    """Number of trials in the log of the earlier search that are not used. They are trials of a
+    third search, and correspond to no mixture of the clusters of the earlier search."""
     same: bool
     """Whether neither cells nor targets have changed since the earlier search."""
 
     def begin(self, out: Path, settings: Mapping[str, Any]) -> None:
-        """Begin the log of the search in ``out`` with these trials, unless the log exists.
+        """Begin the log of the search in ``out`` with the carried trials, unless the log exists.
 
         Args:
             out: Folder of the search.

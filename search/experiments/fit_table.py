@@ -31,8 +31,8 @@ def fit(
 
     Args:
         table: Finished runs.
-        targets: Names of the scores to improve. ``"min"`` means that less is better, ``"max"``
-            that more is better.
+        targets: By name of a score to improve, ``"min"`` if less is better, or ``"max"`` if more is
+            better.
         prior: Token shares; None uses the mean of the runs' weights. Its names may have the prefix
             ``w_`` of the columns, or not.
         max_weight: Largest weight of each domain; None means no limit.

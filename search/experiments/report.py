@@ -133,7 +133,7 @@ class _Story:
 
     @property
     def scored(self) -> list[Trial]:
-        """Trials with scores, by round and number."""
+        """Trials with scores, ordered by round, then by number."""
         scored = (trial for trial in self.trials if trial.scores is not None)
         return sorted(scored, key=lambda trial: (trial.round, trial.number))
 

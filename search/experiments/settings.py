@@ -47,7 +47,7 @@ class SearchSettings:
         return caps | {n: min(w, caps.get(n, 1.0)) for n, w in self.max_weight.items()}
 
     def rehearsal(self) -> TrainSettings:
-        """Return the settings of proxies that repeat clusters as often as the final run does."""
+        """Return ``proxy``, changed so that clusters repeat as often as in the final run."""
         if self.final_tokens is None or self.final_tokens <= self.proxy.tokens:
             return self.proxy
         return replace(self.proxy, part=self.proxy.tokens / self.final_tokens)

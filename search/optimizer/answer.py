@@ -48,7 +48,7 @@ class Candidate:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Confirmation:
-    """Scores of the candidates and of the token shares, run again with new seeds."""
+    """Scores of the candidates and of the token shares from runs with new seeds."""
 
     seeds: list[int]
     """The new seeds; all mixtures are run with each of them."""
@@ -114,8 +114,8 @@ class Answer:
     baseline: Pick | None
     """The token shares, within the limits; None if no run of them has scores."""
     noise: float | None
-    """Standard deviation of the scores of repeated runs of one mixture, in sd; None without
-    repeats."""
+    """Standard deviation of the scores of repeated runs of one mixture, as a fraction of the
+    standard deviation of the scores of all trials; None without repeats."""
     gain: float | None
     """Gain over ``baseline`` in sd, minus the part that is expected to be luck. A negative gain
     means that ``baseline`` is better. None if ``baseline`` is None."""

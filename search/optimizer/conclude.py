@@ -114,7 +114,7 @@ class _Evidence:
     noise: float | None
     """Sd of the scores of repeated runs of one mixture; None without repeats."""
     doubt: float | None
-    """Upper bound of the sd of one score that is due to luck; None if unknown."""
+    """Cautious estimate of the sd of scores between runs of one mixture; None if unknown."""
     error: float
     """Sd of measured scores around ``expected``."""
     expected: NDArray[np.float64]

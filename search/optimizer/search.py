@@ -414,7 +414,7 @@ class Search:
         return [logged.get(mixture.about["trial"], mixture) for mixture in proposed]
 
     def _searched(self) -> list[Trial]:
-        """Return the trials of this budget, and all trials that were told under other settings."""
+        """Return the trials of this budget, and all trials from before the present settings."""
         return [trial for trial in self.log.trials if trial.round <= self._last]
 
     def _repeated(self) -> list[Trial]:

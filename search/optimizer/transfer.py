@@ -29,8 +29,8 @@ Parts = Mapping[str, Mapping[str, float]]
 """Number of tokens of each cell, by name of the cluster and then by name of the cell."""
 
 _MOST_LOST = 0.1
-"""A new mixture counts as the measured mixture if it draws at most this fraction of its tokens from
-other cells than the measured mixture did. The limit is not 0, because the cells of a group grow by
+"""A new mixture counts as the measured mixture if at most this fraction of its tokens comes from
+other cells than in the measured mixture. The limit is not 0, because the cells of a group grow by
 different factors when documents are added."""
 _FEWEST = 8
 """Least number of carried trials, and of own trials, for which `level` shifts scores."""
@@ -119,7 +119,7 @@ class Columns:
         self._back = np.concatenate([np.eye(len(names))[self._kept], inside[self._cut] * joined])
 
     def of(self, weights: Floats) -> Floats:
-        """Return the columns of mixtures of the clusters (``[m, K]``): ``[m, C]``."""
+        """Return the columns, ``[m, C]``, of mixtures of the clusters, ``[m, K]``."""
         if not len(self._cut):
             return weights
         return np.concatenate([weights[:, self._kept], weights @ self._to_cut], axis=1)

@@ -102,9 +102,9 @@ def judge(
 
 
 def folds(weights: Floats, k: int, seed: int) -> list[Fold]:
-    """Split rows into at most ``k`` folds; return indexes of rows to fit on and to test on.
+    """Split mixtures into at most ``k`` folds; return the row indexes of each `Fold`.
 
-    Repeats of a mixture are in the same fold, so no row is predicted from its own repeat.
+    Repeats of a mixture are in the same fold, so that no score is predicted from a repeat.
     """
     _, group = np.unique(weights, axis=0, return_inverse=True)
     groups = np.random.default_rng(seed).permutation(int(group.max()) + 1)

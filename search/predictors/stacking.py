@@ -1,7 +1,7 @@
 """Stacking: combine several predictors into one, by shares that follow from out-of-fold errors.
 
 The prediction of a stack is the sum of the predictions of its predictors, each times its share.
-Shares are not fitted, because there are too few rows (docs/decisions/predictors.md).
+Shares are not fitted, because there are too few trials (docs/decisions/predictors.md).
 
 With one target, a share is proportional to the inverse square of the predictor's mean squared
 error. With several targets, all targets have the same shares, which follow from the mean squared

@@ -69,7 +69,8 @@ def train_run(
             never.
 
     Returns:
-        The result, with the keys ``loss``, ``steps``, ``tokens``, ``served`` and ``epochs``.
+        The result, with the keys ``loss``, ``steps``, ``tokens``, ``served`` and ``epochs``. For
+        ``loss``, ``served`` and ``epochs`` see `TrainedModel`.
 
     Raises:
         InvalidDataError: ``out`` holds another run.
