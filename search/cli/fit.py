@@ -104,7 +104,7 @@ def fit_command(
 
 @contextmanager
 def _held(out: Path, plan: Mapping[str, Any]) -> Iterator[None]:
-    """Lock ``out``, and begin a fit with the settings ``plan`` there."""
+    """Lock the folder ``out``, and record there that a fit with the settings ``plan`` begins."""
     with lock(out):
         FIT.begin(out, plan)
         yield

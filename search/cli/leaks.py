@@ -25,15 +25,16 @@ logger = get_logger(__name__)
 
 
 def check_targets(directory: Path, specs: Sequence[str], *, strict: bool) -> None:
-    """Log a warning for each target of which items are in the shards, with the number of items.
+    """Log a warning for each target that has items in the shards, with the number of these items.
 
     The result for each pair of shards and target is kept in the cache. So a later search on the
-    same shards does not look for the items of this target again.
+    same shards does not look for the items of this target again. If a package that is needed to
+    look for the items is not installed, a warning says so.
 
     Raises:
         InvalidDataError: ``strict`` is set, and the shards contain items of a target.
-        UsageError: A target does not exist; or ``strict`` is set, and a package that is needed to
-            look for the items is not installed.
+        UsageError: A target does not exist; or ``strict`` is set, and such a package is not
+            installed.
     """
     targets = [load_target(directory, spec) for spec in dict.fromkeys(specs)]
     shards = ShardDirectory(directory).manifest.fingerprint

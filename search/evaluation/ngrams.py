@@ -46,7 +46,7 @@ core, and each mixture then takes three times as long."""
 
 
 class NgramLoss:
-    """Estimates, from n-gram counts, the bits per token that a target needs under a mixture.
+    """Computes the bits per token of a target for a trigram model of a mixture, from counts.
 
     An object is called with the weights of mixtures, ``[m, K]``, and returns bits, ``[m]``.
 
@@ -67,7 +67,7 @@ class NgramLoss:
         self._vocab_size = vocab_size
 
     def __call__(self, weights: Floats) -> Floats:
-        """Return the bits per token under each of the mixtures ``weights``: float64 ``[m]``."""
+        """Return the bits per token for each of the mixtures ``weights``: float64 ``[m]``."""
         parts = np.split(weights, range(_AT_ONCE, len(weights), _AT_ONCE))
         return np.concatenate([self._bits(part) for part in parts])
 

@@ -190,8 +190,8 @@ def errors(
 ) -> list[bool]:
     """Return, for each of ``questions``, whether the model answers it wrongly.
 
-    The model's answer is the choice with the fewest bits per byte. If several choices have the
-    fewest bits, it is the first of them.
+    The model's answer is the choice with the fewest bits per byte. If several choices have equally
+    few, the first of these choices counts as the answer.
     """
     pairs = [(q.query, q.answer(choice)) for q in questions for choice in range(len(q.choices))]
     answers = ScoredAnswers.of(pairs, tokenizer, end, seq_len)

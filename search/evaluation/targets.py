@@ -23,7 +23,7 @@ from .lm_eval_tasks import read_task
 from .questions import SPLITS, Question
 
 _COLUMNS = "text (for texts), or query, choices and gold (for questions)"
-"""Columns of a file of JSON lines, for messages."""
+"""The columns that a file of JSON lines must have, as text for messages."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

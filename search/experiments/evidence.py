@@ -309,7 +309,10 @@ def _read_cells(search: Path, shards: ShardDirectory) -> SearchCells:
 def _common(
     there: SearchCells, here: SearchCells, shards: ShardDirectory, search: Path
 ) -> tuple[Parts, Parts]:
-    """Return the parts of the clusters of both searches; parts with equal names are the same."""
+    """Return the parts of clusters of the earlier search and of the new search.
+
+    If parts of both searches have equal names, they count as the same documents.
+    """
     whole = Manifest.load(shards.base) if shards.manifest.members else shards.manifest
     if there.shards in (here.shards, *whole.earlier):
         return there.by_cell(), here.by_cell()

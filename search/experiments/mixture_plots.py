@@ -13,7 +13,7 @@ AXES = 12
 weights in any mixture get one."""
 _WIDTH, _HEIGHT, _LEFT, _RIGHT, _TOP, _LOW = 860, 300, 56, 36, 16, 48
 _SIDE, _EDGE = 380, 60
-"""Side of the triangle, and the margin around it."""
+"""Length of a side of the triangle, and the margin around the triangle, in pixels."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

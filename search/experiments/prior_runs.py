@@ -93,9 +93,8 @@ class PriorRuns:
     ) -> tuple[list[str], list[str]]:
         """Report, for each target, how well the prior runs predict the scores of ``trials``.
 
-        ``table`` has the quality of the predictors of the search (`Skill`). If too few trials have
-        scores, there are no predictors for some targets in ``table``. These targets are not
-        reported.
+        ``table`` has the quality of the predictors of the search (`Skill`). A target is left out if
+        ``table`` has no predictors of it, which is the case if too few trials have scores.
 
         Returns:
             Two lists: a sentence for each target whose predictions the prior runs improve, and a

@@ -383,7 +383,7 @@ def _confirmed(answer: Answer) -> list[str]:
 
 
 def _rounds(story: _Story) -> list[str]:
-    """Show the mean weights by round, and how scores depend on the weight of each cluster."""
+    """Return parts of a section: weights by round, and rank correlations of weights with scores."""
     scored, names = story.scored, list(story.shares)
     if not scored:
         return []
@@ -461,7 +461,7 @@ def _scores(trial: Trial) -> str:
 
 
 def _dependence(story: _Story) -> list[str]:
-    """Show the predicted score of each target at several weights of each cluster."""
+    """Return the section with the predicted score at several weights of each cluster."""
     parts = []
     for target, curves in story.answer.dependence.items():
         scores = [score for points in curves.values() for _, score in points]

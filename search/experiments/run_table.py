@@ -40,7 +40,7 @@ _LABELS = ("name", "index", "", "Unnamed: 0")
 _SAME = 1e-12
 """Relative difference up to which two scores count as equal."""
 _UNEVEN = 1.01
-"""Ratio of the largest to the smallest row sum of weights, above which there is a warning."""
+"""Largest ratio between the sums of weights of two rows that causes no warning."""
 
 
 @dataclass(frozen=True, slots=True)

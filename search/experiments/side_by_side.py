@@ -353,14 +353,14 @@ def _weights(
     of: str = "tokens",
     words: Mapping[str, str] | None = None,
 ) -> Part:
-    """Return a table of shares, sorted by their largest difference between the folders.
+    """Return a table of shares; those that differ most between the folders come first.
 
     A note below the table says how much the shares of each folder differ, in total, from those of
     the first folder.
 
     Args:
         title: Title of the table.
-        weights: Shares by folder and name.
+        weights: Shares by folder, then by name of the cluster or domain.
         what: Noun in the singular for the names, such as ``cluster``.
         of: Noun in the plural for the unit of the shares, such as ``tokens``.
         words: Words that an additional column shows beside the names.

@@ -60,7 +60,7 @@ def find_best(
     limits: WeightConstraints,
     rng: np.random.Generator,
 ) -> Floats:
-    """Return the mixture that is predicted best, by the method of ``preset``: weights, ``[K]``."""
+    """Return the weights, ``[K]``, of the mixture that is predicted best; see `Preset.answer`."""
     if preset.answer == "search":
         starts = np.concatenate([pool, forecast.known.weights])
         rows, _ = candidates.descend(

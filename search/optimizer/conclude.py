@@ -267,9 +267,9 @@ def shrink(
 def upper_confidence_sd(sd: float, freedom: int, quantile: float = NORMAL_80) -> float:
     """Return an upper confidence bound of ``sd``, which has ``freedom`` degrees of freedom.
 
-    ``quantile`` is the quantile of the normal distribution for the confidence, by default that of
-    80 %. A few repeats often agree by chance, so their bound is far above ``sd``. With one degree
-    of freedom the bound is 4 times ``sd``; with five degrees, the bound is 1.5 times ``sd``.
+    ``quantile`` of the normal distribution states the confidence; by default it is 80 %. Few
+    repeats often agree by chance, so that ``sd`` is too small. So with few degrees of freedom, the
+    bound is far above ``sd``: 4 times ``sd`` with one degree, 1.5 times ``sd`` with five degrees.
     """
     # Wilson and Hilferty's approximation of the lower quantile of chi-squared. At 95 % with one
     # degree of freedom, the approximation is negative; the true value is .004.

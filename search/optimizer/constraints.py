@@ -96,12 +96,13 @@ class WeightConstraints:
         return cls(low, high, prior, members, least, most)
 
     def project(self, weights: Floats) -> Floats:
-        """Return ``weights`` (``[n, K]``, rows of sum 1), changed to be within the limits.
+        """Return the mixtures ``weights`` (``[n, K]``), changed so that they are within the limits.
 
-        Weight above the limit of a cluster is distributed over the other clusters of the row, in
-        proportion to their weights. So the ratios of these weights are kept, and zeros stay zero.
-        If all clusters of the row reach their limits, the rest is distributed over clusters with
-        weight 0, in proportion to their prior. Rows within the limits are not changed.
+        Weight above the limit of a cluster is distributed over the other clusters of the mixture,
+        in proportion to their weights. So the ratios of these weights are kept, and zeros stay
+        zero. If all clusters of the mixture reach their limits, the rest is distributed over
+        clusters with weight 0, in proportion to their prior. Mixtures within the limits are not
+        changed.
         """
         result = np.array(weights)
         within = (weights >= self.low).all(axis=1) & (weights <= self.high).all(axis=1)

@@ -398,11 +398,11 @@ class Search:
         return rest
 
     def _begin_round(self) -> list[Mixture]:
-        """Return the mixtures of the round: first from the log, then newly proposed ones.
+        """Return the mixtures of the round: those in the log, and newly proposed ones.
 
-        The log may have another mixture under a trial number than the one that would be proposed
-        now, for example because another version proposed it. Then the mixture in the log is
-        returned, because it was measured.
+        Under a trial number, the log may have another mixture than the one that would be proposed
+        now, for example because another version of this program proposed it. Then the mixture in
+        the log is returned, because it was measured.
         """
         trials = [trial for trial in self.log.trials if trial.round > self._first]
         logged = {trial.number: _asked(trial) for trial in trials if trial.round == self._round}
@@ -563,7 +563,7 @@ class Search:
         return [*anchors, uniform]
 
     def _enqueued(self, round_: int, before: Sequence[Trial | Mixture]) -> list[Mixture]:
-        """Return the enqueued mixtures that wait for a place in ``round_`` or an earlier round."""
+        """Return the enqueued mixtures that may be in ``round_`` and are not in ``before``."""
         mixtures = [each.mixture if isinstance(each, Trial) else each for each in before]
         return [m for first, m in self.log.enqueued if first <= round_ and m not in mixtures]
 

@@ -76,7 +76,7 @@ class Surrogate:
         return self.known.joined(self.scores(weights))
 
     def again(self, scores: Floats) -> Callable[[Floats], Floats]:
-        """Fit copies of the predictors to other scores; return a function like `total` of them.
+        """Fit copies of the predictors to other scores; return the counterpart of `total` for them.
 
         ``scores`` are standardised scores of the mixtures in ``known``, ``[n, T]``. The predictors
         of this surrogate do not change.

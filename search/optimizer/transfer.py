@@ -247,8 +247,8 @@ def level(
     better or worse than scores that are measured now. A Gaussian process that is fitted to
     ``carried`` trials predicts the scores of ``own`` trials. The shift is the mean difference
     between the measured and the predicted scores. If there are few ``carried`` or few ``own``
-    trials, the shift is too uncertain, so the scores stay as they are. ``there`` (``[n, C]``) and
-    ``here`` (``[m, C]``) are the columns (`Columns`) of ``carried`` and of ``own`` trials.
+    trials, the shift is too uncertain, so the scores stay as they are. The columns (`Columns`) are
+    ``there`` (``[n, C]``) for ``carried`` trials, and ``here`` (``[m, C]``) for ``own`` trials.
     """
     if min(len(carried), len(own)) < _FEWEST:
         return list(carried)

@@ -176,9 +176,11 @@ class TrialLog(Tabular):
         return FROM in self._settings[trial.config]
 
     def to_rows(self) -> list[dict[str, Any]]:
-        """Return one row per trial: number, round, seed, status, weights as ``w_CLUSTER``, scores.
+        """Return the trials as rows of a table: dictionaries from column names to values.
 
-        `climb fit` can read a CSV file of these rows.
+        The columns are ``run`` (the number of the trial), ``round``, ``seed``, ``status``, one
+        ``w_CLUSTER`` for the weight of each cluster, and one for the score on each target. If the
+        rows are written to a CSV file, `climb fit` can read it.
         """
         trials = self.trials
         clusters = dict.fromkeys(name for t in trials for name in t.mixture.weights)
