@@ -1,7 +1,7 @@
 """Find the mixture that is best for given targets.
 
-`Search` proposes mixtures. The caller tells `Search` the scores of these mixtures. Each public name
-is imported only when it is first used.
+`Search` proposes mixtures. The caller trains a model on each proposed mixture, and tells `Search`
+the score of the model. Each public name is imported only when it is first used.
 """
 
 from typing import TYPE_CHECKING

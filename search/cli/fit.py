@@ -104,14 +104,14 @@ def fit_command(
 
 @contextmanager
 def _held(out: Path, plan: Mapping[str, Any]) -> Iterator[None]:
-    """Lock ``out``, and begin a fit with the settings ``plan`` there."""
+    """Lock the folder ``out``, and record there that a fit with the settings ``plan`` begins."""
     with lock(out):
         FIT.begin(out, plan)
         yield
 
 
 def _ways(targets: Sequence[str]) -> dict[str, str]:
-    """Return for each target whether the best score is its ``min`` or its ``max``."""
+    """Return, by target, ``min`` if lower scores are better, or ``max`` if higher ones are."""
     ways: dict[str, str] = {}
     for target in targets:
         name, _, way = target.rpartition("=")

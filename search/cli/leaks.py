@@ -1,7 +1,7 @@
 """Leaks: check whether the shards of a search contain items of the targets.
 
-An item is a question of a task, or a text. If the shards contain items of a target, the mixture
-with the best score may simply be the mixture that contains the most of these items.
+An item is a question of a task, or a document of a text. If the shards contain items of a target,
+the mixture with the best score may simply be the mixture that contains the most of these items.
 """
 
 import contextlib
@@ -25,15 +25,16 @@ logger = get_logger(__name__)
 
 
 def check_targets(directory: Path, specs: Sequence[str], *, strict: bool) -> None:
-    """Log a warning for each target whose items are in the shards, with the number of these items.
+    """Log a warning for each target that has items in the shards, with the number of these items.
 
-    The result for each target is kept in the cache. So the same shards are searched only once for a
-    target, even if a later search has this target and others.
+    The result for each pair of shards and target is kept in the cache. So a later search on the
+    same shards does not look for the items of this target again. If a package that is needed to
+    look for the items is not installed, a warning says so.
 
     Raises:
         InvalidDataError: ``strict`` is set, and the shards contain items of a target.
-        UsageError: A target does not exist; or ``strict`` is set, and a package that is needed to
-            look for the items is not installed.
+        UsageError: A target does not exist; or ``strict`` is set, and such a package is not
+            installed.
     """
     targets = [load_target(directory, spec) for spec in dict.fromkeys(specs)]
     shards = ShardDirectory(directory).manifest.fingerprint
@@ -76,9 +77,9 @@ def _leak(name: str, part: dict[str, Any]) -> str:
 
 
 def _look(directory: Path, targets: Sequence[tuple[Target, Path]]) -> None:
-    """Run ``climb contamination`` on the items of ``targets``, which are pairs of target and path.
+    """Run ``climb contamination`` on the items of ``targets``.
 
-    The report on each target is written to its path.
+    ``targets`` are pairs of a target and the path to which the report on this target is written.
     """
     with tempfile.TemporaryDirectory() as folder:
         files = []

@@ -1,7 +1,7 @@
 """The commands ``climb search`` and ``climb train``.
 
-Modules that train are imported only where they are called. They load torch, which takes seconds,
-and neither ``--help`` nor an error in the options should wait for torch.
+Modules that train models are imported inside the functions that use them. These modules load torch,
+which takes seconds, and neither ``--help`` nor an error in the options should wait for torch.
 """
 
 from collections.abc import Callable, Mapping
@@ -53,7 +53,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 _DEFAULT = {
     field.name: field.default for field in (*fields(TrainSettings), *fields(SearchSettings))
 }
-"""Default of each option that sets a field of `TrainSettings` or `SearchSettings`, by field."""
+"""Defaults of the fields of `TrainSettings` and `SearchSettings`, by name of the field."""
 _FROM_BASE = 3e-3
 """Best learning rate of proxies that start from a base model: docs/decisions/proxies.md."""
 _OF_DOREMI = frozenset(
@@ -89,7 +89,7 @@ _dry_run_option = click.option(
 
 
 def _setting(*names: str, **options: Any) -> Callable[[F], F]:
-    """Make the option of a setting; the option has the default of the setting, and shows it."""
+    """Make the option of a setting. Its default, which --help shows, is that of the setting."""
     name = names[-1].removeprefix("--").replace("-", "_")
     return click.option(*names, default=_DEFAULT[name], show_default=True, **options)
 
@@ -97,7 +97,7 @@ def _setting(*names: str, **options: Any) -> Callable[[F], F]:
 def _weights(
     _context: click.Context, option: click.Parameter, words: tuple[str, ...]
 ) -> dict[str, float]:
-    """Return the numbers by name; ``words`` are the values of ``option``, each ``NAME=NUMBER``."""
+    """Parse ``words``, the values of ``option``: each is ``NAME=NUMBER``."""
     weights = {}
     for word in words:
         try:
@@ -111,7 +111,7 @@ def _weights(
 def _groups(
     _context: click.Context, option: click.Parameter, words: tuple[str, ...]
 ) -> dict[str, Group]:
-    """Return the groups in ``words``, the values of ``option``: ``CLUSTER,CLUSTER=LEAST:MOST``."""
+    """Parse ``words``, the values of ``option``: each is ``CLUSTER,CLUSTER=LEAST:MOST``."""
     groups = {}
     for word in words:
         names, _, bounds = word.rpartition("=")
@@ -545,7 +545,7 @@ def _count_kept(old: Path, options: dict[str, Any]) -> None:
 
 
 def _train_settings(tokens: int, **options: Any) -> TrainSettings:
-    """Return the settings of a model from the values of the options of `_model_options`."""
+    """Return the settings of a model; ``options`` has the values of `_model_options` by name."""
     if options["learning_rate"] is None:
         from_base = options["base"] is not None
         options["learning_rate"] = _FROM_BASE if from_base else _DEFAULT["learning_rate"]
@@ -573,10 +573,10 @@ def _doremi_text(
 
 
 def outcomes_text(answer: Answer) -> str:
-    """Return a table that compares the best mixture with the token shares on each target.
+    """Return a table for a terminal: scores of the answer and of the token shares by target.
 
-    If the answer is the token shares, the table shows the best other mixture. The text is empty if
-    the answer has no outcomes, as is the case for answers of earlier versions.
+    If the answer is the token shares, the table compares the best other mixture with them. The text
+    is empty if the answer has no outcomes, because an earlier version wrote it.
     """
     if not answer.outcomes:
         return ""
@@ -590,7 +590,7 @@ def mixture_text(
 ) -> str:
     """Return a table of the weights of a mixture and the token shares, for a terminal.
 
-    ``others`` are further mixtures, each under its heading.
+    ``others`` are further mixtures to show in the table, by column heading.
     """
     shards = ShardDirectory(directory)
     words = {info.name: info.words for info in shards.clusters()}

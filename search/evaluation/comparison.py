@@ -20,10 +20,11 @@ class Comparison:
     """Scores by name of mixture, one per seed. The seeds are in the same order for all mixtures."""
     unit: str = "bits per byte"
     scored_on: str = ""
-    """Description of the items, such as ``7 documents, 21 kB of text``; "" if unknown."""
+    """The items on which models are scored, such as ``7 documents, 21 kB of text``; "" if
+    unknown."""
     item_sds: dict[tuple[str, str], float] = field(default_factory=dict)
-    """The keys are pairs of names of mixtures. The value is the sd that the choice of items
-    (documents or questions) causes in the gain of the first mixture over the second."""
+    """For pairs of names of mixtures: how much the gain of the first mixture over the second varies
+    with the choice of items (documents or questions), as a standard deviation (sd)."""
     warning: str = ""
     """A warning, with the remedy, that the target has too few items; "" if it has enough items."""
 
@@ -32,17 +33,21 @@ class Comparison:
         return mean_and_error(self.scores[name])
 
     def gain(self, name: str, over: str) -> tuple[float, float]:
-        """Return the mean gain of ``name`` over ``over`` in runs with equal seeds, and its error.
+        """Return the mean gain of ``name`` over ``over``, and the error of this gain.
 
-        The gain is positive if ``name`` is better. The error combines the standard error over seeds
-        with the sd over items, if this sd is known.
+        For each seed, the gain is the score of ``over`` minus the score of ``name``. So the gain is
+        positive if ``name`` is better. The error combines the standard error over seeds with the sd
+        over items, if this sd is known.
         """
         pairs = zip(self.scores[over], self.scores[name], strict=True)
         gain, error = mean_and_error([theirs - ours for theirs, ours in pairs])
         return gain, math.hypot(error, self.item_sds.get((name, over), 0.0))
 
     def gain_text(self, name: str, over: str) -> str:
-        """Return the gain of ``name`` over ``over`` as text; "" if the two names are equal."""
+        """Return the gain of ``name`` over ``over`` as text; "" if the two names are equal.
+
+        If the two names have the same mixture, the text says so.
+        """
         if over == name:
             return ""
         if over in self.same_as(name):
@@ -50,7 +55,7 @@ class Comparison:
         return with_error(*self.gain(name, over), self.digits)
 
     def same_as(self, name: str) -> list[str]:
-        """Return all other names of the mixture ``name``: all names with the same scores."""
+        """Return the other names of the mixture ``name``: names with the same score per seed."""
         mine = self.scores[name]
         return [other for other in self.scores if other != name and self.scores[other] == mine]
 

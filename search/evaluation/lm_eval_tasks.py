@@ -26,7 +26,7 @@ def read_task(name: str) -> list[Question]:
 
     ``name`` is the name of a task in lm-eval, or the path of a YAML file that defines a task. If
     the task has a validation and a test split, each question has the name of its split. If the task
-    has only one of these splits, the split of each question is empty.
+    has only one of these splits, the ``split`` of each question is "".
 
     Raises:
         UsageError: lm-eval is not installed, the task or file does not exist, or the task is not

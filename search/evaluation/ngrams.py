@@ -1,11 +1,11 @@
-"""N-grams: estimate the score of a mixture from counts, before any proxy has run.
+"""N-grams: estimate the score of a mixture from counts, before any proxy is trained.
 
 The n-gram counts of a mixture are the weighted sum of the counts of its clusters. So one pass over
 a sample of the tokens is enough for all mixtures. From the counts of a mixture, this module
 computes how many bits an interpolated trigram model needs for a target. These bits differ from the
-bits that a proxy needs, but both rank mixtures in nearly the same order. A Gaussian process with
-these bits as its mean needs far fewer trials than a process without them
-(docs/decisions/predictors.md). A search uses the bits only if they improve its predictions in
+bits that a proxy needs, but both rank mixtures in nearly the same order. So a Gaussian process only
+has to learn how scores differ from these bits, and needs far fewer trials than a process without
+them (docs/decisions/predictors.md). A search uses the bits only if they improve its predictions in
 cross-validation.
 """
 
@@ -26,14 +26,14 @@ from .scoring import lay_out
 from .targets import load_target
 
 _PLACES = 2_000
-"""Number of tokens of a target that are used. With 8,000 tokens, the ranking is no better."""
+"""Number of tokens of a target that are used. With 8,000, mixtures are ranked no better."""
 _SAMPLE = 20_000_000
 """Number of tokens that are counted in all clusters together, divided equally among clusters."""
 _MOST = 1_000_000
 """Largest number of tokens that are counted in one cluster."""
 _SHORTER = 2e-4
-"""Frequency of a context, as a share of all tokens. At this frequency, the counts of the context
-have as much influence on a likelihood as the counts of the context that is one token shorter."""
+"""Frequency of a context, as a share of all tokens, at which two counts influence a likelihood
+equally: the counts of this context, and the counts of the context that is one token shorter."""
 _UNSEEN = 1e-5
 """Share of all tokens that is added to the share of each token of the vocabulary. So no token has
 probability 0."""
@@ -46,7 +46,9 @@ core, and each mixture then takes three times as long."""
 
 
 class NgramLoss:
-    """Maps mixtures ``[m, K]`` to bits per token of a target ``[m]``, by n-gram counts.
+    """Computes the bits per token of a target for a trigram model of a mixture, from counts.
+
+    An object is called with the weights of mixtures, ``[m, K]``, and returns bits, ``[m]``.
 
     Args:
         rates: For each cluster and n-gram, the share of the cluster's tokens at which the n-gram
@@ -65,7 +67,7 @@ class NgramLoss:
         self._vocab_size = vocab_size
 
     def __call__(self, weights: Floats) -> Floats:
-        """Return the bits per token under each of the mixtures ``weights``: float64 ``[m]``."""
+        """Return the bits per token for each of the mixtures ``weights``: float64 ``[m]``."""
         parts = np.split(weights, range(_AT_ONCE, len(weights), _AT_ONCE))
         return np.concatenate([self._bits(part) for part in parts])
 
@@ -81,8 +83,8 @@ class NgramLoss:
 def ngram_losses(directory: Path, targets: Sequence[str], seq_len: int) -> dict[str, NgramLoss]:
     """Count n-grams of all clusters of ``directory``; return an `NgramLoss` for each target.
 
-    Rows have ``seq_len`` tokens, like the rows on which proxies are trained. Only the validation
-    half of a target is read, because the search scores proxies on that half.
+    N-grams are counted within rows of ``seq_len`` tokens, because proxies are trained on such rows.
+    Only the validation half of a target is read, because the search scores proxies on that half.
     """
     shards = ShardDirectory(directory)
     manifest = shards.manifest
@@ -179,9 +181,10 @@ def _make_table(keys: Any, size: Any) -> Any:
 
 @njit(cache=True)
 def _add(rows: Any, clusters: Any, slots: Any, owners: Any, counts: Any, seen: Any) -> None:
-    """Add the n-grams in ``rows`` that the table has to ``counts``, and the tokens to ``seen``.
+    """Add to ``counts`` the n-grams of ``rows`` that are in the table, and to ``seen`` the tokens.
 
-    N-grams are looked up at each token of a row from the third token on.
+    The first two tokens of a row are skipped: no n-gram that ends there is looked up, and they do
+    not count in ``seen``.
     """
     last = np.uint64(len(slots) - 1)
     for i in range(len(rows)):

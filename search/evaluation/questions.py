@@ -11,7 +11,7 @@ SPLITS = ("validation", "test")
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """A query and the answers to choose from; with an empty query, the answers are whole texts."""
+    """A query and the answers to choose from; if the query is empty, answers are whole texts."""
 
     query: str
     choices: tuple[str, ...]
@@ -63,5 +63,8 @@ class Question:
         return [self.query, list(self.choices), self.gold, self.split, self.between]
 
     def answer(self, choice: int) -> str:
-        """Return the text of answer number ``choice``, as it is appended to the query."""
+        """Return the text of answer number ``choice`` (from 0), to be appended to the query.
+
+        The text begins with ``between``, unless the query is empty.
+        """
         return self.between + self.choices[choice] if self.query else self.choices[choice]

@@ -3,9 +3,10 @@
 Texts and the right answers of a task are scored in bits per byte, so that scores do not depend on
 the tokenizer. The error of a task is the fraction of its questions that the model answers wrongly.
 The model's answer to a question is the choice for which it needs the fewest bits per byte. The
-error is 1 minus the accuracy that lm-eval calls ``acc_norm``. With small models, the error changes
-in steps that are mostly noise. So the bits of the right answers guide a search better than the
-error does.
+error is 1 minus the accuracy that lm-eval calls ``acc_norm``.
+
+The error can change only in steps of one question. Between small models, most of these steps are
+noise. So the bits of the right answers guide a search better than the error does.
 """
 
 import math
@@ -33,16 +34,17 @@ _IGNORED = -100
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ScoredText:
-    """Rows of tokens of texts, in which a model predicts each token of the texts once."""
+    """Texts as rows of tokens; a model that reads all rows predicts each token of a text once."""
 
     inputs: torch.Tensor
     """Tokens that the model reads, int64 ``[n, seq_len]``."""
     targets: torch.Tensor
     """The token after each of ``inputs``, int64 ``[n, seq_len]``; -100 if it is not scored."""
     bytes: int
-    """Number of UTF-8 bytes of the text."""
+    """Number of UTF-8 bytes of all texts together."""
     owners: torch.Tensor
-    """Index of the document or answer of each of ``targets``, int64 ``[n, seq_len]``."""
+    """Index of the document or answer to which each of ``targets`` belongs, int64
+    ``[n, seq_len]``."""
 
     @classmethod
     def of(cls, texts: Sequence[str], tokenizer: Tokenizer, end: int | None, seq_len: int) -> Self:
@@ -74,7 +76,7 @@ class ScoredText:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ScoredAnswers:
-    """Rows of tokens of queries and answers, in which each token of an answer is predicted once."""
+    """Queries and answers as rows of tokens; each token of an answer is predicted once."""
 
     rows: ScoredText
     owners: torch.Tensor
@@ -166,7 +168,7 @@ def lay_out(
     end: int | None,
     seq_len: int,
 ) -> ScoredText:
-    """Return the rows to score for one half of a target: its texts, or its right answers."""
+    """Return one half of a target as rows of tokens: its texts, or queries with right answers."""
     items = getattr(target, half)
     if isinstance(items[0], str):
         return ScoredText.of(items, tokenizer, end, seq_len)
@@ -188,8 +190,8 @@ def errors(
 ) -> list[bool]:
     """Return, for each of ``questions``, whether the model answers it wrongly.
 
-    The model's answer is the choice with the fewest bits per byte. If several choices have the
-    fewest bits, it is the first of them.
+    The model's answer is the choice with the fewest bits per byte. If several choices have equally
+    few, the first of these choices counts as the answer.
     """
     pairs = [(q.query, q.answer(choice)) for q in questions for choice in range(len(q.choices))]
     answers = ScoredAnswers.of(pairs, tokenizer, end, seq_len)

@@ -23,24 +23,25 @@ from .lm_eval_tasks import read_task
 from .questions import SPLITS, Question
 
 _COLUMNS = "text (for texts), or query, choices and gold (for questions)"
-"""Columns of a file of JSON lines, for messages."""
+"""The columns that a file of JSON lines must have, as text for messages."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Target:
-    """A text or task in two disjoint halves: one for the search, and one for the final report."""
+    """A text or task in two disjoint halves: one for a search, one for a later comparison."""
 
     name: str
     validation: tuple[Any, ...]
     """Items of the half that the search uses: all of them texts, or all `Question` objects."""
     test: tuple[Any, ...]
-    """Items of the half for the final report, of the same type as those of ``validation``."""
+    """Items of the half for comparisons of trained models; no search uses them. They are of the
+    same type as the items of ``validation``."""
     measure: Literal["bits", "error"] = "bits"
     """Kind of score: ``bits`` is bits per byte, ``error`` is the fraction of wrong answers."""
 
     @property
     def fingerprint(self) -> str:
-        """Hash of the items; it changes if the content under the same name changes."""
+        """Hash of the items. It differs if a target with the same name has other items."""
         return hash_json([[_value(item) for item in half] for half in (self.validation, self.test)])
 
 
@@ -66,8 +67,8 @@ def load_target(directory: Path, spec: str) -> Target:
     must have one, and the two splits are the halves of the target.
 
     Raises:
-        UsageError: The text, file or task does not exist. Or ``error=`` is put before a text. Or
-            ``error=`` is put before a task in which a question has only one choice.
+        UsageError: The text, file or task does not exist. Or ``error=`` is before a text, or before
+            a task in which a question has only one choice.
         InvalidDataError: A line of the file has neither a text nor a valid question, only some
             questions have a ``split``, or a half of the target is empty.
     """
@@ -150,8 +151,8 @@ def _halves(spec: str, texts: list[Any]) -> tuple[tuple[Any, ...], ...]:
     """Split items into the validation and the test half, deterministically.
 
     Questions with splits go to the half of their split. Other items are deduplicated, and ordered
-    by a hash of their text. Then they are dealt so that both halves have about the same number of
-    characters.
+    by a hash of their text. In this order, each item goes to the half that has fewer characters so
+    far.
     """
     splits = [text.split if isinstance(text, Question) else "" for text in texts]
     if any(splits):
@@ -183,10 +184,11 @@ def _halves(spec: str, texts: list[Any]) -> tuple[tuple[Any, ...], ...]:
 
 
 def choose_target(directory: Path, least_characters: int = 100_000) -> str:
-    """Choose a target for a demonstration: the held-out label or cluster of median size.
+    """Choose a target for a demonstration: the label or cluster with held-out text of median size.
 
-    Labels are used if the corpus has labels, else clusters. A label or cluster with fewer than
-    ``least_characters`` characters of held-out text is skipped, unless all of them have fewer.
+    If the corpus has labels, a label is chosen, else a cluster. Labels or clusters with fewer than
+    ``least_characters`` characters of held-out text are skipped. If all of them have fewer, the
+    largest is chosen.
 
     Returns:
         The target as ``label=NAME`` or ``cluster=NAME``.

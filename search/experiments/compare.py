@@ -41,7 +41,8 @@ class _Run:
     scores: dict[str, Finite]
     """Score on each target."""
     costs: dict[str, list[Finite]] = field(default_factory=dict)
-    """By target, the score of each item (document or question); empty for earlier versions."""
+    """By target, the cost of each item (see `Score`); empty if an earlier version wrote the
+    line."""
 
 
 def compare(
@@ -54,7 +55,7 @@ def compare(
     *,
     workers: int | None = None,
 ) -> dict[str, Comparison]:
-    """Train and score one model for each of ``mixtures`` and each of ``seeds``.
+    """Train and score one model for each pair of a mixture and a seed.
 
     Runs that are finished in ``out`` are not repeated.
 
@@ -99,7 +100,7 @@ def compare(
 
 
 def _comparison(items: TargetItems, target: str, runs: Mapping[str, Sequence[_Run]]) -> Comparison:
-    """Return the comparison of the runs of all mixtures on one target, which ``items`` score."""
+    """Compare the ``runs`` of all mixtures on one target, which has these ``items``."""
     costs = {name: [run.costs.get(target, []) for run in of] for name, of in runs.items()}
     complete = all(len(row) == len(items.sizes) for rows in costs.values() for row in rows)
     pairs = permutations(runs, 2) if complete else ()

@@ -1,4 +1,4 @@
-"""CostPlan: an estimate of the models, tokens, FLOPs, time and disk of a search or a run."""
+"""CostPlan: an estimate of what a search or a run costs in models, tokens, FLOPs, time and disk."""
 
 import shutil
 from collections.abc import Sequence
@@ -22,9 +22,9 @@ from .items import target_items
 from .settings import SearchSettings
 
 MEASURED_FROM = 2_000
-"""If all proxies in the budget of a search together take at least this number of training steps,
-the search shows its cost before it begins. For this, it measures the time of a step, which takes a
-second or two."""
+"""Least number of training steps, of all proxies in the budget together, for which a search shows
+its estimated cost before it begins. For the estimate, the search measures the time of a training
+step, which takes a second or two."""
 _NOT_COUNTED = (
     "start of the processes, fits of predictors, and the look for each new target in the shards "
     "(--skip-check leaves it out)"
@@ -49,11 +49,11 @@ class CostPlan:
     """The models that a search or a run trains, and their estimated cost."""
 
     models: int
-    """Number of models, including models that are only scored."""
+    """Number of models that are trained and scored, or only scored."""
     done: int
     """Number of models that are trained already."""
     scored: int = 0
-    """Number of models of another search that are only scored, because they were kept."""
+    """Number of models that another search trained and kept, so that they are only scored."""
     confirm: int
     """Largest number of models that are trained only to confirm the answer."""
     beside: int = 0
@@ -127,9 +127,9 @@ def plan_search(
 ) -> CostPlan:
     """Estimate the cost of a search from one measured step of a proxy; write nothing.
 
-    ``engine`` measures the step in a process of the kind that will train the proxies.
+    The step is measured in a process of ``engine``, like the processes that train proxies.
     ``keep_proxies`` is the largest number of bytes that kept proxies may take. The first ``kept``
-    proxies were kept by another search, so they are scored, but not trained.
+    proxies were trained and kept by another search, so they are only scored.
     """
     workers = engine.workers
     manifest = Manifest.load(directory)
@@ -178,7 +178,7 @@ def plan_doremi(
     *,
     done: bool = False,
 ) -> CostPlan:
-    """Estimate the cost of DoReMi from one measured step of ``engine``.
+    """Estimate the cost of DoReMi from one step, which is measured in a process of ``engine``.
 
     Two models are trained: the reference and the follower. A step of the follower also computes the
     losses of the reference. If there are ``targets``, two proxies are also trained, side by side,
@@ -215,7 +215,8 @@ def plan_train(
 
     Raises:
         UsageError: A setting is invalid.
-        InvalidDataError: An unknown cluster, or a cluster without a row, has a weight above 0.
+        InvalidDataError: A cluster that is unknown, or has too few tokens for one row, has a weight
+            above 0.
     """
     manifest = Manifest.load(directory)
     check_base(settings.base, directory, settings.seq_len)

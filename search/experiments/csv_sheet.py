@@ -1,8 +1,8 @@
 """Sheet: a CSV file from any program, with the line number of each row.
 
-The delimiter is the one of comma, semicolon and tab that is most frequent in the first line. If it
-is the semicolon, numbers may have a decimal comma. The text is UTF-8, or UTF-16 with a byte order
-mark, as spreadsheets save it.
+The delimiter is a comma, a semicolon or a tab: the one that is most frequent in the first line. If
+the delimiter is a semicolon, numbers may have a decimal comma. The text is UTF-8, or UTF-16 with a
+byte order mark, as spreadsheets save it.
 """
 
 import codecs
@@ -28,7 +28,7 @@ _LARGEST = 1e100
 
 
 class Row(NamedTuple):
-    """The cells of a row, without leading and trailing spaces."""
+    """A row of a CSV file: the text of its cells, without leading and trailing spaces."""
 
     line: int
     """Number of the line on which the row begins, from 1."""
@@ -53,8 +53,8 @@ class Sheet:
         """Read the CSV file at ``path``.
 
         Raises:
-            InvalidDataError: The file is not CSV, has no rows, or has a row whose number of cells
-                differs from the number of column headings; the message names the line.
+            InvalidDataError: The file is not CSV, has no rows below the column headings, or has a
+                row whose number of cells differs from the number of headings.
         """
         text = _text(path)
         delimiter = _delimiter(text)

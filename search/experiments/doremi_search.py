@@ -1,7 +1,8 @@
-"""DoReMi on shards: train a reference on the token shares, then a follower by excess loss.
+"""DoReMi on shards: train two models, the reference and the follower, to find a mixture.
 
-The excess loss of a cluster is the loss of the follower minus the loss of the reference. While the
-follower is trained, the weights of clusters with a high excess loss are raised.
+The reference is trained on the token shares, before the follower. The excess loss of a cluster is
+the loss of the follower minus the loss of the reference. While the follower is trained, the weights
+of clusters with a high excess loss are raised. The result is the mean of the follower's mixtures.
 """
 
 from collections.abc import Callable, Sequence
@@ -78,19 +79,22 @@ def run_doremi(
     workers: int | None = None,
     check: Callable[[], None] | None = None,
 ) -> dict[str, Any]:
-    """Find DoReMi's mixture for the shards in ``directory``; continue a search that was begun.
+    """Find DoReMi's mixture for the shards in ``directory``.
 
-    DoReMi uses no targets. If ``targets`` are given, two proxies are trained and scored on the
-    targets, for comparison: one on DoReMi's mixture, one on the token shares. So four models are
-    trained with targets, and only the reference and the follower without targets.
+    If a search was begun in ``out``, it continues; if it has ended, its result is returned.
+
+    The mixture does not depend on ``targets``. Without targets, two models are trained: the
+    reference and the follower. With targets, two proxies are also trained, for comparison: one on
+    DoReMi's mixture, one on the token shares. Both are scored on the targets.
 
     ``check`` is called before an unfinished search begins or continues. It can stop the search by
     raising an exception. The files ``weights.jsonl`` (of the follower), ``result.json`` and
     ``mixture.json`` are written to ``out``.
 
     Returns:
-        JSON values by name. ``mixture`` is the mixture. ``scores`` has, under ``mixture`` and under
-        ``token_shares``, the score of the proxy on each target.
+        JSON values under two keys. ``mixture`` is DoReMi's mixture. ``scores`` has the scores by
+        target of two proxies: under ``mixture``, of the proxy that was trained on DoReMi's mixture;
+        under ``token_shares``, of the other one. Without targets, ``scores`` is empty.
 
     Raises:
         UsageError: A target does not exist, or there are too few steps to choose weights.

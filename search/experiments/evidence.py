@@ -36,7 +36,7 @@ _PARTS_OF_MICRO = ("language", "tier")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cell:
-    """A cell: one cluster of the shards. A grouping may join several cells into one cluster."""
+    """A cluster of a shard directory. A grouping may join several cells into one cluster."""
 
     tokens: Count
     hash: str
@@ -110,8 +110,8 @@ class SearchCells:
     def by_micro(self, axes: Sequence[str]) -> Parts:
         """Return the number of tokens of each part of each cluster.
 
-        A part belongs to one micro-cluster. Cells with different values on ``axes`` have different
-        parts. The tokens of a cell are divided among its micro-clusters, in proportion to the
+        A part of a cluster is its tokens that are in one micro-cluster and have the same values on
+        ``axes``. The tokens of a cell are divided among its micro-clusters, in proportion to the
         documents that the cell has in each of them.
         """
         parts: dict[str, dict[str, float]] = {}
@@ -127,7 +127,7 @@ class SearchCells:
 
     @property
     def axes(self) -> set[str]:
-        """Axes (language, tier and so on) that at least one cell has."""
+        """Axes (language, tier and so on) on which at least one cell has a value."""
         return {axis for cells in self.clusters.values() for c in cells.values() for axis in c.axes}
 
     def hashes(self) -> dict[str, str]:
@@ -157,14 +157,13 @@ class Evidence:
     search: Path
     carried: Carried
     left: int
-    """Number of trials in the log of the earlier search that are not used. The earlier search took
-    them from a third search, and they correspond to no mixture of the earlier search's own
-    clusters."""
+    """Number of trials in the log of the earlier search that are not used. They are trials of a
+    third search, and correspond to no mixture of the clusters of the earlier search."""
     same: bool
     """Whether neither cells nor targets have changed since the earlier search."""
 
     def begin(self, out: Path, settings: Mapping[str, Any]) -> None:
-        """Begin the log of the search in ``out`` with these trials, unless the log exists.
+        """Begin the log of the search in ``out`` with the carried trials, unless the log exists.
 
         Args:
             out: Folder of the search.
@@ -249,7 +248,10 @@ def read_earlier(
 
 
 def _other_start(log: TrialLog) -> str:
-    """Return what to do if no trial of ``log`` can be used: the trials kept apart may be usable."""
+    """Return advice for the error that no trial of ``log`` can be used.
+
+    If the search of ``log`` used trials of a third search, those may be usable.
+    """
     if log.origin is None or not log.apart:
         return "leave --from out"
     return (
@@ -263,8 +265,8 @@ def _check_proxies(
 ) -> bool:
     """Check that the proxies of two searches differ only in their clusters.
 
-    If documents were only added to held-out text, the text is still the same target. Returns
-    whether documents were added to the text of any target.
+    The text of a target ``label=`` or ``cluster=`` may differ, because documents may have been
+    added to the held-out text. Returns whether the text of any target differs.
     """
     texts: Mapping[str, str] = there.get("targets", {})
     if missing := [name for name in targets if name not in texts]:
@@ -307,7 +309,10 @@ def _read_cells(search: Path, shards: ShardDirectory) -> SearchCells:
 def _common(
     there: SearchCells, here: SearchCells, shards: ShardDirectory, search: Path
 ) -> tuple[Parts, Parts]:
-    """Return the parts of the clusters of both searches; parts with equal names are the same."""
+    """Return the parts of clusters of the earlier search and of the new search.
+
+    If parts of both searches have equal names, they count as the same documents.
+    """
     whole = Manifest.load(shards.base) if shards.manifest.members else shards.manifest
     if there.shards in (here.shards, *whole.earlier):
         return there.by_cell(), here.by_cell()

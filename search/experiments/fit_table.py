@@ -31,8 +31,8 @@ def fit(
 
     Args:
         table: Finished runs.
-        targets: Names of the scores to improve. ``"min"`` means that less is better, ``"max"``
-            that more is better.
+        targets: By name of a score to improve, ``"min"`` if less is better, or ``"max"`` if more is
+            better.
         prior: Token shares; None uses the mean of the runs' weights. Its names may have the prefix
             ``w_`` of the columns, or not.
         max_weight: Largest weight of each domain; None means no limit.
@@ -85,7 +85,10 @@ def named_as(mixture: Mixture, domains: Sequence[str]) -> Mixture:
 
 
 def repeated_note(table: RunTable) -> str:
-    """Return a hint if several runs have the same weights, which may be token shares; else ""."""
+    """Return a hint that weights which several runs have may be the token shares.
+
+    The hint is "" if no two runs have the same weights.
+    """
     runs: dict[str, list[int]] = {}
     for trial in table.trials:
         runs.setdefault(trial.mixture.fingerprint, []).append(trial.number)

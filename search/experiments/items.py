@@ -22,7 +22,7 @@ class _Line:
 
 
 def target_items(target: Target, half: Literal["validation", "test"] = "validation") -> TargetItems:
-    """Return the items that score one half of ``target``."""
+    """Return a description of the items in one half of ``target``: their sizes, unit and so on."""
     items = getattr(target, half)
     if target.measure == "error":
         sizes, unit = np.ones(len(items)), "of the answers wrong"

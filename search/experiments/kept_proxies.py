@@ -55,7 +55,7 @@ def load_weights(path: Path, settings: TrainSettings, vocab_size: int) -> "PreTr
 
 
 def kept_files(out: Path) -> dict[int, Path]:
-    """Return the files of kept proxies of the search in ``out`` by trial number, in order."""
+    """Return the files of kept proxies of the search in ``out`` by trial number, lowest first."""
     files = (out / PROXIES).glob("[0-9]*.pt")
     return dict(sorted((int(path.stem), path) for path in files if path.stem.isdecimal()))
 

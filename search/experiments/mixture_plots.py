@@ -9,10 +9,11 @@ import numpy as np
 from climbstream.loader.core.html_page import legend
 
 AXES = 12
-"""Most clusters with an axis: those with the largest weights in any mixture."""
+"""Largest number of clusters that get an axis. If there are more clusters, those with the largest
+weights in any mixture get one."""
 _WIDTH, _HEIGHT, _LEFT, _RIGHT, _TOP, _LOW = 860, 300, 56, 36, 16, 48
 _SIDE, _EDGE = 380, 60
-"""Side of the triangle, and the margin around it."""
+"""Length of a side of the triangle, and the margin around the triangle, in pixels."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

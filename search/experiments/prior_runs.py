@@ -1,10 +1,10 @@
 """Prior runs: finished runs of other models on the same clusters, which guide a search.
 
-Prior runs are read from tables in the format of `climb fit`, or from folders of searches. Trials
-that ``--from`` carries over become trials of the new search. Prior runs do not become trials,
-because their models have another size or were trained for longer. They guide the search only if
-they improve predictions in cross-validation (`EarlierRuns`). The search reports, for each target,
-whether the prior runs improve its predictions.
+Prior runs are read from tables in the format of `climb fit`, or from folders of searches. Prior
+runs do not become trials of the new search, because their models have another size or were trained
+for longer. (The trials that ``--from`` carries over do become trials.) Prior runs guide the search
+only if they improve predictions in cross-validation (`EarlierRuns`). The search reports, for each
+target, whether they do.
 """
 
 from collections.abc import Mapping, Sequence
@@ -76,10 +76,10 @@ class PriorRuns:
         return cls(hashes, {target: some for target, some in swarms.items() if some})
 
     def by_target(self, features: Mapping[str, Feature] | None = None) -> dict[str, EarlierRuns]:
-        """Return a prediction for each target, fitted to the runs that have scores of the target.
+        """Return for each target a function that predicts scores, fitted to the prior runs.
 
-        ``features`` are predictions by target that need no runs. For each target, the feature is
-        the mean of the first Gaussian process of `EarlierRuns`.
+        ``features`` are functions by target that predict scores without any run. The feature of a
+        target becomes the mean of the first Gaussian process in its `EarlierRuns`.
         """
         features = features or {}
         return {t: EarlierRuns(swarms, features.get(t)) for t, swarms in self.swarms.items()}
@@ -93,9 +93,8 @@ class PriorRuns:
     ) -> tuple[list[str], list[str]]:
         """Report, for each target, how well the prior runs predict the scores of ``trials``.
 
-        ``table`` has the quality of the predictors of the search (`Skill`). If too few trials have
-        scores, there are no predictors for some targets in ``table``. These targets are not
-        reported.
+        ``table`` has the quality of the predictors of the search (`Skill`). A target is left out if
+        ``table`` has no predictors of it, which is the case if too few trials have scores.
 
         Returns:
             Two lists: a sentence for each target whose predictions the prior runs improve, and a

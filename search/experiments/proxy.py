@@ -51,7 +51,7 @@ class ProxyTask:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ScoreTask:
-    """A proxy of an earlier search whose model parameters were kept, to score on other targets."""
+    """The settings to score a proxy, whose parameters an earlier search kept, on other targets."""
 
     directory: Path
     trial: Trial

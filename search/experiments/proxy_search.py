@@ -71,10 +71,10 @@ def run_search(
 ) -> Answer:
     """Search for the mixture of ``directory`` that is best for ``targets``; return the answer.
 
-    A search that was begun in ``out`` continues from its proxies. Its budget, preset, prior,
-    limits, importance and confirmation may change, and targets may be left out. The settings that
-    decide the scores of a proxy must not change: the shards, the text of the targets, the seed,
-    ``final_tokens``, and the settings of proxies.
+    If a search was begun in ``out``, it continues, and its proxies are not trained again. Budget,
+    preset, prior, limits, importance and confirmation may differ from those of the begun search,
+    and targets may be left out. The settings that decide the scores of a proxy must be the same:
+    the shards, the text of the targets, the seed, ``final_tokens``, and the settings of proxies.
 
     The files ``trials.jsonl``, ``items.jsonl``, ``cells.json``, ``answer.json``, ``mixture.json``
     and ``report.html`` are written to ``out``.
@@ -314,7 +314,7 @@ class _SearchTask:
         return read_earlier(folder, self.shards, plan, self.targets, search.base)
 
     def shared_settings(self) -> dict[str, Any]:
-        """Return the settings that must be equal in a search whose trials are carried over."""
+        """Return the settings of this search that begin a log with trials of another search."""
         return {
             "clusters": self.shards.names,
             "targets": dict.fromkeys(sorted(self.targets), "min"),

@@ -58,11 +58,11 @@ SKILLS_NOTE = (
     "correlation in at most 5 % of cases."
 )
 _FIGURES = 3
-"""Largest number of targets whose gain is shown among the main figures."""
+"""Largest number of targets whose gains are shown at the top of the report."""
 
 
 def comparison_sections(comparison: Comparison, name: str) -> list[str]:
-    """Return the HTML of a comparison: verdict and table. ``name`` is the mixture of the search."""
+    """Return the HTML of a comparison: the verdict on the mixture ``name``, and a table of all."""
     holds, text = comparison.verdict(name)
     rows, digits = [], comparison.digits
     for other, scores in comparison.scores.items():
@@ -133,7 +133,7 @@ class _Story:
 
     @property
     def scored(self) -> list[Trial]:
-        """Trials with scores, by round and number."""
+        """Trials with scores, ordered by round, then by number."""
         scored = (trial for trial in self.trials if trial.scores is not None)
         return sorted(scored, key=lambda trial: (trial.round, trial.number))
 
@@ -165,7 +165,7 @@ class _Story:
 
 
 def _figures(story: _Story) -> list[tuple[str, str]]:
-    """Return the main figures of the search, as pairs of a figure and its description."""
+    """Return the main results of the search, each as a pair: a number or word, and what it is."""
     answer = story.answer
     name, weight = max(answer.mixture.weights.items(), key=lambda pair: pair[1])
     rounds = [number for number in story.rounds if not story.is_again(number)]
@@ -184,7 +184,7 @@ def _figures(story: _Story) -> list[tuple[str, str]]:
 
 
 def _verdict(answer: Answer) -> tuple[str, str]:
-    """Return whether the gain is certain, over all targets together, and what follows from it."""
+    """Return two texts: whether the gain over all targets together is certain, and a comment."""
     over = "over all targets together" if len(answer.measured_best.scores) > 1 else ""
     if answer.predicted_only:
         return "predicted only", "no model was trained on the answer"
@@ -203,7 +203,7 @@ def _is_certain(answer: Answer) -> bool:
 
 
 def _gains(answer: Answer) -> list[tuple[str, str]]:
-    """Return the gain on each of the first targets, which says nothing of the other targets."""
+    """Return, for the first targets, pairs of texts: the gain on the target, and what it is."""
     best = contender(answer)
     if best is None:
         return []
@@ -305,8 +305,8 @@ def _weights(shares: Mapping[str, float], words: Mapping[str, str], answer: Answ
 def compared_mixtures(answer: Answer) -> dict[str, Mixture]:
     """Return the mixtures to show beside the answer, by heading.
 
-    These are the best mixture other than the token shares, if the answer is the token shares; and,
-    if ranges of its weights are known, the mixture that is predicted best.
+    - If the answer is the token shares, the best other mixture is shown.
+    - If intervals of its weights are known (``spread``), the best predicted mixture is shown.
     """
     mixtures = {}
     best, predicted = contender(answer), answer.predicted_best
@@ -383,7 +383,7 @@ def _confirmed(answer: Answer) -> list[str]:
 
 
 def _rounds(story: _Story) -> list[str]:
-    """Show the mean weights by round, and how scores depend on the weight of each cluster."""
+    """Return parts of a section: weights by round, and rank correlations of weights with scores."""
     scored, names = story.scored, list(story.shares)
     if not scored:
         return []
@@ -461,7 +461,7 @@ def _scores(trial: Trial) -> str:
 
 
 def _dependence(story: _Story) -> list[str]:
-    """Show the predicted score of each target at several weights of each cluster."""
+    """Return the section with the predicted score at several weights of each cluster."""
     parts = []
     for target, curves in story.answer.dependence.items():
         scores = [score for points in curves.values() for _, score in points]

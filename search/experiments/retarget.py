@@ -2,7 +2,7 @@
 
 The kept proxies are not trained again. Their trials keep number, round, mixture and seed. All these
 trials count in the budget, even trials that confirmed an answer. After these trials, the new search
-continues as any search does that is opened on its log with other settings (`Search`).
+proposes mixtures, as a search does whose settings were changed (`Search`).
 """
 
 from collections.abc import Mapping
@@ -51,7 +51,7 @@ class Retarget:
     targets: tuple[str, ...]
     proxy: TrainSettings
     header: Mapping[str, Any]
-    """Settings that begin the log of the new search: clusters, targets and seed."""
+    """Settings for the first line of the log of the new search: clusters, targets and seed."""
 
     def check(self, plan: Mapping[str, Any]) -> None:
         """Check that the new search, with ``plan``, would train proxies as the earlier search did.

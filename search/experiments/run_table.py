@@ -7,10 +7,12 @@ of scores per target. A column ``w_NAME`` holds the weights of the domain ``NAME
 There may also be two files, one of weights and one of scores. Then their rows are joined on the
 column ``run`` or ``run_id``, as in files of Olmix; or on the first column, as in files of RegMix.
 
-Rows with the same mixture are repeats, which show how large the noise is. If a run is twice in a
-file with the same numbers, it counts once. If the numbers of the two rows differ, it matters how
-many files there are. If there is a single file, both rows are used, as repeats. If there are two
-files, an error is raised, because it is unknown which of the numbers are right.
+Rows with the same mixture are repeats, which show how large the noise is. A file may have two rows
+with the same name of a run. If their numbers are equal, the run counts once. If their numbers
+differ, the number of files decides:
+
+- With a single file, both rows are used, as repeats.
+- With two files, an error is raised, because it is unknown which of the numbers are right.
 """
 
 import math
@@ -28,9 +30,9 @@ from climbstream.search.optimizer.trials import Trial, TrialLog
 from .csv_sheet import Row, Sheet
 
 FEWEST = 8
-"""Least number of runs with scores for a fit."""
+"""Least number of runs with scores that a fit needs."""
 PREFIX = "w_"
-"""Prefix of the names of columns with weights, which the names of domains do not have."""
+"""Prefix of the names of columns with weights. The names of domains are without this prefix."""
 _KEYS = ("run", "run_id")
 """Names of columns that may hold the names of runs."""
 _LABELS = ("name", "index", "", "Unnamed: 0")
@@ -38,7 +40,7 @@ _LABELS = ("name", "index", "", "Unnamed: 0")
 _SAME = 1e-12
 """Relative difference up to which two scores count as equal."""
 _UNEVEN = 1.01
-"""Ratio of the largest to the smallest row sum of weights, above which there is a warning."""
+"""Largest ratio between the sums of weights of two rows that causes no warning."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,10 +83,10 @@ def read_runs(paths: Sequence[Path], targets: Sequence[str], weights: str | None
             search.
         targets: Names of the columns of scores. If both of two files have a column of this name,
             the column of the second file is read.
-        weights: Pattern for the names of the columns of weights. If it is None and there is one
-            file, the pattern is ``w_*``, and the names of domains do not have the ``w_``. If it is
-            None and there are two files, all columns of the first file are weights, except names of
-            runs and labels.
+        weights: Pattern for the names of the columns of weights. None has another meaning for one
+            file than for two. With one file, the pattern is ``w_*``, and the names of domains are
+            without ``w_``. With two files, all columns of the first file are weights, except names
+            of runs and labels.
 
     Raises:
         UsageError: A column does not exist, or too few runs have scores.
@@ -122,7 +124,10 @@ def read_runs(paths: Sequence[Path], targets: Sequence[str], weights: str | None
 
 
 def score_names(path: Path) -> list[str]:
-    """Return the names of the scores in a log, or of a table's columns that are not ``w_*``.
+    """Return the names that may be scores, from a log of trials or from a table.
+
+    From a log, these are the names of its scores. From a table, these are the names of all columns
+    except ``w_*``.
 
     Raises:
         UsageError: The file does not exist.
@@ -246,8 +251,8 @@ def _once(
 ) -> Iterator[tuple[int, Row]]:
     """Yield the rows of ``sheet`` without duplicates, each with its number from 1.
 
-    Rows of the same run may differ in the columns ``used``. If ``several`` is set, all of them are
-    yielded, as repeats. Otherwise they are an error.
+    If rows of the same run differ in the columns ``used``, they are not duplicates. Then all of
+    these rows are yielded, as repeats, if ``several`` is set. If not, an error is raised.
     """
     if key is not None:
         sheet.check_unique([key])

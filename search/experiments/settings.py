@@ -20,13 +20,14 @@ class SearchSettings:
     final_tokens: int | None = None
     """Number of tokens of the final run, for which the mixture is searched.
 
-    If the number is given, each proxy reads a smaller part of each cluster. So a proxy repeats
-    clusters as often as the final run will, and `max_epochs` limits the weights. If the number is
-    None, proxies read all of each cluster, and `max_epochs` has no effect."""
+    If the number is given, each proxy reads only a fraction of each cluster: its own number of
+    tokens divided by this number. So a proxy repeats clusters as often as the final run will, and
+    `max_epochs` limits the weights. If the number is None, proxies read the whole clusters, and
+    `max_epochs` has no effect."""
     max_epochs: float = 4.0
     """Largest number of epochs of a cluster in the final run."""
     confirm: int = 0
-    """This field and all fields below it are the arguments of `Search` with the same names."""
+    """``confirm`` and the fields below it are arguments of `Search` with the same names."""
     prior: Mixture | None = None
     min_weight: Mapping[str, float] = field(default_factory=dict)
     max_weight: Mapping[str, float] = field(default_factory=dict)
@@ -46,7 +47,7 @@ class SearchSettings:
         return caps | {n: min(w, caps.get(n, 1.0)) for n, w in self.max_weight.items()}
 
     def rehearsal(self) -> TrainSettings:
-        """Return the settings of proxies that repeat clusters as often as the final run does."""
+        """Return ``proxy``, changed so that clusters repeat as often as in the final run."""
         if self.final_tokens is None or self.final_tokens <= self.proxy.tokens:
             return self.proxy
         return replace(self.proxy, part=self.proxy.tokens / self.final_tokens)

@@ -50,7 +50,8 @@ class Part:
     left: int = 1
     """Number of columns, from the left, that contain words and are aligned to the left."""
     note: str = ""
-    """Text below the title or the table; "" if there is none."""
+    """Text about the table; "" if there is none. It is below the table in a terminal, and below the
+    title on a page."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,7 +147,7 @@ def _kind(folder: Path) -> str:
 
 
 def _names(folders: Sequence[Path]) -> Row:
-    """Return short names of folders: the ends of their paths, with numbers if these are equal."""
+    """Return short names of folders: the ends of their paths. Equal ends get different numbers."""
     paths = [folder.absolute().parts for folder in folders]
     longest = max(map(len, paths))
     names = ["/".join(path[-1:]) for path in paths]
@@ -189,7 +190,10 @@ def _searches(folders: Mapping[str, Path]) -> SideBySide:
 
 
 def _result_rows(name: str, answer: Answer) -> list[Row]:
-    """Return a row for each target of a search; early versions leave some cells empty."""
+    """Return a table row for each target of a search.
+
+    Some cells are empty if an early version wrote the answer.
+    """
     rows = []
     for outcome in answer.outcomes:
         pairs = (
@@ -265,7 +269,7 @@ def _runs(folders: Mapping[str, Path]) -> SideBySide:
 
 
 def _shards(folders: Mapping[str, Path]) -> SideBySide:
-    """Compare sizes, losses, domains and clusters of shard directories."""
+    """Compare shard directories: sizes, documents left out, known domains, and clusters."""
     manifests = {name: Manifest.load(folder) for name, folder in folders.items()}
     infos = {name: load_clusters(folder) for name, folder in folders.items()}
     results = [
@@ -349,14 +353,14 @@ def _weights(
     of: str = "tokens",
     words: Mapping[str, str] | None = None,
 ) -> Part:
-    """Return a table of shares, sorted by their largest difference between the folders.
+    """Return a table of shares; those that differ most between the folders come first.
 
     A note below the table says how much the shares of each folder differ, in total, from those of
     the first folder.
 
     Args:
         title: Title of the table.
-        weights: Shares by folder and name.
+        weights: Shares by folder, then by name of the cluster or domain.
         what: Noun in the singular for the names, such as ``cluster``.
         of: Noun in the plural for the unit of the shares, such as ``tokens``.
         words: Words that an additional column shows beside the names.

@@ -15,8 +15,8 @@ from .presets import Preset
 from .surrogate import Surrogate
 
 HOPEFUL = 300
-"""A round is chosen from this number of mixtures of the pool, and from as many mixtures that a
-local search finds."""
+"""Number of mixtures of the pool from which a round is chosen. A local search adds as many other
+mixtures."""
 AVERAGED = 100
 """For presets with ``answer="average"``: number of best predicted mixtures that are averaged."""
 ELITE = 20
@@ -60,7 +60,7 @@ def find_best(
     limits: WeightConstraints,
     rng: np.random.Generator,
 ) -> Floats:
-    """Return the mixture that is predicted best, by the method of ``preset``: weights, ``[K]``."""
+    """Return the weights, ``[K]``, of the mixture that is predicted best; see `Preset.answer`."""
     if preset.answer == "search":
         starts = np.concatenate([pool, forecast.known.weights])
         rows, _ = candidates.descend(
@@ -84,8 +84,8 @@ class Bootstrap:
     """Predicted gain minus true gain of the mixture in ``best``, as a mean over the searches. The
     largest and the smallest sixth of the values are left out, because some fits are far off."""
     measured_optimism: float
-    """Predicted gain minus true gain of the mixture with the best resampled score. It is the same
-    trimmed mean over the searches as ``predicted_optimism``."""
+    """Predicted gain minus true gain of the mixture with the best resampled score, as a mean over
+    the searches. The same fractions of the values are left out as for ``predicted_optimism``."""
 
 
 def bootstrap(

@@ -35,7 +35,8 @@ class Candidate:
     """A mixture that may be better than the token shares."""
 
     choice: str
-    """``measured`` or ``predicted``."""
+    """``measured`` (the mixture has the best measured score) or ``predicted`` (the best predicted
+    score)."""
     mixture: Mixture
     gain: float | None
     """Gain over the token shares in sd, minus the part that is expected to be luck. A negative gain
@@ -47,7 +48,7 @@ class Candidate:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Confirmation:
-    """Scores of the candidates and of the token shares, run again with new seeds."""
+    """Scores of the candidates and of the token shares from runs with new seeds."""
 
     seeds: list[int]
     """The new seeds; all mixtures are run with each of them."""
@@ -98,8 +99,11 @@ class Answer:
     mixture: Mixture
     """The mixture to train on."""
     choice: str
-    """``measured`` or ``predicted``. The choice is ``baseline`` if no mixture is certainly better
-    than the token shares."""
+    """Which mixture ``mixture`` is:
+
+    - ``measured``: the mixture with the best measured score;
+    - ``predicted``: the mixture with the best predicted score;
+    - ``baseline``: the token shares, because no mixture is certainly better."""
     reason: str
     """The result as text, in the target's unit, with the interval of the gain."""
     measured_best: Pick
@@ -110,15 +114,15 @@ class Answer:
     baseline: Pick | None
     """The token shares, within the limits; None if no run of them has scores."""
     noise: float | None
-    """Standard deviation of the scores of repeated runs of one mixture, in sd; None without
-    repeats."""
+    """Standard deviation of the scores of repeated runs of one mixture, as a fraction of the
+    standard deviation of the scores of all trials; None without repeats."""
     gain: float | None
     """Gain over ``baseline`` in sd, minus the part that is expected to be luck. A negative gain
     means that ``baseline`` is better. None if ``baseline`` is None."""
     gain_sd: float | None
     """Standard error of ``gain``, in sd; None if unknown."""
     table: list[Skill]
-    """For each target and predictor, the quality of its predictions for mixtures that it was not
+    """For each target and predictor, how well the predictor predicts mixtures that it was not
     fitted on."""
     out_of_fold: list[tuple[float, float]]
     """For each scored trial, a pair of scores in sd: the score predicted from the other trials, and
@@ -137,8 +141,8 @@ class Answer:
     outcomes: list[Outcome] = field(default_factory=list)
     """The numbers from which ``reason`` is written, one `Outcome` for each target."""
     dependence: dict[str, dict[str, list[tuple[float, float]]]] = field(default_factory=dict)
-    """By target and cluster, pairs of a weight and the score predicted with it
-    (`Search.dependence`)."""
+    """By target and cluster, pairs of a weight of the cluster and the score that is predicted at
+    this weight (`Search.dependence`)."""
     warnings: list[str] = field(default_factory=list)
     """Warnings, each with a remedy, in three cases: a target has too few items, runs of other
     models make the predictions of a target worse, or no model was trained on ``mixture``."""

@@ -16,8 +16,8 @@ from .constraints import WeightConstraints
 TINY = 1e-3
 """Weights below this number become 0, because a proxy would read only a row or two for them."""
 SAME = 3
-"""Number of decimals: two mixtures count as equal if their weights are equal after rounding to this
-number."""
+"""Number of decimals to which weights are rounded to compare mixtures. Mixtures with equal rounded
+weights count as equal."""
 
 
 def generator(seed: int, round_: int) -> np.random.Generator:
@@ -91,7 +91,7 @@ def descend(
     Each step makes four changed copies of each of the ``keep`` best mixtures:
 
     - one copy is moved towards (or away from) another of the best mixtures;
-    - one copy is multiplied by a random factor for each cluster;
+    - in one copy, the weight of each cluster is multiplied by its own random factor;
     - in one copy, weight is moved between two clusters;
     - one copy loses one of its clusters.
 

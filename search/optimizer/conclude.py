@@ -20,12 +20,11 @@ from .observations import Observations
 from .surrogate import Surrogate
 
 MIN_GAIN_SDS = 2.0
-"""A gain counts as certain from this size on, in multiples of the sd of the gain, if the gain was
-corrected for the optimism that the bootstrap estimated."""
+"""Size from which a gain counts as certain, in multiples of the sd of the gain. This limit is for
+gains that were corrected for optimism, which the bootstrap estimates."""
 MIN_RAW_GAIN_SDS = 2.5
-"""A gain counts as certain from this size on, in multiples of the sd of the gain, if the gain was
-not corrected for optimism. docs/decisions/searching.md has the rate of false gains for both
-limits."""
+"""The limit, like `MIN_GAIN_SDS`, for gains that were not corrected for optimism.
+docs/decisions/searching.md has the rate of false gains with each of the two limits."""
 OPTIMISM = 0.75
 """Fraction of the optimism found by the bootstrap that is subtracted from a gain."""
 OPTIMISM_SD = 0.5
@@ -115,14 +114,15 @@ class _Evidence:
     noise: float | None
     """Sd of the scores of repeated runs of one mixture; None without repeats."""
     doubt: float | None
-    """Upper bound of the sd of one score that is due to luck; None if unknown."""
+    """Cautious estimate of the sd of scores between runs of one mixture; None if unknown."""
     error: float
     """Sd of measured scores around ``expected``."""
     expected: NDArray[np.float64]
     """Joint score of each trial as predicted from the other trials, ``[n]``; zeros without
     predictions."""
     process: Surrogate | None
-    """Gaussian processes, which estimate the sd of a gain; None without Gaussian processes."""
+    """Predictions that can estimate the sd of a gain, because they use Gaussian processes; None if
+    there are none, or if they are useless."""
     copies: Bootstrap | None
     """Results of searches on resampled scores, which estimate optimism; None without them."""
 
@@ -193,7 +193,7 @@ class _Evidence:
 
     @property
     def threshold(self) -> float:
-        """A gain over the token shares is certain from here on, in multiples of the gain's sd."""
+        """Size from which a gain over the token shares is certain, in multiples of its sd."""
         return MIN_RAW_GAIN_SDS if self.copies is None else MIN_GAIN_SDS
 
     def _optimism(self, pick: Pick) -> float:
@@ -228,7 +228,8 @@ def front_of(picks: Sequence[Pick], targets: Mapping[str, str]) -> list[Pick]:
     """Return the ``picks`` that no other pick dominates, ordered by joint score, best first.
 
     A pick dominates another pick if it is no worse on every target and better on at least one.
-    ``targets`` is ``"min"`` by name of a target if less is better, and ``"max"`` if more is better.
+    ``targets`` has, by name of a target, ``"min"`` if less is better, or ``"max"`` if more is
+    better.
     """
     signs = np.array([1.0 if way == "min" else -1.0 for way in targets.values()])
     losses = np.array([[pick.scores[name] for name in targets] for pick in picks]) * signs
@@ -266,9 +267,9 @@ def shrink(
 def upper_confidence_sd(sd: float, freedom: int, quantile: float = NORMAL_80) -> float:
     """Return an upper confidence bound of ``sd``, which has ``freedom`` degrees of freedom.
 
-    ``quantile`` is the quantile of the normal distribution for the confidence, by default that of
-    80 %. A few repeats often agree by chance, so their bound is far above ``sd``. With one degree
-    of freedom the bound is 4 times ``sd``; with five degrees, the bound is 1.5 times ``sd``.
+    ``quantile`` of the normal distribution states the confidence; by default it is 80 %. Few
+    repeats often agree by chance, so that ``sd`` is too small. So with few degrees of freedom, the
+    bound is far above ``sd``: 4 times ``sd`` with one degree, 1.5 times ``sd`` with five degrees.
     """
     # Wilson and Hilferty's approximation of the lower quantile of chi-squared. At 95 % with one
     # degree of freedom, the approximation is negative; the true value is .004.

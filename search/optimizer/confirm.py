@@ -126,10 +126,10 @@ class _Runs:
 
 
 def seed_error(scores: NDArray[np.float64], noise: float | None, repeats: int) -> float | None:
-    """Return the sd of the difference between the means of two rows of ``scores``.
+    """Return the sd of the difference between the mean scores of two mixtures over all seeds.
 
     Args:
-        scores: ``[mixtures, seeds]``, runs side by side.
+        scores: Scores of all mixtures with the same seeds, ``[mixtures, seeds]``.
         noise: Sd of single runs in the search, in the unit of ``scores``; None if unknown.
         repeats: Degrees of freedom of ``noise``.
 

@@ -1,4 +1,4 @@
-"""WeightConstraints: limits of weights, and the nearest mixture within them.
+"""WeightConstraints: limits of weights, to which mixtures are adapted.
 
 Every mixture that a search proposes, and its answer, is within the limits. In this module, mixtures
 are the rows of a float64 array ``[n, K]``.
@@ -44,10 +44,12 @@ class WeightConstraints:
     high: Floats
     """Largest weight of each cluster, ``[K]``; 0 for clusters without tokens."""
     prior: Floats
-    """Shares of the clusters, ``[K]``, sum 1. If all clusters with weight in a mixture are at their
-    largest weights, the clusters without weight get the rest, in the ratio of these shares."""
+    """Shares of the clusters, ``[K]``, sum 1. They matter if, in a mixture, all clusters with a
+    weight above 0 are at their largest weights. Then clusters with weight 0 get the rest of the
+    weight, in the ratio of these shares."""
     members: NDArray[np.int64]
-    """Index of the group of each cluster, ``[K]``. A cluster in no group is a group by itself."""
+    """Index of the group of each cluster, ``[K]``. A cluster that was put into no group is a group
+    by itself."""
     least: Floats
     """Least sum of the weights of each group, ``[G]``."""
     most: Floats
@@ -94,12 +96,13 @@ class WeightConstraints:
         return cls(low, high, prior, members, least, most)
 
     def project(self, weights: Floats) -> Floats:
-        """Return ``weights`` (``[n, K]``, rows of sum 1), changed to be within the limits.
+        """Return the mixtures ``weights`` (``[n, K]``), changed so that they are within the limits.
 
-        Weight above the limit of a cluster is distributed over the other clusters of the row, in
-        proportion to their weights. So the ratios of these weights are kept, and zeros stay zero.
-        If all clusters of the row reach their limits, the rest is distributed over clusters with
-        weight 0, in proportion to their prior. Rows within the limits are not changed.
+        Weight above the limit of a cluster is distributed over the other clusters of the mixture,
+        in proportion to their weights. So the ratios of these weights are kept, and zeros stay
+        zero. If all clusters of the mixture reach their limits, the rest is distributed over
+        clusters with weight 0, in proportion to their prior. Mixtures within the limits are not
+        changed.
         """
         result = np.array(weights)
         within = (weights >= self.low).all(axis=1) & (weights <= self.high).all(axis=1)

@@ -142,8 +142,9 @@ class Observations:
         """Estimate from repeats how much the mean score over targets differs between runs.
 
         Returns:
-            The sd between runs of one mixture of the weighted mean score over targets, and the
-            degrees of freedom of this sd. The sd is None if no mixture has repeats.
+            Two numbers: the sd of the weighted mean score over targets between runs of the same
+            mixture, and the degrees of freedom of this sd. The sd is None if no mixture has
+            repeats.
         """
         groups = self.repeats()
         freedom = self.measured - len(groups)

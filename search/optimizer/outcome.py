@@ -30,8 +30,8 @@ JOINT_SCORE = (
     "deviations of the scores of all proxies."
 )
 _BEYOND = 0.01
-"""Smallest difference between a weight and the largest weight that was trained from which on a
-mixture is said to lie outside of what was trained."""
+"""A mixture is said to lie outside of what was trained if it gives a cluster more weight than every
+trained mixture does, by at least this difference."""
 
 
 def settle(
@@ -41,7 +41,9 @@ def settle(
     again: Sequence[Trial] = (),
     evidence: ItemEvidence | None = None,
 ) -> Answer:
-    """Write the reason of ``answer``; choose the token shares if the items make the gain uncertain.
+    """Write the reason of ``answer``, after a check of its gain against the error due to items.
+
+    If the gain is uncertain with this error, the answer becomes the token shares.
 
     Args:
         answer: The answer of the search, after its confirmation if there was one.
@@ -103,7 +105,10 @@ def contender(answer: Answer) -> Candidate | None:
 def _with_items(
     answer: Answer, base: Mixture, known: Observations, outcomes: Sequence[Outcome]
 ) -> Answer:
-    """Add the error due to items; return the token shares if the gain is then uncertain."""
+    """Return ``answer`` with the error due to items added to ``gain_sd``.
+
+    If the gain is uncertain with this error, the answer becomes the token shares.
+    """
     if answer.gain is None or answer.gain_sd is None:
         return answer
     parts = [
@@ -225,7 +230,7 @@ class _Side:
 
 
 def _reason(answer: Answer, best: Candidate | None, known: Observations) -> str:
-    """Return the result in one sentence, then what is unsure about it."""
+    """Return the result in one sentence, and further sentences on how certain it is."""
     parts = "; ".join(
         _compared(outcome, alone=len(known.targets) == 1) for outcome in answer.outcomes
     )
@@ -313,7 +318,7 @@ def _scored_on(outcomes: Sequence[Outcome]) -> str:
 
 
 def _interval(answer: Answer, best: Candidate | None, known: Observations) -> list[str]:
-    """Write the interval of the gain, as far as it is known, and what the gain takes account of."""
+    """Write the interval of the gain, or why it is unknown, and how the gain was computed."""
     if best is None or answer.baseline is None:
         return []
     alone = len(known.targets) == 1

@@ -17,14 +17,14 @@ class Preset:
     rounds: tuple[int, ...]
     """Ratio in which the budget is split into rounds."""
     predictors: tuple[Make, ...]
-    """Functions that make the predictors. Several predictors are stacked. If there is none, nothing
-    is predicted."""
+    """Functions that make the predictors. Several predictors are combined (`Stack`). If the tuple
+    is empty, nothing is predicted."""
     concentration: tuple[float, float]
-    """Smallest and largest concentration of Dirichlet draws. Concentrations are drawn log-uniformly
-    between them."""
+    """Smallest and largest concentration of the Dirichlet distributions from which mixtures are
+    drawn. A concentration is the sum of the parameters (see `candidates`)."""
     tempers: tuple[float, ...] = (1.0,)
-    """Powers of the token shares around which mixtures are drawn. Power 1 is the token shares;
-    power 0 is equal weights."""
+    """Mixtures are drawn around the token shares raised to each of these powers. Power 1 gives the
+    token shares themselves; power 0 gives equal weights."""
     pool: int = 50_000
     """Number of candidates from which each round and the predicted mixture are chosen. With
     ``answer="search"``, a local search for the predicted mixture starts from these candidates."""
@@ -35,13 +35,14 @@ class Preset:
     """For ``later="top"``: number of best predicted candidates to choose from, as a multiple of the
     size of the round."""
     features: bool = False
-    """Whether predictors may use n-gram counts (`ngrams`), if such counts exist."""
+    """Whether predictors may use two other sources than the trials, if there are any: n-gram counts
+    (`ngrams`) and runs of other models (`EarlierRuns`)."""
     answer: Literal["measured", "predicted", "average", "search"]
     """How the predicted mixture is found:
 
     - ``predicted``: the best predicted candidate;
     - ``average``: the mean of the 100 best predicted candidates;
-    - ``search``: a local search for the lowest sum of predicted score and error;
+    - ``search``: a local search for the lowest sum of the predicted score and its sd;
     - ``measured``: nothing is predicted."""
 
 

@@ -60,10 +60,11 @@ PROXY_SETTINGS = ("clusters", "seed")
 _SMALL_ROUNDS, _DRAWN_ROUNDS = (1,) * 8, 2
 """Two settings for a search that begins with trials of an earlier search.
 
-The first is the ratio in which rounds share the budget. The rounds are small, because each round is
-chosen by all trials before it. The second is the number of first rounds whose mixtures are drawn
-around the token shares. The earlier search may have joined several clusters into one; the drawn
-mixtures then show the effect of each of these clusters (docs/decisions/groupings.md)."""
+The first is the ratio in which rounds share the budget. The rounds are small, because the mixtures
+of a round are chosen by the scores of all trials before it. The second is the number of rounds,
+from the first on, whose mixtures are drawn around the token shares. The earlier search may have
+joined several clusters into one; the drawn mixtures then show the effect of each of these clusters
+(docs/decisions/groupings.md)."""
 _STARTS = 2_000
 """Largest number of drawn mixtures from which each search of a bootstrap starts."""
 _COPIES = 20
@@ -207,18 +208,18 @@ class Search:
         """Divide the budget among new rounds; their numbers follow those of all earlier rounds."""
         earlier = [*self.log.earlier, *self.log.apart]
         self._drawn = 0
-        """Number of first rounds whose mixtures are drawn at random, although there are trials."""
+        """Number of rounds, from the first on, whose mixtures are drawn without predictions."""
         self._first = max((trial.round for trial in earlier), default=0)
-        """Last round under other settings; 0 if there is none."""
+        """Number of the last round before the present settings; 0 if there is none."""
         self._first_number = max((trial.number for trial in earlier), default=0)
-        """Number of the last trial under other settings; 0 if there is none."""
+        """Number of the last trial before the present settings; 0 if there is none."""
         if sum(trial.scores is not None for trial in earlier) >= FEWEST and any(rounds[1:]):
             rounds = rounds[1:]  # the first round is large only because it has no earlier trials
             if self.log.origin is not None and self.preset.later == "explore":
                 rounds, self._drawn = _SMALL_ROUNDS, _DRAWN_ROUNDS
         self._sizes = propose.split_budget(max(0, budget - self.log.spent), rounds)
         self._last = self._first + len(self._sizes)
-        """Last round of the budget."""
+        """Number of the last round of the budget. A round that confirms the answer may follow."""
         seed = max([self.seed + budget, *(trial.seed + 1 for trial in earlier)])
         self._seeds = range(seed, seed + confirm)
         """Seeds of the runs that confirm the answer; no other run has one of these seeds."""
@@ -397,11 +398,11 @@ class Search:
         return rest
 
     def _begin_round(self) -> list[Mixture]:
-        """Return the mixtures of the round: first from the log, then newly proposed ones.
+        """Return the mixtures of the round: those in the log, and newly proposed ones.
 
-        The log may have another mixture under a trial number than the one that would be proposed
-        now, for example because another version proposed it. Then the mixture in the log is
-        returned, because it was measured.
+        Under a trial number, the log may have another mixture than the one that would be proposed
+        now, for example because another version of this program proposed it. Then the mixture in
+        the log is returned, because it was measured.
         """
         trials = [trial for trial in self.log.trials if trial.round > self._first]
         logged = {trial.number: _asked(trial) for trial in trials if trial.round == self._round}
@@ -413,7 +414,7 @@ class Search:
         return [logged.get(mixture.about["trial"], mixture) for mixture in proposed]
 
     def _searched(self) -> list[Trial]:
-        """Return the trials of this budget, and all trials that were told under other settings."""
+        """Return the trials of this budget, and all trials from before the present settings."""
         return [trial for trial in self.log.trials if trial.round <= self._last]
 
     def _repeated(self) -> list[Trial]:
@@ -562,7 +563,7 @@ class Search:
         return [*anchors, uniform]
 
     def _enqueued(self, round_: int, before: Sequence[Trial | Mixture]) -> list[Mixture]:
-        """Return the enqueued mixtures that wait for a place in ``round_`` or an earlier round."""
+        """Return the enqueued mixtures that may be in ``round_`` and are not in ``before``."""
         mixtures = [each.mixture if isinstance(each, Trial) else each for each in before]
         return [m for first, m in self.log.enqueued if first <= round_ and m not in mixtures]
 

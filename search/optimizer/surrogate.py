@@ -59,7 +59,7 @@ class Surrogate:
 
     @property
     def useful(self) -> bool:
-        """Whether the out-of-fold error is below that of predicting the mean for all mixtures."""
+        """Whether out-of-fold predictions have smaller errors than the mean of all scores has."""
         return self.error < float(self.known.total.std())
 
     def fitted(self) -> Floats:
@@ -76,7 +76,7 @@ class Surrogate:
         return self.known.joined(self.scores(weights))
 
     def again(self, scores: Floats) -> Callable[[Floats], Floats]:
-        """Fit copies of the predictors to other scores; return what `total` would then be.
+        """Fit copies of the predictors to other scores; return the counterpart of `total` for them.
 
         ``scores`` are standardised scores of the mixtures in ``known``, ``[n, T]``. The predictors
         of this surrogate do not change.
@@ -93,7 +93,10 @@ class Surrogate:
         return total
 
     def sd(self, weights: Floats) -> Floats:
-        """Return the sd of the error of `total`, for independent targets: float64 ``[m]``."""
+        """Return the sd of the error of each result of `total`: float64 ``[m]``.
+
+        Errors on different targets count as independent.
+        """
         seen = self._columns.of(weights)
         each = np.stack([stack.sd(seen) for stack in self.stacks], axis=1)
         return np.asarray(np.sqrt((each**2) @ self.known.importance**2), np.float64)

@@ -1,10 +1,10 @@
 """Transfer: turn trials of a search into trials over other clusters of the same cells.
 
-A cell is a smallest group of documents: clusters consist of whole cells. Within a cluster all
-tokens are equally likely. So a mixture of clusters gives each cell a weight, and the weights of the
-cells add up to a mixture of other clusters. If each new cluster lies within one old cluster, and no
-cell is missing, the new mixture gives each cell the same weight as the old mixture. Otherwise the
-weights of cells may differ, and `carry` returns by how much.
+A cell is a smallest group of documents: clusters consist of whole cells. All tokens of a cluster
+are equally likely to be served. So a mixture of clusters gives each cell a weight, and the weights
+of the cells add up to a mixture of other clusters. If each new cluster lies within one old cluster,
+and no cell is missing, the new mixture gives each cell the same weight as the old mixture.
+Otherwise the weights of cells may differ, and `carry` returns by how much.
 
 If the weights of cells differ, the trial is kept apart. Such a trial is no measurement of a mixture
 of the new clusters, but predictors are still fitted to it. Predictors see a mixture, old or new, as
@@ -29,8 +29,8 @@ Parts = Mapping[str, Mapping[str, float]]
 """Number of tokens of each cell, by name of the cluster and then by name of the cell."""
 
 _MOST_LOST = 0.1
-"""A new mixture counts as the measured mixture if it draws at most this fraction of its tokens from
-other cells than the measured mixture did. The limit is not 0, because the cells of a group grow by
+"""A new mixture counts as the measured mixture if at most this fraction of its tokens comes from
+other cells than in the measured mixture. The limit is not 0, because the cells of a group grow by
 different factors when documents are added."""
 _FEWEST = 8
 """Least number of carried trials, and of own trials, for which `level` shifts scores."""
@@ -119,7 +119,7 @@ class Columns:
         self._back = np.concatenate([np.eye(len(names))[self._kept], inside[self._cut] * joined])
 
     def of(self, weights: Floats) -> Floats:
-        """Return the columns of mixtures of the clusters (``[m, K]``): ``[m, C]``."""
+        """Return the columns, ``[m, C]``, of mixtures of the clusters, ``[m, K]``."""
         if not len(self._cut):
             return weights
         return np.concatenate([weights[:, self._kept], weights @ self._to_cut], axis=1)
@@ -247,8 +247,8 @@ def level(
     better or worse than scores that are measured now. A Gaussian process that is fitted to
     ``carried`` trials predicts the scores of ``own`` trials. The shift is the mean difference
     between the measured and the predicted scores. If there are few ``carried`` or few ``own``
-    trials, the shift is too uncertain, so the scores stay as they are. ``there`` (``[n, C]``) and
-    ``here`` (``[m, C]``) are the columns (`Columns`) of ``carried`` and of ``own`` trials.
+    trials, the shift is too uncertain, so the scores stay as they are. The columns (`Columns`) are
+    ``there`` (``[n, C]``) for ``carried`` trials, and ``here`` (``[m, C]``) for ``own`` trials.
     """
     if min(len(carried), len(own)) < _FEWEST:
         return list(carried)

@@ -96,7 +96,7 @@ FROM = "from"
 
 
 class TrialLog(Tabular):
-    """The trials of one search, in memory and in a file of JSON lines if ``path`` is given."""
+    """The trials of one search, in memory and, if ``path`` is given, in a file of JSON lines."""
 
     def __init__(
         self,
@@ -118,12 +118,12 @@ class TrialLog(Tabular):
             self._add(trial)
 
     def _begin(self, settings: Mapping[str, Any]) -> None:
-        """Use ``settings`` for all trials from now on; the trials so far had other settings."""
+        """Make ``settings`` the present settings; all trials so far become ``earlier`` trials."""
         self.earlier = self.trials
-        """Trials that were told under other settings."""
+        """Trials that were recorded before the present settings."""
         self.spent = sum(self._is_of_budget(trial) for trial in self.earlier)
-        """Number of ``earlier`` trials that count in the budget. The other trials confirmed an
-        answer, or were carried over."""
+        """Number of ``earlier`` trials that count in the budget. The other ``earlier`` trials
+        confirmed an answer, or were carried over from another search."""
         self.settings = dict(settings)
         self.config = hash_json(self.settings)
         self._settings[self.config] = self.settings
@@ -156,11 +156,12 @@ class TrialLog(Tabular):
 
     @property
     def origin(self) -> dict[str, Any] | None:
-        """The search from which trials were carried over; None if no trials were carried over.
+        """Facts about the search from which trials were carried over; None if none were.
 
-        ``search`` is the folder of that search. ``same`` says whether its cells and targets have
-        not changed since. ``overlap`` describes the tokens that the clusters of both searches have
-        in common (`Overlap`). Logs of early versions have no ``overlap``.
+        - ``search``: the folder of that search.
+        - ``same``: whether neither cells nor targets have changed since that search.
+        - ``overlap``: the tokens that the clusters of both searches have in common (`Overlap`).
+          Logs of early versions lack this key.
         """
         first: dict[str, Any] | None = self.begun_with.get(FROM)
         return first
@@ -175,9 +176,11 @@ class TrialLog(Tabular):
         return FROM in self._settings[trial.config]
 
     def to_rows(self) -> list[dict[str, Any]]:
-        """Return one row per trial: number, round, seed, status, weights as ``w_CLUSTER``, scores.
+        """Return the trials as rows of a table: dictionaries from column names to values.
 
-        `climb fit` can read a CSV file of these rows.
+        The columns are ``run`` (the number of the trial), ``round``, ``seed``, ``status``, one
+        ``w_CLUSTER`` for the weight of each cluster, and one for the score on each target. If the
+        rows are written to a CSV file, `climb fit` can read it.
         """
         trials = self.trials
         clusters = dict.fromkeys(name for t in trials for name in t.mixture.weights)
@@ -205,7 +208,8 @@ class TrialLog(Tabular):
 
         Without ``settings``, the log must exist, and it continues with its own settings. ``fixed``
         names the settings that must be equal to those in the log; None means that all settings must
-        be equal. If other settings differ, the log continues with ``settings``.
+        be equal. Settings that ``fixed`` does not name may differ; the log continues with those in
+        ``settings``.
 
         Raises:
             InvalidDataError: A line is no trial, a setting that must be equal differs, or the
@@ -357,7 +361,9 @@ class _Enqueued:
 def read_outcome(
     outcome: Mapping[str, float | None] | BaseException | None, targets: Sequence[str]
 ) -> tuple[dict[str, float] | None, str]:
-    """Return the finite scores and "". If the trial failed, return None and the reason.
+    """Return the finite scores in ``outcome`` and ""; for a failed trial, None and the reason.
+
+    See `Search.tell` for ``outcome``.
 
     Raises:
         UsageError: The score of a target is missing. This is a mistake of the caller, not a failure

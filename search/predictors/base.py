@@ -29,7 +29,10 @@ Fold = tuple[NDArray[np.int64], NDArray[np.int64]]
 
 
 class Predictor(Protocol):
-    """Predicts one score from weights. Two fits to equal rows give equal predictions."""
+    """Predicts one score from weights.
+
+    Predictors that are fitted to the same weights and scores make the same predictions.
+    """
 
     name: str
 
@@ -68,7 +71,7 @@ class Skill:
 def judge(
     predictor: str, scores: Floats, predicted: Floats, base: Floats, *, constant: bool
 ) -> Skill:
-    """Measure how good out-of-fold predictions are.
+    """Return the quality of the out-of-fold predictions of a predictor.
 
     Args:
         predictor: Name of the predictor.
@@ -99,9 +102,9 @@ def judge(
 
 
 def folds(weights: Floats, k: int, seed: int) -> list[Fold]:
-    """Split rows into at most ``k`` folds; return indexes of rows to fit on and to test on.
+    """Split mixtures into at most ``k`` folds; return the row indexes of each `Fold`.
 
-    Repeats of a mixture are in the same fold, so no row is predicted from its own repeat.
+    Repeats of a mixture are in the same fold, so that no score is predicted from a repeat.
     """
     _, group = np.unique(weights, axis=0, return_inverse=True)
     groups = np.random.default_rng(seed).permutation(int(group.max()) + 1)
@@ -132,7 +135,7 @@ def standardised(scores: Floats) -> tuple[Floats, float, float]:
     """Return ``scores`` shifted and scaled to mean 0 and sd 1, and their original mean and sd.
 
     Equal scores become 0, with sd 0. Because of rounding, the computed sd of equal scores may be
-    slightly above 0. An sd of so few units in the last place counts as 0.
+    slightly above 0. So an sd below 1e-12 times the mean counts as 0.
     """
     mean, sd = float(scores.mean()), float(scores.std())
     if sd <= 1e-12 * abs(mean):

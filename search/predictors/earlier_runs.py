@@ -16,11 +16,11 @@ from .base import Floats
 from .gaussian_process import Feature, GaussianProcess
 
 EARLIER = "earlier runs"
-"""Name, in tables of predictors, of a prediction from earlier runs."""
+"""Name of the prediction from earlier runs, in tables of predictors."""
 
 
 class EarlierRuns:
-    """A `Feature` that predicts a score from runs of other models.
+    """Predicts a score from runs of other models. Objects are functions of the kind `Feature`.
 
     Args:
         swarms: Weights ``[n, K]`` and scores ``[n]`` of each swarm, at least one; the cheapest

@@ -1,8 +1,9 @@
-"""Gaussian process on the logarithm of the weights: the predictor for few and noisy rows.
+"""Gaussian process on the logarithm of the weights: the predictor for few and noisy scores.
 
 The effect of a cluster is about logarithmic in its weight. So the inputs of the process are the
-features log(1 + w / knee) instead of the weights w. On raw weights, the error is several times as
-large (docs/decisions/predictors.md). The features are scaled to a mean variance of 1 over the rows,
+features log(1 + w / knee) instead of the weights w. The knee is a fitted weight, below which the
+effect is about linear. On raw weights, the error is several times as large
+(docs/decisions/predictors.md). The features are scaled to a mean variance of 1 over the mixtures,
 so that one prior is right for every knee.
 
 The covariance is the sum of a linear kernel and a Matérn-5/2 kernel, which has a length scale for
@@ -10,8 +11,9 @@ each cluster (Rasmussen and Williams, Gaussian Processes for Machine Learning, c
 
 The parameters of the kernels and the knee are the most probable ones under wide priors. If scores
 are mostly noise, the priors decide: the length scales stay long, and the remaining variance counts
-as noise. The solution is exact. The time of one fit grows with the cube of the number of rows: a
-tenth of a second for 112 rows, and some seconds for 512 rows.
+as noise. With these parameters, predictions are computed without approximation. The time of one fit
+grows with the cube of the number of scores: a tenth of a second for 112 scores, and some seconds
+for 512 scores.
 """
 
 import math
@@ -29,7 +31,8 @@ _STEPS = 25
 
 # Priors of the logarithms of the parameters, as (mean, sd). Scores and features have variance 1.
 _LENGTH = 3.5
-"""Length scale of each cluster; it is multiplied by the square root of the number of clusters."""
+"""Prior median of the length scale of each cluster, divided by the square root of the number of
+clusters."""
 _LENGTH_SD = 0.8
 _CURVED = (math.log(0.3), 1.5)
 _LINEAR = (math.log(0.1), 1.5)
@@ -39,7 +42,7 @@ _NOISE = (math.log(0.2), 1.2)
 
 
 class GaussianProcess:
-    """A Gaussian process whose parameters are fitted to each target.
+    """A Gaussian process whose parameters are fitted to the scores on one target.
 
     Args:
         feature: A function that predicts scores without any trial (`Feature`). The mean of the

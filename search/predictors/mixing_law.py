@@ -1,8 +1,8 @@
 """Mixing law: a loss is a constant plus an exponential of a linear function of the weights.
 
 The law is equation 1 of Ye et al., Data Mixing Laws (arXiv 2403.16952). Because the law fixes the
-shape of the loss, it is better than the other predictors mainly if there are few rows. The law is
-wrong if clusters can replace each other.
+shape of the loss, it is better than the other predictors mainly if there are few scores to fit. The
+law is wrong if a model can learn the same from several clusters.
 """
 
 import numpy as np
@@ -14,7 +14,10 @@ _STEPS = 40
 
 
 class MixingLaw:
-    """The law ``c + exp(a + w . t)``, fitted by least squares with a penalty mainly on ``t``."""
+    """Predicts ``c + exp(a + w . t)`` for weights ``w``.
+
+    ``c``, ``a`` and ``t`` are fitted by least squares, with a penalty mainly on ``t``.
+    """
 
     name = "mixing law"
 

@@ -1,13 +1,13 @@
 """Stacking: combine several predictors into one, by shares that follow from out-of-fold errors.
 
 The prediction of a stack is the sum of the predictions of its predictors, each times its share.
-Shares are not fitted, because there are too few rows (docs/decisions/predictors.md).
+Shares are not fitted, because there are too few trials (docs/decisions/predictors.md).
 
 With one target, a share is proportional to the inverse square of the predictor's mean squared
-error. With several targets, all targets have the same shares, which follow from the error of the
-joint score. Noise averages out in the joint score, but an error that a predictor makes on all
-targets does not. So the remaining noise is subtracted from the error, and a share is proportional
-to the inverse fourth power of the difference.
+error. With several targets, all targets have the same shares, which follow from the mean squared
+error of the joint score. In the joint score, noise partly averages out, but an error that a
+predictor makes on all targets does not. The noise that remains is subtracted from the mean squared
+error. A share is proportional to the inverse fourth power of the difference.
 
 A predictor that is no better than the mean has share 0. If no predictor is better than the mean,
 the stack predicts the mean, and its verdict is ``constant`` (`Skill`).
@@ -24,8 +24,8 @@ from .gaussian_process import GaussianProcess
 FOLDS = 5
 POWER = 2
 """With one target, shares are proportional to the inverse of this power of the mean squared error.
-Noise is not subtracted from this error. Only the Gaussian process estimates noise, and if it cannot
-fit steps of a loss, it counts them as noise."""
+Noise is not subtracted from this error, because the estimate of noise may be too large: it comes
+from the Gaussian process, which also counts steps of a loss that it cannot fit as noise."""
 JOINT_POWER = 4
 """With several targets, shares are proportional to the inverse of this power of an error: the mean
 squared error of the joint score, minus noise."""
@@ -83,8 +83,8 @@ class Stack:
         others = [i for i in range(members) if i not in processes]
         self._rivals = others if self._process is None else [self._process, *others]
         self.rivals = out_of_fold[self._rivals]
-        """Out-of-fold predictions of the ``m`` predictors that may have a share, ``[m, n]``. The
-        first of them is the Gaussian process."""
+        """Out-of-fold predictions of the ``m`` predictors that may have a share, ``[m, n]``. If a
+        Gaussian process is among these predictors, it is the first."""
         self.constant = constant[self._rivals]
         """Whether each predictor in ``rivals`` returned one score for all mixtures, ``[m]``."""
         self._doubt = np.zeros(n) if self._process is None else doubt[self._process]
@@ -147,10 +147,10 @@ class Stack:
         return self._gaussian_process() is not None
 
     def gap_sd(self, weights: Floats) -> float:
-        """Return the sd of the predicted difference between two mixtures ``weights`` (``[2, K]``).
+        """Return the sd of the error of a predicted difference between two scores.
 
-        Errors of similar mixtures are correlated. So this sd is smaller than the sd for two
-        independent errors.
+        ``weights`` (``[2, K]``) are the two mixtures. The errors of predictions for similar
+        mixtures are correlated. So this sd is smaller than the sd for two independent errors.
         """
         process = self._gaussian_process()
         assert process is not None

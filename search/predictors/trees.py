@@ -1,4 +1,4 @@
-"""Trees: gradient-boosted trees as in CLIMB, with settings corrected for few rows."""
+"""Trees: gradient-boosted trees as in CLIMB, with settings corrected for few trials."""
 
 from typing import Any
 
@@ -11,12 +11,13 @@ PATIENCE = 20
 
 
 class LightGBM:
-    """CLIMB's gradient-boosted trees, with settings for as few as 16 rows.
+    """CLIMB's gradient-boosted trees, with settings for as few as 16 trials.
 
-    The published recipe has two problems with few rows. It sets rows aside for early stopping, so
-    these rows are missing from the fit. And it regularises raw scores, so it predicts the same
-    score for all mixtures if scores span only 0.01. Here cross-validation chooses the number of
-    trees, all rows are fitted, and scores are standardised first.
+    The published recipe has two problems with few trials. It sets some trials aside for early
+    stopping, so these trials are missing from the fit. And it regularises raw scores, so it
+    predicts the same score for all mixtures if scores span only 0.01. Here the number of trees is
+    chosen by cross-validation, the trees are fitted to all trials, and scores are standardised
+    first.
     """
 
     name = "lightgbm"

@@ -1,4 +1,4 @@
-"""Job: the processes that train one model together, started by torchrun or a single process.
+"""Job: the processes that train one model together. torchrun starts them; or there is only one.
 
 All ranks read the same shards and the same folder of the run. Only rank 0 writes to this folder.
 """
@@ -35,7 +35,7 @@ class Job:
         return Agreement(timeout=task_timeout()) if self.world_size > 1 else None
 
     def spread(self, model: nn.Module) -> nn.Module:
-        """Wrap ``model`` so that gradients are averaged over all ranks."""
+        """Return ``model``, wrapped so that gradients are averaged over all ranks."""
         return nn.parallel.DistributedDataParallel(model) if self.world_size > 1 else model
 
     def sum(self, values: torch.Tensor) -> torch.Tensor:

@@ -1,6 +1,6 @@
-"""DoReMi: weights that rise where a model is worse than a reference (arXiv 2305.10429, Alg. 1).
+"""DoReMi: raise the weights of clusters with a high excess loss (arXiv 2305.10429, Alg. 1).
 
-The excess loss is the loss of the trained model minus the loss of the reference model.
+The excess loss is the loss of the model in training minus the loss of a reference model.
 """
 
 import math

@@ -13,7 +13,7 @@ import torch
 
 
 class OnlineRule(ABC):
-    """Chooses weights from losses.
+    """Base class of rules that choose weights from losses during training.
 
     A subclass must override `follow`. The other methods have defaults.
     """
@@ -23,6 +23,8 @@ class OnlineRule(ABC):
 
     def measure(self, batch: torch.Tensor, losses: torch.Tensor) -> torch.Tensor:
         """Return one number per row, float ``[rows]``; by default the mean loss of the row.
+
+        `follow` receives the means of these numbers by cluster.
 
         Args:
             batch: Tokens, int64 ``[rows, seq_len]``.

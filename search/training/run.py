@@ -69,7 +69,8 @@ def train_run(
             never.
 
     Returns:
-        The result, with the keys ``loss``, ``steps``, ``tokens``, ``served`` and ``epochs``.
+        The result, with the keys ``loss``, ``steps``, ``tokens``, ``served`` and ``epochs``. For
+        ``loss``, ``served`` and ``epochs`` see `TrainedModel`.
 
     Raises:
         InvalidDataError: ``out`` holds another run.
@@ -145,7 +146,8 @@ def _check_settings(run: _Run, job: Job) -> None:
 
     Raises:
         UsageError: Settings contradict each other, or do not match the number of ranks.
-        InvalidDataError: An unknown cluster, or a cluster without a row, has a weight above 0.
+        InvalidDataError: A cluster that is unknown, or has too few tokens for one row, has a weight
+            above 0.
     """
     if run.save_every < 1:
         raise UsageError(f"save_every is {run.save_every}; it must be 1 step or more")
@@ -166,7 +168,10 @@ def _check_settings(run: _Run, job: Job) -> None:
 
 
 def _begin(run: _Run) -> None:
-    """Write the plan of ``run``, or check the existing plan; log the step of the start."""
+    """Write the plan of ``run``, or check the plan in its folder.
+
+    If the run has ended, or must begin again for lack of a checkpoint, the log says so.
+    """
     if not TRAIN.begin(run.out, run.plan(), folders=("model",)):
         return
     if (run.out / RESULT).exists():

@@ -1,11 +1,12 @@
 """Train a model on a mixture, for a fixed number of tokens that `MixtureLoader` serves.
 
 The learning rate rises in the first part of the steps, then stays constant, and falls to zero at
-the last step. So every run ends with an annealed model (MiniCPM, arXiv 2404.06395). The schedule
-depends on tokens, never on time.
+the last step. So every run ends with an annealed model (MiniCPM, arXiv 2404.06395). The learning
+rate of a step depends only on the number of the step, never on time.
 
 On one machine, equal arguments give equal model parameters, even if a run was interrupted. With
-another number of ranks, the batches are the same, but floats are added in a different order.
+another number of ranks, the batches are the same, but floats are added in a different order, so
+that model parameters differ slightly.
 """
 
 import math
@@ -65,7 +66,7 @@ class TrainedModel:
     served: dict[str, int]
     """Number of served tokens by cluster."""
     epochs: dict[str, float]
-    """Number of epochs by cluster."""
+    """Number of times that the run went through each cluster, by name of the cluster."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -407,5 +408,5 @@ def mixture_config(mixture: Mixture | Schedule) -> dict[str, Any]:
 
 
 def default_mixture(directory: str | Path | ShardDirectory, settings: TrainSettings) -> Mixture:
-    """Return the loader's default mixture: the token shares of all clusters that fill a row."""
+    """Return the loader's default mixture: token shares; 0 for clusters too small for one row."""
     return served_shares(ShardDirectory.open(directory), settings.seq_len)
