@@ -339,7 +339,7 @@ class _Append:
         )
 
     def _find_copies(self, selection: Selection, description: Mapping[str, Any]) -> NearCopies:
-        """Return near copies of the build, from its ``description``, and of this append."""
+        """Return the near copies that ``description`` has, and those that this append found."""
         before = NearCopies.from_json(description.get("near_copies"))
         new = [self._out / name for name in self._parts]
         old = [self._out / part_name(number) for number in range(self._first)]

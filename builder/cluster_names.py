@@ -102,7 +102,7 @@ def _portable(label: str) -> str:
 
 
 def make_unique(names: Mapping[str, str]) -> dict[str, str]:
-    """Return ``names`` by label, shortened, and made unique even if letter case is ignored.
+    """Return ``names``, shortened, and changed so that none differ only in letter case.
 
     >>> make_unique({"a": "x y", "b": "X Y"})
     {'a': 'x y', 'b': 'X Y-4b2212e3'}
@@ -140,7 +140,7 @@ def _marked(name: str, label: str, used: set[str]) -> str:
 
 
 def _folded(name: str) -> str:
-    """Return the form of ``name`` that a system compares if it ignores case and Unicode forms."""
+    """Return a form of ``name`` in which differences of case and Unicode form are removed."""
     return unicodedata.normalize("NFD", unicodedata.normalize("NFD", name).casefold())
 
 

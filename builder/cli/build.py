@@ -85,7 +85,7 @@ def _least(_context: click.Context, _option: click.Parameter, value: tuple[str, 
 
 
 def _read_lines(option: str, path: Path) -> list[str]:
-    """Return the lines of the file that ``option`` names, without empty and repeated lines."""
+    """Return the lines of the file ``path`` without empty and repeated lines, for ``option``."""
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
@@ -94,7 +94,7 @@ def _read_lines(option: str, path: Path) -> list[str]:
 
 
 def _read_licenses(value: str) -> list[str]:
-    """Return the licences in the file ``value`` or, if it is no file, in ``value`` itself.
+    """Return the licences in the file ``value``; if ``value`` is no file, those that it lists.
 
     In a file, each line is a licence, and lines that begin with ``#`` are comments. In ``value``
     itself, licences are separated by commas.

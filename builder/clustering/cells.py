@@ -162,7 +162,7 @@ class Cells:
 
     @property
     def micro(self) -> list[int | None]:
-        """Micro-cluster of each cell; None if the cell is a part of a whole topic."""
+        """Return the micro-cluster of each cell; None if the cell is a part of a whole topic."""
         return [group.micro for group in self.groups for _ in group.tiers]
 
     def place(

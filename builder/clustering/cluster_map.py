@@ -91,7 +91,7 @@ class ClusterMap:
         return nearest
 
     def without(self, why: dict[int, str]) -> Self:
-        """Return a map without the micro-clusters in ``why``, which has a reason for each."""
+        """Return a map in which the micro-clusters in ``why`` are pruned, for those reasons."""
         cluster = self.cluster.copy()
         cluster[list(why)] = PRUNED
         return replace(self, cluster=cluster, why={**self.why, **why})
