@@ -282,7 +282,7 @@ class _Append:
         return selection
 
     def _write(self, selection: Selection, clusters: ClusterMap) -> list[WrittenCluster]:
-        """Write shards, catalogue, held-out documents and bad records; return the new clusters."""
+        """Write shards, catalogue, held-out documents and bad records; return the clusters."""
         out, manifest, keep = self._out, self._manifest, self._settings.keep
         tokenize_all(self._engine, selection, out / "tokenizer.json", manifest.eos_id)
         written = write_clusters(

@@ -296,7 +296,7 @@ def _count_equal(document: Any, words: Any, diagonal: Any) -> Any:
 
 @njit(cache=True, nogil=True)
 def _sum_up(touched: Any, index: Any, state: Any) -> Any:
-    """Add up the chunks of each item, and reset the state; return the number of items found."""
+    """Add up the results by item, and reset the state; return the number of items found."""
     items = 0
     for n in range(touched):
         chunk = state.touched[n]

@@ -103,6 +103,7 @@ def check_shards(
     - ``share``: mean over the found items of the largest share of the item in one document
     - ``documents``, ``tokens``: number of documents that contain an item of the task, and the
       number of their tokens
+    - ``clusters``: number of these documents by cluster
     - ``matches``: each found item, with the first documents that contain it
 
     Raises:

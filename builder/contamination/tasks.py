@@ -210,7 +210,7 @@ def _answer(record: dict[str, Any], choices: list[str]) -> str:
 
 
 def _place(key: Any, record: dict[str, Any], choices: list[str]) -> int | None:
-    """Return the index of the choice that a key names by number, letter, label or text; or None."""
+    """Return the index of the choice that ``key``, a number, letter, label or text, names."""
     labels = record["choices"].get("label") if isinstance(record.get("choices"), dict) else None
     if isinstance(key, str):
         if isinstance(labels, list) and key in labels:

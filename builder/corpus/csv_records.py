@@ -72,7 +72,7 @@ class _TooLongError(Exception):
 
 
 class _Rows:
-    """Iterator over the rows of a stream, None for a broken row; it keeps the last row's lines."""
+    """Yields the rows of a stream, None for a broken row; can go back to the last row's lines."""
 
     def __init__(self, stream: io.BufferedReader, longest: int, delimiter: str) -> None:
         self._blocks = _line_blocks(stream, longest)
@@ -139,7 +139,7 @@ def _size(lines: Iterable[str | None]) -> int:
 
 
 def _line_blocks(stream: io.BufferedReader, longest: int) -> Iterator[list[str | None]]:
-    """Yield lists of lines; None stands for a line of about ``longest`` bytes or more."""
+    """Yield lists of lines; None in a list is a line of about ``longest`` bytes or more."""
     while data := stream.read(_BLOCK):
         too_long = False
         if not data.endswith(b"\n"):

@@ -107,7 +107,7 @@ class FileHashes:
         return last if state == facts.state else ""
 
     def note(self, path: Path, facts: Facts, value: str) -> None:
-        """Store ``value``, the hash of ``path``, which was read after ``facts`` were determined.
+        """Store ``value``, the hash of ``path``; the file was read after ``facts`` were determined.
 
         The hash is not stored if the file is small, was changed less than a minute before
         ``facts`` were determined, or has been changed since.
@@ -152,7 +152,7 @@ def _hash_by_tasks(facts: Mapping[str, Facts], engine: Engine) -> Iterator[tuple
 
 
 def _groups(sizes: Mapping[str, int]) -> Iterator[tuple[str, ...]]:
-    """Yield the files of each task, the largest files first, so that the last tasks are short."""
+    """Yield the files of each task; the largest are first, so that the last tasks are short."""
     group: list[str] = []
     size = 0
     for name in sorted(sizes, key=lambda name: -sizes[name]):
@@ -189,7 +189,7 @@ def unopened(name: str, error: OSError) -> InvalidDataError:
 
 
 def _state(path: Path) -> list[int]:
-    """Return size, device, inode and times of ``path``; new bytes change at least one of them."""
+    """Return size, device, inode and times of ``path``: one of them changes if the bytes do."""
     now = path.stat()
     return [now.st_size, now.st_dev, now.st_ino, now.st_mtime_ns, now.st_ctime_ns]
 

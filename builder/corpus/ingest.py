@@ -64,7 +64,7 @@ class ReadReport(Report):
     counts if a record has it."""
 
     def taken(self) -> str:
-        """Return one line on how much was read: the totals, and the MB of each known domain.
+        """Return one line on how much was read: documents and MB in all, and MB by domain.
 
         >>> labels = Counter({"law": 2_000_000, "": 500_000})
         >>> ReadReport(documents=3, bytes=2_500_000, labels=labels).taken()
@@ -89,7 +89,7 @@ def read_corpus(
     left_out: Sequence[BadFile] = (),
     partition_mib: int | None = None,
 ) -> ReadReport:
-    """Write the documents of ``sources`` to partitions under ``directory``; return one report.
+    """Write the documents of ``sources`` to partitions under ``directory``; return a report.
 
     The report adds up the counts of all sources. It also counts ``left_out``, the files that are
     not read. A partition has about ``partition_mib`` MiB of text; by default, `usual_groups`
@@ -132,7 +132,7 @@ def read_corpus(
 def _why_empty(
     source: Source, report: ReadReport, settings: BuildSettings, *, appended: bool
 ) -> str:
-    """Return why a source has no document; if it lacks the column of the text, its columns."""
+    """Return why a source has no document; if there is no column of the text, which there are."""
     records = counted(report.bad.total(), "record")
     reason, count = report.bad.most_common(1)[0]
     line = f"{source.place} has no document: of {records}, {count:,} have {reason}"
