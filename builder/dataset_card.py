@@ -161,7 +161,7 @@ def _cell(name: str) -> str:
 
 
 def language_metadata(manifest: Manifest) -> dict[str, Any]:
-    """Return the metadata that lists the languages of kept documents; {} if none is known."""
+    """Return the metadata with the languages of kept documents; {} if no language is known."""
     counts: dict[str, Any] = next(
         (stage["kept"] for stage in manifest.conservation if "kept" in stage), {}
     )
@@ -181,7 +181,7 @@ def cluster_rows(manifest: Manifest, columns: Mapping[str, Sequence[str]]) -> li
 
 
 def license_column(manifest: Manifest) -> dict[str, list[str]]:
-    """Return the table column with the largest licences of each cluster; {} if none is known."""
+    """Return a column for `cluster_rows`: each cluster's main licences; {} without licences."""
     if not any(cluster.licenses for cluster in manifest.clusters):
         return {}
     return {"licences by tokens": [_largest_licenses(each) for each in manifest.clusters]}

@@ -37,7 +37,7 @@ _NOTE = "scratch.json"
 
 @contextmanager
 def open_bucket(url: str, scratch: Path | None) -> Iterator["BucketDestination"]:
-    """Yield the destination ``url``, which has its own folder in ``scratch``.
+    """Yield the destination ``url``; its files are first made in a folder below ``scratch``.
 
     Without ``scratch``, this folder is in the cache. The folder is removed if an error occurs
     before work is begun in it.
@@ -74,13 +74,13 @@ class BucketDestination:
         self.folder = place / "shards"
 
     def finished_at(self) -> str | Path | None:
-        """Return the URL or the scratch folder, whichever has a manifest; None if neither does."""
+        """Return the URL or the scratch folder, whichever has a manifest; None if none has."""
         if self._finished:
             return self._bucket.url
         return self.folder if (self.folder / MANIFEST).exists() else None
 
     def claim(self, plan: Mapping[str, Any], effect: Effect) -> None:
-        """Write ``plan`` to the bucket; a plan that is there already must be equal to ``plan``."""
+        """Write ``plan`` to the bucket; if a plan is there, check that it is equal to ``plan``."""
         data = json_bytes(plan)
         digest = hash_bytes(data)
         if self._bucket.put(CLAIM, data, digest):

@@ -86,7 +86,7 @@ class Upload:
         return name
 
     def _digest(self, name: str) -> str:
-        """Return the hash of a file, which must be the one that the manifest names."""
+        """Return the hash of the file ``name``; check that it is the one in the manifest."""
         expected, got = self._hashes[name], hash_file(self._directory / name)
         if expected not in (None, got):
             raise IntegrityError(

@@ -202,7 +202,7 @@ class _Writer:
         return counts
 
     def _warn_if_far(self, counts: Mapping[str, int]) -> None:
-        """Warn if whole documents make much more or fewer tokens than are due."""
+        """Log a warning if the number of drawn tokens is far from the number asked for."""
         due = dict(zip(self.job.shards.names, self.due.tolist(), strict=True))
         total, asked = sum(counts.values()), sum(due.values())
         if abs(total - asked) <= _FAR * asked:
@@ -229,7 +229,7 @@ class _Writer:
         return self.work / f"picks-{k}.npy"
 
     def _choose(self, engine: Engine) -> dict[str, int]:
-        """Choose documents of each cluster; return the number of their tokens by cluster name."""
+        """Choose documents of each cluster; return the number of tokens chosen by cluster name."""
         tasks = [
             ChoiceTask(
                 directory=self.job.shards,
