@@ -309,7 +309,7 @@ def _ended(ids: NDArray[Any] | None, vocabulary: Vocabulary) -> NDArray[Any]:
 
 
 def _values(column: Any) -> list[Any]:
-    """Return the values of an Arrow array; lists of integers as NumPy arrays, which is faster."""
+    """Return the values of an Arrow array; lists of integers become NumPy arrays, for speed."""
     kind = column.type
     if not (pa.types.is_list(kind) or pa.types.is_large_list(kind)):
         return column_values(column)

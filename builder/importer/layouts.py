@@ -115,7 +115,7 @@ def _on_the_hub(name: str) -> str:
 
 
 def _of_folder(source: Source, column: str | None, folders: bool) -> str | None:
-    """Return the label in the name of the nearest folder above ``source`` that has one, or None."""
+    """Return the label in the name of a folder above ``source``, the nearest with one, or None."""
     above = PurePosixPath(source.name).parts[-2::-1]
     if folders:
         if not above:
