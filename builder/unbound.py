@@ -1,8 +1,8 @@
-"""Unbound builds: an output folder accepts changed settings until a build writes shards there.
+"""Unbound builds: until shards are written, an output folder accepts a build with other settings.
 
-This is so if the folder has had only dry runs, or if the last build ended with an error in data or
-settings. Documents in the folder, and arrays computed from embeddings, are kept if they are still
-valid with the changed settings.
+The work in such a folder is from dry runs, or from a build that ended with an error in data or
+settings. The next build keeps the documents in the folder, and the arrays that were computed from
+them, if these are still valid with its settings.
 """
 
 import shutil
@@ -24,7 +24,8 @@ EXCHANGE = "exchange"
 """Folder of the files that tasks exchange to find duplicates."""
 MODEL = "model.npz"
 _FITTED: tuple[ArrayName, ...] = ("scores", "text_hashes", "signatures", "micro", "alike")
-"""Arrays of a partition that depend on the embedding, or are written together with such arrays."""
+"""Arrays of a partition that depend on the embedding, or that are written together with such
+arrays."""
 _DECIDED: tuple[ArrayName, ...] = ("why", "original", "clusters", "contaminated")
 """Arrays of a partition that depend on which documents stay, or on the tasks to decontaminate."""
 

@@ -250,7 +250,7 @@ def _notes(manifest: Manifest, settings: PublishSettings) -> Iterator[str]:
 
 
 def keep_preview(publication: Publication, work: Path) -> Path:
-    """Write the card, its picture and the public report to ``work/preview``; return the card.
+    """Write card, picture and public report to ``work/preview``; return the path of the card.
 
     Raises:
         InvalidDataError: The folder has files of another program.

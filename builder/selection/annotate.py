@@ -52,7 +52,7 @@ def look_at(
 
 @dataclass(frozen=True, slots=True)
 class LookTask:
-    """A ``partition`` to annotate, and the file ``model`` with the encoder and the centroids."""
+    """Input of `annotate`: a partition, and the file ``model`` of the encoder and centroids."""
 
     partition: Partition
     model: Path

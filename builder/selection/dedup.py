@@ -121,7 +121,7 @@ def deal_hashes(task: HashTask) -> None:
 
 
 def compare_hashes(task: HashTask) -> None:
-    """Find the documents with the hash of an earlier block, in one range of hashes."""
+    """Write which documents have a hash that an earlier block has, for one range of hashes."""
     done = task.folder / f"again-{task.block.number}"
     if done.exists():
         return

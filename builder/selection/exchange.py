@@ -43,7 +43,7 @@ S = TypeVar("S", bound=Source)
 
 @dataclass(frozen=True, slots=True)
 class Block(Generic[S]):
-    """Consecutive sources. Their documents are numbered from ``start`` on."""
+    """Consecutive sources, for one task. Their documents are numbered from ``start`` on."""
 
     number: int
     start: int

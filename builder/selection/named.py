@@ -41,7 +41,7 @@ def tell_named(selection: Selection, *, new: bool) -> None:
 
 
 def _find_named(partition: Partition, names: tuple[str, ...]) -> tuple[set[str], Counter[str]]:
-    """Return those of ``names`` that name documents of a partition, and why some are dropped."""
+    """Return the ``names`` that occur in a partition, and the number of dropped ones by reason."""
     ids = partition.column("id")
     rows = np.flatnonzero(np.isin(ids, names))
     why = why_of(partition)[rows]

@@ -186,7 +186,7 @@ class _Documents:
 
     @classmethod
     def open(cls, task: NearTask, step: int) -> Self:
-        """Open the files that `gather` wrote, with the originals known after ``step``."""
+        """Open the files that `gather` wrote, and the originals that are known after ``step``."""
         signatures = np.load(task.folder / f"signatures-{task.number}.npy", mmap_mode="r")
         worth = np.load(task.folder / f"worth-{task.number}.npy")
         documents = cls(task.block.start, signatures, worth)

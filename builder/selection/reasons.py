@@ -1,4 +1,4 @@
-"""Reasons: why documents are dropped; partitions store a reason as its index in `REASONS`."""
+"""Reasons: why documents are dropped. Partitions store a reason as its index in `REASONS`."""
 
 import numpy as np
 from numpy.typing import NDArray
