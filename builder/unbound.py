@@ -31,7 +31,7 @@ _DECIDED: tuple[ArrayName, ...] = ("why", "original", "clusters", "contaminated"
 
 
 def change_plan(out: Path, plan: Mapping[str, Any]) -> None:
-    """Make ``plan`` the plan of ``out`` if no plan is binding there; remove invalid files."""
+    """Replace the plan in ``out`` by ``plan`` if it is not binding; remove invalid files."""
     work = out / WORK
     if not (work / UNBOUND).exists() or not (work / "plan.json").exists():
         return

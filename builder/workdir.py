@@ -100,11 +100,11 @@ def engine_in(work: Path, open_engine: Callable[[Path], Engine]) -> Iterator[Eng
 
 @contextmanager
 def unbound_by_error(work: Path) -> Iterator[None]:
-    """If the block raises an error in data or settings, let work with another plan follow.
+    """If the block raises an error in data or settings, let another plan replace its plan.
 
     The work in progress stays in ``work``, so that the same call can continue it. But if no
-    document was read, `engine_in` removes the folder. After `bind`, an error does not let other
-    work follow.
+    document was read, `engine_in` removes the folder. After `bind`, an error does not let another
+    plan replace this plan.
     """
     try:
         yield

@@ -193,7 +193,7 @@ def _languages_of_few(selection: Selection, settings: BuildSettings) -> dict[tup
 
 
 def _decontaminate(selection: Selection, settings: BuildSettings) -> None:
-    """Drop documents that contain an item of a task; if settings only mark them, count them."""
+    """Drop documents that contain an item of a task; if they are only marked, count them."""
     if not settings.decontaminate:
         return
     find = _no_reason if settings.mark_contaminated else _contaminated
@@ -381,7 +381,7 @@ def original_worth(partition: Partition, number: int, before: int) -> NDArray[np
 
 
 def micros_of(selection: Selection, count: int) -> Micros:
-    """Return the number of documents per micro-cluster, and their similarity to its centroid."""
+    """Return, for each micro-cluster, how many documents it has, and their mean similarity."""
     documents, tightness = _means(selection, "alike", count)
     return Micros(documents=documents, tightness=tightness[:, 0])
 
@@ -449,7 +449,7 @@ def prune_clusters(
 
 
 def poor_documents(scores: NDArray[np.float32], least: Mapping[str, float]) -> NDArray[np.str_]:
-    """Return why each document is dropped, or "" if it stays; ``scores`` is float32 ``[n, 4]``."""
+    """Return why each document is dropped for its ``scores``, ``[n, 4]``; "" if it stays."""
     why = np.full(len(scores), "", dtype="U32")
     for name, low in least.items():
         why[(scores[:, SCORES.index(name)] < low) & (why == "")] = LOW_SCORE[name]

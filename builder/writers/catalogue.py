@@ -69,7 +69,7 @@ _SCHEMA = pa.schema(
 
 @dataclass(frozen=True, slots=True)
 class ShardRun:
-    """Consecutive shards of a cluster that contain the documents of one partition."""
+    """The consecutive shards of a cluster that contain the documents of one partition."""
 
     first: int
     """Number of the first of these shards."""
@@ -79,7 +79,7 @@ class ShardRun:
     partitions."""
 
     def places(self, count: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Return the shard and the row of each of ``count`` documents, both ``[count]``."""
+        """Return the shard and the row of each document of the partition, both ``[count]``."""
         numbers = np.arange(count)
         starts = np.array(self.starts, np.int64)
         shard = np.searchsorted(starts, numbers, side="right") - 1
@@ -172,7 +172,7 @@ _Places = tuple[Partition, list[int], dict[int, ShardRun]]
 def _follow(
     partitions: Sequence[Partition], stored: Sequence[_Stored], written: Sequence[WrittenCluster]
 ) -> Iterator[_Places]:
-    """Yield each partition, with the shards that its documents are in, by number of the cluster."""
+    """Yield each partition, with the shards that contain its documents, by cluster."""
     ends = [[*accumulate(cluster.shard_samples)] for cluster in written]
     served = [0] * len(written)
     for partition, (clusters, documents, group_rows) in zip(partitions, stored, strict=True):
@@ -188,7 +188,7 @@ def _follow(
 
 
 def _cut_parts(places: Iterable[_Places], groups: int) -> Iterator[tuple[Piece, ...]]:
-    """Yield the pieces of each part: ``groups`` row groups, fewer where a source or span ends."""
+    """Yield the pieces of each part: ``groups`` row groups, or fewer if a source or span ends."""
     pieces: list[Piece] = []
     reading, held = "", 0
     for partition, counts, runs in places:
@@ -357,7 +357,7 @@ def write_heldout(
 
 
 def _say_heldout(labels: Counter[str]) -> None:
-    """Log how many documents were held out of the most frequent known domains."""
+    """Log how many documents of each known domain were held out, the largest domains first."""
     listed = ", ".join(f"{name} {count:,}" for name, count in labels.most_common(_LABELS))
     more = f", {len(labels) - _LABELS:,} more" if len(labels) > _LABELS else ""
     least = min(labels.values())
