@@ -120,7 +120,7 @@ def bind(work: Path) -> None:
 
 
 def give_way(work: Path, plan: Mapping[str, Any]) -> None:
-    """If ``work`` is unbound, remove it if it has another plan than ``plan``; if not, bind it."""
+    """If ``work`` is unbound: remove it if it has another plan than ``plan``; if not, bind it."""
     if (work / UNBOUND).exists():
         if read_plan(work / "plan.json") != plan:
             logger.info(f"{work} is begun anew: the command that failed in it had other sources")

@@ -88,8 +88,8 @@ def _named(
     """Group the cells for which the same words are shown: those of a topic, or of a micro-cluster.
 
     Returns:
-        The group of each cell, ``[K]``, and the most documents that are read for each group. There
-        are many micro-clusters, so fewer documents are read for each of them.
+        The group of each cell, ``[K]``, and the maximum number of documents that are read for each
+        group. For micro-clusters, this number is smaller, because there are many of them.
     """
     if None in micro:
         return topics, [_READ] * count

@@ -30,7 +30,7 @@ from .dedup import sign_texts
 
 
 def tell_languages(engine: Engine, partitions: Sequence[Partition]) -> None:
-    """Write ``languages``, str ``[n, 2]``, to each partition: language and script per document."""
+    """Write ``languages``, str ``[n, 2]``, to each partition: language and script of documents."""
     run_stage(engine, "tell languages", "documents", name_languages, partitions)
 
 

@@ -381,7 +381,7 @@ def original_worth(partition: Partition, number: int, before: int) -> NDArray[np
 
 
 def micros_of(selection: Selection, count: int) -> Micros:
-    """Return, for each micro-cluster, how many documents it has, and their mean similarity."""
+    """Return, for each micro-cluster, the number of its documents, and how dense they are."""
     documents, tightness = _means(selection, "alike", count)
     return Micros(documents=documents, tightness=tightness[:, 0])
 

@@ -79,7 +79,7 @@ class ShardRun:
     partitions."""
 
     def places(self, count: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Return the shard and the row of each document of the partition, both ``[count]``."""
+        """Return shard and row of each of the partition's ``count`` documents, both ``[count]``."""
         numbers = np.arange(count)
         starts = np.array(self.starts, np.int64)
         shard = np.searchsorted(starts, numbers, side="right") - 1
@@ -126,7 +126,7 @@ def write_catalogue(
     The columns of the parts:
 
     - A dropped document has a reason, ``why``, and no ``cluster``, ``shard``, ``row`` or
-    ``tokens``.
+      ``tokens``.
     - Documents are numbered in order over all parts. For a near copy, ``copy_of`` is the number of
       its original.
     - An append finds near duplicates by ``signature``. A copy has no signature, because new

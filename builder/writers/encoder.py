@@ -173,7 +173,7 @@ def open_encoder(tokenizer: Tokenizer, fastokens: str) -> Encoder:
 
 
 def compare_encoders(tokenizer: Tokenizer, texts: Sequence[str]) -> str:
-    """Return why `fastokens` cannot replace `tokenizers`; "" if both encode ``texts`` equally."""
+    """Return why `fastokens` cannot replace `tokenizers`; "" if the ids of ``texts`` are equal."""
     fast = _open_fast(tokenizer)
     if isinstance(fast, str):
         return fast
@@ -215,7 +215,7 @@ def _attempt(encoder: Encoder, texts: Sequence[str]) -> Tokens | str:
 
 
 def _first_difference(one: NDArray[np.uint32], other: NDArray[np.uint32]) -> str:
-    """Say at which token ``one``, of `fastokens`, first differs from ``other``."""
+    """Return a text: at which token ``one``, of `fastokens`, first differs from ``other``."""
     least = min(len(one), len(other))
     differ = np.flatnonzero(one[:least] != other[:least])
     at = int(differ[0]) if len(differ) else least

@@ -87,7 +87,7 @@ def hostile_texts(tokenizer: Tokenizer) -> list[str]:
 
 
 def _all_scripts() -> list[str]:
-    """Return texts of characters of every script: in a row, and between letters and spaces."""
+    """Return texts with characters of all scripts: in a row, and with "x " between them."""
     texts = []
     for first in range(0, sys.maxunicode + 1, _BLOCK):
         # Ideographs, syllables and unassigned characters are many and similar, so a part of them

@@ -120,13 +120,13 @@ def _reordered(
 
 
 def _tokenize_without(task: TokenTask, _: ClimbError) -> int:
-    """Tokenise a partition on which processes failed, in this process and without `fastokens`."""
+    """Tokenise a partition here, without `fastokens`, because workers failed on it."""
     return tokenize_partition(replace(task, fastokens=""))
 
 
 @lru_cache(maxsize=1)
 def _load(path: str, _changed: int, fastokens: str) -> tuple[Encoder, str]:
-    """Load a tokenizer, once per process: that takes a tenth of the time that a partition takes."""
+    """Return the encoder of a tokenizer, and the type of its tokens; kept in memory."""
     tokenizer = Tokenizer.from_file(path)
     return open_encoder(tokenizer, fastokens), token_dtype(tokenizer.get_vocab_size())
 
@@ -134,9 +134,9 @@ def _load(path: str, _changed: int, fastokens: str) -> tuple[Encoder, str]:
 def _choose_encoder(engine: Engine, selection: Selection, tokenizer: Path, size: int) -> str:
     """Return the version of `fastokens` with which tasks must encode; "": with `tokenizers`.
 
-    `fastokens` is used if it returns the same ids as `tokenizers` for texts of the corpus and for
-    hostile texts, which a process of the engine compares. So the tokens are the same whichever
-    library encodes. ``size`` is the number of bytes of all texts.
+    A process of the engine compares the libraries on texts of the corpus and on hostile texts.
+    `fastokens` is used only if it returns the same ids as `tokenizers`. So the tokens are the same
+    whichever library encodes. ``size`` is the number of bytes of all texts.
     """
     version = installed_version()
     if os.environ.get(SWITCH) == "0":
