@@ -174,7 +174,7 @@ class _Begun:
     engine: Engine
     sources: Sequence[Source]
     left_out: Sequence[BadFile]
-    """Files and folders that were found beside the sources, and are not read."""
+    """Files and folders that were found together with the sources, but are not read."""
     plan: dict[str, Any]
     tasks: Sequence[Task]
     """Tasks (tests of models) whose items are searched for in the documents."""

@@ -1,8 +1,8 @@
 """Unbound builds: until shards are written, an output folder accepts a build with other settings.
 
-The work in such a folder is from dry runs, or from a build that ended with an error in data or
-settings. The next build keeps the documents in the folder, and the arrays that were computed from
-them, if these are still valid with its settings.
+This is so only if the work in the folder is from dry runs, or from a build that ended with an error
+in data or settings. The next build keeps the documents in the folder, and the arrays that were
+computed from them, if these are still valid with its settings.
 """
 
 import shutil

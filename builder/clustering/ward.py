@@ -93,7 +93,7 @@ def merge_clusters(clusters: ClusterMap, micros: Micros, settings: BuildSettings
 def count_by_height(
     clusters: ClusterMap, micros: Micros, heights: Sequence[float] = HEIGHTS
 ) -> list[tuple[float, int, float]]:
-    """Return how many clusters there would be at each merge height, and how large the largest.
+    """Return, for each merge height, how many clusters there would be, and the largest size.
 
     Each tuple has the height, the number of clusters, and the fraction of all documents that would
     be in the largest cluster.

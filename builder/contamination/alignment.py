@@ -90,7 +90,7 @@ def filter_mask(seed: Any) -> Any:
 
 @njit(cache=True, nogil=True)
 def filter_shift(size: Any) -> Any:
-    """Return by how many bits to shift a seed right, to get its index in a filter of ``size``."""
+    """Return how far to shift a seed right for its index in a filter of ``size`` numbers."""
     shift = 64
     while size > 1:
         size >>= 1

@@ -210,7 +210,7 @@ def _answer(record: dict[str, Any], choices: list[str]) -> str:
 
 
 def _place(key: Any, record: dict[str, Any], choices: list[str]) -> int | None:
-    """Return the index of the choice that ``key``, a number, letter, label or text, names."""
+    """Return the index of the choice that ``key`` names (number, letter, label, text), or None."""
     labels = record["choices"].get("label") if isinstance(record.get("choices"), dict) else None
     if isinstance(key, str):
         if isinstance(labels, list) and key in labels:
@@ -236,7 +236,7 @@ def _prompt(sample: dict[str, Any]) -> str:
 
 
 def _text(value: Any) -> str:
-    """Return the text in the value of a field; of a list its first text, of an object a field."""
+    """Return the text in ``value``: itself, its first item, or its field stem, text or value."""
     if isinstance(value, dict):
         value = value.get("stem") or value.get("text") or value.get("value") or ""
     if isinstance(value, list):

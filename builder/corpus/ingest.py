@@ -132,7 +132,7 @@ def read_corpus(
 def _why_empty(
     source: Source, report: ReadReport, settings: BuildSettings, *, appended: bool
 ) -> str:
-    """Return why a source has no document; if there is no column of the text, which there are."""
+    """Return why a source has no document; if the text's column is missing, name the others."""
     records = counted(report.bad.total(), "record")
     reason, count = report.bad.most_common(1)[0]
     line = f"{source.place} has no document: of {records}, {count:,} have {reason}"
@@ -158,7 +158,7 @@ def usual_groups(sources: Sequence[Source]) -> int:
 
 
 def _fixed_groups(sources: Sequence[Source], directory: Path, mib: int | None) -> int:
-    """Return the number of row groups per partition; if the work was begun before, its number."""
+    """Return the number of row groups per partition; work that was begun keeps its number."""
     least, most = PARTITION_MIB
     if mib is not None and not least <= mib <= most:
         raise UsageError(f"partition_mib is {mib}; it must be from {least} to {most:,}")
@@ -189,9 +189,8 @@ def _tell_text_files(sources: Sequence[Source], settings: BuildSettings) -> None
 def _check_columns(report: ReadReport, settings: BuildSettings, least: int) -> None:
     """Raise `InvalidDataError` if no record has a column that the settings name.
 
-    An append (``least`` is 1) cannot change the settings of the build. So if no record has one of
-    the other columns, an append only logs a warning; without the column of the text, it raises the
-    error.
+    If the missing column is not that of the text, an append (``least`` is 1) only logs a warning,
+    because it cannot change the settings of the build.
     """
     names = sorted(report.columns)
     for option, column in settings.asked_columns:
@@ -451,7 +450,7 @@ def _fault(text: str, most: int) -> str:
 
 
 def _plain(value: object) -> str:
-    """Return ``value``, an identifier, label or licence, as a string; "" if it is of no such type.
+    """Return ``value`` as the text of an identifier, label or licence; "" if it cannot be one.
 
     The items of a list are joined with commas.
     """

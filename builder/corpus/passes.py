@@ -117,7 +117,7 @@ def in_order(engine: Engine, function: Callable[[T], R], tasks: Iterable[T]) -> 
 
 
 class EarlyResults:
-    """Results that arrived before earlier results: `_HELD` are in memory, others in ``file``."""
+    """Results that arrived too early: up to `_HELD` are in memory, all others in ``file``."""
 
     def __init__(self, file: IO[bytes]) -> None:
         self._file = file

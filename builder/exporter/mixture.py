@@ -4,9 +4,10 @@ Whole documents of each cluster are taken in a random order until the cluster's 
 cluster with fewer tokens than its share is taken several times.
 
 The documents may not fit into memory, so shuffling takes two passes. The first pass assigns each
-document to a random output file. It takes a few shards at a time, and writes their documents,
-sorted by output file, to a temporary file, called a spool. The second pass makes one output file at
-a time: it reads the documents of this file from all spools, and shuffles them in memory.
+document to a random output file. This pass takes a few shards at a time, and writes their
+documents, sorted by output file, to a temporary file, called a spool. The second pass makes one
+output file at a time: it reads the documents of this file from all spools, and shuffles them in
+memory.
 """
 
 import itertools

@@ -88,8 +88,9 @@ class Rows:
     def _row(self, k: int, document: NDArray[Any]) -> NDArray[Any]:
         """Return the tokens of ``document`` without its end token.
 
-        An import adds the end token again, with two exceptions: a row that is empty, and a row that
-        already ends with an end token. In these two cases the end token is not removed here.
+        An import adds the end token to a row that does not end with it, and leaves out an empty
+        row. So the end token stays in two cases: if the rest of the document is empty, or if the
+        rest ends with another end token.
         """
         end = self.eos_id
         if end is None:

@@ -1,7 +1,7 @@
 """Characters: compiled functions that tell whether a code point is a letter, a digit and so on.
 
 The classes are written as ranges of code points, because compiled code compares numbers quickly. A
-code point that Unicode has not assigned yet counts as a letter.
+code point that Unicode has not assigned yet counts as a letter of its block.
 """
 
 from typing import Any
@@ -31,7 +31,7 @@ def is_letter(point: Any) -> Any:
 
 @njit(cache=True, nogil=True)
 def _is_mark(point: Any) -> Any:
-    """Whether a code point from 0xC0 to 0x1FFF is a punctuation mark, which separates words."""
+    """Whether a code point from 0xC0 to 0x1FFF is a punctuation mark or symbol between words."""
     if point < 0x900:
         return (
             point == 0x37E

@@ -1,7 +1,7 @@
 """LanguageMeans: removes the mean vector of each language from the vectors of its documents.
 
-Words differ more between languages than between topics. So without this, a corpus in several
-languages would be clustered by language, not by topic.
+Words differ more between languages than between topics. So without the subtraction, a corpus in
+several languages would be clustered by language, not by topic.
 """
 
 from collections import Counter

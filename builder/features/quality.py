@@ -68,8 +68,8 @@ _ADDRESSES = 4
 signature of a mail has a few addresses; a list of links has more."""
 _LONG, _ENDLESS = 30, 60
 """A run of characters without a space is long if it has more than the first number of characters,
-and endless if it has more than the second. Endless runs are longer than names that punctuation
-marks join, as in programs."""
+and endless if it has more than the second. The second number is for programs, in which punctuation
+marks join names to long runs."""
 _FRAGMENT = 24
 """In scripts without capitals: largest number of columns, not counting spaces, of a line that may
 be an item of a list."""

@@ -15,7 +15,7 @@ from climbstream.builder.corpus.sources import Source, is_table, survey
 from climbstream.loader.core.errors import UsageError
 
 CLUSTER_COLUMNS = ("cluster_id", "cluster")
-"""Names of the column with the cluster of a row that are tried if the user names no column."""
+"""If the user names no column of the cluster, the first of these that exists is used."""
 
 _NO_ROWS = {
     "dataset_info.json",

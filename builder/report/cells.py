@@ -80,7 +80,7 @@ def join_described(old: ClusterInfo, new: ClusterInfo) -> ClusterInfo:
 
 
 def _joined_micro(old: ClusterInfo, new: ClusterInfo) -> dict[int, int]:
-    """Return the number of documents by micro-cluster, in both together; 0 if it is unknown."""
+    """Return the number of documents of both together by micro-cluster; 0 if it is unknown."""
     joined = dict.fromkeys((*old.micro, *new.micro), 0)
     for info in (old, new):
         for micro, documents in zip(info.micro, info.micro_documents, strict=False):

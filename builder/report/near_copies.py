@@ -54,7 +54,7 @@ class NearCopies:
 
     @classmethod
     def from_json(cls, value: Any) -> "NearCopies":
-        """Return the near copies from the ``value`` of `to_json`; None gives none.
+        """Return the near copies in ``value``, which `to_json` returned; none if ``value`` is None.
 
         Raises:
             InvalidDataError: ``value`` is neither None, as in an earlier version, nor such a value.

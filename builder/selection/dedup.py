@@ -36,8 +36,8 @@ NOTHING = 0xFF
 """Every byte of the signature of a document that is not compared, or of a text without words."""
 _IN_A_ROW = 3
 _FEW = 10
-"""A text with fewer words is not compared. Short texts would not count as near duplicates if one of
-them had an additional word."""
+"""A text with fewer words is not compared. If it were, two short texts would count as near
+duplicates although one of them has an additional word."""
 _UNSPACED = 0.1
 """If more than this fraction of a text's words are characters of a script without spaces, the text
 counts as one in such a script."""

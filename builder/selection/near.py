@@ -19,7 +19,7 @@ key. The head of a group in a block is the best of the group's documents in this
    same key. Request the signature of the best head from its block.
 3. `answer`, for each block: write the requested signatures.
 4. `advance` of the next band: compare the documents of each block with the best documents of their
-groups.
+   groups.
 
 So a task has only the data of one block in memory, and the planning process has no such data.
 """

@@ -381,7 +381,7 @@ def original_worth(partition: Partition, number: int, before: int) -> NDArray[np
 
 
 def micros_of(selection: Selection, count: int) -> Micros:
-    """Return, for each micro-cluster, the number of its documents, and how dense they are."""
+    """Return the number of documents of each micro-cluster, and their mean similarity to it."""
     documents, tightness = _means(selection, "alike", count)
     return Micros(documents=documents, tightness=tightness[:, 0])
 

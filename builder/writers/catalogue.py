@@ -120,8 +120,8 @@ def write_catalogue(
 ) -> dict[str, str]:
     """Write ``documents/part-*.parquet``, numbered from ``first``; return their hashes by path.
 
-    A part lists the documents of ``groups`` row groups; at the end of a source or a span, it may be
-    fewer. So parts do not depend on the size of partitions.
+    A part lists the documents of ``groups`` row groups; at the end of a source or a span, a part
+    may have fewer. So parts do not depend on the size of partitions.
 
     The columns of the parts:
 
