@@ -106,7 +106,7 @@ class BuildSettings:
     """
 
     clusters: int = 20
-    """Number of clusters after merging; the paper has 21."""
+    """Number of clusters after merging; the paper on CLIMB has 21."""
     micro_clusters: int | None = None
     """Number of clusters before pruning and merging; default: one per 32 documents of the sample,
     at most 1,000."""
@@ -138,7 +138,7 @@ class BuildSettings:
     corpus; any other value is the path of a fastText model. All other scores are computed by the
     bundled scorers."""
     dims: int = 100
-    """Dimensions of the embedding ``tfidf``."""
+    """Number of dimensions of the embedding ``tfidf``."""
     restarts: int = 2
     """Number of starts of k-means; the best result is used."""
     sample: int = 32_000
@@ -337,7 +337,7 @@ class BuildSettings:
 
     @property
     def asked_columns(self) -> list[tuple[str, str]]:
-        """Columns that must exist, as (setting, column): the text, and all that the user names."""
+        """Columns that must exist, as (setting, column): the text's and those the user names."""
         named = [(name, getattr(self, name)) for name in _DEFAULTS]
         return [
             *((name, column) for name, column in named if name == "text" or column != name),

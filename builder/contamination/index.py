@@ -59,7 +59,7 @@ _NUMBER = np.float32(2)
 """The weight of a number is multiplied by this, because an exercise with other numbers is another
 exercise."""
 _NEAR = 100
-"""Number of words after a question in which its answer is searched for."""
+"""The answer to a question is searched for in this number of words after the question."""
 _APART = 3
 """Largest distance, in words, between two short items that count as the same place. Of two such
 items, only the one with the larger share is reported."""
@@ -73,7 +73,7 @@ The first number is how many items the assumption counts for. The second is the 
 letters of a common word. A common word is assumed to be in one of ten items, any other word in one
 of a thousand."""
 _RAREST = 1 / 4000
-"""Least fraction of the items in which a word is assumed to be."""
+"""A word is assumed to be in at least this fraction of the items."""
 _COMMON = 16
 """A seed that is in more chunks than this is left out of the index; but the `_FEW` rarest seeds of
 each chunk stay."""

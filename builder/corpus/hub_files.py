@@ -9,7 +9,8 @@ _READ_ALIKE = ("json", "parquet")
 """Formats, by their names in `datasets`, in which climbstream reads the same records as
 `datasets`."""
 _ANY = ("data_dir", "data_files", "description", "name", "version")
-"""Settings, in the card of a data set, that do not change how climbstream must read its records."""
+"""Settings of `datasets` that do not change how records are read. If any other setting differs from
+its default, only `datasets` can read the records."""
 
 
 def hub_files(name: str) -> list[str]:

@@ -4,8 +4,8 @@ The kinds are library code, docstrings, licences, headers, tables, lists of file
 name of a kind is the label of its documents. Nothing is downloaded, imported or run: files are read
 as text.
 
-Nothing is cleaned, so that a build has something to drop: lists of files with their hashes are
-junk, generated headers are nearly equal, and licences and vendored modules occur many times.
+Nothing is cleaned: lists of files with their hashes are junk, generated headers are nearly equal,
+and licences and vendored modules occur many times. A build must cope with all of these.
 
     every file -> its kind -> random order -> cut into documents, up to the kind's budget -> mixed
 

@@ -88,7 +88,7 @@ _OUTPUT = "a shard directory, written by climb"
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """One thing to read: a file, a data set of the Hub, or the installed packages."""
+    """A source of documents: a file, a data set of the Hub, or the installed packages."""
 
     name: str
     """Path, URL or name of the source."""

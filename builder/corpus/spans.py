@@ -24,7 +24,7 @@ SPAN_BYTES = 64 << 20
 is read as a whole. If partitions have more than `_GROUPS` row groups, spans are larger in
 proportion."""
 _GROUPS = 16
-"""Number of row groups that `SPAN_BYTES` of text fill."""
+"""Number of row groups of a partition that `SPAN_BYTES` of text fill."""
 
 _BLOCK = 1 << 20
 

@@ -84,7 +84,7 @@ class _Folder:
         self.folder = folder
 
     def finished_at(self) -> Path | None:
-        """Return the folder if its shard directory is finished, else None."""
+        """Return the folder if the shard directory in it is finished; None if it is not."""
         return self.folder if (self.folder / MANIFEST).exists() else None
 
     def claim(self, plan: Mapping[str, Any], effect: Effect) -> None:

@@ -10,7 +10,7 @@ def done_file(out: Path, name: str) -> Path:
     """Return the file in ``out`` that exists if the export is complete.
 
     The ``name`` of the file begins with a dot, so that nobody mistakes it for data. An early
-    version wrote the file without the dot. If that file exists, it is returned.
+    version wrote the file without the dot. If only the file without the dot exists, it is returned.
     """
     early = out / name.removeprefix(".")
     return early if early.exists() and not (out / name).exists() else out / name

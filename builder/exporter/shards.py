@@ -177,7 +177,7 @@ def _files(job: ExportJob, labels: Sequence[int | str]) -> Iterator[tuple[Path, 
 
 
 def _cut(count: int, parts: int) -> list[range]:
-    """Cut the numbers below ``count`` into ``parts`` ranges whose lengths differ by at most one."""
+    """Cut the numbers 0 to ``count`` - 1 into ``parts`` ranges of nearly equal lengths."""
     ends = [count * i // parts for i in range(parts + 1)]
     return [range(a, b) for a, b in itertools.pairwise(ends)]
 

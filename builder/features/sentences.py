@@ -14,7 +14,7 @@ from numba import njit
 from .characters import is_letter, lower
 
 _LEAST = 6
-"""Least number of letters of a sentence that counts."""
+"""A sentence counts only if it has at least this number of letters."""
 
 
 @njit(cache=True, nogil=True)

@@ -29,7 +29,7 @@ class TfidfEncoder:
     """An encoder that was fitted to a sample of texts."""
 
     idf: NDArray[np.float32]
-    """Weight of each feature (hashed word or mark), ``[FEATURES]``."""
+    """Weight of each feature (hashed word or punctuation mark), ``[FEATURES]``."""
     components: NDArray[np.float32]
     """Directions of the SVD, ``[FEATURES, dims]``."""
 
@@ -107,7 +107,7 @@ def _count_features(points: Any, hashes: Any, begins: Any, ends: Any, shapes: An
 
 
 def _weigh(counts: Any, idf: NDArray[np.float32]) -> Any:
-    """Return the logarithms of ``counts`` times ``idf``, each row scaled to length 1."""
+    """Return ``counts`` on a logarithmic scale, times ``idf``; each row is scaled to length 1."""
     counts.data = (1 + np.log(counts.data)) * idf[counts.indices]
     lengths = np.sqrt(np.asarray(counts.multiply(counts).sum(axis=1)).ravel())
     counts.data /= np.repeat(np.maximum(lengths, 1e-9), np.diff(counts.indptr))

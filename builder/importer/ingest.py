@@ -35,7 +35,7 @@ from .layouts import CLUSTER_COLUMNS, ClusteredFile
 from .settings import ImportSettings, Vocabulary
 
 COUNT = "token_count"
-"""Column that some corpora have, with the number of tokens of a row."""
+"""Name of a column that some corpora have, with the number of tokens of each row."""
 PARTITION_TOKENS = UNIT_BYTES
 """Size of a partition, in tokens; if the rows have text, in bytes of text."""
 

@@ -54,7 +54,7 @@ class Published:
     files: int
     bytes: int
     sent: int
-    """Number of files that were sent; the branch had the other files from an earlier attempt."""
+    """Number of files that were sent; the branch of the upload had all other files already."""
     tag: str | None
 
     def to_json(self) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from climbstream.loader.formats.manifest import Manifest
 from .near_copies import NearCopies
 
 _SHOWN = 40
-"""Maximum number of languages, and of scripts, that are listed: those with the most text."""
+"""Maximum number of languages, and of scripts, that are listed: those with the most documents."""
 _NONE = NearCopies()
 
 

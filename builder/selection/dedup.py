@@ -79,7 +79,10 @@ class Hashes(Protocol):
     """A function that returns the hashes of the documents to compare; it can be pickled."""
 
     def __call__(self, source: Source, number: int) -> tuple[NDArray[np.uint64], NDArray[np.int64]]:
-        """Return hashes ``[m, 2]`` and their rows ``[m]``. Row 0 is document ``number``."""
+        """Return hashes, ``[m, 2]``, and the row of ``source`` of each, ``[m]``.
+
+        Row 0 of ``source`` is document ``number`` of the corpus.
+        """
 
 
 def find_repeated(
@@ -133,7 +136,7 @@ def compare_hashes(task: HashTask) -> None:
 
 
 def repeated_in(task: HashTask) -> NDArray[np.bool_]:
-    """Return which documents of a block have the hash of an earlier document, bool ``[n]``."""
+    """Return which documents of a block have the same hash as an earlier document, bool ``[n]``."""
     again = np.zeros(len(task.block), np.bool_)
     again[np.load(task.folder / f"repeats-{task.block.number}.npy") - task.block.start] = True
     count = len(task.starts) - 1

@@ -28,7 +28,7 @@ _BLOCKS = 256
 """Number of blocks from which on a larger corpus gets larger blocks instead of more blocks, until
 its blocks have `MOST` documents."""
 _CHUNK = 1 << 16
-"""Largest number of rows that are read at a time."""
+"""Maximum number of rows that are read at a time."""
 
 
 class Source(Protocol):

@@ -70,7 +70,7 @@ class Selection:
     """For each stage, the documents and bytes that entered it, left it, and were dropped in it."""
     examples: dict[str, list[Partition]] = field(default_factory=dict)
     """For each reason, the first partitions that have dropped documents: as many partitions as
-    needed for `EXAMPLES` of these documents."""
+    needed for `EXAMPLES` of these documents, or all if there are fewer."""
     _met: Counter[str] = field(default_factory=Counter)
     _counts: list[int] = field(default_factory=list)
 
