@@ -1,6 +1,6 @@
 r"""Turn a corpus into clusters and token shards, and shards into other trainers' formats.
 
-`build` clusters a corpus and writes shards, `dry_run` shows what `build` would leave out, and
+`build` clusters a corpus and writes its shards. `dry_run` shows what `build` would leave out.
 `append` adds documents to shards that `build` wrote. `import_corpus` writes shards of a corpus that
 is already clustered. `export_shards` converts shards for other trainers. Each of these functions is
 imported only when it is first used.

@@ -1,10 +1,11 @@
 """Append: add documents to the clusters of a shard directory.
 
-Nothing is fitted again: embedder, centroids, clusters and tokenizer are those of the first build.
-So each cluster keeps its meaning, and an existing mixture stays valid. New shards are added after
-the old shards, which do not change. New versions of other files are kept in the working folder
-until the new manifest is written. Writing the manifest is the commit. So at any moment the
-directory has all new documents or none of them.
+Nothing is fitted again: the encoder, the centroids, the clusters and the tokenizer are those of the
+build. So each cluster keeps its meaning, and an existing mixture stays valid.
+
+The old shards do not change; new shards are added after them. New versions of other files are kept
+in the working folder until the new manifest is written. Writing the manifest is the commit: before
+it, a reader sees none of the new documents; after it, a reader sees all of them.
 """
 
 from collections.abc import Mapping, Sequence
@@ -92,7 +93,7 @@ def append(
 
     Settings, clusters and tokenizer are those of the build. At any moment, the directory has all
     new documents or none of them. An append that was interrupted continues when the same call is
-    made again. If the last append was of the same sources, nothing is added.
+    made again. If the last append added the same sources, nothing is added.
 
     Args:
         sources: Files, folders, globs, URLs, ``hub:NAME`` or ``python:``.
@@ -150,9 +151,9 @@ def append(
 
 
 def _begin(sources: Sequence[Source], out: Path, manifest: Manifest) -> dict[str, Any] | None:
-    """Write and return the plan of an append; None if the last append was of the same sources.
+    """Write and return the plan of an append; None if the last append added the same sources.
 
-    If an append was begun in ``out`` and not finished, its plan must be equal to the new one.
+    If an earlier append to ``out`` is not finished, its plan must be equal to the new plan.
     """
     plan = {
         BASE: manifest.build,
@@ -183,7 +184,7 @@ def _check(out: Path, manifest: Manifest) -> None:
     """Raise `InvalidDataError` unless ``out`` has all files and records that an append needs.
 
     Raises:
-        IntegrityError: The file with hashes of test questions is not the one that the build wrote.
+        IntegrityError: The file with the hashes of test questions has changed since the build.
     """
     needed = [MODEL, "centroids.npy"]
     if manifest.provenance.get("settings", {}).get("decontaminate"):
@@ -223,7 +224,7 @@ class _Append:
         self._seen = Seen()
         """The documents that were in the directory before."""
         self._next = out / NEXT_FILES
-        """Folder of the files that are moved to their places after the commit."""
+        """Folder for new versions of files; after the commit, they replace the old versions."""
 
     def run(self, plan: Mapping[str, Any], *, strict: bool) -> None:
         """Run all stages, and write the manifest last."""
@@ -281,7 +282,7 @@ class _Append:
         return selection
 
     def _write(self, selection: Selection, clusters: ClusterMap) -> list[WrittenCluster]:
-        """Write shards, catalogue, held-out documents and bad records; return the entries."""
+        """Write shards, catalogue, held-out documents and bad records; return the clusters."""
         out, manifest, keep = self._out, self._manifest, self._settings.keep
         tokenize_all(self._engine, selection, out / "tokenizer.json", manifest.eos_id)
         written = write_clusters(
@@ -310,7 +311,7 @@ class _Append:
         written: Sequence[WrittenCluster],
         added: Sequence[ClusterEntry],
     ) -> Manifest:
-        """Return the manifest of old and new documents; its ``files`` are still the old ones."""
+        """Return a manifest for old and new documents; ``files`` still has the old hashes."""
         manifest = self._manifest
         entry = {
             "sources": plan["sources"],
@@ -338,7 +339,7 @@ class _Append:
         )
 
     def _find_copies(self, selection: Selection, description: Mapping[str, Any]) -> NearCopies:
-        """Return near copies of the build, from its ``description``, and of this append."""
+        """Return the near copies that ``description`` has, and those that this append found."""
         before = NearCopies.from_json(description.get("near_copies"))
         new = [self._out / name for name in self._parts]
         old = [self._out / part_name(number) for number in range(self._first)]
@@ -386,7 +387,7 @@ class _Append:
 
 
 def _sum(old: Any, new: Any) -> Any:
-    """Return the counts of a stage of the build, ``old``, plus those of the append, ``new``."""
+    """Return the counts of a stage: those before this append, ``old``, plus its own, ``new``."""
     if isinstance(old, Mapping):
         both = {name: _sum(old[name], new[name]) for name in old if name in new}
         return {**old, **new, **both}

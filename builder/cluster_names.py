@@ -1,8 +1,8 @@
 """Names of clusters, from the labels that a corpus gives them.
 
-A label may be any text. A name must be a valid folder name on any operating system. So it is short
-and has no character that a system forbids. Two names never differ only in case. Labels are sorted
-in natural order: ``cluster_10`` after ``cluster_9``.
+A label may be any text. The name of a cluster must be a valid folder name on any operating system.
+So names are short, and have no characters that a system forbids. Two names never differ only in
+letter case. Labels are sorted in natural order: ``cluster_10`` after ``cluster_9``.
 """
 
 import re
@@ -36,9 +36,10 @@ def natural(text: str) -> Key:
 
 
 def _number(digits: str) -> tuple[int, str]:
-    """Return a sort key of a number of any length.
+    """Return a sort key for ``digits``, the decimal digits of a number of any length.
 
-    The key is not an `int`, because Python converts thousands of digits slowly or not at all.
+    The key does not contain the number as an `int`, because Python converts a text of thousands of
+    digits slowly or not at all.
     """
     digits = digits.lstrip("0")
     return len(digits), digits
@@ -66,10 +67,10 @@ def canonical(value: object) -> str | None:
 def cluster_names(labels: Iterable[str]) -> dict[str, str]:
     """Return the names of clusters by label, in natural order of the labels.
 
-    If all labels are numbers, label 3 gets the name ``c03``. Else the name is the label itself,
-    changed where a system forbids it as a folder name. If several names would be the same folder on
-    some system, one label keeps its name. Each of the other labels gets a name that ends with a
-    part of the hash of the label.
+    If all labels are numbers, label 3 gets the name ``c03``. If not, the name is the label itself,
+    changed where a system forbids it as a folder name. Some systems ignore letter case, so several
+    names may stand for the same folder. Then one of the labels keeps its name, and part of the
+    label's hash is added to each of the other names.
 
     >>> cluster_names(["10", "9"]), cluster_names(["law", "sci/fi"])
     ({'9': 'c09', '10': 'c10'}, {'law': 'law', 'sci/fi': 'sci_fi'})
@@ -101,7 +102,7 @@ def _portable(label: str) -> str:
 
 
 def make_unique(names: Mapping[str, str]) -> dict[str, str]:
-    """Return ``names`` by label, shortened, and made unique even if letter case is ignored.
+    """Return ``names``, shortened, and changed so that none differ only in letter case.
 
     >>> make_unique({"a": "x y", "b": "X Y"})
     {'a': 'x y', 'b': 'X Y-4b2212e3'}
@@ -126,7 +127,7 @@ def make_unique(names: Mapping[str, str]) -> dict[str, str]:
 def _marked(name: str, label: str, used: set[str]) -> str:
     """Return ``name``, shortened, and with enough of the hash of ``label`` to make it unique.
 
-    ``used`` has the folded names that exist; the new one is added.
+    ``used`` has the results of `_folded` for all names so far; that for the new name is added.
     """
     digest = hash_bytes(label.encode())
     for digits in range(8, len(digest) + 1, 8):
@@ -139,7 +140,7 @@ def _marked(name: str, label: str, used: set[str]) -> str:
 
 
 def _folded(name: str) -> str:
-    """Return the form of ``name`` that a system compares if it ignores case and Unicode forms."""
+    """Return a form of ``name`` in which differences of case and Unicode form are removed."""
     return unicodedata.normalize("NFD", unicodedata.normalize("NFD", name).casefold())
 
 
@@ -149,7 +150,7 @@ def table_folder(label: int | str) -> str:
 
 
 def cluster_labels(names: Sequence[str]) -> tuple[int | str, ...]:
-    """Return the labels for which an import chooses these ``names``: numbers if possible.
+    """Return labels for which an import would choose the ``names``; if possible, numbers.
 
     >>> cluster_labels(["c01", "c20"]), cluster_labels(["law", "sea"])
     ((1, 20), ('law', 'sea'))

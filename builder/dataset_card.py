@@ -1,8 +1,8 @@
 """The card of a data set: a README whose YAML metadata names the licence.
 
 The format is that of the Hugging Face Hub: the file begins with metadata between two lines ``---``.
-The key ``climbstream`` contains what rows of tokens do not state: the size of the vocabulary and
-the end token.
+An import of exported tables needs the size of the vocabulary and the end token. Because rows of
+tokens do not state these, the metadata has them under the key ``climbstream``.
 """
 
 import re
@@ -39,10 +39,11 @@ _OF_THE_HUB = frozenset(
 )
 """Common licences of data sets, as the Hub spells them."""
 _LONGEST, _MORE = 60, "-and-more"
-"""Maximum number of characters of ``license_name``, and its end if it leaves out licences."""
+"""Maximum number of characters of ``license_name``, and what it ends with if it leaves out
+licences."""
 _LISTED, _PER_CLUSTER = 20, 2
-"""Maximum number of licences in the table of a card, and of each cluster: those with the most
-tokens."""
+"""Maximum number of licences in the table of a card, and for each cluster. Those with the most
+tokens are shown."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,7 +52,7 @@ class Card:
 
     licenses: tuple[str, ...] = ()
     ours: dict[str, Any] = field(default_factory=dict)
-    """Fields under the key ``climbstream``; {} if climbstream did not write the card."""
+    """Values under the key ``climbstream``; {} if climbstream did not write the card."""
 
     @classmethod
     def parse(cls, text: str, name: str) -> Self:
@@ -85,7 +86,7 @@ class Card:
 
 
 def license_metadata(name: str) -> dict[str, Any]:
-    """Return the metadata for the licence ``name``, or for several licences separated by commas.
+    """Return the metadata of a card for ``name``: a licence, or several separated by commas.
 
     A licence that the Hub does not know is stated as ``other``, with a ``license_name``.
 
@@ -101,7 +102,7 @@ def license_metadata(name: str) -> dict[str, Any]:
 
 
 def _slug(name: str) -> str:
-    """Return ``name``, one or several licences, as an identifier for the Hub.
+    """Return an identifier for the Hub from ``name``, one or several licences.
 
     An identifier of more than 60 characters is cut after a whole licence, or after a whole word if
     the first licence is too long. ``-and-more`` at its end stands for licences that were cut off.
@@ -118,9 +119,10 @@ def _slug(name: str) -> str:
 
 
 def unlicensed_note(manifest: Manifest) -> str:
-    """Return a sentence on the documents that state no licence, although others do; else "".
+    """Return a sentence on the documents without a licence, if other documents have one; else "".
 
-    If no document states a licence, the publisher has to state it, and there is no such sentence.
+    If no document states a licence, the result is "", because then the publisher states the
+    licence.
     """
     text = "" if manifest.license in ("", UNKNOWN) else unlicensed_text(manifest)
     return f"{text}." if text else ""
@@ -149,7 +151,7 @@ def license_rows(manifest: Manifest) -> list[str]:
 
 
 def _by_license(manifest: Manifest) -> dict[str, Size]:
-    """Return documents and tokens of each licence, over all clusters."""
+    """Return the documents and tokens of each licence, summed over all clusters."""
     return join_licenses(cluster.licenses for cluster in manifest.clusters)
 
 
@@ -159,7 +161,7 @@ def _cell(name: str) -> str:
 
 
 def language_metadata(manifest: Manifest) -> dict[str, Any]:
-    """Return the metadata that lists the languages of kept documents; {} if none is known."""
+    """Return the metadata with the languages of kept documents; {} if no language is known."""
     counts: dict[str, Any] = next(
         (stage["kept"] for stage in manifest.conservation if "kept" in stage), {}
     )
@@ -172,14 +174,14 @@ def language_metadata(manifest: Manifest) -> dict[str, Any]:
 
 
 def cluster_rows(manifest: Manifest, columns: Mapping[str, Sequence[str]]) -> list[str]:
-    """Return the lines of a Markdown table: the head, and one row per cluster."""
+    """Return the lines of a Markdown table with ``columns``, and one row per cluster."""
     heads = ("cluster", *columns)
     rows = zip(manifest.names, *columns.values(), strict=True)
     return [f"| {' | '.join(row)} |" for row in [heads, ["---"] * len(heads), *rows]]
 
 
 def license_column(manifest: Manifest) -> dict[str, list[str]]:
-    """Return the table column with the largest licences of each cluster; {} if none is known."""
+    """Return a column for `cluster_rows`: each cluster's main licences; {} without licences."""
     if not any(cluster.licenses for cluster in manifest.clusters):
         return {}
     return {"licences by tokens": [_largest_licenses(each) for each in manifest.clusters]}
@@ -197,7 +199,7 @@ def _largest_licenses(cluster: ClusterEntry) -> str:
 
 
 def our_metadata(manifest: Manifest, license_: str) -> dict[str, Any]:
-    """Return the fields under the key ``climbstream``, which `Card.parse` reads."""
+    """Return the metadata under the key ``climbstream``, which `Card.parse` reads."""
     return {
         "vocab_size": manifest.vocab_size,
         "eos_id": -1 if manifest.eos_id is None else manifest.eos_id,
@@ -234,7 +236,7 @@ class ExportContents:
 
 
 def write_beside(shards: ShardDirectory, out: Path, contents: ExportContents) -> None:
-    """Write the card to ``out``; also write the tokenizer if the shards have one."""
+    """Write the card of an export to ``out``, and the tokenizer if the shards have one."""
     manifest = shards.manifest
     if manifest.tokenizer_hash:
         store = shards.store.without_links()
@@ -261,9 +263,9 @@ def write_beside(shards: ShardDirectory, out: Path, contents: ExportContents) ->
 
 
 def _size_columns(manifest: Manifest, drawn: Mapping[str, int] | None) -> dict[str, list[str]]:
-    """Return the columns that give the size of each cluster, by head of the column.
+    """Return the columns with the size of each cluster, by head of the column.
 
-    With ``drawn``, these are the tokens that were drawn beside the tokens of the shards.
+    With ``drawn``, there are two columns: the tokens that were drawn, and the tokens of the shards.
     """
     tokens = [f"{cluster.tokens:,}" for cluster in manifest.clusters]
     if drawn is not None:

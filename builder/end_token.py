@@ -1,4 +1,4 @@
-"""The token that ends a document: the user's choice, else the choice in the tokenizer's files.
+"""Find the token that ends each document: by the user's choice, or by the tokenizer's files.
 
 A ``tokenizer.json`` does not say which of its tokens ends a document. Hugging Face names that token
 in another file of the same folder: as ``eos_token`` in ``tokenizer_config.json`` or, for older
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
 CONFIGS = ("tokenizer_config.json", "special_tokens_map.json")
-"""Files beside a tokenizer that may name its end token; the first file that names one is used."""
+"""Files beside a tokenizer that may name its end token; of several, the first one decides."""
 EOS = "<|endoftext|>"
 _USUAL = (
     EOS,
@@ -41,7 +41,7 @@ _REMEDY = "name it with --eos-token NAME or --eos-id N, or do without by --no-eo
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EndChoice:
-    """The user's choice of the end token; without one, the tokenizer's files decide.
+    """The user's choice of the end token; if no field is set, the tokenizer's files decide.
 
     Raises:
         UsageError: More than one field is set.
@@ -83,14 +83,14 @@ class EndToken:
 def find_end_token(
     tokenizer: "Tokenizer", choice: EndChoice, configs: Mapping[str, Any], what: str
 ) -> EndToken:
-    """Return the end token of ``tokenizer``, which messages call ``what``.
+    """Return the end token of ``tokenizer``; messages call this tokenizer ``what``.
 
     ``configs`` has the content of those files of `CONFIGS` that exist, by name of the file.
 
     Raises:
         UsageError: The tokenizer lacks the token that the user names.
         InvalidDataError: The tokenizer lacks the token that a file names. Or no file names a token,
-            and none or several of the tokenizer's tokens have a usual name.
+            and the number of tokens with a usual name is not 1.
     """
     if choice.no_eos:
         return EndToken(None, "", "--no-eos")
@@ -121,7 +121,7 @@ def find_end_token(
 
 
 def _usual(tokenizer: "Tokenizer", what: str) -> EndToken:
-    """Return the only token that has a usual name; special tokens are searched before all others.
+    """Return the token that has a usual name; other tokens are searched only if no special one has.
 
     Raises:
         InvalidDataError: No token has a usual name, or several tokens have one.
@@ -146,14 +146,14 @@ def _specials(tokenizer: "Tokenizer") -> list[str]:
 
 
 def _named(config: Any) -> str | None:
-    """Return the end token that a file names, a string or an object with ``content``, or None."""
+    """Return the end token that ``config``, the JSON of a file, names, or None."""
     token = config.get("eos_token") if isinstance(config, dict) else None
     token = token.get("content") if isinstance(token, dict) else token
     return token if isinstance(token, str) and token else None
 
 
 def read_configs(name: str) -> dict[str, Any]:
-    """Return the JSON of those files of `CONFIGS` that the tokenizer ``name`` has, by file name.
+    """Return the JSON of those `CONFIGS` that the tokenizer ``name`` has, by name of the file.
 
     ``name`` is a file, a folder or a name on the Hub.
 
@@ -168,7 +168,7 @@ def read_configs(name: str) -> dict[str, Any]:
 
 
 def parse_configs(read: Callable[[str], bytes | None], place: str) -> dict[str, Any]:
-    """Return the JSON of the files of `CONFIGS`, by file name.
+    """Return the JSON of those `CONFIGS` that exist, by name of the file.
 
     ``read`` returns the content of a file, or None for a file that does not exist.
     """

@@ -12,7 +12,7 @@ OF_SCRIPT = dict(
         "Olck=sat Mtei=mni Java=jv Bali=ban Sund=su Yiii=ii Vaii=vai"
     ).split()
 )
-"""Scripts that are used by hardly more than one language, each with this language."""
+"""For each script that is used by hardly more than one language, this language."""
 OF_MODEL = (
     "af als am an ar arz as ast av az azb ba bar bcl be bg bh bn bo bpy br bs bxr ca cbk ce ceb "
     "ckb co cs cv cy da de diq dsb dty dv el eml en eo es et eu fa fi fr frr fy ga gd gl gn gom "

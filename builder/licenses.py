@@ -1,4 +1,4 @@
-"""Licences: the name of each, and which of them a build keeps.
+"""Licences: how they are named, and the documents of which licences a build keeps.
 
 A document that states no licence counts as ``unknown``. A document may state several licences,
 joined by commas.
@@ -14,12 +14,12 @@ from climbstream.loader.core.errors import InvalidDataError
 UNKNOWN = "unknown"
 """Licence of a document that states none."""
 NOT = "!"
-"""Prefix of the name of a licence that is to be left out."""
+"""Prefix, in settings, of a licence whose documents are left out."""
 _LISTED = 10
-"""Maximum number of licences that one line names."""
+"""Maximum number of licences that `license_line` names."""
 _LONGEST = 100
-"""Maximum number of characters of a name; some corpora have the text of a licence instead of its
-name."""
+"""Maximum number of characters of a name. Some corpora state the whole text of a licence instead of
+its name."""
 
 
 def license_name(stated: str) -> str:
@@ -35,7 +35,7 @@ def license_name(stated: str) -> str:
 def license_line(names: Sequence[str], *, more: bool = False) -> str:
     """Return the first `_LISTED` of ``names`` on one line; "unknown" if there are none.
 
-    ``more`` says that further licences, which are not in ``names``, were not counted by name.
+    ``more`` says that there are further licences, which are not in ``names``.
 
     >>> license_line(["MIT", "CC0-1.0"]), license_line([str(n) for n in range(12)])[-13:]
     ('MIT, CC0-1.0', ' 9 and 2 more')
@@ -47,7 +47,7 @@ def license_line(names: Sequence[str], *, more: bool = False) -> str:
 
 
 def check_licenses(names: Sequence[str]) -> None:
-    """Check that ``names`` are all licences to keep, or all licences to leave out, as ``!NAME``.
+    """Check that ``names`` are all licences to keep, or all licences to leave out (``!NAME``).
 
     Raises:
         InvalidDataError: ``names`` has licences of both kinds, or an empty name.
@@ -67,8 +67,8 @@ def is_kept(stated: Sequence[str], names: Sequence[str]) -> NDArray[np.bool_]:
     """Return which documents are kept, bool ``[n]``; ``stated`` has the licences of each document.
 
     ``names`` are either licences to keep or, each after a ``!``, licences to leave out. Letter case
-    makes no difference. If a document has several licences, licences to keep must include all of
-    them, and licences to leave out must include none of them.
+    makes no difference. A document with several licences is kept if all of them are to be kept, or
+    if none of them is to be left out.
     """
     listed = {_folded(name.removeprefix(NOT)) for name in names}
     leaves_out = any(name.startswith(NOT) for name in names)

@@ -1,8 +1,8 @@
 """The pipeline of a build: run all stages in order, and write the manifest last.
 
 Work in progress is kept in ``OUT/.build``: partitions of the corpus, with the arrays that stages
-add. Complete files are not made again, so a build that was killed continues where it stopped. The
-files have the same bytes as after a build that was never interrupted.
+add. Complete files are not made again. So a build that was killed continues where it stopped, and
+its result has the same bytes as that of a build that was never interrupted.
 """
 
 from collections.abc import Iterator, Sequence
@@ -90,12 +90,12 @@ def build(
         engine: Where tasks run: ``local`` (processes of this machine), ``ray`` or ``slurm``. The
             files have the same bytes with each engine.
         strict: Raise an error if a record, file or folder cannot be used; default: leave it out.
-        partition_mib: MiB of text per task, by default 4 to 128, depending on the size of the
-            corpus. This number does not change the result. If it is large, there are fewer
-            temporary files.
-        scratch: If ``out`` is a URL, the folder in which the directory is made first; default: one
-            in the cache. All nodes must have access to this folder. When all files are in the
-            bucket, they are removed from the folder.
+        partition_mib: MiB of text per task; default: 4 to 128, more for a larger corpus. This
+            number does not change the result. With a larger number, there are fewer temporary
+            files.
+        scratch: If ``out`` is a URL, the folder in which the directory is made first; default: a
+            folder in the cache. All nodes must have access to it. When all files are in the bucket,
+            the files in this folder are removed.
 
     Example::
 
@@ -143,14 +143,15 @@ def dry_run(
     - ``samples``: samples of dropped documents, by reason.
     - ``pruned``: why micro-clusters were pruned.
     - ``clusters``: number of clusters.
-    - ``heights``: number of clusters at several merge heights.
+    - ``heights``: how many clusters there would be at each of several merge heights.
 
     Example::
 
         dry_run(["corpus"], Path("shards"))["samples"]["low overall score"]
 
     Raises:
-        UsageError: ``out`` is built already. All errors of `build` may be raised as well.
+        UsageError: There is a finished build in ``out``. All errors of `build` may be raised as
+            well.
     """
     settings = settings or BuildSettings()
     sources = as_places(sources)
@@ -173,10 +174,10 @@ class _Begun:
     engine: Engine
     sources: Sequence[Source]
     left_out: Sequence[BadFile]
-    """Files and folders that were found with the sources, and are left out."""
+    """Files and folders that were found together with the sources, but are not read."""
     plan: dict[str, Any]
     tasks: Sequence[Task]
-    """Tasks whose items are searched in the documents."""
+    """Tasks (tests of models) whose items are searched for in the documents."""
     partition_mib: int | None = None
 
 
@@ -192,7 +193,8 @@ def _begun(
 ) -> Iterator[_Begun | None]:
     """Begin or resume a build, and yield it; yield None if it is finished.
 
-    A build or a dry run (``dry``) may change the settings if no plan is binding, see `change_plan`.
+    If no plan is binding in the folder, the settings may differ from those of an earlier build or
+    dry run there; see `change_plan`. ``dry`` says that this is a dry run.
     """
     out = destination.folder
     found, left_out = survey(sources)
@@ -217,9 +219,9 @@ def _begin(
     *,
     dry: bool,
 ) -> dict[str, Any] | None:
-    """Write and return the plan of a build; None if that build is finished.
+    """Write and return the plan of a build; None if a build with this plan is finished.
 
-    An earlier plan must be equal to the new one, unless it is not binding.
+    If an earlier plan is binding, it must be equal to the new plan.
     """
     plan = {
         "builder": 1,

@@ -20,13 +20,13 @@ MOST = 5.0
 """Highest score of the bundled scorers."""
 
 IDS = ("source", "global", "none")
-"""Scopes within which the identifier of a document may be unique."""
+"""Values of the setting ``ids``: where the identifier of a document is unique."""
 
 EVERY = ["*"]
 """Value of the setting ``languages`` that stands for all languages."""
 _COLUMN = "column:"
 _DEFAULTS = ("text", "id", "label", "license")
-"""Settings that name a column; by default the column has the name of the setting."""
+"""Settings that name a column. The default name of the column is the name of the setting."""
 CATALOGUE = (
     "id cluster why copy_of shard row tokens bytes micro overall educational informational "
     "advertisement label license language script origin text_hash signature"
@@ -34,18 +34,18 @@ CATALOGUE = (
 """Columns of ``documents/*.parquet``."""
 
 CONTAMINATED: Final = "contaminated"
-"""Column that a build with ``decontaminate`` adds: the task and item that a document contains, or
-null."""
+"""Column that the catalogue of a build with ``decontaminate`` has in addition: task and item that a
+document contains, or null."""
 
 THRESHOLDS: dict[str, dict[str, float]] = {
     "paper": {"overall": 3.0},
     "recipe": {"overall": 2.0, "educational": 1.0, "informational": 1.0, "advertisement": 1.0},
 }
-"""Mean scores below which CLIMB drops a cluster: as in the paper (arXiv 2504.13161, section 3.1),
-and as in NVIDIA's recipe. The recipe has a fifth score, cultural value, which does not exist here.
-The thresholds are on the scale of CLIMB's classifiers, which predict a language model's rating of 0
-to 5. The bundled scorers count words and marks, and have thresholds of their own.
-"""
+"""Mean scores below which CLIMB drops a cluster: those of the paper (arXiv 2504.13161, section
+3.1), and those of NVIDIA's recipe. The recipe has a fifth score, cultural value, which does not
+exist here. These thresholds are meant for CLIMB's classifiers, which predict a language model's
+rating of 0 to 5. The bundled scorers count words and punctuation marks, and have other
+thresholds."""
 
 DECIDES = {
     "what is read": ("text", "id", "label", "license", "keep", "max_bytes", "text_lines"),
@@ -80,16 +80,17 @@ DECIDES = {
     ),
     "the tokens": ("tokenizer", "vocab_size", "eos_token", "eos_id", "no_eos"),
 }
-"""Settings, by the first stage that they change; all stages after that one change too."""
+"""For each stage, the settings that change it. If a stage changes, all later stages change too."""
 
 _LATER = ("licenses", "cells", "tiers", "tier_score")
-"""Settings that did not exist in earlier versions. If such a setting has its default, the plan
-leaves it out, so that the plan equals the plan of an earlier version."""
+"""Settings that did not exist in earlier versions. If such a setting has its default, the plan does
+not contain it, so that the plan is equal to that of an earlier version."""
 
 TIER_SCORES = ("mean", *SCORES)
-"""Scores that may decide tiers; ``mean`` is the mean of all."""
+"""Values of the setting ``tier_score``; ``mean`` is the mean of all scores."""
 CELLS = ("topic", "micro")
-"""What a cell may be a part of: a cluster after merging, or a micro-cluster."""
+"""Values of the setting ``cells``: a cell is a part of a cluster after merging, or of a
+micro-cluster."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,17 +106,19 @@ class BuildSettings:
     """
 
     clusters: int = 20
-    """Number of clusters after merging; the paper has 21."""
+    """Number of clusters after merging; the paper on CLIMB has 21."""
     micro_clusters: int | None = None
     """Number of clusters before pruning and merging; default: one per 32 documents of the sample,
     at most 1,000."""
     text: str = "text"
     """Column of the text."""
     id: str = "id"
-    """Column of the identifier; a document without an identifier gets its place instead."""
+    """Column of the identifier. The identifier of a document without one is its place in the
+    corpus."""
     ids: str = "source"
-    """Scope within which an identifier is unique: its file (``source``) or the whole corpus
-    (``global``). With ``none``, several documents may have the same identifier."""
+    """Where an identifier is unique: within its file (``source``), or within the whole corpus
+    (``global``). Of documents with the same identifier, only the first is kept. With ``none``, all
+    of them are kept."""
     label: str = "label"
     """Column of a known domain, for the report only."""
     license: str = "license"
@@ -131,11 +134,11 @@ class BuildSettings:
     sentence-transformers), ``m2v:NAME`` (a model of model2vec) or ``column:NAME`` (vectors in a
     column of the corpus)."""
     scores: dict[str, str] = field(default_factory=dict)
-    """Origin of a score, by name of the score: ``column:NAME``, a column of numbers in the corpus,
-    or the path of a fastText model. Scores that are not named here are computed by the bundled
-    scorers."""
+    """Where a score comes from, by name of the score: ``column:NAME`` is a column of numbers in the
+    corpus; any other value is the path of a fastText model. All other scores are computed by the
+    bundled scorers."""
     dims: int = 100
-    """Dimensions of the embedding ``tfidf``."""
+    """Number of dimensions of the embedding ``tfidf``."""
     restarts: int = 2
     """Number of starts of k-means; the best result is used."""
     sample: int = 32_000
@@ -157,7 +160,7 @@ class BuildSettings:
     """Whether documents that contain an item of a task in ``decontaminate`` stay, and are only
     marked in the catalogue."""
     no_prune: bool = False
-    """Whether documents and micro-clusters stay, whatever their scores."""
+    """Whether documents and micro-clusters stay even if their scores are low."""
     languages: list[str] = field(default_factory=lambda: list(EVERY))
     """Languages that are kept, as ISO 639 codes, which the catalogue also uses. Further values are
     ``code`` (programs), ``und`` (language not recognised) and ``*`` (all languages)."""
@@ -172,8 +175,8 @@ class BuildSettings:
     """Ward height up to which clusters are merged (1.5 in the paper); None: they are merged until
     ``clusters`` are left."""
     balanced: bool = False
-    """Whether clusters are found by always splitting the largest one, so that sizes are more
-    even."""
+    """Whether clusters are found by splitting the largest cluster again and again, so that their
+    sizes are more even."""
     cells: str = "topic"
     """What is cut into cells. ``topic``: each cluster, but only if ``tiers`` is set. ``micro``:
     each micro-cluster, by language, and also by tier if ``tiers`` is set."""
@@ -185,7 +188,8 @@ class BuildSettings:
     holdout: float = 0.0
     """Fraction of the documents that is kept out of the shards, for evaluation."""
     tokenizer: str | None = None
-    """A Hugging Face tokenizer: name, folder or tokenizer.json; default: train a byte-level BPE."""
+    """A Hugging Face tokenizer: name, folder or tokenizer.json; None: a byte-level BPE is
+    trained."""
     vocab_size: int = 32_768
     """Size of the vocabulary of a tokenizer that the build trains."""
     eos_token: str | None = None
@@ -333,7 +337,7 @@ class BuildSettings:
 
     @property
     def asked_columns(self) -> list[tuple[str, str]]:
-        """Columns that must exist, as (setting, column): the text, and all that the user names."""
+        """Columns that must exist, as (setting, column): the text's and those the user names."""
         named = [(name, getattr(self, name)) for name in _DEFAULTS]
         return [
             *((name, column) for name, column in named if name == "text" or column != name),
@@ -354,9 +358,9 @@ class BuildSettings:
 
     @classmethod
     def from_json(cls, value: Any) -> Self:
-        """Read settings from a JSON object; settings that the object lacks have their defaults.
+        """Return the settings in a JSON object; settings that it lacks have their defaults.
 
-        The score ``advertisement`` may be called ad-free, as in commands.
+        The score ``advertisement`` may also be called ad-free, as in commands.
 
         Raises:
             InvalidDataError: A name or value is unknown.
@@ -377,10 +381,11 @@ class BuildSettings:
 
 
 def complete_settings(settings: Any) -> Any:
-    """Return ``settings`` with the values that settings of an earlier version lack.
+    """Add to ``settings``, which an earlier version may have written, the missing values.
 
-    An earlier version read text files line by line, so ``text_lines`` is True if it is missing. A
-    value that is not a dictionary is returned unchanged.
+    An earlier version read each line of a text file as a document, so a missing ``text_lines`` is
+    set to True. Other missing settings get their defaults. A value that is not a dictionary is
+    returned unchanged.
     """
     if not isinstance(settings, dict):
         return settings
@@ -388,9 +393,9 @@ def complete_settings(settings: Any) -> Any:
 
 
 def effect_of_change(old: Any, new: Any) -> str:
-    """Return which stages a build must repeat if its plan changes from ``old`` to ``new``.
+    """Return a text on the stages that change if the plan changes from ``old`` to ``new``.
 
-    The result is the end of an error message, or "" if the sources differ or no stage changes.
+    The text is the end of an error message. It is "" if the sources differ or no stage changes.
     """
     if old.get("sources") != new["sources"] or not isinstance(old.get("settings"), dict):
         return ""

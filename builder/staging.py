@@ -1,8 +1,8 @@
-"""Stage and commit: files that an append has written and the manifest does not list yet.
+"""Stage and commit: how the files that an append has written get to their places.
 
 An append writes each new index beside the old index, and other files to a folder in the working
-folder. Writing the manifest is the commit. After the commit all files are moved to their places. If
-the append is killed before all files are moved, the next command moves the rest.
+folder. Writing the new manifest is the commit. After the commit, the files are moved to their
+places. If the append is killed before all of them are moved, the next command moves the rest.
 """
 
 from pathlib import Path
@@ -23,7 +23,7 @@ from .workdir import is_work, remove_work
 
 
 def finish_commit(out: Path) -> None:
-    """Finish a build or an append of ``out`` that was killed after its commit: move its files."""
+    """If a build or an append of ``out`` was killed after its commit, move its files."""
     work, plan = out / WORK, out / WORK / "plan.json"
     if not is_work(work) or not (out / MANIFEST).exists():
         return

@@ -1,8 +1,8 @@
-"""Unbound builds: an output folder accepts changed settings until a build writes shards there.
+"""Unbound builds: until shards are written, an output folder accepts a build with other settings.
 
-This is so if the folder has had only dry runs, or if the last build ended with an error in data or
-settings. Documents in the folder, and arrays computed from embeddings, are kept if they are still
-valid with the changed settings.
+This is so only if the work in the folder is from dry runs, or from a build that ended with an error
+in data or settings. The next build keeps the documents in the folder, and the arrays that were
+computed from them, if these are still valid with its settings.
 """
 
 import shutil
@@ -24,13 +24,14 @@ EXCHANGE = "exchange"
 """Folder of the files that tasks exchange to find duplicates."""
 MODEL = "model.npz"
 _FITTED: tuple[ArrayName, ...] = ("scores", "text_hashes", "signatures", "micro", "alike")
-"""Arrays of a partition that depend on the embedding, or are written together with such arrays."""
+"""Arrays of a partition that depend on the embedding, or that are written together with such
+arrays."""
 _DECIDED: tuple[ArrayName, ...] = ("why", "original", "clusters", "contaminated")
 """Arrays of a partition that depend on which documents stay, or on the tasks to decontaminate."""
 
 
 def change_plan(out: Path, plan: Mapping[str, Any]) -> None:
-    """Make ``plan`` the plan of ``out`` if no plan is binding there; remove invalid files."""
+    """Replace the plan in ``out`` by ``plan`` if it is not binding; remove invalid files."""
     work = out / WORK
     if not (work / UNBOUND).exists() or not (work / "plan.json").exists():
         return

@@ -1,6 +1,7 @@
 """Working folders: folders that a command fills, and continues to fill after an interruption.
 
-Until such a folder is finished, the plan and the work in progress are in a hidden folder inside it.
+Until the work is finished, its plan and the files in progress are in a hidden folder inside the
+folder.
 """
 
 import os
@@ -24,12 +25,13 @@ logger = get_logger(__name__)
 PRELOAD = ("climbstream.builder.corpus.ingest",)
 """Modules that an engine loads once for all of its processes."""
 UNBOUND = "unbound"
-"""File in the folder of work in progress; while it exists, work with another plan may follow. It is
-written by dry runs, and by an error in data or settings that comes before shards are written."""
+"""File in the folder of work in progress; while it exists, work with another plan may replace this
+work. The file is written by a dry run, and after an error in data or settings if no shards have
+been written yet."""
 _WRITING = "writing"
-"""File in this folder; it exists from when shards may be written."""
+"""File in the folder of work in progress; it exists as soon as shards may be written."""
 _PLANS = ("builder", "importer", "exporter", "drawn", BASE)
-"""Keys by which a plan is recognised; the plan of each kind of work has one of them."""
+"""Keys by which a plan is recognised: every plan has one of them, depending on the kind of work."""
 
 
 @contextmanager
@@ -42,8 +44,8 @@ def open_workdir(
     """Lock ``out`` for this process, and begin or resume ``plan`` in it.
 
     Yields ``out / hidden``, the folder for work in progress; None if the work is finished already.
-    This folder is removed when the ``with`` block ends without an error. ``finished()`` returns the
-    plan of finished work, or None.
+    When the ``with`` block ends without an error, ``out / hidden`` is removed. ``finished()``
+    returns the plan of the finished work in ``out``, or None.
 
     Raises:
         InvalidDataError: ``out`` was begun with another plan, or holds other files.
@@ -64,8 +66,8 @@ def begin_work(
 ) -> bool:
     """Begin or resume ``plan`` in ``out``, as `open_workdir` does; the caller has locked ``out``.
 
-    ``place`` is where finished work is, by default ``out``; messages name it. Returns False if the
-    work is finished already.
+    ``place`` is where finished work is, by default ``out``; messages name this place. Returns False
+    if the work is finished already.
     """
     if (finished_plan := finished()) is not None:
         place = place or out
@@ -80,7 +82,7 @@ def begin_work(
 
 @contextmanager
 def engine_in(work: Path, open_engine: Callable[[Path], Engine]) -> Iterator[Engine]:
-    """Yield an engine in the folder ``work``; it is opened only when it runs its first tasks."""
+    """Yield an engine that works in the folder ``work``, and is opened only for its first tasks."""
 
     def begin() -> Engine:
         work.mkdir(parents=True, exist_ok=True)
@@ -98,10 +100,11 @@ def engine_in(work: Path, open_engine: Callable[[Path], Engine]) -> Iterator[Eng
 
 @contextmanager
 def unbound_by_error(work: Path) -> Iterator[None]:
-    """If the block raises an error in data or settings, let work with another plan follow.
+    """If the block raises an error in data or settings, let another plan replace its plan.
 
-    The work in progress in ``work`` stays for a repeated call. If no document was read, `engine_in`
-    removes the folder. After `bind`, the error changes nothing.
+    The work in progress stays in ``work``, so that the same call can continue it. But if no
+    document was read, `engine_in` removes the folder. After `bind`, an error does not let another
+    plan replace this plan.
     """
     try:
         yield
@@ -117,7 +120,7 @@ def bind(work: Path) -> None:
 
 
 def give_way(work: Path, plan: Mapping[str, Any]) -> None:
-    """Remove the unbound work of another plan in ``work``; bind the work of ``plan``."""
+    """If ``work`` is unbound: remove it if it has another plan than ``plan``; if not, bind it."""
     if (work / UNBOUND).exists():
         if read_plan(work / "plan.json") != plan:
             logger.info(f"{work} is begun anew: the command that failed in it had other sources")
@@ -138,7 +141,8 @@ def is_work(work: Path) -> bool:
 def is_vacant(work: Path) -> bool:
     """Whether work may begin in the folder ``work``: it is missing, or no work was begun in it.
 
-    Such a folder may contain a plan that was not written completely, and a folder of engine tasks.
+    A folder in which no work was begun may still contain two things: a plan that was not written
+    completely, and a folder of engine tasks.
     """
     if work.is_symlink() or not work.is_dir():
         return not os.path.lexists(work)
@@ -149,9 +153,9 @@ def is_vacant(work: Path) -> bool:
 
 
 def remove_work(work: Path) -> None:
-    """Remove the folder ``work``; if it has no plan of climbstream, keep it, and log that.
+    """Remove the folder ``work``; if it has no plan of climbstream, log that it stays.
 
-    The plan is removed last, so that after a kill the folder is still recognised.
+    The plan is removed last, so that the folder is still recognised if this process is killed.
     """
     if not is_work(work):
         if os.path.lexists(work):

@@ -1,7 +1,7 @@
 """The command ``climb build``.
 
-The modules that do the work take seconds to import, so they are imported only where they are
-called: neither ``--help`` nor an error in the options should wait for these imports.
+The modules that do the work take seconds to import. They are imported inside the functions that use
+them, so that ``--help`` and errors in the options appear without this delay.
 """
 
 import json
@@ -85,7 +85,7 @@ def _least(_context: click.Context, _option: click.Parameter, value: tuple[str, 
 
 
 def _read_lines(option: str, path: Path) -> list[str]:
-    """Return the lines of the file that ``option`` names, without empty and repeated lines."""
+    """Return the lines of the file ``path`` without empty and repeated lines, for ``option``."""
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
@@ -94,10 +94,10 @@ def _read_lines(option: str, path: Path) -> list[str]:
 
 
 def _read_licenses(value: str) -> list[str]:
-    """Return the licences in the file ``value`` or, if it is no file, in ``value`` itself.
+    """Return the licences in the file ``value``; if ``value`` is no file, those that it lists.
 
-    A file has one licence per line, and lines that begin with ``#`` are comments. Otherwise,
-    licences are separated by commas.
+    In a file, each line is a licence, and lines that begin with ``#`` are comments. In ``value``
+    itself, licences are separated by commas.
     """
     refuse_url(value, COPY_FIRST)
     path = Path(value)
@@ -127,7 +127,7 @@ def _pairs(_context: click.Context, _option: click.Parameter, value: tuple[str, 
 
 
 def _require(sources: tuple[str, ...], out: str | None) -> None:
-    """Raise click's error for a missing argument if ``sources`` or ``out`` is empty."""
+    """Raise click's error for a missing argument if there is no source or no ``out``."""
     for name, value in (("SOURCES...", sources), ("--out", out)):
         if not value:
             kind = "option" if name.startswith("--") else "argument"

@@ -28,7 +28,7 @@ logger = get_logger(__name__)
 
 _COLUMNS = ("id", "why", "label", "bytes", "origin", *SCORES)
 _LATER = ("language", "script", "license")
-"""Columns that a build by an earlier version did not write; their values are then None."""
+"""Columns that the catalogue of an earlier version may lack; their values are then None."""
 
 _HEADS = ("id", "reason", "language", "scores", "origin")
 _NAMED = 12
@@ -94,7 +94,7 @@ def _of_reason(rows: list[Row], why: str | None) -> list[Row]:
     """Return the rows whose reason contains the text ``why``; all rows if it is None.
 
     Raises:
-        UsageError: Rows have other reasons only; the message names them.
+        UsageError: No row has such a reason; the message names the reasons that rows have.
     """
     reasons = {row["why"]: reason_title(row["why"]) for row in rows}
     wanted = [reason for reason, title in reasons.items() if why is None or why in reason + title]
@@ -116,12 +116,12 @@ def _check_filter(option: str, value: str | None, values: list[str | None]) -> N
 
 
 def _listed(values: Iterable[str]) -> str:
-    """Return the most frequent of ``values`` with their numbers."""
+    """Return the most frequent ``values`` as text, each with the number of its occurrences."""
     return some_names([f"{name} {n:,}" for name, n in Counter(values).most_common()], _NAMED)
 
 
 def _without_reserved(rows: list[Row]) -> list[Row]:
-    """Return the rows that --keep-ids can bring back; log how many others there are."""
+    """Return the rows of documents that --keep-ids can bring back; log the number of other rows."""
     others = Counter(row["why"] for row in rows if row["why"] in RESERVED)
     if others:
         why = ", ".join(f"{reason} {n:,}" for reason, n in others.items())
@@ -130,7 +130,7 @@ def _without_reserved(rows: list[Row]) -> list[Row]:
 
 
 def read_dropped(directory: Path) -> list[Row]:
-    """Return the catalogue's row of each document that was left out, in the catalogue's order.
+    """Return the rows of the catalogue for documents that were left out, in the catalogue's order.
 
     Raises:
         InvalidDataError: The directory has no catalogue.
@@ -163,7 +163,7 @@ def _line(row: Row) -> str:
 
 
 def _why(row: Row) -> str:
-    """Return the reason why a document was left out; for a licence, with the licence's name."""
+    """Return why a document was left out; if its licence is the reason, the licence is named."""
     by_license = f": {license_name(row['license'] or '')}" if row["why"] == LICENSE else ""
     return f"{reason_title(row['why'])}{by_license}"
 

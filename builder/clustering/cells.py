@@ -1,11 +1,11 @@
 """Cells: parts of a topic, by language and by tier of quality.
 
-A topic is a cluster after merging. If the settings ask for it, micro-clusters are cut into cells
-instead of topics. A tier is a range of scores.
+A topic is a cluster after merging. By default, each topic is cut into cells. With ``--cells
+micro``, each micro-cluster is cut into cells instead. A tier is a range of scores.
 
-A cell is stored like a cluster. A build chooses, from the documents that stay, the languages with
-cells of their own and the scores that separate tiers. Both are stored in ``clusters.json``, and an
-append uses them unchanged.
+A cell is stored like a cluster. A build decides two things by the documents that stay: which
+languages get cells of their own, and which scores separate the tiers. Both are stored in
+``clusters.json``, and an append uses them unchanged.
 """
 
 from collections import Counter
@@ -28,14 +28,15 @@ from .cluster_map import ClusterMap, topic_names
 OTHER = "other"
 """Name for all languages without cells of their own."""
 _LEAST = 0.01
-"""Least fraction of the documents for a language to have cells of its own. A language that the
-settings name always has cells of its own."""
+"""A language has cells of its own if at least this fraction of the documents is in it. The
+languages that the settings name always have cells of their own."""
 _HIGHEST = 60_000.0
 """Largest absolute score; larger scores are clipped. Scores are compared as float16, whose largest
 number is 65,504."""
 
 Group = tuple[int, str]
-"""Number of a topic or micro-cluster, and a language code."""
+"""Documents that are cut into tiers together: number of their topic or micro-cluster, and their
+language code."""
 Histogram = tuple[NDArray[np.float16], NDArray[np.int64]]
 """The different scores, sorted, and the number of documents with each score."""
 
@@ -50,13 +51,14 @@ class CellGroup:
     borders: tuple[Finite, ...]
     """Least score of each tier except the lowest tier."""
     tiers: tuple[Annotated[int, Meta(ge=0, le=1000)], ...]
-    """Numbers of the tiers with documents; only these tiers have cells."""
+    """Numbers of the tiers that have documents, 0 for the lowest scores; only these tiers have
+    cells."""
     micro: Annotated[int, Meta(ge=0, le=(1 << 31) - 1)] | None = None
     """Number of the micro-cluster; None if the cells are parts of a whole topic."""
 
     @property
     def unit(self) -> int:
-        """Number of the micro-cluster; or of the topic, if the cells are parts of a whole topic."""
+        """Number of the topic or micro-cluster that is cut into these cells."""
         return self.topic if self.micro is None else self.micro
 
 
@@ -68,7 +70,7 @@ class Cells:
     """The score that decides the tier of a document, or ``mean`` for the mean of all scores."""
     tiers: int
     groups: tuple[CellGroup, ...]
-    """Groups, sorted by topic and then by language; the language most frequent in the corpus is
+    """Groups, sorted by topic and then by language, the most frequent language of the corpus
     first."""
 
     version = 1
@@ -91,11 +93,14 @@ class Cells:
         settings: BuildSettings,
         home: NDArray[np.int32] | None = None,
     ) -> Self:
-        """Cut each topic into cells by language, and each language into tiers by score.
+        """Return the cells: each topic is cut by language, and then into tiers by score.
 
         If ``home`` (the topic of each micro-cluster) is given, micro-clusters are cut instead of
-        topics. Documents with equal scores are in the same tier. So the tiers have equal sizes only
-        if enough scores differ, and a tier may have no documents. Such a tier has no cell.
+        topics.
+
+        Tiers have about the same number of documents. But documents with equal scores are always in
+        the same tier. So if many scores are equal, the sizes of tiers differ, and a tier may have
+        no documents. A tier without documents has no cell.
         """
         tiers = settings.tiers or 1
         languages = _languages(histograms, settings)
@@ -121,7 +126,7 @@ class Cells:
 
     @property
     def axes(self) -> list[dict[str, str]]:
-        """Names of the topic, the micro-cluster, the language and the tier of each cell.
+        """Return, for each cell, the names of its topic, micro-cluster, language and tier.
 
         A cell of a whole topic has no micro-cluster. If cells are not cut by language, no cell has
         a language. If there is only one tier, a cell of a micro-cluster has no tier.
@@ -142,12 +147,12 @@ class Cells:
 
     @property
     def names(self) -> list[str]:
-        """Name of each cell, which consists of the names of its axes."""
+        """Return the name of each cell, which joins the names of its topic, language and so on."""
         return ["-".join(axes.values()) for axes in self.axes]
 
     @property
     def topics(self) -> NDArray[np.int64]:
-        """Topic of each cell, ``[K]``."""
+        """Return the topic of each cell, ``[K]``."""
         return np.array([group.topic for group in self.groups for _ in group.tiers], np.int64)
 
     @property
@@ -157,7 +162,7 @@ class Cells:
 
     @property
     def micro(self) -> list[int | None]:
-        """Micro-cluster of each cell; None if the cell is a part of a whole topic."""
+        """Return the micro-cluster of each cell; None if the cell is a part of a whole topic."""
         return [group.micro for group in self.groups for _ in group.tiers]
 
     def place(
@@ -168,10 +173,11 @@ class Cells:
         ``units`` are micro-clusters if cells are parts of micro-clusters; else they are topics. Two
         rules apply if there is no cell for a document:
 
-        - If its tier has no cell, the document goes to the nearest tier with a cell. Of two equally
-          near tiers, it goes to the lower one.
-        - If its language has no cells in the topic, the document goes to `OTHER`. If the topic has
-          no `OTHER`, it goes to the language of the topic that is most frequent in the corpus.
+        - If the document's tier has no cell, the document goes to the nearest tier with a cell. If
+          two tiers are equally near, the document goes to the lower one.
+        - If the document's language has no cells in the topic, the document goes to the cells of
+          `OTHER`. If the topic has no cells of `OTHER`, the document goes to those of one language:
+          of the languages with cells in the topic, the most frequent in the corpus.
         """
         first = np.cumsum([0, *(len(group.tiers) for group in self.groups)])
         numbers: dict[int, dict[str, int]] = {}
@@ -198,7 +204,7 @@ class Cells:
 
     @classmethod
     def from_json(cls, value: Any) -> Self:
-        """Read what `to_json` returned.
+        """Return the cells from ``value``, which `to_json` returned.
 
         Raises:
             InvalidDataError: ``value`` does not describe cells.
@@ -207,10 +213,10 @@ class Cells:
 
 
 def _rank(group: Group, languages: Sequence[str], groups: Iterable[Group]) -> int:
-    """Return the index in ``languages`` of the language to whose cells ``group`` belongs.
+    """Return the index, in ``languages``, of the language whose cells ``group`` gets.
 
-    If cells are not cut by language, the index is 0. A rare language belongs to `OTHER`. If there
-    is no `OTHER`, it belongs to the most frequent language of its topic.
+    If cells are not cut by language, the index is 0. A rare language gets the cells of `OTHER`. If
+    there is no `OTHER`, a rare language gets the cells of the most frequent language of its topic.
     """
     for name in (group[1], OTHER):
         if name in languages:
@@ -222,11 +228,11 @@ def _rank(group: Group, languages: Sequence[str], groups: Iterable[Group]) -> in
 def _languages(histograms: Mapping[Group, Histogram], settings: BuildSettings) -> list[str]:
     """Return the languages with cells of their own, the most frequent first, and `OTHER`.
 
-    If the settings name languages, these have cells of their own. Otherwise, each language with at
-    least the fraction `_LEAST` of the documents has them. All other languages together are `OTHER`
-    if they have at least this fraction. If they have less, they belong to the most frequent
-    language of their topic. If there is only one language, the list is empty, and cells are not cut
-    by language.
+    If the settings name languages, these have cells of their own. If not, each language with at
+    least the fraction `_LEAST` of the documents has cells of its own. `OTHER` stands for all other
+    languages. `OTHER` is in the list only if these languages together have at least the fraction
+    `_LEAST` of the documents. If there is only one language, the list is empty, and cells are not
+    cut by language.
     """
     documents: Counter[str] = Counter()
     for (_, language), (_, counts) in histograms.items():
@@ -251,7 +257,7 @@ def _joined(histograms: Sequence[Histogram]) -> Histogram:
 def _borders(
     scores: NDArray[np.float16], counts: NDArray[np.int64], tiers: int
 ) -> NDArray[np.float16]:
-    """Return the least score of each of ``tiers`` except the lowest, ``[tiers - 1]``."""
+    """Return the least score of each tier except the lowest tier: float16 ``[tiers - 1]``."""
     below = np.cumsum(counts)
     wanted = np.arange(1, tiers) * below[-1] // tiers
     return np.asarray(scores[np.searchsorted(below, wanted, "right")], np.float16)
@@ -259,7 +265,7 @@ def _borders(
 
 @dataclass(frozen=True, slots=True)
 class CellTask:
-    """A partition whose scores are counted; with ``cells``, its documents are put into cells."""
+    """Input of `count_scores` and `place_documents`: a partition, the clusters and the cells."""
 
     partition: Partition
     clusters: ClusterMap
@@ -302,9 +308,10 @@ def place_in_cells(
 ) -> None:
     """Write ``cells`` int32 ``[n]`` to each partition: the cell of each document.
 
-    A dropped document gets the cell that it would be in if it stayed. The array ``clusters`` of the
-    partition also changes. For a document that stays, its cluster is replaced by its cell. For a
-    dropped document, the value remains below 0.
+    A dropped document gets the cell that it would be in if it stayed.
+
+    The array ``clusters`` of each partition is also rewritten. For a document that stays, the new
+    value is its cell. For a dropped document, the value remains below 0.
     """
     tasks = (
         CellTask(partition, clusters, cells.score, cells.by_micro, cells)
@@ -324,7 +331,7 @@ def place_documents(task: CellTask) -> int:
 
 
 def unit_of(partition: Partition, clusters: ClusterMap) -> NDArray[np.int32]:
-    """Return the cell of each document, ``[n]``; without cells, its cluster.
+    """Return the cell of each document, ``[n]``; if a build has no cells, its cluster.
 
     A dropped document gets the cell or cluster that it would be in if it stayed.
     """
@@ -334,10 +341,11 @@ def unit_of(partition: Partition, clusters: ClusterMap) -> NDArray[np.int32]:
 
 
 def _units(task: CellTask) -> NDArray[np.int64] | NDArray[np.int32]:
-    """Return the number by which the documents of each micro-cluster are put into cells, ``[M]``.
+    """Return, for each micro-cluster, what its documents belong to before they are put into cells.
 
-    It is the number of the topic; or of the micro-cluster, if cells are parts of micro-clusters. A
-    micro-cluster without cells gets the number of the most similar micro-cluster with cells.
+    The result, ``[M]``, has numbers of topics. If cells are parts of micro-clusters, the result has
+    numbers of micro-clusters instead: the micro-cluster's own number or, if it has no cells, that
+    of the most similar micro-cluster with cells.
     """
     if not task.by_micro:
         return task.clusters.home

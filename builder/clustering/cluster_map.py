@@ -1,8 +1,8 @@
 """ClusterMap: says which documents belong to which cluster.
 
-A document belongs to the micro-cluster with the nearest centroid. A micro-cluster belongs to a
-cluster; if it was pruned, it belongs to no cluster. A map never changes: pruning and merging return
-a new map.
+A document belongs to the micro-cluster with the nearest centroid. A micro-cluster belongs to one
+cluster or, if the micro-cluster was pruned, to none. A `ClusterMap` object never changes: pruning
+and merging return a new object.
 """
 
 from dataclasses import dataclass, replace
@@ -45,7 +45,7 @@ class ClusterMap:
     cluster: NDArray[np.int32]
     """Cluster of each micro-cluster, ``[M]``; `PRUNED` if it has none."""
     why: dict[int, str]
-    """Reason for each pruned micro-cluster, by number of the micro-cluster."""
+    """Why each pruned micro-cluster was pruned, by number of the micro-cluster."""
 
     version = 1
 
@@ -91,7 +91,7 @@ class ClusterMap:
         return nearest
 
     def without(self, why: dict[int, str]) -> Self:
-        """Return a map without the micro-clusters in ``why``, which has a reason for each."""
+        """Return a map in which the micro-clusters in ``why`` are pruned, for those reasons."""
         cluster = self.cluster.copy()
         cluster[list(why)] = PRUNED
         return replace(self, cluster=cluster, why={**self.why, **why})

@@ -32,7 +32,7 @@ MODEL = "model.npz"
 
 @dataclass(frozen=True, slots=True)
 class _Quality:
-    """The values that `Centroids.to_json` returned."""
+    """The JSON form of what `Centroids.to_json` returns."""
 
     centroids: Count
     objective: Finite
@@ -64,7 +64,7 @@ def fit_model(
 
 @dataclass(frozen=True, slots=True)
 class FitTask:
-    """Settings of a task that fits the encoder and the centroids; it writes both to ``path``."""
+    """Input of `fit_sample`: the sample, the settings, and the ``path`` of the file to write."""
 
     sample: Sample
     path: Path

@@ -24,7 +24,8 @@ class Centroids:
     objective: float
     """Mean similarity between a vector and its centroid, 0 to 1."""
     tried: tuple[float, ...]
-    """Objective of each start of k-means. The centroids are those of the best start."""
+    """Objective that k-means reached from each start. ``vectors`` is the result of the best
+    start."""
     empty: int
     """Number of centroids that are the nearest centroid of no vector."""
 
@@ -39,7 +40,7 @@ class Centroids:
 
 
 def automatic_count(documents: int, least: int) -> int:
-    """Return the number of micro-clusters to fit: one per 32 documents of the sample.
+    """Return the default number of micro-clusters: one per 32 documents of the sample.
 
     The number is at most 1,000 and at least ``least``.
 

@@ -1,14 +1,15 @@
 """Ward: merge micro-clusters into few clusters by Ward linkage.
 
-Ward linkage is used because three other linkages (single, average and centroid) put everything into
-one cluster at CLIMB's distance of 1.5. Ward linkage needs a point and a weight for each
-micro-cluster. The point and the weight depend on when merging stops:
+CLIMB merges clusters up to a distance of 1.5. Ward linkage is used because at this distance three
+other linkages (single, average and centroid) put everything into one cluster. Ward linkage needs a
+point and a weight for each micro-cluster. Which point and weight are used depends on when merging
+stops:
 
-* At a number of clusters: the point is the mean of the vectors of the documents, and the weight is
-  the number of documents. So the cost of a merge is the increase of the variance of documents
+* At a given number of clusters: the point is the mean of the documents' vectors, and the weight is
+  the number of documents. So the cost of a merge is how much it increases the variance of documents
   within clusters.
-* At a height, as in CLIMB (arXiv 2504.13161, section 3.1; height 1.5): the point is the centroid,
-  which has length 1, and all weights are equal.
+* At a given height, as in CLIMB (arXiv 2504.13161, section 3.1; height 1.5): the point is the
+  centroid, which has length 1, and all weights are equal.
 """
 
 from collections.abc import Sequence
@@ -26,15 +27,15 @@ from climbstream.loader.core.errors import InvalidDataError
 from .cluster_map import ClusterMap
 
 _MOST = 0.95
-"""Largest fraction of the documents in one cluster; above it, the clustering has failed."""
+"""If one cluster has more than this fraction of the documents, the clustering has failed."""
 
 HEIGHTS = (0.5, 0.75, 1.0, 1.25, 1.5, 1.75, 2.0, 2.5, 3.0, 4.0)
-"""Heights for which a dry run shows the clusters."""
+"""Merge heights for which a dry run shows how many clusters there would be."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Micros:
-    """Numbers about micro-clusters that merging needs."""
+    """Sizes and densities of the micro-clusters, by which they are merged."""
 
     documents: NDArray[np.int64]
     """Number of documents in each micro-cluster, ``[M]``."""
@@ -92,10 +93,10 @@ def merge_clusters(clusters: ClusterMap, micros: Micros, settings: BuildSettings
 def count_by_height(
     clusters: ClusterMap, micros: Micros, heights: Sequence[float] = HEIGHTS
 ) -> list[tuple[float, int, float]]:
-    """Return, for each height, the number of clusters and the size of the largest cluster.
+    """Return, for each merge height, how many clusters there would be, and the largest size.
 
-    Each tuple has three numbers: the height, the number of clusters, and the fraction of all
-    documents that are in the largest cluster.
+    Each tuple has the height, the number of clusters, and the fraction of all documents that would
+    be in the largest cluster.
     """
     full = clusters.kept[micros.documents[clusters.kept] > 0]
     if len(full) < 2:
@@ -112,7 +113,7 @@ def count_by_height(
 def _tree(
     clusters: ClusterMap, micros: Micros, full: NDArray[np.int64], *, by_height: bool
 ) -> NDArray[np.float64]:
-    """Link the micro-clusters ``full``; return a linkage matrix in the format of scipy."""
+    """Return the Ward linkage of the micro-clusters ``full``, as a linkage matrix of scipy."""
     points = clusters.centroids[full].astype(np.float64)
     weights = np.ones(len(full))
     if not by_height:
@@ -127,9 +128,10 @@ def _tree(
 def _ward(points: Any, weights: Any) -> Any:
     """Link points by chains of nearest neighbours (Murtagh 1983), with weights.
 
-    scipy's Ward linkage takes no weights. ``points`` is float64 ``[n, dims]``. Returns the merges,
-    int64 ``[n - 1, 2]``, and their heights, ``[n - 1]``. A merge has one point of each of its two
-    clusters. ``points`` and ``weights`` are overwritten.
+    This function exists because scipy's Ward linkage takes no weights. ``points`` is float64 ``[n,
+    dims]``. Returns the merges, int64 ``[n - 1, 2]``, and their heights, ``[n - 1]``. Each merge
+    names two points, one from each of the clusters that are merged. ``points`` and ``weights`` are
+    overwritten.
     """
     n = len(points)
     alive = np.ones(n, np.bool_)
@@ -163,7 +165,7 @@ def _ward(points: Any, weights: Any) -> Any:
 
 
 def _labelled(pairs: NDArray[np.int64], heights: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return merges, which are sorted by height, as a linkage matrix in the format of scipy."""
+    """Return ``pairs``, merges sorted by height, as a linkage matrix in the format of scipy."""
     n = len(pairs) + 1
     parent = list(range(n))
     label, size = list(range(n)), [1] * n
@@ -186,7 +188,7 @@ def _labelled(pairs: NDArray[np.int64], heights: NDArray[np.float64]) -> NDArray
 def _cut_largest(
     tree: NDArray[np.float64], documents: NDArray[np.int64], count: int
 ) -> NDArray[np.int64]:
-    """Undo the last merge of the largest cluster, until there are ``count`` clusters.
+    """Split the largest cluster at its last merge, again and again, into ``count`` clusters.
 
     Returns the cluster of each micro-cluster, ``[n]``.
     """

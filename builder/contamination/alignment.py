@@ -1,9 +1,9 @@
 """Alignment: find items in the words of a document, in compiled code.
 
-An item is a question of a test, or a text. A seed is a few consecutive words. If an item and the
-document have a seed in common, the item may be at the place of this seed. At that place, the item
-is aligned with the document word by word. So a changed, missing or inserted word lowers the result
-at most by the weight of one word.
+An item is a question of a test, or a text. A seed is a few consecutive words. If an item and a
+document have a seed in common, the document may contain the item at the place of this seed. There,
+the item is aligned with the document word by word, and the weights of the words that match are
+added up. So a changed, missing or inserted word lowers this sum at most by the weight of one word.
 """
 
 from typing import Any
@@ -14,16 +14,19 @@ from numba import njit
 from .word_hashes import hash_utf8
 
 SEED = 15
-"""Least cost of a seed: five words, or eight characters in scripts without spaces."""
+"""Least sum of the costs of a seed's words: five words, or eight characters in scripts without
+spaces."""
 SHORT_SEED = 9
-"""Least cost of a seed of an item of few words: three words, or five characters."""
+"""Like `SEED`, for short items that are too short for two separate seeds of that cost: three words,
+or five characters."""
 WORD, CHARACTER = 3, 2
-"""Cost of a word, and of a character in a script without spaces."""
+"""Cost of one word, and of one character in a script without spaces: how much it adds to the length
+of a seed or an item."""
 CHUNK = 64
-"""Largest number of words of an item that are aligned together; such a part is a chunk."""
+"""Largest number of words in a chunk. A chunk is a part of an item that is aligned as a whole."""
 _PART = 6
-"""A chunk is aligned only if at least one in six of its words is exactly where the seed predicts
-it."""
+"""A chunk is aligned only if at least one in six of its words is exactly where the seed's place in
+the document predicts it."""
 _BASE = np.uint64(0x9E3779B97F4A7C15)
 _POWERS = np.array([pow(int(_BASE), n, 1 << 64) for n in range(SEED // CHARACTER + 2)], np.uint64)
 
@@ -33,8 +36,8 @@ def hash_seeds(words: Any, alone: Any, least: Any) -> Any:
     """Return the hash of the seed that begins at each word, uint64 ``[s]``.
 
     A seed takes consecutive words until the sum of their costs (`WORD` or `CHARACTER`) reaches
-    ``least``. So no seed begins at the last few words. ``alone``, bool ``[w]``, marks the words
-    that are characters of a script without spaces.
+    ``least``. The last few words do not reach it, so no seed begins at them. ``alone``, bool
+    ``[w]``, marks the words that are characters of a script without spaces.
     """
     return _hash_seeds(hash_prefixes(words), alone, least)
 
@@ -71,7 +74,7 @@ def _hash_seeds(prefix: Any, alone: Any, least: Any) -> Any:
 
 @njit(cache=True, nogil=True)
 def _hash_run(prefix: Any, begin: Any, end: Any) -> Any:
-    """Return the hash of the words from ``begin`` to before ``end``."""
+    """Return the hash of words ``begin`` to ``end`` - 1, from the result of `hash_prefixes`."""
     value = prefix[end] - prefix[begin] * _POWERS[end - begin]
     value = (value ^ (value >> np.uint64(32))) * np.uint64(0xD6E8FEB86659FD93)
     return value ^ (value >> np.uint64(29))
@@ -79,7 +82,7 @@ def _hash_run(prefix: Any, begin: Any, end: Any) -> Any:
 
 @njit(cache=True, nogil=True)
 def filter_mask(seed: Any) -> Any:
-    """Return the bits that a seed sets in its word of the filter: at most three bits of 64."""
+    """Return the bits that a seed sets in one 64-bit number of the filter: at most three bits."""
     one, six = np.uint64(1), np.uint64(63)
     low, high = (seed >> np.uint64(6)) & six, (seed >> np.uint64(12)) & six
     return one << (seed & six) | one << low | one << high
@@ -87,7 +90,7 @@ def filter_mask(seed: Any) -> Any:
 
 @njit(cache=True, nogil=True)
 def filter_shift(size: Any) -> Any:
-    """Return the right shift that turns a seed into its word in a filter of ``size`` words."""
+    """Return how far to shift a seed right for its index in a filter of ``size`` numbers."""
     shift = 64
     while size > 1:
         size >>= 1
@@ -99,10 +102,10 @@ def filter_shift(size: Any) -> Any:
 def align(
     document: Any, words: Any, weights: Any, diagonal: Any, row: Any, reach: Any, spare: Any
 ) -> Any:
-    """Return the total weight of those ``words`` that ``document`` has in order, near a diagonal.
+    """Return the total weight of ``words`` that ``document`` has in this order, near a diagonal.
 
-    Word ``q`` is expected at word ``q + diagonal`` of the document. It may be up to ``reach`` words
-    before or after that place. ``row``, float32, is memory for the sums. The search ends early if
+    Word ``q`` is expected at place ``q + diagonal`` of the document; up to ``reach`` places before
+    or after that also count. ``row``, float32, is memory for the sums. The search ends early if
     words with a total weight of more than ``spare`` are missing.
     """
     width = 2 * reach + 1
@@ -134,7 +137,10 @@ def align(
 
 @njit(cache=True, nogil=True)
 def _holds(words: Any, word: Any) -> Any:
-    """Whether ``word`` is one of ``words``; without a branch, several are compared at once."""
+    """Whether ``word`` is one of ``words``.
+
+    The loop has no branch, so that the processor compares several words at once.
+    """
     count = 0
     for other in words:
         count += other == word
@@ -152,7 +158,7 @@ def band(length: Any) -> Any:
 
 @njit(cache=True, nogil=True)
 def find_items(text: Any, table: Any, index: Any, state: Any) -> Any:
-    """Find items in a document; return how many it contains, and the hashes of its words.
+    """Find items in a document; return how many were found, and the hashes of its words.
 
     ``text`` and ``table`` are the arguments of `hash_utf8`. ``index`` and ``state`` are the
     `IndexArrays` and the `State` of an `ItemIndex`.
@@ -174,7 +180,7 @@ def find_items(text: Any, table: Any, index: Any, state: Any) -> Any:
 
 @njit(cache=True, nogil=True)
 def which_hold(text: Any, ends: Any, table: Any, index: Any, state: Any) -> Any:
-    """Return which of several documents contain an item, or must be folded first: bool ``[d]``.
+    """Return which documents contain an item, or must be folded before it is known: bool ``[d]``.
 
     ``text`` has all documents in UTF-8, one document after the other; ``ends`` has the index after
     the last byte of each document. The other arguments are those of `find_items`.
@@ -190,10 +196,11 @@ def which_hold(text: Any, ends: Any, table: Any, index: Any, state: Any) -> Any:
 
 @njit(cache=True, nogil=True)
 def _look_up(document: Any, seeds: Any, bits: Any, index: Any, state: Any, touched: Any) -> Any:
-    """Align the chunks that contain one of ``seeds``; return the number of chunks aligned so far.
+    """Align the chunks that contain one of ``seeds``; return the number of different chunks.
 
-    ``seeds`` are those of the document. ``bits`` is the filter of the seeds of the index.
-    ``touched`` is the number of chunks that were aligned before.
+    ``seeds`` are the seeds of the document. ``bits`` is the filter of the index's seeds.
+    ``touched`` is the number of chunks that were aligned with this document before; the result
+    includes them.
     """
     shift = filter_shift(len(bits))
     hits, count = np.empty(len(seeds), np.int32), np.uint32(0)
@@ -220,7 +227,7 @@ def _look_up(document: Any, seeds: Any, bits: Any, index: Any, state: Any, touch
 
 @njit(cache=True, nogil=True)
 def _find(seeds: Any, parts: Any, seed: Any) -> Any:
-    """Return the number of ``seed`` among the ``seeds`` of the index; -1 if it is not there."""
+    """Return the index of ``seed`` in ``seeds``, which are sorted; -1 if it is not there."""
     part = seed >> filter_shift(len(parts) - 1)
     for key in range(parts[part], parts[part + 1]):
         if seeds[key] == seed:
@@ -232,8 +239,8 @@ def _find(seeds: Any, parts: Any, seed: Any) -> Any:
 def _is_likely(document: Any, words: Any, diagonal: Any, short: Any) -> Any:
     """Whether enough ``words`` of a chunk are exactly where the seed says that they should be.
 
-    Of a ``short`` item, all words but one must be there, or one word further on or back, as they
-    are after an inserted or a missing word.
+    For a ``short`` item, at most one word may be missing. Its words may also be one place further
+    on or back, because that is where they are after an inserted or a missing word.
     """
     equal = _count_equal(document, words, diagonal)
     if not short:
@@ -250,7 +257,8 @@ def _try_chunk(
 ) -> Any:
     """Align ``document`` with a chunk, unless this was done near ``diagonal`` before.
 
-    Returns the number of chunks aligned so far; ``touched`` is this number before.
+    Returns the number of chunks that were aligned with the document so far; ``touched`` is this
+    number before the call.
     """
     begin, end = index.begin[chunk], index.end[chunk]
     reach = band(end - begin)
@@ -279,7 +287,7 @@ def _try_chunk(
 
 @njit(cache=True, nogil=True)
 def _count_equal(document: Any, words: Any, diagonal: Any) -> Any:
-    """Count the words of ``words`` that are exactly ``diagonal`` places further in ``document``."""
+    """Count the ``words`` that ``document`` has exactly ``diagonal`` places further on."""
     count = 0
     for q in range(max(0, -diagonal), min(len(words), len(document) - diagonal)):
         count += document[q + diagonal] == words[q]
@@ -288,7 +296,7 @@ def _count_equal(document: Any, words: Any, diagonal: Any) -> Any:
 
 @njit(cache=True, nogil=True)
 def _sum_up(touched: Any, index: Any, state: Any) -> Any:
-    """Add up the chunks of each item, and reset the state; return the number of items found."""
+    """Add up the results by item, and reset the state; return the number of items found."""
     items = 0
     for n in range(touched):
         chunk = state.touched[n]

@@ -1,7 +1,8 @@
 """ItemIndex: an index of all items of tasks. A document is compared with all items in one pass.
 
-An item is a question of a task, or a text. A share is the fraction of an item's words that a
-document contains, by weight. The index contains hashes of words, not the text of the questions.
+An item is a question of a task, or a text. Each word of an item has a weight. The share of an item
+in a document is the total weight of those words that the document contains, divided by the weight
+of all words. The index contains hashes of words, not the text of the questions.
 """
 
 import re
@@ -36,58 +37,66 @@ from .tasks import Item, Task
 from .word_hashes import TABLE, hash_words, unfolded_table, utf8
 
 LEAST = 0.8
-"""Least share of an item that a document must contain. Words that are rare in the task weigh
-more."""
+"""An item is found if a document contains at least this share of it. Words that are rare in the
+task have a higher weight."""
 LEAST_SHORT = 0.85
-"""Least share of a short item that a document must contain. It applies to items that cost at least
-`TINY` and less than `SHORT`."""
+"""Like `LEAST`, for short items: those whose words cost at least `TINY` and less than `SHORT`."""
 SHORT = 13 * WORD
-"""Cost of 13 words; an item that costs less is called short."""
+"""Cost of 13 words; an item whose words cost less is called short."""
 TINY = 8 * WORD
-"""Cost of eight words. An item that costs less counts only if the document contains all its words.
-If the item has an answer, the answer must also be near the question."""
+"""Cost of eight words. An item whose words cost less is found only if the document contains all of
+them. If the item has an answer, the answer must also be near the question."""
 LEAST_PROOF = 20.0
-"""Least evidence for a short item of which one word is missing. Each word of the item that is
-present adds evidence: minus the logarithm of the fraction of items that contain this word."""
+"""A short item of which one word is missing is found if the evidence for it reaches this value.
+Each word of the item that is present adds evidence: minus the natural logarithm of the fraction of
+items that contain this word."""
 LEAST_ANSWER = 0.8
-"""Least fraction of the words of an answer that must be near its question."""
+"""An answer counts as present if at least this fraction of its words is near its question."""
 LEAST_WEIGHT = 3.0
-"""Least total weight of the words of a question. A question with less weight is a template ("Which
-of these is true?"), and counts only with its answer."""
+"""A question whose words have a lower total weight is taken for a template ("Which of these is
+true?"). A template is found only together with its answer."""
 _NUMBER = np.float32(2)
-"""Factor of the weight of a number, because an exercise with other numbers is another exercise."""
+"""The weight of a number is multiplied by this, because an exercise with other numbers is another
+exercise."""
 _NEAR = 100
-"""Number of words after a question in which its answer is searched for."""
+"""The answer to a question is searched for in this number of words after the question."""
 _APART = 3
 """Largest distance, in words, between two short items that count as the same place. Of two such
 items, only the one with the larger share is reported."""
 _MISSING, _MISSING_NUMBER = np.float32(200), np.float32(2000)
-"""Evidence that each word, and each number, adds if it is present. This is more than the rarity of
-all words of a short item together. So at most one word may be missing, and no number."""
+"""Constants that each word, and each number, adds to the evidence if it is present. A constant is
+larger than all other evidence for a short item together. So without it the evidence is too small if
+two words, or one number, are missing."""
 _BELIEF, _COMMON_LETTERS = 10, 3
-"""Number of items for which the assumed frequency of a word counts; and largest number of letters
-of a common word. A common word is assumed to be in one of ten items, any other word in one of a
-thousand."""
+"""For the frequency of a word among items, an assumed frequency is averaged with the measured one.
+The first number is how many items the assumption counts for. The second is the largest number of
+letters of a common word. A common word is assumed to be in one of ten items, any other word in one
+of a thousand."""
 _RAREST = 1 / 4000
-"""Least fraction of the items in which a word is assumed to be."""
+"""A word is assumed to be in at least this fraction of the items."""
 _COMMON = 16
-"""A seed that is in more chunks than this is left out; but each chunk keeps its `_FEW` rarest
-seeds."""
+"""A seed that is in more chunks than this is left out of the index; but the `_FEW` rarest seeds of
+each chunk stay."""
 _FEW = 4
 _AT_ONCE = 1 << 18
-"""Number of characters per call of compiled code. A call itself takes as long as 500 characters."""
+"""Number of characters that are searched per call of compiled code. The call itself takes as long
+as searching 500 characters."""
 _BITS = 16
-"""Number of bits of the filter per seed."""
+"""Number of bits that a filter has per seed."""
 
 
 class IndexArrays(NamedTuple):
-    """The arrays that compiled code reads. Each further array makes each call a little slower."""
+    """The arrays that compiled code reads.
+
+    Each additional array makes each call a little slower.
+    """
 
     seeds: NDArray[np.uint64]
     """Hashes of all different seeds, sorted, ``[k]``."""
     parts: NDArray[np.int32]
-    """For each value of the highest bits, the index of the first seed with that value; at the end,
-    ``k``. A value has about one seed. The array is not saved, because it follows from ``seeds``."""
+    """For each value of a seed's highest bits, the index of the first seed with that value; the
+    last number is ``k``. So many bits are used that each value has about one seed. The array is not
+    saved, because it is computed from ``seeds``."""
     first: NDArray[np.int64]
     """First posting of each seed, and the end of the last posting, ``[k + 1]``. A posting is one
     occurrence of a seed in a chunk."""
@@ -96,10 +105,10 @@ class IndexArrays(NamedTuple):
     place: NDArray[np.int32]
     """Index in ``words`` of the first word of the seed of each posting."""
     bits: NDArray[np.uint64]
-    """Filter of the seeds of five words. For each seed, the bits of `filter_mask` are set in word
+    """Filter of the seeds of five words. For each seed, the bits of `filter_mask` are set in number
     ``seed >> filter_shift``."""
     short_bits: NDArray[np.uint64]
-    """Filter of the seeds of three words, which only short items have."""
+    """Filter of the seeds of three words. Only short items have such seeds."""
     words: NDArray[np.uint64]
     """Hashes of the words of all items; ``weights`` has the weight of each word."""
     weights: NDArray[np.float32]
@@ -112,11 +121,12 @@ class IndexArrays(NamedTuple):
     item: NDArray[np.int32]
     """Number of the item of each chunk."""
     total: NDArray[np.float32]
-    """Sum of the weights of the words of each item."""
+    """Total weight of the words of each item."""
     least: NDArray[np.float32]
-    """Least share of each item that a document must contain."""
+    """Least share at which each item is found."""
     proof: NDArray[np.float32]
-    """Least evidence for each short item of which a word is missing; 0 for longer items."""
+    """Least evidence at which each short item is found although a word is missing; 0 for items that
+    are not short."""
 
 
 class State(NamedTuple):
@@ -144,9 +154,9 @@ class Match:
     share: float
     """Share of the question of the item that the document contains, 0 to 1."""
     answer: bool
-    """Whether the right answer of the item is near the question."""
+    """Whether the document also has the right answer near the question."""
     at: int
-    """Index of the word of the document at which the item begins."""
+    """Index, in the words of the document, of the word at which the item begins."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,7 +212,7 @@ class ItemIndex:
         return [] if not count else self._matches(words, count)
 
     def find_all(self, texts: Sequence[str]) -> list[list[Match]]:
-        """Return the items that each of ``texts`` contains; this is faster than calling `find`."""
+        """Return the items that each of ``texts`` contains; faster than `find` for each text."""
         found: list[list[Match]] = []
         for batch in _batches(texts):
             encoded = [utf8(text) for text in batch]
@@ -231,7 +241,7 @@ class ItemIndex:
     def _is_another(
         self, item: int, share: float, at: int, candidates: Sequence[tuple[int, float, int]]
     ) -> bool:
-        """Whether ``item`` is short, and another item has a larger share near ``at``."""
+        """Whether ``item`` is short, and another item with a larger share begins near ``at``."""
         return bool(self.arrays.proof[item]) and any(
             other_share > share and abs(other - at) <= _APART
             for _, other_share, other in candidates
@@ -240,8 +250,8 @@ class ItemIndex:
     def _plain_share(self, words: NDArray[np.uint64], item: int, at: int) -> float:
         """Return the share of ``item`` that is present at ``at``, with equal weights of all words.
 
-        A few rare words alone have only a small share. For an item of several chunks, the result is
-        1.
+        If only a few rare words are present, this share is small, although their weights may be
+        large. For an item of several chunks, the result is always 1.
         """
         chunk, after = np.searchsorted(self.arrays.item, [item, item + 1]).tolist()
         if after - chunk > 1:
@@ -294,9 +304,9 @@ class ItemIndex:
 
 
 def _loaded_arrays(file: Mapping[str, Any]) -> IndexArrays:
-    """Return the arrays in ``file``; arrays that an earlier version did not write have defaults.
+    """Return the arrays in ``file``; those that an earlier version did not write get defaults.
 
-    With the defaults, short items of which a word is missing are not found.
+    With the defaults, a short item is not found if one of its words is missing.
     """
     later: dict[str, Any] = {
         "parts": _parts(file["seeds"]),
@@ -308,7 +318,7 @@ def _loaded_arrays(file: Mapping[str, Any]) -> IndexArrays:
 
 
 def _batches(texts: Sequence[str]) -> Iterator[list[str]]:
-    """Split ``texts`` into lists whose texts have about `_AT_ONCE` characters together."""
+    """Yield ``texts`` in lists; the texts of a list have about `_AT_ONCE` characters in total."""
     batch: list[str] = []
     size = 0
     for text in texts:
@@ -325,7 +335,7 @@ _SAVED = ("task", "strict", "missing", "answers", "answer_ends", "lengths")
 
 
 def load_index(path: Path) -> ItemIndex:
-    """Return the index in ``path``; a process reads the file again only if the file has changed."""
+    """Return the index in ``path``, kept in memory; read the file again only if it has changed."""
     return _load(path, path.stat().st_mtime_ns)
 
 
@@ -373,7 +383,7 @@ def _lay_task(task: Task) -> list[_Laid]:
 
 
 def _lay(item: Item, weight: _WordTable, rarity: _WordTable) -> _Laid:
-    """Prepare an item; ``weight`` and ``rarity`` are those of the words in its task."""
+    """Prepare an item; ``weight`` and ``rarity`` are tables for all words of its task."""
     words, alone = hash_words(item.question)
     own = _by_word(words, weight)
     numbers, _ = hash_words(" ".join(re.findall(r"\d+", fold(item.question))))
@@ -462,11 +472,11 @@ def _arrays(laid: Sequence[_Laid]) -> IndexArrays:
 
 
 def _apart(hashes: NDArray[np.uint64], entry: _Laid) -> NDArray[np.int64]:
-    """Return the places of two seeds of a short item that have no word in common: int64 ``[2]``.
+    """Return where two seeds of a short item begin that have no word in common: int64 ``[2]``.
 
-    If one word was changed, one of the two seeds is still whole. Of all such pairs, the pair with
-    the rarest words is chosen, because seeds of common words are in many documents. If there is no
-    such pair, the array is empty.
+    If a document has one word of the item changed, it still contains one of the two seeds. Of all
+    pairs of seeds without a common word, the pair with the rarest words is chosen, because seeds of
+    common words are in many documents. If there is no such pair, the array is empty.
     """
     count = len(hashes)
     width = len(entry.words) - count + 1
@@ -477,7 +487,7 @@ def _apart(hashes: NDArray[np.uint64], entry: _Laid) -> NDArray[np.int64]:
 
 
 class _Seeds:
-    """Collects seeds, with their chunks and places."""
+    """Collects the seeds of all chunks, with the chunk and the place of each."""
 
     def __init__(self) -> None:
         self._hashes = [np.empty(0, np.uint64)]
@@ -485,14 +495,17 @@ class _Seeds:
         self._places = [np.empty(0, np.int32)]
 
     def add(self, hashes: NDArray[np.uint64], chunk: int, places: NDArray[np.int64]) -> None:
-        """Add seeds of a chunk; ``places`` are the indexes of their first words in all words."""
+        """Add seeds of a chunk.
+
+        ``places`` are the indexes of the seeds' first words in `IndexArrays.words`.
+        """
         self._hashes.append(hashes)
         self._chunks.append(np.full(len(hashes), chunk, np.int32))
         self._places.append(places.astype(np.int32))
 
     @cached_property
     def kept(self) -> tuple[Any, Any, Any]:
-        """The added seeds, their chunks and their places, without seeds that are in many items."""
+        """Return the added seeds, their chunks and places, as `_rare` returns them."""
         return _rare(
             np.concatenate(self._hashes),
             np.concatenate(self._chunks),
@@ -501,7 +514,7 @@ class _Seeds:
 
 
 def _rare(seeds: Any, chunks: Any, places: Any) -> tuple[Any, Any, Any]:
-    """Return postings sorted by seed, without seeds of many items, such as seeds of a template."""
+    """Return postings sorted by seed, without seeds of many chunks, such as those of a template."""
     _, inverse, counts = np.unique(seeds, return_inverse=True, return_counts=True)
     often = counts[inverse]
     order = np.lexsort((places, often, chunks))
@@ -519,7 +532,7 @@ def _filter(keys: NDArray[np.uint64]) -> NDArray[np.uint64]:
 
 
 def _parts(seeds: NDArray[np.uint64]) -> NDArray[np.int32]:
-    """Return the index of the first seed of each part, and of the end: ``[2 ** bits + 1]``."""
+    """Return `IndexArrays.parts` for sorted ``seeds``: int32 ``[2 ** bits + 1]``."""
     bits = max(1, len(seeds).bit_length())
     edges = np.arange(1 << bits, dtype=np.uint64) << np.uint64(64 - bits)
     return np.append(np.searchsorted(seeds, edges), len(seeds)).astype(np.int32)

@@ -27,8 +27,8 @@ _PLACES = 20
 _SHOWN = 5
 """Largest number of items per task that are shown in a terminal."""
 _LITTLE = 2_000_000
-"""Least number of tokens for which other processes read the shards. With fewer tokens, this process
-reads them, because other processes would take longer to start."""
+"""If the shards have fewer tokens, this process reads them alone, because other processes would
+take longer to start."""
 _BATCH = 256
 """Number of documents that are decoded at a time."""
 
@@ -46,12 +46,12 @@ class Finding:
     tokens: int
     """Number of tokens of the document."""
     text: str
-    """Text of the document from the first word of the item on, shortened to one line."""
+    """Text of the document from the item's first word on, cut to one line."""
 
 
 @dataclass(frozen=True, slots=True)
 class CheckTask:
-    """Settings of the check of one shard of a cluster; ``index`` is the file of the `ItemIndex`."""
+    """Input of `check_shard`: one shard of a cluster; ``index`` is the file of the `ItemIndex`."""
 
     shards: ShardDirectory
     cluster: str
@@ -66,7 +66,7 @@ class CheckTask:
 
 @dataclass(frozen=True, slots=True)
 class CheckedShard:
-    """Numbers of documents and tokens that were read in one shard, and the found items."""
+    """Result for one shard: numbers of documents and tokens that were read, and the items found."""
 
     documents: int
     tokens: int
@@ -100,10 +100,10 @@ def check_shards(
     - ``too_short``: number of items that are too short to be searched for
     - ``found``: number of items that at least one document contains
     - ``with_answer``: number of items that at least one document contains with their answer
-    - ``share``: for each found item, the largest share of the item that one document contains; the
-      value is the mean of these shares
-    - ``documents``, ``tokens``, ``clusters``: number of documents that contain an item of the task,
-      their tokens, and the number of these documents by cluster
+    - ``share``: mean over the found items of the largest share of the item in one document
+    - ``documents``, ``tokens``: number of documents that contain an item of the task, and the
+      number of their tokens
+    - ``clusters``: number of these documents by cluster
     - ``matches``: each found item, with the first documents that contain it
 
     Raises:
@@ -169,7 +169,7 @@ def _finding(task: CheckTask, row: int, tokens: int, text: str, match: Match) ->
 
 
 class _Checked:
-    """Collects findings. Its memory grows with the number of items, not of documents."""
+    """Collects findings in memory that grows with the number of items, not of documents."""
 
     def __init__(self, index: ItemIndex) -> None:
         self._index = index
@@ -179,7 +179,8 @@ class _Checked:
         self._holders: Counter[int] = Counter()
         """By item, the number of documents that contain it."""
         self._best: dict[int, tuple[float, bool]] = {}
-        """By item, its largest share in one document, and whether any document has its answer."""
+        """By item, its largest share in one document, and whether any document contains its
+        answer."""
         self._places: dict[int, list[Finding]] = {}
 
     def add(self, result: CheckedShard) -> None:
@@ -253,7 +254,7 @@ class _Checked:
         }
 
     def _names(self, shards: ShardDirectory) -> dict[Any, Any]:
-        """Return the identifier and origin of each document in the report; {} for a URL."""
+        """Return identifier and origin of each document in the report; {} for shards at a URL."""
         if shards.local is None:
             return {}
         findings = [finding for some in self._places.values() for finding in some]

@@ -14,17 +14,17 @@ from .index import load_index
 
 @dataclass(frozen=True, slots=True)
 class ContaminationTask:
-    """A ``partition`` whose documents are compared with the items of the index in a file."""
+    """Input of `look_for_items`: a partition, and the file with the index of items."""
 
     partition: Partition
     index: Path
 
 
 def find_contaminated(engine: Engine, partitions: Sequence[Partition], index: Path) -> None:
-    """Write ``contaminated`` str ``[n]`` to each partition: the task and item in each document.
+    """Write the array ``contaminated`` to each partition: task and item in each document.
 
-    For a document without items, the text is "". If a document contains several items, the text
-    names the item with the largest share.
+    The array is str ``[n]``. For a document without items, its text is "". If a document contains
+    several items, the text names the item with the largest share.
     """
     tasks = (ContaminationTask(partition, index) for partition in partitions)
     run_stage(engine, "look for test questions", "documents", look_for_items, tasks)

@@ -6,8 +6,8 @@ The format of a file decides what an item is:
 - JSON: each element of the array is a question.
 - Any other file is text: each block between empty lines is an item.
 
-The fields of a question have the names of any common data set, or of files of ``lm-eval
---log_samples``. Compressed files are decompressed.
+The fields of a question may have the names that common data sets use, or those of files of
+``lm-eval --log_samples``. Compressed files are decompressed.
 """
 
 import json
@@ -28,10 +28,11 @@ LM_EVAL = "lm-eval="
 _LABELS = re.compile(
     r"^\s*(question|q|goal|problem)\s*:\s+|\s+(answer|a|solution)\s*:\s*$", re.IGNORECASE
 )
-"""Words that prompts put around a question. A copy of the question may lack these words."""
+"""Words that prompts put around a question. They are removed, because a copy of the question may
+lack them."""
 _BEFORE = ("passage", "context", "article", "story", "support", "premise")
-"""Fields with a text to which a question refers. In a record without a question, this text is the
-question."""
+"""Fields with a text to which a question refers. If a record has no question, this text counts as
+its question."""
 _QUESTION = (
     "query question question_stem ctx goal problem prompt sentence sentence1 input inputs "
     "instruction text"
@@ -176,7 +177,7 @@ def item_of(record: Any, where: str) -> Item:
 
 
 def _question(record: dict[str, Any]) -> str:
-    """Return the question of a record, after the text to which it refers; "" if it has neither."""
+    """Return the text to which a question refers, and the question; "" if a record has neither."""
     asked = next((_text(record.get(key)) for key in _QUESTION if _text(record.get(key))), "")
     about = [_text(record.get(key)) for key in _BEFORE]
     return "\n".join(part for part in (*about, asked) if part)
@@ -209,7 +210,7 @@ def _answer(record: dict[str, Any], choices: list[str]) -> str:
 
 
 def _place(key: Any, record: dict[str, Any], choices: list[str]) -> int | None:
-    """Return the index of the choice that a key names by number, letter, label or text; or None."""
+    """Return the index of the choice that ``key`` names (number, letter, label, text), or None."""
     labels = record["choices"].get("label") if isinstance(record.get("choices"), dict) else None
     if isinstance(key, str):
         if isinstance(labels, list) and key in labels:
@@ -235,7 +236,7 @@ def _prompt(sample: dict[str, Any]) -> str:
 
 
 def _text(value: Any) -> str:
-    """Return the text in a field: a text itself, the first of a list, or its field text or stem."""
+    """Return the text in ``value``: itself, its first item, or its field stem, text or value."""
     if isinstance(value, dict):
         value = value.get("stem") or value.get("text") or value.get("value") or ""
     if isinstance(value, list):

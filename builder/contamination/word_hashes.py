@@ -1,9 +1,8 @@
 """Word hashes: the hashes of the words of a text, in less than half the time of `find_words`.
 
-A text is read as UTF-8, and a table contains the class of each code point. The code that hashes
-words has no branch at the end of a word, because a processor cannot predict this branch. With the
-branch, wrong predictions took half of the time.
-
+A text is read as UTF-8, and a table contains the class of each code point. A processor cannot
+predict where a word ends. So the code that hashes words has no branch there: with such a branch,
+wrong predictions took half of the time.
 """
 
 import unicodedata
@@ -27,14 +26,16 @@ _SEPARATOR = np.uint32(0)
 _ALONE = np.uint32(1 << 30)
 """Flag of a character that is a word by itself."""
 _INVISIBLE, _APOSTROPHE, _FOLDABLE = (np.uint32(1 << 31 | n) for n in range(3))
-"""Classes of characters that do not separate words. `fold` may change a foldable character."""
+"""Classes of characters that need care: invisible characters, apostrophes, and characters that
+`fold` may change."""
 _POINT = np.uint32((1 << 21) - 1)
 _KNOWN = 0x40000
 """From this code point on, all code points separate words."""
 _FOLDED = (range(0x80), range(0x3400, 0xA000), range(0xAC00, 0xD7A4), range(0x1F300, 0x1FA00))
 """Code points that `fold` never changes: ASCII, Chinese characters, Korean syllables, emoji."""
 _MIXED = (range(0x80, 0x3400), range(0xFE00, 0x10000))
-"""Code points of which `fold` changes some. It may change all those outside these ranges."""
+"""Ranges in which `fold` changes some code points, and not others. A code point that is neither
+here nor in `_FOLDED` counts as one that `fold` may change."""
 _JAMO = range(0x1160, 0x1200)
 """Vowels and final consonants that `fold` joins with the Korean letter before them."""
 _START, _PRIME = np.uint64(14695981039346656037), np.uint64(1099511628211)
@@ -57,7 +58,7 @@ def utf8(text: str) -> bytes:
 
 @njit(cache=True)
 def _tabulate() -> Any:
-    """Return what each code point adds to a word: its lower-case letter, and the flags above."""
+    """Return the class of each code point: its lower-case letter, 0 for a separator, or a flag."""
     table = np.zeros(_KNOWN, np.uint32)
     for n in range(_KNOWN):
         point = np.uint32(n)
@@ -87,9 +88,10 @@ def unfolded_table() -> NDArray[np.uint32]:
 
 
 def _class_of_folded(character: str) -> Any:
-    """Return the class of what ``character`` is folded to, if the characters around do not matter.
+    """Return the class of ``character`` after folding, or `_FOLDABLE` if that is not certain.
 
-    A mark may be joined with the character before it, and Korean vowels and final consonants too.
+    The class is not certain for combining marks, and for Korean vowels and final consonants,
+    because `fold` may join them with the character before them.
     """
     folded = fold(character)
     joined = [c for c in folded if unicodedata.category(c).startswith("M") or ord(c) in _JAMO]
@@ -103,8 +105,9 @@ def _class_of_folded(character: str) -> Any:
 def hash_utf8(text: Any, table: Any) -> Any:
     """Do `hash_words` for a text in UTF-8, uint8 ``[n]``.
 
-    The third result is whether the text was read to its end. With `TABLE` it always is; with
-    `unfolded_table` reading ends at the first character that `fold` may change.
+    The third result is whether the text was read to its end. With `TABLE`, this is always True.
+    With `unfolded_table`, reading ends at the first character that `fold` may change; the arrays
+    are then empty.
     """
     hashes, alone = np.empty(len(text) + 1, np.uint64), np.zeros(len(text) + 1, np.bool_)
     count = inside = np.uint64(0)
@@ -158,7 +161,7 @@ def _read(text: Any, at: Any, table: Any) -> Any:
 
 @njit(cache=True, nogil=True)
 def _low(text: Any, at: Any) -> Any:
-    """Return the six bits that a byte after the first of a character adds to its code point."""
+    """Return the six bits that a byte, not the first of a character, adds to the code point."""
     return np.int64(text[at]) & 0x3F
 
 

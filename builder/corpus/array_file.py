@@ -85,7 +85,7 @@ def read_array(path: Path, name: str, *, mapped: bool = False) -> NDArray[Any]:
 
 
 def _head(path: Path) -> tuple[_Head, int]:
-    """Return the parsed first line of ``path``, and the length of that line in bytes."""
+    """Return the object in the first line of ``path``, and the length of that line in bytes."""
     with naming(path), open_regular(path) as file:
         line = file.readline(_LONGEST)
     try:

@@ -1,4 +1,4 @@
-"""CSV records: every cell is text, and a broken row does not affect the rows around it."""
+"""Read the records of a CSV file: every cell is text, and broken rows are skipped one by one."""
 
 import csv
 import io
@@ -19,11 +19,12 @@ _MARK = BYTE_ORDER_MARK.decode()
 def read_csv_records(
     stream: io.BufferedReader, place: str, longest: int, delimiter: str
 ) -> Iterator[tuple[str, Any]]:
-    """Yield, for each row below the header, its place, and its cells by column or a `BadRecord`.
+    """Yield, for each row below the header, its place, and its cells by column (or a `BadRecord`).
 
-    If a quote is opened and not closed, or is closed within a field, only the line that opens the
-    quote is lost. The next row begins with the next line. At most ``longest`` bytes are read to
-    find out whether a quote is closed. If the header is broken, a single `BadFile` is yielded.
+    A row is broken if a quote is opened and not closed, or is closed within a field. Then only the
+    line that opens the quote is lost, and the next row begins with the next line. At most
+    ``longest`` bytes are read to find out whether a quote is closed. If the header is broken, a
+    single `BadFile` is yielded.
     """
     csv.field_size_limit(_LONGEST_FIELD)
     rows = _Rows(stream, longest, delimiter)
@@ -71,14 +72,15 @@ class _TooLongError(Exception):
 
 
 class _Rows:
-    """Iterator over the rows of a stream, None for a broken row; it keeps the last row's lines."""
+    """Yields the rows of a stream, None for a broken row; can go back to the last row's lines."""
 
     def __init__(self, stream: io.BufferedReader, longest: int, delimiter: str) -> None:
         self._blocks = _line_blocks(stream, longest)
         self._longest = longest
         self._delimiter = delimiter
         self._held: list[str | None] = []
-        """Lines in memory: those of the current row, some after it, and perhaps some before it."""
+        """Lines in memory: those of the current row, lines after it, and perhaps lines before
+        it."""
         self._row = 0
         """Index in ``_held`` of the first line of the current row."""
         self._size = 0
@@ -90,7 +92,7 @@ class _Rows:
 
     @property
     def first(self) -> int:
-        """Number, from 1, of the line that the current row begins with."""
+        """Number of the line with which the current row begins, counted from 1."""
         return self._before + self._row + 1
 
     def return_all_but_first(self) -> None:
@@ -137,7 +139,7 @@ def _size(lines: Iterable[str | None]) -> int:
 
 
 def _line_blocks(stream: io.BufferedReader, longest: int) -> Iterator[list[str | None]]:
-    """Yield lists of lines; None stands for a line of about ``longest`` bytes or more."""
+    """Yield lists of lines; None in a list is a line of about ``longest`` bytes or more."""
     while data := stream.read(_BLOCK):
         too_long = False
         if not data.endswith(b"\n"):

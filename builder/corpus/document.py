@@ -1,4 +1,4 @@
-"""Document: one text of the corpus and where it comes from."""
+"""Document: one text of the corpus, with its identifier, its label, its licence and its origin."""
 
 import json
 from dataclasses import dataclass
@@ -14,14 +14,16 @@ from .records import MISSING, look_up
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExtraColumns:
-    """Values of a document from those columns of the corpus that only some builds use."""
+    """Values of one document in columns that a build reads only if its settings name them."""
 
     kept: tuple[str | None, ...] = ()
-    """Values of the columns to keep; a value that is not text is written as JSON."""
+    """Values of the columns in the setting ``keep``; a value that is not text is written as
+    JSON."""
     scores: tuple[float, ...] = ()
-    """Values of the columns that are scores."""
+    """Scores that columns of the corpus contain."""
     vector: NDArray[np.float32] | None = None
-    """Embedding of the document, ``[dims]``, not normalised; None if no column contains one."""
+    """Embedding of the document in a column, ``[dims]``, not scaled to length 1; None if there is
+    no such column."""
 
 
 NOTHING = ExtraColumns()
@@ -30,7 +32,7 @@ NOTHING = ExtraColumns()
 def take_given(record: dict[str, Any], settings: BuildSettings) -> ExtraColumns | str:
     """Return the values of ``record`` in the columns that ``settings`` name.
 
-    If a value is of the wrong type, return a text instead, which names the column and the problem.
+    If a value has the wrong type, the result is a text that names the column and the problem.
     """
     scores = []
     for column in settings.score_columns.values():
@@ -56,7 +58,7 @@ def _value(record: dict[str, Any], path: str) -> Any:
 
 
 def _number(value: Any) -> float | None:
-    """Return ``value``, a number or the text of one, as a float; None if it is not finite."""
+    """Return ``value``, a number or its text, as a float; None if it is neither, or not finite."""
     if isinstance(value, bool) or not isinstance(value, int | float | str):
         return None
     try:
@@ -88,11 +90,11 @@ class Document:
     """One text of the corpus."""
 
     id: str
-    """Identifier that the corpus states, or else ``origin``."""
+    """Identifier that the corpus states; if it states none, ``origin``."""
     text: str
     label: str = ""
-    """Known domain, or "" if the corpus states none; used in reports, never for clustering."""
+    """Domain that the corpus states, "" if none; used in reports, never for clustering."""
     license: str = ""
     origin: str = ""
-    """File or URL that the document was read from, and the document's place in that file."""
+    """File or URL that the document was read from, and the document's place in it."""
     extra: ExtraColumns = NOTHING

@@ -1,13 +1,15 @@
-"""Fingerprints: hashes by which a command detects that a file has changed.
+"""Fingerprints: hashes by which a command recognises that a file of the corpus has changed.
 
-Tasks of an engine hash local files, so that all nodes share the reading. The process of the command
-hashes files itself only if starting workers would take longer.
+Local files are hashed by tasks of the engine, so that all nodes share the reading. Only if starting
+workers would take longer, the process of the command hashes the files itself.
 
-The hash of a large local file is stored in the cache. So a build that is continued does not read
-its whole corpus again. A stored hash is used as long as size, device, inode and both times of the
-file have not changed since it was read. If a file was changed less than a minute before it was
-read, its hash is not stored. The reason is that a second change so soon might leave the times of
-the file as they are: clocks may be coarse, or the file may be mapped into memory.
+The hash of a large local file is stored in the cache, so that a build that is continued does not
+read its whole corpus again. The stored hash is used as long as size, device, inode and both times
+of the file (of its last change, and of the last change of its inode) are the same.
+
+If a file was changed less than a minute before it was read, its hash is not stored. The file may
+change once more in this minute, and its times may stay the same: clocks may be coarse, or the file
+may be mapped into memory.
 """
 
 import os
@@ -36,24 +38,25 @@ from climbstream.loader.core.files import (
 _REMEMBERED = 16 << 20
 """Minimum size in bytes of a file whose hash is stored; smaller files are hashed quickly."""
 _SETTLED = 60.0
-"""Minimum number of seconds since the last change of a file whose hash is stored."""
+"""The hash of a file is stored only if its last change was at least this number of seconds ago."""
 _TASK, _MOST = 256 << 20, 256
-"""Numbers of bytes and of files at which a task is full; a file with more bytes is one task."""
+"""Maximum numbers of bytes and of files for one task; a file with more bytes is a task of its
+own."""
 _VERSIONS = ("ETag", "etag", "xet_hash", "blob_id", "md5Hash", "Content-MD5", "Digest")
-"""Keys under which file systems of `fsspec` state the version of a file."""
+"""Keys under which file systems of `fsspec` state a hash or version of a file's content."""
 _TIMES = ("LastModified", "Last-Modified", "last_modified", "mtime", "created")
 
 
 def version_of(info: Mapping[str, Any]) -> str | None:
-    """Return the version of a remote file that its ``info`` of `fsspec` states; None if none."""
+    """Return the version of a remote file from its ``info`` of `fsspec`; None if none is stated."""
     return next((str(info[key]) for key in _VERSIONS if info.get(key)), None)
 
 
 def remote_fingerprint(name: str, info: Mapping[str, Any]) -> str:
     """Return the fingerprint of the remote file ``name``, from its ``info`` of `fsspec`.
 
-    The fingerprint is a hash of the version and size of the file or, if no version is stated, of
-    its name, size and time.
+    The fingerprint is a hash of the version and the size of the file. If no version is stated, it
+    is a hash of the file's name, its size and the time of its last change.
     """
     if version := version_of(info):
         return hash_json([version, info.get("size")])
@@ -81,7 +84,7 @@ class Facts:
 
 
 class FileHashes:
-    """Hashes of local files, stored in the cache; use one object for all files of a command."""
+    """The cache of hashes of local files; a command uses one object for all its files."""
 
     def __init__(self) -> None:
         self._remembered = lru_cache(maxsize=None)(_remembered)
@@ -104,7 +107,7 @@ class FileHashes:
         return last if state == facts.state else ""
 
     def note(self, path: Path, facts: Facts, value: str) -> None:
-        """Store ``value``, the hash of ``path``, which was read after ``facts`` were determined.
+        """Store ``value``, the hash of ``path``; the file was read after ``facts`` were determined.
 
         The hash is not stored if the file is small, was changed less than a minute before
         ``facts`` were determined, or has been changed since.
@@ -149,7 +152,7 @@ def _hash_by_tasks(facts: Mapping[str, Facts], engine: Engine) -> Iterator[tuple
 
 
 def _groups(sizes: Mapping[str, int]) -> Iterator[tuple[str, ...]]:
-    """Yield the files of each task, the largest files first, so that the last tasks are short."""
+    """Yield the files of each task; the largest are first, so that the last tasks are short."""
     group: list[str] = []
     size = 0
     for name in sorted(sizes, key=lambda name: -sizes[name]):
@@ -186,7 +189,7 @@ def unopened(name: str, error: OSError) -> InvalidDataError:
 
 
 def _state(path: Path) -> list[int]:
-    """Return size, device, inode and times of ``path``; new bytes change at least one of them."""
+    """Return size, device, inode and times of ``path``: one of them changes if the bytes do."""
     now = path.stat()
     return [now.st_size, now.st_dev, now.st_ino, now.st_mtime_ns, now.st_ctime_ns]
 

@@ -6,16 +6,18 @@ from climbstream.loader.core.errors import RemoteError
 from climbstream.loader.storage.hub import check_contact
 
 _READ_ALIKE = ("json", "parquet")
-"""Formats, as `datasets` names them, whose records climbstream reads as `datasets` does."""
+"""Formats, by their names in `datasets`, in which climbstream reads the same records as
+`datasets`."""
 _ANY = ("data_dir", "data_files", "description", "name", "version")
-"""Settings of a data set that do not change how its records are read."""
+"""Settings of `datasets` that do not change how records are read. If any other setting differs from
+its default, only `datasets` can read the records."""
 
 
 def hub_files(name: str) -> list[str]:
     """Return the URLs of the files in the training split of ``hub:NAME`` or ``hub:NAME@CONFIG``.
 
-    The list is empty if only `datasets` can read the records. The reason may be their format, or
-    settings for reading them in the card of the data set.
+    The list is empty if only `datasets` can read the records, because of their format, or because
+    the card of the data set has settings for reading them.
 
     Raises:
         RemoteError: The Hub cannot be reached, or does not list the files.

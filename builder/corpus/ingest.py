@@ -1,7 +1,7 @@
 """Ingest: read the sources once, and write their documents to partitions.
 
-Records that cannot be used, and files that are damaged or have no records, are counted by reason
-and listed; the reading goes on.
+Records that cannot be used are counted by reason and listed. So are files that are damaged or have
+no records. Neither of them ends the reading.
 """
 
 import difflib
@@ -37,11 +37,12 @@ logger = get_logger(__name__)
 
 BAD_RECORDS = "bad_records.json"
 _LARGE = 4 * SPAN_BYTES
-"""Files of at least this size, in bytes, are logged if only one worker reads them."""
+"""If a file of this many bytes or more can be read only by one worker, the log says so."""
 _SIZE = "partitions.json"
-"""File with the number of row groups per partition, which a continued build keeps."""
+"""File with the number of row groups per partition, so that a continued build uses the same
+number."""
 _FILES = 8
-"""Maximum number of files without a document that are named."""
+"""Maximum number of files without documents that a message names."""
 _NAMED = 24
 """Maximum number of known domains, and of columns, that a message names."""
 
@@ -59,10 +60,11 @@ class ReadReport(Report):
     unlicensed: list[str] = field(default_factory=list)
     """Sources of which no document states a licence."""
     met: Counter[str] = field(default_factory=Counter)
-    """For each column that the settings name, the number of sources that have this column."""
+    """For each column that the settings name, the number of sources with this column; a column
+    counts if a record has it."""
 
     def taken(self) -> str:
-        """Return one line on how much was read: the totals, and the MB of each known domain.
+        """Return one line on how much was read: documents and MB in all, and MB by domain.
 
         >>> labels = Counter({"law": 2_000_000, "": 500_000})
         >>> ReadReport(documents=3, bytes=2_500_000, labels=labels).taken()
@@ -87,11 +89,11 @@ def read_corpus(
     left_out: Sequence[BadFile] = (),
     partition_mib: int | None = None,
 ) -> ReadReport:
-    """Write the documents of ``sources`` to partitions under ``directory``; return one report.
+    """Write the documents of ``sources`` to partitions under ``directory``; return a report.
 
-    The report adds up the counts of all sources. The report also counts ``left_out``, files that
-    are not read. A partition has about ``partition_mib`` MiB of text; by default, `usual_groups`
-    decides its size.
+    The report adds up the counts of all sources. It also counts ``left_out``, the files that are
+    not read. A partition has about ``partition_mib`` MiB of text; by default, `usual_groups`
+    decides the size of partitions.
 
     Raises:
         InvalidDataError: No record has a column that the settings name, or the sources have fewer
@@ -130,7 +132,7 @@ def read_corpus(
 def _why_empty(
     source: Source, report: ReadReport, settings: BuildSettings, *, appended: bool
 ) -> str:
-    """Return why a source has no document; if it lacks the column of the text, its columns."""
+    """Return why a source has no document; if the text's column is missing, name the others."""
     records = counted(report.bad.total(), "record")
     reason, count = report.bad.most_common(1)[0]
     line = f"{source.place} has no document: of {records}, {count:,} have {reason}"
@@ -172,7 +174,7 @@ def _fixed_groups(sources: Sequence[Source], directory: Path, mib: int | None) -
 
 
 def _tell_text_files(sources: Sequence[Source], settings: BuildSettings) -> None:
-    """Log whether each text file is one document, or each of its lines is one."""
+    """Log whether a text file is read as one document, or each of its lines as a document."""
     if texts := [source.place for source in sources if source.format == "txt"]:
         what = "each line" if settings.text_lines else "each"
         other = (
@@ -185,10 +187,10 @@ def _tell_text_files(sources: Sequence[Source], settings: BuildSettings) -> None
 
 
 def _check_columns(report: ReadReport, settings: BuildSettings, least: int) -> None:
-    """Raise `InvalidDataError` if a column that the settings name is in no record.
+    """Raise `InvalidDataError` if no record has a column that the settings name.
 
-    An append (``least`` 1) cannot change its settings, so for columns other than the text there is
-    only a warning.
+    If the missing column is not that of the text, an append (``least`` is 1) only logs a warning,
+    because it cannot change the settings of the build.
     """
     names = sorted(report.columns)
     for option, column in settings.asked_columns:
@@ -209,7 +211,7 @@ def _check_columns(report: ReadReport, settings: BuildSettings, least: int) -> N
 
 @dataclass(frozen=True, slots=True)
 class _Reading:
-    """A source, or a part of a source, that one task reads."""
+    """Input of a task that reads a source, or a part of a source."""
 
     number: int
     source: Source
@@ -232,7 +234,7 @@ def _read_all(
     settings: BuildSettings,
     groups: int,
 ) -> Iterator[ReadReport]:
-    """Read ``sources`` into partitions, large ones in parts; yield one report per source."""
+    """Read ``sources`` into partitions, large sources in parts; yield one report per source."""
     fresh = {n: s for n, s in enumerate(sources) if not (directory / f"{n:05d}.json").exists()}
     # Spans depend on the corpus, not on ``groups``: parts of the catalogue end where spans do.
     usual = usual_groups(sources)
@@ -267,7 +269,7 @@ def _tell_undivided(sources: Sequence[Source]) -> None:
 
 
 def _joined(parts: Sequence[ReadReport], source: Source, done: Path) -> ReadReport:
-    """Join the reports of the parts of a source; write the joined report to ``done``, return it."""
+    """Return one report for all parts of a source, after writing it to the file ``done``."""
     report = ReadReport()
     for part in parts:
         report.add(part)
@@ -301,9 +303,9 @@ def read_source(
 ) -> ReadReport:
     """Write the documents of ``source`` to partitions ``NUMBER-PART`` under ``directory``.
 
-    A partition has the arrays ``sizes`` int64 ``[n]``, the number of bytes of each text, and
-    ``id_hashes`` uint64 ``[n, 2]``. Returns the report on the source. If this report has been
-    written before, it is returned, and the source is not read again.
+    A partition gets the arrays ``sizes`` int64 ``[n]``, the number of bytes of each text, and
+    ``id_hashes`` uint64 ``[n, 2]``. Returns the report on the source. If the report exists already,
+    it is returned, and the source is not read again.
     """
     return _read(_Reading(number, source), directory, settings)
 
@@ -351,7 +353,7 @@ def _units(
 def _with_equal_vectors(
     records: Iterator[Document | BadRecord | BadFile], task: _Reading, settings: BuildSettings
 ) -> Iterator[Document | BadRecord | BadFile]:
-    """Yield ``records``; replace documents whose vector has a wrong length by a `BadRecord`.
+    """Yield ``records``; in place of a document whose vector has the wrong length, a `BadRecord`.
 
     The right length is that of the first vector in the source, whichever part ``task`` reads.
     """
@@ -448,7 +450,7 @@ def _fault(text: str, most: int) -> str:
 
 
 def _plain(value: object) -> str:
-    """Return an identifier, label or licence as a string; "" if ``value`` is none.
+    """Return ``value`` as the text of an identifier, label or licence; "" if it cannot be one.
 
     The items of a list are joined with commas.
     """

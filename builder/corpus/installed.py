@@ -1,17 +1,17 @@
 """Installed corpus: texts that every machine with Python has, by kind.
 
-Library code, docstrings, licences, headers, tables, lists of files... each is a kind, and the name
-of the kind is the label of its documents. Nothing is downloaded, imported or run: files are read as
-text.
+The kinds are library code, docstrings, licences, headers, tables, lists of files and so on. The
+name of a kind is the label of its documents. Nothing is downloaded, imported or run: files are read
+as text.
 
-Nothing is cleaned. Lists of files with their hashes are junk, generated headers are nearly equal,
+Nothing is cleaned: lists of files with their hashes are junk, generated headers are nearly equal,
 and licences and vendored modules occur many times. A build must cope with all of these.
 
     every file -> its kind -> random order -> cut into documents, up to the kind's budget -> mixed
 
-The kind of a file is the first kind whose pattern matches the origin of the file. A file that
-matches no pattern is not used. A sample of 30 MB takes about 5 s. Only the chosen documents are in
-memory.
+The kind of a file is the first kind whose pattern matches the origin of the file (see
+`Kind.pattern`). A file that matches no pattern is not used. Drawing a sample of 30 MB takes about 5
+s. Only the chosen documents are in memory.
 """
 
 import ast
@@ -45,8 +45,9 @@ _MAX_LINE = MAX_BYTES // 4
 has at most 4 bytes, so a line fits into a document."""
 
 _CAPS = ((0.4, 0.1), (1.0, 1.0))
-"""For a first and a second pass: the largest part of a kind's budget that one distribution, and one
-file, may fill. The second pass fills what the first pass leaves of the budget."""
+"""For two passes over the files: the largest part of a kind's budget that one distribution may
+fill, and the part that one file may fill. The second pass fills what the first pass leaves of the
+budget."""
 
 _MAX_LICENSE = 60
 
@@ -63,7 +64,7 @@ def _description(text: str) -> str:
 
 
 def _docstrings(text: str) -> str:
-    """Return the docstrings in the Python source ``text``, the outer ones first."""
+    """Return the docstrings in the Python source ``text``, the outermost first."""
     documented = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
     nodes = (node for node in ast.walk(_parsed(text)) if isinstance(node, documented))
     return "\n\n".join(filter(None, map(ast.get_docstring, nodes)))
@@ -88,17 +89,17 @@ def _parsed(text: str) -> ast.Module:
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """One kind of text, and the pattern of its files."""
+    """One kind of text, and which files it is read from."""
 
     name: str
     about: str
     share: float
     """Share of the budget, relative to the other kinds."""
     pattern: str
-    """Regular expression that is searched in the origin of a file, ``<distribution>/<path>``. The
-    distribution of the standard library is "python"."""
+    """Regular expression for the origins of the kind's files. An origin is
+    ``<distribution>/<path>``; for the standard library, the distribution is "python"."""
     read: Callable[[str], str] = _whole
-    """Returns the wanted part of the text of a file."""
+    """Function that takes the text of a file, and returns the part of it that is used."""
 
 
 # Narrow and scarce kinds come first: their patterns are tried first, and what they leave of their
@@ -162,7 +163,7 @@ class _Source:
     path: Path
 
     def documents(self, kind: Kind) -> Iterator[Document]:
-        """Yield the documents of the file; none if it is not UTF-8 or does not exist any more."""
+        """Yield the documents of the file; none if it is not UTF-8, or was removed meanwhile."""
         try:
             text = kind.read(self.path.read_text(encoding="utf-8"))
         except (UnicodeDecodeError, OSError):
@@ -179,7 +180,7 @@ class _Source:
 
 
 def installed_documents(*, megabytes: float = 30.0, seed: int = 17) -> Iterator[Document]:
-    """Return a seeded, mixed sample of the installed texts, labelled by `KINDS`.
+    """Return a random sample of the installed texts; their labels are the names of `KINDS`.
 
     On one machine, equal arguments always give the same documents in the same order. On another
     machine the documents differ, because other files are installed there. Duplicates and junk are
@@ -211,7 +212,7 @@ def installed_documents(*, megabytes: float = 30.0, seed: int = 17) -> Iterator[
 
 
 def _take(kind: Kind, sources: list[_Source], *, budget: float) -> list[Document]:
-    """Return documents of ``kind`` from ``sources``, until they have ``budget`` bytes in all."""
+    """Return documents of ``kind`` from ``sources``, with about ``budget`` bytes in total."""
     taken: dict[str, Document] = {}
     sizes: Counter[str] = Counter()  # bytes taken so far: in all, by distribution and by file
     for of_distribution, of_file in _CAPS:

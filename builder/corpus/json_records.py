@@ -1,4 +1,4 @@
-"""JSON records: one per line, in arrays, over several lines, or one right after another."""
+"""Read JSON records: one per line, in arrays, over several lines, or one right after another."""
 
 import codecs
 import io
@@ -18,24 +18,24 @@ _TOO_LONG = "a number of thousands of digits"
 _TOO_DEEP = "nested too deeply"
 
 _DECODE = msgspec.json.Decoder().decode
-"""A parser that is twice as fast as Python's. This parser refuses some values that Python's parser
-accepts. For all other values, both return the same."""
+"""The parser of msgspec, twice as fast as Python's. It refuses some values that Python's parser
+accepts; for all other values, both return the same."""
 _CHUNK = 1 << 16
 _BETWEEN = re.compile(r"[\s,\[\]\ufeff\x1e]*")
-"""Text between two values. This text includes brackets, so that the items of an array count as
-values."""
+"""Text between two values. Square brackets belong to this text, so that each item of an array is
+read as a value."""
 _NEXT = re.compile(r"[}\]]\s*,?\s*(?=\{)|\n(?=\s*\{)")
-"""Text after which the next value may begin, if a value is broken."""
+"""After a broken value, the next value may begin where this pattern ends."""
 _CUT = 12
-"""Number of characters: an error at most this far before the end of the text read so far may vanish
-when more text is read."""
+"""If a parser finds an error at most this many characters before the end of the text read so far,
+the value may only be incomplete: more text is read, and the value is parsed again."""
 
 Value = tuple[str, Any]
 """Place of a record, and its value: JSON, or a `BadRecord`."""
 
 
 def read_json_records(stream: io.BufferedReader, place: str, longest: int) -> Iterator[Value]:
-    """Yield the records of ``stream``.
+    """Yield the place and the record for each JSON value in ``stream``.
 
     A record that is broken, or longer than ``longest`` bytes, is a `BadRecord`.
     """
@@ -46,7 +46,7 @@ def read_json_records(stream: io.BufferedReader, place: str, longest: int) -> It
 
 
 def has_lines(stream: io.BufferedReader) -> bool:
-    """Whether ``stream``, which is at the beginning of a file, has one record per line."""
+    """Whether ``stream``, of which nothing was read yet, has one record per line."""
     head = stream.peek(_CHUNK)
     text = head.removeprefix(BYTE_ORDER_MARK).lstrip()
     if not text.startswith(b"{"):
@@ -64,9 +64,9 @@ def has_lines(stream: io.BufferedReader) -> bool:
 
 
 def _is_cut(error: json.JSONDecodeError, text: str, near: int) -> bool:
-    """Whether ``error`` may mean that ``text`` ends within a value, but not within a string.
+    """Whether ``error`` may only mean that ``text`` ends within a value, though not in a string.
 
-    The text may end so if the error is at most ``near`` characters before the end of ``text``.
+    This is possible if the error is at most ``near`` characters before the end of ``text``.
     """
     return error.pos >= len(text) - near and not error.msg.startswith("Unterminated")
 
@@ -74,7 +74,7 @@ def _is_cut(error: json.JSONDecodeError, text: str, near: int) -> bool:
 def read_json_lines(
     lines: Iterable[bytes | None], place: str, longest: int, first: int = 1
 ) -> Iterator[Value]:
-    """Yield the record in each of ``lines``; ``first`` is the number of the first line.
+    """Yield the place and the record for each of ``lines``; ``first`` is the number of the first.
 
     A line that is None was longer than ``longest`` bytes. Empty lines are skipped.
     """
@@ -94,9 +94,10 @@ def _parse(line: bytes, origin: str) -> Any:
 
 
 def _parse_slowly(line: bytes, origin: str) -> Any:
-    """Parse a line that msgspec refuses: Python's parser also accepts NaN and large numbers.
+    """Return the value of a line that msgspec refuses, by Python's parser.
 
-    Returns a `BadRecord` if Python's parser refuses the line too.
+    Python's parser also accepts NaN and large numbers. If it refuses the line too, the result is a
+    `BadRecord`.
     """
     try:
         return json.loads(line.decode())
@@ -132,7 +133,7 @@ class _Broken:
 
 
 class _Text:
-    """The text of a file, of which a part is in memory."""
+    """The text of a file of JSON values; only a part of it is in memory."""
 
     def __init__(self, stream: io.BufferedReader) -> None:
         self._stream = stream
@@ -151,7 +152,7 @@ class _Text:
                 return self._at < len(self._held)
 
     def take(self, longest: int) -> Any:
-        """Return the value that begins here, or `_Broken`, and go to where the next may begin."""
+        """Return the value that begins here, or `_Broken`; go to where the next value may begin."""
         reason, behind = NOT_JSON, self._at + 1
         while True:
             try:
@@ -183,7 +184,7 @@ class _Text:
         self._at = match.end()
 
     def _more(self) -> bool:
-        """Read on, and so double the text in memory; return False if the file has ended."""
+        """Read more, to double the text in memory; return False at the end of the file."""
         if self._ended:
             return False
         held = self._held[self._at :]

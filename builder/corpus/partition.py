@@ -1,8 +1,9 @@
-"""Partition: the part of a corpus that one task works on, with the arrays of the stages so far.
+"""Partition: a part of the corpus, on which one task works, and the arrays that stages computed.
 
-A partition is a folder in the working folder of a build. The folder contains the text, and a few
-files of arrays. When a stage adds an array to a file, the file is replaced as a whole. So an array
-that exists is complete, and a build that was killed continues with the missing arrays.
+A partition is a folder in the working folder of a build. This folder contains the text of
+documents, and a few files of arrays. When a stage adds an array to a file, the whole file is
+replaced at once. So an array that exists is complete, and a build that was killed continues with
+the missing arrays.
 
 The text is stored in row groups of about `UNIT_BYTES`. Where a row group ends depends on the source
 alone, not on the number of row groups in a partition. A stage that reads text has one row group in
@@ -27,12 +28,13 @@ from .array_file import names_in, read_array, write_arrays
 from .document import NOTHING, Document
 
 UNIT_BYTES = 4 << 20
-"""Bytes of text in a row group, and in the smallest partitions: enough to compress well."""
+"""Bytes of text in a row group: enough to compress well. The smallest partitions are one row
+group."""
 _MOST = 32
 """Maximum number of row groups per partition that `groups_for` returns."""
 _PARTITIONS = 2048
-"""Number of partitions above which a larger corpus has larger partitions instead of more: this
-number is enough to keep a large cluster of machines busy."""
+"""If there would be more partitions than this, partitions become larger instead. This number is
+enough to keep a large cluster of machines busy."""
 
 ArrayName = Literal[
     # reading a corpus
@@ -70,7 +72,7 @@ def groups_for(corpus_bytes: int) -> int:
     """Return the number of row groups per partition, for a corpus of ``corpus_bytes`` bytes.
 
     A small corpus has small partitions, so that all cores have work. A large corpus has large
-    partitions, because each partition needs files, and memory in the process that plans.
+    partitions, because each partition needs several files, and memory in the planning process.
 
     >>> [groups_for(size) * UNIT_BYTES >> 20 for size in (10**6, 10**10, 10**11, 10**13)]
     [4, 8, 64, 128]
@@ -93,7 +95,7 @@ class Partition:
 
     @property
     def name(self) -> str:
-        """Name of the partition; sorted by name, partitions are in the order of the corpus."""
+        """Name of the partition; the order of names is the order of the corpus."""
         return self.folder.name
 
     @property
@@ -103,11 +105,11 @@ class Partition:
 
     @property
     def reading(self) -> str:
-        """Prefix of the names of all partitions of one source or, if it is cut, of one span."""
+        """Beginning of the name, which all partitions of a source (or of a span) share."""
         return self.name.rpartition("-")[0]
 
     def write_documents(self, documents: Sequence[Document]) -> None:
-        """Write the documents of the partition, as one row group; see `PartitionWriter`."""
+        """Write all documents of the partition, as one row group; see `PartitionWriter`."""
         with PartitionWriter.open(self) as writer:
             writer.write(documents)
 
@@ -121,7 +123,7 @@ class Partition:
         return read_parquet(self._text, names)
 
     def row_groups(self, *names: str) -> Iterator[tuple[slice, Any]]:
-        """Yield, for each row group, its rows as a slice, and its columns as an Arrow table."""
+        """Yield, for each row group, the slice of its rows, and an Arrow table of the columns."""
         with pq.ParquetFile(self._text) as file:
             begin = 0
             for number in range(file.num_row_groups):
@@ -160,7 +162,7 @@ class Partition:
         self.write_arrays({name: array})
 
     def write_arrays(self, arrays: Mapping[ArrayName, NDArray[Any]]) -> None:
-        """Write arrays; each file is rewritten once, and keeps the arrays that are not replaced."""
+        """Write arrays. Each file is rewritten only once, and keeps its other arrays."""
         for path in {self._file(name) for name in arrays}:
             before = {name: read_array(path, name, mapped=True) for name in names_in(path)}
             ours = {name: array for name, array in arrays.items() if self._file(name) == path}
@@ -199,13 +201,13 @@ class PartitionWriter:
         self._path = path
         self._writer: pq.ParquetWriter | None = None
         self.arrays: dict[ArrayName, list[NDArray[Any]]] = {}
-        """Parts of the arrays of scores and vectors in the corpus, by name; one part per row
-        group."""
+        """Scores and vectors that columns of the corpus contain, by name of the array: one part per
+        row group."""
 
     @classmethod
     @contextmanager
     def open(cls, partition: Partition) -> Iterator[Self]:
-        """Open a writer; it completes ``partition`` if the ``with`` block ends without an error.
+        """Yield a writer; if the ``with`` block ends without an error, ``partition`` is complete.
 
         If the corpus has scores or vectors, they are written as the arrays ``given_scores`` float32
         ``[n, k]`` and ``given_vectors`` float32 ``[n, dims]``. Columns to keep are written beside

@@ -1,4 +1,4 @@
-"""Passes over all partitions: tasks do the work, each for a batch of partitions."""
+"""Passes over all partitions: each task calls a function for the partitions of one batch."""
 
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -16,17 +16,17 @@ from climbstream.loader.core.files import writing
 from .partition import Partition
 
 _BATCHES = 1024
-"""If there are more partitions than this, batches become larger instead of more numerous."""
+"""If there are more partitions than this, a batch has several partitions."""
 _MOST = 64
 """Maximum number of partitions in a batch."""
 _HELD = 64
-"""Maximum number of results that wait in memory."""
+"""Maximum number of results that are kept in memory until earlier results arrive."""
 
 
 class _Named(Protocol):
     @property
     def name(self) -> str:
-        """Name in messages."""
+        """Name of the partition or part in messages."""
 
 
 Part = TypeVar("Part", bound=_Named)
@@ -56,7 +56,7 @@ def batches(partitions: Sequence[Part]) -> Iterator[Batch[Part]]:
 
 
 def each(engine: Engine, partitions: Sequence[Part], function: Callable[[Part], R]) -> Iterator[R]:
-    """Yield, in order, what ``function`` returns for each partition; tasks call ``function``."""
+    """Call ``function`` for each partition, in tasks; yield the results in order."""
     for results in in_order(engine, partial(_call_each, function=function), batches(partitions)):
         yield from results
 
@@ -72,11 +72,11 @@ def summed(
     add: Callable[[R, R], object],
     total: R,
 ) -> R:
-    """Add to ``total``, in the order of ``partitions``, what ``function`` returns for each.
+    """Call ``function`` for each partition, in tasks; return ``total`` plus all results, in order.
 
-    ``add`` adds its second argument to the first. Each task first adds up the results of its own
-    partitions. So the total must not depend on how partitions are grouped: counts may be added, but
-    not floats, whose sums are rounded.
+    ``add`` adds its second argument to the first. Each task adds up the results of its own
+    partitions, and then these sums are added. So ``add`` must give the same total however
+    partitions are grouped. Counts do; floats do not, because their sums are rounded.
     """
     function = partial(_sum_batch, function=function, add=add)
     for part in in_order(engine, function, batches(partitions)):
@@ -105,7 +105,7 @@ def _remove_batch(batch: Batch[Partition]) -> None:
 
 
 def in_order(engine: Engine, function: Callable[[T], R], tasks: Iterable[T]) -> Iterator[R]:
-    """Yield the results in the order of ``tasks``; a result that arrives too early is kept."""
+    """Yield the results in the order of ``tasks``; keep results that arrive early."""
     following = 0
     with TemporaryFile() as file:
         early = EarlyResults(file)
@@ -117,13 +117,14 @@ def in_order(engine: Engine, function: Callable[[T], R], tasks: Iterable[T]) -> 
 
 
 class EarlyResults:
-    """Results that wait for earlier ones: up to `_HELD` in memory, all further ones in ``file``."""
+    """Results that arrived too early: up to `_HELD` are in memory, all others in ``file``."""
 
     def __init__(self, file: IO[bytes]) -> None:
         self._file = file
         self._held: dict[int, Any] = {}
         self._stored: dict[int, tuple[int, int]] = {}
-        """Place and length in the file, by number."""
+        """Place and length in the file of each result that is in the file, by number of the
+        task."""
 
     def __contains__(self, number: int) -> bool:
         return number in self._held or number in self._stored
@@ -140,7 +141,7 @@ class EarlyResults:
         self._stored[number] = place, len(data)
 
     def take(self, number: int) -> Any:
-        """Return the result of task ``number``, and keep it no longer."""
+        """Remove the result of task ``number``, and return it."""
         if number in self._held:
             return self._held.pop(number)
         place, length = self._stored.pop(number)

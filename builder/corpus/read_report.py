@@ -24,7 +24,7 @@ class BadRecord:
     origin: str
     reason: str
     count: int = 1
-    """Number of records that are lost: more than one where a part of a file is damaged."""
+    """Number of records that are lost: more than 1 if a part of a file is damaged."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +37,7 @@ class BadFile:
 
 @dataclass(slots=True)
 class Report:
-    """The counts that all readers have in common; subclasses add the counts of one reader."""
+    """Counts of what was read and left out; a subclass adds counts that only one command has."""
 
     units: list[str] = field(default_factory=list)
     documents: int = 0
@@ -66,7 +66,7 @@ class Report:
                 setattr(self, name, mine + theirs)
 
     def lose(self, what: BadRecord | BadFile) -> None:
-        """Count and list a record, file or folder that is not used."""
+        """Count and list ``what``, which is not used."""
         if isinstance(what, BadFile):
             self.files[what.reason] += 1
         else:
@@ -75,7 +75,7 @@ class Report:
         self.note(what.origin, what.reason)
 
     def note(self, origin: str, reason: str) -> None:
-        """List a record or file, unless `LISTED` records and files are listed already."""
+        """List a record or file with its place and reason, unless `LISTED` are listed already."""
         if len(self.listed) < LISTED:
             self.listed.append({"origin": origin, "reason": reason})
 
@@ -108,7 +108,7 @@ class Report:
 
 
 def losses(stages: Iterable[Mapping[str, Any]]) -> list[str]:
-    """Return one line per reason why ``stages`` left something out, with count and example.
+    """Return one line for each reason why ``stages`` left something out, with count and example.
 
     >>> stage = {"dropped": {"empty text": {"documents": 2}}, "examples": {"empty text": "a:7"}}
     >>> losses([stage])

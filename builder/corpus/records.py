@@ -1,4 +1,4 @@
-"""Records: read the contents of a source of any format; unreadable parts become `BadRecord`."""
+"""Read the records of a source of any format; parts that cannot be read become a `BadRecord`."""
 
 from collections.abc import Collection, Iterable, Iterator
 from typing import Any
@@ -12,10 +12,10 @@ from .table_records import Values, column_values, read_arrow_records, read_parqu
 from .unpack import BYTE_ORDER_MARK, DAMAGE, lines_of, opened_plain, seekable, unpacked
 
 LONGEST = 1 << 28
-"""Largest record in bytes: longer ones are not read into memory."""
+"""Largest size of a record in bytes; a longer record is not read into memory."""
 _LONGEST_ROW = 1 << 23
-"""Largest row of CSV in bytes. Without a limit, a quote that is not closed would make the rest of
-the file one row."""
+"""Largest size of a row of CSV in bytes. Without a limit, a quote that is not closed would make the
+rest of the file one row."""
 _MOST_NAMES = 1_000
 
 MISSING = object()
@@ -46,10 +46,10 @@ class Columns:
 
 
 def look_up(record: dict[str, Any], path: str) -> Any:
-    """Return the value of a column, or of a column within a column: ``a.b`` is ``b`` of ``a``.
+    """Return the value of the column ``path``, or of a nested column: ``a.b`` is ``b`` in ``a``.
 
-    If there is no such column, and ``path`` names several columns with commas between them, return
-    the first value that is not None. If there is no value, return `MISSING`.
+    If there is no such column, and ``path`` has commas, then ``path`` is a list of columns. The
+    result is their first value that is not None. If there is no value, the result is `MISSING`.
 
     >>> look_up({"a": {"b": 1}}, "a.b"), look_up({"a.b": 2, "a": {"b": 1}}, "a.b")
     (1, 2)
@@ -87,8 +87,8 @@ def read_records(
 ) -> Iterator[tuple[str, Any]]:
     """Yield the place of each record of ``source``, with its value, a `BadRecord` or a `BadFile`.
 
-    The value of a text file, or of a line of a text file, is a string. If a file is damaged, all
-    that follows the damage is lost; in a Parquet file, only the rest of the row group is lost.
+    For a text file, or a line of a text file, the value is a string. If a file is damaged, all
+    records after the damage are lost. In a Parquet file, only the rest of the row group is lost.
 
     Args:
         source: A file, or a data set on the Hub.

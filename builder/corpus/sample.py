@@ -1,4 +1,4 @@
-"""Draw a sample of the texts of a corpus; equal settings and seeds give the same sample."""
+"""Draw a random sample of the documents of a corpus, the same for equal settings and seeds."""
 
 import shutil
 from collections.abc import Iterator, Sequence
@@ -27,21 +27,21 @@ from .passes import batches, each
 SAMPLE = "sample"
 """Name of the folder of a sample, in the working folder."""
 _DRAWN = "drawn.json"
-"""File that only a complete sample has: the settings it was drawn with, and its number of
+"""File in the folder of a complete sample, with the settings of the draw and the number of
 documents."""
 _CHARS = 20_000
-"""Maximum number of characters of a document that the sample contains."""
+"""A sample contains at most this number of characters of a document, from its beginning."""
 
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """A sample of documents that models are fitted on, in files of ``folder``."""
+    """A sample of documents to fit models on, in files of ``folder``."""
 
     folder: Path
     documents: int
 
     def texts(self) -> list[str]:
-        """Return the beginnings of the texts, in the order of the corpus."""
+        """Return the beginning of each text, in the order of the corpus."""
         return self._column("text")
 
     def languages(self) -> list[str]:
@@ -76,12 +76,13 @@ class Sample:
 
 @dataclass(frozen=True, slots=True)
 class _Drawn:
-    """The sampled documents of some partitions; the batch's first partition is ``number``."""
+    """The sampled documents of one batch; ``number`` is that of its first partition."""
 
     number: int
     partitions: tuple[Partition, ...]
     rows: tuple[NDArray[np.int64], ...]
-    """Sampled documents of each partition, counted among those that the settings want."""
+    """Sampled documents of each partition: their numbers among the documents in wanted languages
+    and licences."""
 
 
 def draw_sample(
@@ -115,7 +116,7 @@ def _cut(
     begins: NDArray[np.int64],
     ends: NDArray[np.int64],
 ) -> Iterator[_Drawn]:
-    """Yield the documents ``chosen``, sorted numbers in the corpus, by batch of partitions."""
+    """Yield the ``chosen`` documents of each batch; ``chosen`` has their numbers, sorted."""
     for batch in batches(partitions):
         places = slice(batch.first, batch.first + len(batch.partitions))
         rows = [

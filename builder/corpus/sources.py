@@ -1,4 +1,4 @@
-"""Sources: find the files that the user's names stand for, and say why other files are left out."""
+"""Sources: find the files to read, from what the user names, and why other files are left out."""
 
 import glob
 import importlib.metadata
@@ -71,11 +71,13 @@ _BESIDE_DATA = {
     "tokenizer_config.json",
     "vocab.json",
 }
-"""Names of files and folders that contain no data, though some end like names of data files."""
+"""Names of files and folders that contain no documents, though some end like names of data
+files."""
 
 
 _FEW_BYTES = 256 << 20
-"""Maximum total bytes of files that `survey` hashes: starting workers would take longer."""
+"""If the files have at most this number of bytes in total, `survey` itself hashes them, because
+starting workers would take longer."""
 _REVISION = re.compile(r"(^hf://datasets/[^/@]+/[^/@]+)@[0-9a-f]{40}(?=/)")
 
 Info = Mapping[str, Any]
@@ -86,19 +88,19 @@ _OUTPUT = "a shard directory, written by climb"
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """One thing to read: a file, a data set of the Hub, or the installed packages."""
+    """A source of documents: a file, a data set of the Hub, or the installed packages."""
 
     name: str
     """Path, URL or name of the source."""
     place: str
-    """The last parts of the path, as few as make the places of all sources different."""
+    """The last parts of the path: as many as needed, so that all sources have different places."""
     format: str
     """``jsonl``, ``txt``, ``csv``, ``parquet``, ``arrow``, ``hub`` or ``python``."""
     fingerprint: str
-    """Hash of the content, or of the facts that decide the content; "": not computed yet, see
-    `hash_sources`."""
+    """Hash of the content or, if the source is not a local file, of facts that change with the
+    content. "": the hash is not computed yet, see `hash_sources`."""
     size: int | None = None
-    """Size in bytes; None: the source is no file, or the server states no size."""
+    """Size in bytes; None if the source is no file, or if the server states no size."""
 
     @property
     def is_remote(self) -> bool:
@@ -107,12 +109,12 @@ class Source:
 
 
 def find_sources(names: Sequence[str]) -> list[Source]:
-    """Return the sources that ``names`` stand for, as `survey` does, but all with fingerprints."""
+    """Return the sources that ``names`` stand for, all of them with fingerprints."""
     return hash_sources(survey(names)[0])
 
 
 def hash_sources(sources: Sequence[Source], engine: Engine | None = None) -> list[Source]:
-    """Return ``sources`` with the fingerprints that `survey` left out.
+    """Return ``sources``; compute the fingerprints that `survey` did not compute.
 
     Tasks of ``engine`` read the files; without an engine, this process does.
 
@@ -130,9 +132,9 @@ def hash_sources(sources: Sequence[Source], engine: Engine | None = None) -> lis
 def survey(names: Sequence[str]) -> tuple[list[Source], list[BadFile]]:
     """Return the sources that ``names`` stand for, and the files and folders that are left out.
 
-    Sources are sorted by place. A file that several links lead to is one source. Local files that
-    have no stored hash are hashed only if all of them together are small. Otherwise their
-    fingerprints are "", and `hash_sources` computes them.
+    Sources are sorted by place. A file to which several links lead is one source. Some local files
+    have no stored hash. If they are small in total, they are hashed; if not, their fingerprints are
+    "", and `hash_sources` computes them.
 
     Raises:
         UsageError: A name matches no data, or a file has an unknown format.
@@ -177,10 +179,10 @@ def as_places(sources: Places) -> list[str]:
 
 
 def left_out(path: str, below: str, *, folder: bool = False) -> str:
-    """Return why a file is left out; "" if it is data.
+    """Return why the file ``path`` is left out; "" if it contains data.
 
-    With ``folder``, ``path`` is a folder. ``below`` is the path below the folder that the user
-    named.
+    With ``folder``, ``path`` is a folder. ``below`` is its path, relative to the folder that the
+    user named.
 
     >>> left_out("/x/.git", ".git", folder=True)
     'hidden'
@@ -211,7 +213,7 @@ def left_out(path: str, below: str, *, folder: bool = False) -> str:
 
 
 def unreadable(source: Source, error: BaseException) -> ClimbError | None:
-    """Return the error to raise if ``source`` cannot be read; None if its bytes are damaged."""
+    """Return the error to raise for ``error``; None if it only means that bytes are damaged."""
     if source.is_remote:
         return RemoteError(f"{source.name} cannot be read: {error}")
     if isinstance(error, OSError) and error.errno:
@@ -238,12 +240,12 @@ def megabytes_of(name: str) -> float:
 
 
 def _files(name: str) -> tuple[dict[str, Info], list[BadFile]]:
-    """Return the data files that a file, folder or glob ``name`` stands for, and files left out.
+    """Return the data files that ``name`` (file, folder or glob) stands for, and files left out.
 
-    Each data file comes with what the file system of its server states; {} for a local file.
+    For each data file, the value is what the file system of its server states; {} for a local file.
 
     Raises:
-        UsageError: ``name`` is nothing of this kind, or is in a shard directory.
+        UsageError: ``name`` is no file, folder or glob, or is in a shard directory.
     """
     try:
         system, path = file_system(name)
@@ -266,19 +268,19 @@ def _files(name: str) -> tuple[dict[str, Info], list[BadFile]]:
 
 
 def _below(file: str, top: str) -> str:
-    """Return the path of ``file`` below ``top``; the name of the file if it is ``top`` itself."""
+    """Return the path of ``file`` relative to ``top``; the file's name if it is ``top`` itself."""
     return file.removeprefix(top).strip("/") or PurePosixPath(file).name
 
 
 def _output_of(path: str) -> Path | None:
-    """Return the shard directory that ``path`` is or is in, also through a link; else None."""
+    """Return the shard directory that ``path`` is, or is in (also through a link), or None."""
     places = (Path(path).absolute(), Path(path).resolve())
     ways = (way for place in places for way in (place, *place.parents))
     return next((way for way in ways if is_shard_directory(way)), None)
 
 
 def _refuse_output(path: str) -> None:
-    """Raise `UsageError` if ``path`` is or is in a shard directory, or a command wrote it."""
+    """Raise `UsageError` if ``path`` is the output of a command, or is in a shard directory."""
     if output := _output_of(path):
         raise UsageError(f"{output} is {_OUTPUT}, and no source; keep sources outside of it")
     if command := writer_of(Path(path).absolute()) or writer_of(Path(path).resolve()):
@@ -348,7 +350,7 @@ def _walk(top: str) -> tuple[list[str], list[BadFile]]:
 def _sorted_out(places: Iterable[tuple[str, str]]) -> tuple[list[str], list[BadFile]]:
     """Return the data files of ``places``, and the files that are left out.
 
-    A place is the path of a file, and its path below the folder that the user named.
+    A place is the path of a file, and the same path relative to the folder that the user named.
     """
     files: list[str] = []
     others: list[BadFile] = []
@@ -371,18 +373,18 @@ def _real(name: str) -> str:
 
 
 def _below_named(path: str, name: str) -> str:
-    """Return the part of ``path`` that is below the folder or glob ``name``, for messages."""
+    """Return ``path`` relative to the folder or glob ``name``, for messages."""
     top = re.split(r"[*?\[]", name)[0].rpartition("/")[0] if glob.has_magic(name) else name
     return _printable(path.removeprefix(os.path.abspath(top)).strip("/"))  # noqa: PTH100
 
 
 def _printable(name: str) -> str:
-    """Return a file's name with escapes for bytes that are not UTF-8."""
+    """Return the file name ``name``, with escapes in place of bytes that are not UTF-8."""
     return name.encode(errors="backslashreplace").decode()
 
 
 def _places(names: Sequence[str]) -> list[str]:
-    """Shorten ``names``, which all differ, to their last parts, as few as keep them different.
+    """Return the last parts of ``names``: as few parts as needed for different results.
 
     >>> _places(["/data/2024/a.csv", "/data/2025/a.csv"]), _places(["/data/a.csv"])
     (['2024/a.csv', '2025/a.csv'], ['a.csv'])
@@ -398,7 +400,7 @@ def _places(names: Sequence[str]) -> list[str]:
 
 
 def _sources(infos: Mapping[str, Info]) -> list[Source]:
-    """Return a source for each name in ``infos``; a value is what a file system states, or {}.
+    """Return a source for each file in ``infos``, which has what its file system states, or {}.
 
     Raises:
         UsageError: A file has an unknown format.
@@ -443,7 +445,7 @@ def _endings(path: str) -> list[str]:
 
 
 def _ending(path: str) -> str:
-    """Return the ending of ``path`` that names the format, not the compression; "" if none."""
+    """Return the ending of ``path`` that names the format, without that of a compression, or ""."""
     endings = ["", "", *_endings(path)]
     return endings[-2] if endings[-1] in _PACKED else endings[-1]
 

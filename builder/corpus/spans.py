@@ -1,9 +1,8 @@
 """Spans: parts of a large file that are read separately, so that all workers can read the file.
 
 A span is a range of bytes in a file of lines, or a range of row groups in a Parquet file. Where
-spans begin depends on the corpus alone. So it makes no difference which worker reads which span,
-and in which order. The documents, their order, their identifiers and their partitions are always
-the same.
+spans begin depends on the corpus alone. So the documents, their order, their identifiers and their
+partitions are the same whichever worker reads a span, and in whichever order spans are read.
 """
 
 from collections.abc import Mapping
@@ -21,10 +20,11 @@ from .sources import Source, unreadable
 from .unpack import DAMAGE, opened_plain
 
 SPAN_BYTES = 64 << 20
-"""Bytes of a span; in a Parquet file, before compression. A file of at most this size is read as a
-whole. If partitions have more than `_GROUPS` row groups, spans are larger in proportion."""
+"""Number of bytes of a span; for a Parquet file, of uncompressed bytes. A file of at most this size
+is read as a whole. If partitions have more than `_GROUPS` row groups, spans are larger in
+proportion."""
 _GROUPS = 16
-"""Number of row groups that `SPAN_BYTES` of text fill."""
+"""Number of row groups of a partition that `SPAN_BYTES` of text fill."""
 
 _BLOCK = 1 << 20
 
@@ -34,7 +34,7 @@ class Span:
     """A part of a file."""
 
     begin: int
-    """First byte, or row group, of the span. A range of bytes has the lines that begin in it."""
+    """First byte, or row group, of the span. A line belongs to the span in which it begins."""
     end: int
     """The byte, or row group, after the last one of the span."""
     before: int = 0
@@ -44,7 +44,7 @@ class Span:
 def cut_sources(
     engine: Engine, sources: Mapping[int, Source], groups: int = 1, *, text_lines: bool
 ) -> dict[int, list[Span]]:
-    """Cut those ``sources`` that are large and can be cut; return spans by number of the source.
+    """Return the spans of those ``sources`` that are large and can be cut, by number of the source.
 
     ``groups`` is the number of row groups per partition. ``text_lines`` says whether each line of a
     text file is a document.
@@ -67,7 +67,7 @@ def _cut_numbered(task: tuple[int, Source], size: int, *, text_lines: bool) -> l
 
 
 def cut_source(source: Source, size: int, *, text_lines: bool) -> list[Span]:
-    """Cut ``source`` into spans of about ``size`` bytes; [] if it can only be read as a whole.
+    """Return spans of ``source`` of about ``size`` bytes; [] if it can only be read as a whole.
 
     For spans of lines, this function leaves ``before`` at 0. `cut_sources` later sets it to the
     number of lines of the source before the span.

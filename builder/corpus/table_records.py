@@ -36,8 +36,8 @@ def read_parquet_records(
 ) -> Iterator[tuple[str, Any]]:
     """Yield the place and the content of each row of a Parquet file, or of ``span``.
 
-    From a damaged row group, the rows before the damage are yielded, and then one `BadRecord` that
-    counts all other rows of the group. ``see`` is called with the names of all columns.
+    If a row group is damaged, its rows before the damage are yielded, and then one `BadRecord`
+    whose count is the number of its other rows. ``see`` is called with the names of all columns.
     """
     file = pq.ParquetFile(stream)
     names = file.schema_arrow.names
@@ -90,9 +90,9 @@ def read_arrow_records(
 
 
 def _check(batch: Any) -> None:
-    """Raise `pa.ArrowInvalid` if values are outside the bytes of ``batch``: reading would crash.
+    """Raise `pa.ArrowInvalid` if reading ``batch`` would crash, as its values are out of bounds.
 
-    Text that is not UTF-8 raises nothing here; only its row is dropped, later.
+    Text that is not UTF-8 raises no error here; later, only its row is dropped.
     """
     for column in batch.columns:
         try:

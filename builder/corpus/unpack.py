@@ -1,4 +1,4 @@
-"""Unpack: decompress files; the first bytes of a file decide the format, not its name."""
+"""Unpack: decompress files. The format of a file is recognised by its first bytes, not its name."""
 
 import bz2
 import io
@@ -17,7 +17,7 @@ import pyarrow as pa
 from climbstream.loader.storage.s3_files import file_system
 
 DAMAGE = (OSError, ValueError, EOFError, zlib.error, lzma.LZMAError, pa.ArrowException)
-"""Errors that reading a damaged file may raise."""
+"""Errors that may occur when a damaged file is read."""
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 _BUFFER = 1 << 16
@@ -35,12 +35,12 @@ _PACKS: dict[bytes, Callable[[IO[bytes]], Any]] = {
     rb"BZh[1-9](1AY&SY|\x17rE8P\x90)": bz2.BZ2File,
     rb"\xfd7zXZ\0": lzma.LZMAFile,
 }
-"""Readers of compressed files, by a pattern of the first bytes."""
+"""For each format, a pattern of a file's first bytes, and the function that decompresses."""
 
 
 @contextmanager
 def unpacked(name: str) -> Iterator[io.BufferedReader]:
-    """Open the file ``name``, a path or URL; its first bytes decide whether it is decompressed."""
+    """Open the file ``name``, a path or URL, and decompress it if its first bytes say so."""
     system, path = file_system(name)
     with system.open(path, "rb") as file:
         stream = io.BufferedReader(file, _BUFFER)
@@ -67,8 +67,8 @@ def lines_of(
 ) -> Iterator[bytes | None]:
     r"""Yield the lines of ``stream``, split at ``\n`` alone.
 
-    Only lines that begin at byte ``begin`` or later and, if ``end`` is given, before ``end`` are
-    yielded. For a line of more than ``longest`` bytes, None is yielded.
+    Only lines that begin at byte ``begin`` or later are yielded, and only those that begin before
+    byte ``end``, if it is given. For a line of more than ``longest`` bytes, None is yielded.
     """
     read = partial(stream.readline, longest + 1)
     at = _seek_line(stream, begin, end) if begin else 0

@@ -1,9 +1,9 @@
-"""A shard directory in a bucket: made in a scratch folder, then sent, the manifest last.
+"""Make a shard directory in a scratch folder; then send it to a bucket, the manifest last.
 
-Until the manifest is in the bucket, an object beside the files contains the plan of the work. So a
-build with other settings, on any machine, is refused before it begins. The plan is written before
-all other objects, and only if there is no plan yet. So a bucket that cannot be written to is
-detected before the work begins.
+The plan of the work is the first object that is written to the bucket, and it stays there until the
+manifest is in the bucket. The plan serves two purposes. First, a build with other settings, on any
+machine, finds the plan, and is refused before it begins. Second, if the bucket cannot be written
+to, this is detected before the work begins. A plan that exists is never overwritten.
 """
 
 import shutil
@@ -29,14 +29,15 @@ from .upload import CLAIM, Upload
 logger = get_logger(__name__)
 
 Effect: TypeAlias = Callable[[Any, Any], str]
-"""``effect(old, new)`` returns a text on what the differences between two plans would change."""
+"""``effect(old, new)`` returns the end of an error message: what changes if plan ``old`` becomes
+``new``."""
 _NOTE = "scratch.json"
 """File in a scratch folder with the URL for which the folder is used."""
 
 
 @contextmanager
 def open_bucket(url: str, scratch: Path | None) -> Iterator["BucketDestination"]:
-    """Yield the destination ``url``, which has its own folder in ``scratch``.
+    """Yield the destination ``url``; its files are first made in a folder below ``scratch``.
 
     Without ``scratch``, this folder is in the cache. The folder is removed if an error occurs
     before work is begun in it.
@@ -73,13 +74,13 @@ class BucketDestination:
         self.folder = place / "shards"
 
     def finished_at(self) -> str | Path | None:
-        """Return the URL or the scratch folder, whichever has a manifest; None if neither does."""
+        """Return the URL or the scratch folder, whichever has a manifest; None if none has."""
         if self._finished:
             return self._bucket.url
         return self.folder if (self.folder / MANIFEST).exists() else None
 
     def claim(self, plan: Mapping[str, Any], effect: Effect) -> None:
-        """Write ``plan`` to the bucket; a plan that is there already must be equal to ``plan``."""
+        """Write ``plan`` to the bucket; if a plan is there, check that it is equal to ``plan``."""
         data = json_bytes(plan)
         digest = hash_bytes(data)
         if self._bucket.put(CLAIM, data, digest):
@@ -108,9 +109,10 @@ class BucketDestination:
         return manifest
 
     def give_back(self) -> None:
-        """Remove what other work must not find, after an error.
+        """After an error, remove what would keep other work out.
 
-        These are the plan, unless it is binding, and the scratch folder, unless it has work.
+        The plan is removed from the bucket unless it is binding. The scratch folder is removed
+        unless work was begun in it.
         """
         work = self.folder / WORK
         begun = (work / "plan.json", self.folder / MANIFEST)
@@ -135,7 +137,7 @@ class BucketDestination:
         return plan
 
     def _remove_claim(self) -> None:
-        """Remove the plan from the bucket if climbstream wrote it; else log why it stays."""
+        """Remove the plan from the bucket; if climbstream did not write it, log that it stays."""
         try:
             if (stored := self._bucket.find(CLAIM)) is None:
                 return
@@ -148,7 +150,7 @@ class BucketDestination:
         logger.warning(f"{self._bucket}/{CLAIM} stays, and does no harm: {reason}")
 
     def _remove_scratch(self) -> None:
-        """Remove what was made in the scratch folder; log the names of other files, which stay."""
+        """Remove what was made in the scratch folder; if it has other files, log that they stay."""
         removed = self._place / "removed"
         shutil.rmtree(removed, ignore_errors=True)
         if self.folder.exists():

@@ -21,10 +21,10 @@ class Destination(Protocol):
         """The local folder to work in."""
 
     def finished_at(self) -> str | Path | None:
-        """Return the place of the finished shard directory; None if it is not finished."""
+        """Return where the shard directory is if it is finished; None if it is not."""
 
     def claim(self, plan: Mapping[str, Any], effect: Effect) -> None:
-        """Reserve the place for ``plan``, so that nobody begins another plan there.
+        """Reserve the place for ``plan``, so that no other plan can be begun there.
 
         ``effect`` is as in `begin_or_resume`.
 
@@ -47,7 +47,8 @@ class Destination(Protocol):
 def open_destination(out: str | Path, scratch: str | Path | None = None) -> Iterator[Destination]:
     """Yield the destination ``out``, a folder or an ``s3://`` URL.
 
-    A directory for a URL is first made in a folder below ``scratch``, by default in the cache.
+    If ``out`` is a URL, the directory is first made in a folder below ``scratch``, by default in
+    the cache.
 
     Raises:
         UsageError: ``out`` is a URL of another kind; or ``out`` is a folder and ``scratch`` is set.
@@ -83,11 +84,11 @@ class _Folder:
         self.folder = folder
 
     def finished_at(self) -> Path | None:
-        """Return the folder if its shard directory is finished, else None."""
+        """Return the folder if the shard directory in it is finished; None if it is not."""
         return self.folder if (self.folder / MANIFEST).exists() else None
 
     def claim(self, plan: Mapping[str, Any], effect: Effect) -> None:
-        """Do nothing: the lock on the folder, and the plan in it, keep other plans out."""
+        """Do nothing, because the lock on the folder and the plan in it keep other plans out."""
 
     def finish(self) -> Manifest:
         """Return the manifest."""

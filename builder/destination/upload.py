@@ -1,4 +1,4 @@
-"""Upload: the files of a finished shard directory to a bucket, the manifest last.
+"""Upload the files of a finished shard directory to a bucket, the manifest last.
 
 Because the manifest is last, a reader of the bucket finds no shard directory until the upload ends,
 and a complete one after that. An object that is already in the bucket is compared with its file,
@@ -22,12 +22,12 @@ from climbstream.loader.storage.bucket import Bucket, Stored
 logger = get_logger(__name__)
 
 CLAIM = f"{WORK}/plan.json"
-"""Object with the plan of the work; it exists until the manifest is in the bucket."""
+"""Name of the object with the plan of the work; it exists until the manifest is in the bucket."""
 _THREADS = 16
 
 
 class Upload:
-    """A finished directory on its way to a bucket."""
+    """The upload of a finished shard directory to a bucket."""
 
     def __init__(self, bucket: Bucket, directory: Path) -> None:
         self._bucket, self._directory = bucket, directory
@@ -69,14 +69,14 @@ class Upload:
         )
 
     def _send(self, name: str) -> str:
-        """Send a file, unless the bucket has the same file by now; return its name."""
+        """Send the file ``name``, unless the bucket has the same file by now; return ``name``."""
         path = self._directory / name
         if not self._bucket.put(name, path, self._digest(name)):
             self._compare(name)
         return name
 
     def _compare(self, name: str) -> str:
-        """Check that an object has the bytes of a file; return its name."""
+        """Check that the object ``name`` has the bytes of the file ``name``; return ``name``."""
         stored = self._bucket.find(name)
         if stored != Stored(self._sizes[name], self._digest(name)):
             raise InvalidDataError(
@@ -86,7 +86,7 @@ class Upload:
         return name
 
     def _digest(self, name: str) -> str:
-        """Return the hash of a file, which must be the one that the manifest names."""
+        """Return the hash of the file ``name``; check that it is the one in the manifest."""
         expected, got = self._hashes[name], hash_file(self._directory / name)
         if expected not in (None, got):
             raise IntegrityError(
@@ -96,7 +96,7 @@ class Upload:
         return got
 
     def _check_sizes(self, found: Mapping[str, int]) -> None:
-        """Check that all files but the manifest are in the bucket, before the manifest is sent."""
+        """Check that the bucket has all files except the manifest, each with the right size."""
         wrong = [
             name
             for name, size in self._sizes.items()

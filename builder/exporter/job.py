@@ -1,4 +1,4 @@
-"""ExportJob: what is exported, and to which folder; the same for all formats."""
+"""ExportJob: what is exported, in which layout, and to which folder."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -7,10 +7,10 @@ from climbstream.loader.formats.directory import ShardDirectory
 
 
 def done_file(out: Path, name: str) -> Path:
-    """Return the file in ``out`` whose existence says that an export is complete.
+    """Return the file in ``out`` that exists if the export is complete.
 
-    Its ``name`` begins with a dot, so that nobody mistakes it for data. If an early version, which
-    wrote the name without the dot, made the export, the file without the dot is returned.
+    The ``name`` of the file begins with a dot, so that nobody mistakes it for data. An early
+    version wrote the file without the dot. If only the file without the dot exists, it is returned.
     """
     early = out / name.removeprefix(".")
     return early if early.exists() and not (out / name).exists() else out / name

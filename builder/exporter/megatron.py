@@ -5,8 +5,9 @@ The format of the index, little-endian, from ``megatron/core/datasets/indexed_da
     MMIDIDX\0\0 | u64 version 1 | u8 type of a token | u64 n | u64 n + 1
     | i32 tokens of each document [n] | i64 its first byte in the .bin [n] | i64 0..n [n + 1]
 
-A document is one sequence, with its end token, as Megatron's own ``--append-eod`` writes it. Within
-a sample, Megatron can find the ends of documents only by this token.
+A document is one sequence, and its last token is the end token, as in the files that Megatron
+itself writes with ``--append-eod``. A sample of Megatron may have several documents, and only the
+end token shows where each of them ends.
 """
 
 from collections.abc import Iterable, Sequence
@@ -24,8 +25,8 @@ from climbstream.loader.formats.mixture import Mixture
 
 _MAGIC = b"MMIDIDX\x00\x00"
 _TYPES = {"uint16": (8, "<u2"), "uint32": (4, "<i4")}
-"""Megatron's code and type for each type of token. Megatron has no uint32, but int32 is enough,
-because no id needs the 32nd bit."""
+"""For each type of the tokens in shards: Megatron's code and the type in Megatron's files. Megatron
+has no uint32; int32 is enough, because no id needs the 32nd bit."""
 
 
 def write_indexed(
@@ -66,14 +67,15 @@ def write_indexed(
 
 
 def prefixes(names: Sequence[str]) -> list[str]:
-    """Return the prefix of each cluster's files: its name, with spaces replaced by underscores."""
+    """Return the prefix of each cluster's files: the cluster's name with ``_`` for each space."""
     return [*make_unique({name: name.replace(" ", "_") for name in names}).values()]
 
 
 def blend_words(manifest: Manifest, mixture: Mixture, folder: Path) -> str:
-    """Return the value of ``--data-path``: weight and prefix of each cluster whose weight is not 0.
+    """Return the value of ``--data-path``: weights and prefixes of the clusters with a weight.
 
-    Megatron's weights mean the same as those of a mixture: shares of samples of equal length.
+    Clusters with a weight of 0 are left out. Megatron's weights mean the same as those of a
+    mixture: shares of samples of equal length.
 
     Raises:
         UsageError: The path of ``folder`` has a space, at which Megatron would split it.

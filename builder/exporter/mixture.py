@@ -1,12 +1,13 @@
-"""Export of a mixture: documents drawn by weight and shuffled, as NVIDIA published ClimbMix.
+"""Export of a mixture: documents are drawn by weight and shuffled, as in NVIDIA's ClimbMix.
 
 Whole documents of each cluster are taken in a random order until the cluster's share is reached. A
 cluster with fewer tokens than its share is taken several times.
 
 The documents may not fit into memory, so shuffling takes two passes. The first pass assigns each
-document to a random output file. For every few shards, this pass writes a temporary file, called a
-spool, with the documents of these shards, sorted by output file. The second pass reads the
-documents of one output file from all spools, and shuffles these documents in memory.
+document to a random output file. This pass takes a few shards at a time, and writes their
+documents, sorted by output file, to a temporary file, called a spool. The second pass makes one
+output file at a time: it reads the documents of this file from all spools, and shuffles them in
+memory.
 """
 
 import itertools
@@ -45,20 +46,21 @@ _FILE_TOKENS = 1 << 25
 _SPOOL_SHARDS = 8
 """Number of shards of a cluster whose documents are written to one spool."""
 _FAR = 0.05
-"""Fraction by which the tokens that are drawn may differ from those asked for without a warning."""
+"""A warning is logged if the number of drawn tokens differs by more than this fraction from the
+number that was asked for."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChoiceTask:
-    """Input of `choose`: a cluster, and how many of its tokens to choose."""
+    """Input of `choose`: a cluster, and how many of its tokens to take."""
 
     directory: ShardDirectory
     cluster: str
     due: int
-    """Number of tokens to choose."""
+    """Number of tokens to take."""
     seed: int
     path: Path
-    """File to write: how often each document is taken, uint32 ``[n]``."""
+    """File for the result: how often each document is taken, uint32 ``[n]``."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,7 +73,7 @@ class SpoolTask:
     picks: Path
     """File with how often each document of the cluster is taken, uint32 ``[n]``."""
     first: int
-    """Number, in the cluster, of the first document of these shards."""
+    """Number of the first document of these shards, counted in the cluster."""
     files: int
     """Number of output files."""
     seed: int
@@ -94,7 +96,7 @@ class ShuffleTask:
 def export_mixture(
     job: ExportJob, mixture: Mixture | None = None, tokens: int | None = None, *, seed: int = 0
 ) -> dict[str, int]:
-    """Write about ``tokens`` tokens, drawn by a mixture; return the tokens by cluster name.
+    """Write about ``tokens`` tokens, drawn by a mixture; return the number of tokens by cluster.
 
     Whole documents are drawn. Each cluster's share is exact to within half a document. A dataset
     card is written beside the files.
@@ -102,7 +104,7 @@ def export_mixture(
     Args:
         job: What is exported to which folder; its layout ``to`` is ``parquet`` or ``jsonl``.
         mixture: Weights of the clusters; default: each cluster's share of all tokens.
-        tokens: Number of tokens, required with a mixture; by default all documents, each once.
+        tokens: Number of tokens to write; required with a mixture. None: all documents, each once.
         seed: Decides which documents are chosen, and their order.
 
     Raises:
@@ -164,7 +166,7 @@ def _tokens_due(manifest: Manifest, mixture: Mixture, tokens: int | None) -> NDA
 
 
 def _read_tokens(finished: dict[str, Any]) -> dict[str, int]:
-    """Return how many tokens of each cluster a finished export wrote, by name of the cluster."""
+    """Return how many tokens of each cluster are in a finished export, by name of the cluster."""
     return convert(finished.get("tokens"), dict[str, Count], "count of tokens by cluster")
 
 
@@ -201,7 +203,7 @@ class _Writer:
         return counts
 
     def _warn_if_far(self, counts: Mapping[str, int]) -> None:
-        """Warn if whole documents make much more or fewer tokens than are due."""
+        """Log a warning if the number of drawn tokens is far from the number asked for."""
         due = dict(zip(self.job.shards.names, self.due.tolist(), strict=True))
         total, asked = sum(counts.values()), sum(due.values())
         if abs(total - asked) <= _FAR * asked:
@@ -228,7 +230,7 @@ class _Writer:
         return self.work / f"picks-{k}.npy"
 
     def _choose(self, engine: Engine) -> dict[str, int]:
-        """Choose documents of each cluster; return the number of their tokens by cluster name."""
+        """Choose documents of each cluster; return the number of tokens chosen by cluster name."""
         tasks = [
             ChoiceTask(
                 directory=self.job.shards,
@@ -301,11 +303,12 @@ def choose(task: ChoiceTask) -> int:
 
 
 def spool(task: SpoolTask) -> int:
-    """Write a spool, sorted by output file, unless it exists; return its number of tokens.
+    """Write a spool, unless it exists; return its number of tokens.
 
-    The file ``.bin`` contains the tokens. The file ``.npz`` contains the ``lengths`` of documents,
-    int64 ``[m]``, and ``ends``, int64 ``[files + 1]``. Value ``i`` of ``ends`` is the number of the
-    first document of output file ``i``; the last value is m.
+    A spool is two files, in which documents are sorted by output file. The file ``.bin`` contains
+    the tokens. The file ``.npz`` contains the ``lengths`` of documents, int64 ``[m]``, and
+    ``ends``, int64 ``[files + 1]``. Value ``i`` of ``ends`` is the index of the first document of
+    output file ``i``; the last value is m.
     """
     index = task.path.with_suffix(".npz")
     if index.exists():
@@ -358,5 +361,5 @@ def shuffle(task: ShuffleTask) -> int:
 
 
 def _random(*names: object) -> np.random.Generator:
-    """Return a generator that depends on ``names`` alone."""
+    """Return a random generator whose seed depends on ``names`` alone."""
     return np.random.Generator(np.random.PCG64(int(hash_json(list(names))[:16], 16)))

@@ -1,6 +1,6 @@
-"""Rows of tables: documents in the layout of ClimbLab and ClimbMix, in Parquet or JSON lines.
+"""Rows of tables: write documents as Parquet or JSON lines, in the layout of ClimbLab or ClimbMix.
 
-A row has the columns ``tokens`` or ``text``, ``token_count``, and ``cluster_id``.
+A row is one document. Its columns are ``tokens`` (or ``text``), ``token_count`` and ``cluster_id``.
 """
 
 import json
@@ -23,17 +23,17 @@ from climbstream.loader.formats.manifest import TOKENIZER
 from climbstream.loader.formats.tokenizer import read_tokenizer
 
 Part = tuple[Sequence[int], Sequence[NDArray[Any]]]
-"""Number of the cluster of each document, and the documents as arrays of tokens."""
+"""Some documents: the number of each document's cluster, and each document's tokens."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rows:
-    """How documents become rows."""
+    """Writes documents as rows; the fields say what a row contains."""
 
     eos_id: int | None
     """Token that ends documents, and that rows leave out; None: documents have no end token."""
     labels: tuple[int | str, ...]
-    """``cluster_id`` of each cluster."""
+    """Value of the column ``cluster_id`` for each cluster."""
     text_of: str | None = None
     """Shard directory whose tokenizer decodes the rows; None: rows contain tokens."""
 
@@ -88,8 +88,9 @@ class Rows:
     def _row(self, k: int, document: NDArray[Any]) -> NDArray[Any]:
         """Return the tokens of ``document`` without its end token.
 
-        An import adds the end token again, except to a row that is empty or that ends with another
-        end token. In these two cases the end token stays.
+        An import adds the end token to a row that does not end with it, and leaves out an empty
+        row. So the end token stays in two cases: if the rest of the document is empty, or if the
+        rest ends with another end token.
         """
         end = self.eos_id
         if end is None:
@@ -113,7 +114,7 @@ _tokenizer = lru_cache(maxsize=1)(read_tokenizer)
 
 
 def rows_of(shards: ShardDirectory, to: str, *, text: bool) -> Rows:
-    """Return the `Rows` that write documents of ``shards`` in the layout ``to``.
+    """Return the object that writes documents of ``shards`` as rows of the layout ``to``.
 
     Raises:
         UsageError: The layout cannot contain text, or there is no tokenizer to decode tokens with.

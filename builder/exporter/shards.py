@@ -1,9 +1,10 @@
 """Export of all documents, in the layouts that other trainers read.
 
 ``parquet`` is the layout of NVIDIA's ClimbLab, and ``jsonl`` is the layout of ClimbMix; `climb
-import` reads both layouts. ``megatron`` is the indexed data set of Megatron. mosaicml-streaming
-reads the shards of climbstream directly, so ``mosaic`` is only a YAML file of streams. Each file is
-written whole or not at all, and a file that exists is not written again.
+import` reads both. ``megatron`` is the indexed data set of Megatron. ``mosaic`` is only a YAML file
+of streams, because mosaicml-streaming reads the shards of climbstream directly.
+
+Each file is written whole or not at all, and a file that exists is not written again.
 """
 
 import itertools
@@ -41,13 +42,13 @@ BLENDS = {"megatron": "blend.txt", "mosaic": "streams.yaml"}
 """Name of the file with the mixture, by layout."""
 
 _MOST_FILES = 100
-"""Maximum number of files: per cluster in ``parquet``, in all in ``jsonl``. NVIDIA publishes as
-many."""
+"""Maximum number of files: for each cluster in ``parquet``, in total in ``jsonl``. NVIDIA's data
+sets have as many files."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FileTask:
-    """A file to write, with the documents of some shards of some clusters."""
+    """A file to write, and the shards whose documents it will contain."""
 
     directory: ShardDirectory
     path: Path
@@ -66,12 +67,12 @@ def export_shards(
     text: bool = False,
     workers: int | None = None,
 ) -> str | None:
-    """Write a shard directory in the format of another trainer; return the mixture in that format.
+    """Write a shard directory in another trainer's format; return the mixture in that format.
 
-    The returned mixture is a string: for Megatron the value of ``--data-path``, for
-    mosaicml-streaming a YAML document of streams. The mixture is also written to a file in ``out``,
-    with paths relative to ``out``. For ``parquet`` and ``jsonl``, which cannot express a mixture,
-    None is returned.
+    The mixture is returned as a string: for Megatron the value of ``--data-path``, for
+    mosaicml-streaming a YAML document of streams. The mixture is also written to a file in ``out``;
+    paths in this file are relative to ``out``. ``parquet`` and ``jsonl`` cannot express a mixture;
+    for them, None is returned.
 
     Args:
         directory: A shard directory, as a folder or URL.
@@ -156,7 +157,7 @@ def _write_files(job: ExportJob, rows: Rows) -> None:
 
 
 def _files(job: ExportJob, labels: Sequence[int | str]) -> Iterator[tuple[Path, dict[int, range]]]:
-    """Yield the path of each file of the layout, and the file's shards by number of the cluster."""
+    """Yield the path of each file to write, and the file's shards by number of the cluster."""
     counts = [len(job.shards.index(name).shards) for name in job.shards.names]
     kind = "" if job.text else ".tokenized"
     if job.to == "parquet":
@@ -176,13 +177,13 @@ def _files(job: ExportJob, labels: Sequence[int | str]) -> Iterator[tuple[Path, 
 
 
 def _cut(count: int, parts: int) -> list[range]:
-    """Cut the numbers below ``count`` into ``parts`` ranges whose lengths differ by at most one."""
+    """Cut the numbers 0 to ``count`` - 1 into ``parts`` ranges of nearly equal lengths."""
     ends = [count * i // parts for i in range(parts + 1)]
     return [range(a, b) for a, b in itertools.pairwise(ends)]
 
 
 def _documents(task: FileTask) -> Iterator[tuple[int, list[NDArray[Any]]]]:
-    """Yield, for each shard of a file, the number of its cluster, and its documents."""
+    """Yield, for each shard of ``task``, the number of its cluster, and its documents."""
     for k, numbers in task.shards.items():
         for documents in task.directory.documents(task.directory.names[k], numbers):
             yield k, documents

@@ -1,7 +1,7 @@
-"""Characters: compiled functions that classify code points as letters, digits, capitals and so on.
+"""Characters: compiled functions that tell whether a code point is a letter, a digit and so on.
 
-The classes are written as ranges, because ranges compile to comparisons. A code point that Unicode
-has not assigned yet counts as a letter of its block.
+The classes are written as ranges of code points, because compiled code compares numbers quickly. A
+code point that Unicode has not assigned yet counts as a letter of its block.
 """
 
 from typing import Any
@@ -12,7 +12,7 @@ from numba import njit
 
 @njit(cache=True, nogil=True)
 def is_letter(point: Any) -> Any:
-    """Whether a code point is part of words and not a digit; combining marks count as letters."""
+    """Whether a code point is a letter; combining marks, parts of words, count as letters."""
     if point < 0x80:
         return 0x41 <= point <= 0x5A or 0x61 <= point <= 0x7A
     return (
@@ -31,7 +31,7 @@ def is_letter(point: Any) -> Any:
 
 @njit(cache=True, nogil=True)
 def _is_mark(point: Any) -> Any:
-    """Whether a code point from 0xC0 to 0x1FFF is a mark that separates words."""
+    """Whether a code point from 0xC0 to 0x1FFF is a punctuation mark or symbol between words."""
     if point < 0x900:
         return (
             point == 0x37E
@@ -67,7 +67,7 @@ def _is_mark(point: Any) -> Any:
 
 @njit(cache=True, nogil=True)
 def is_digit(point: Any) -> Any:
-    """Whether a code point is a decimal digit, of any script that has digits of its own."""
+    """Whether a code point is a decimal digit of any script."""
     if point < 0x660:
         return 0x30 <= point <= 0x39
     return (
@@ -85,12 +85,12 @@ def is_digit(point: Any) -> Any:
 
 @njit(cache=True, nogil=True)
 def is_capital(point: Any) -> Any:
-    """Whether a code point is a capital letter, of any script with capitals."""
+    """Whether a code point is a capital letter of any script."""
     return lower(point) != point
 
 
 _CASED = 0x2E00
-"""Most letters of scripts with capitals are below this code point."""
+"""Code point below which most letters of scripts with capitals are."""
 
 
 def _small_letters() -> Any:
@@ -146,7 +146,7 @@ def is_unspaced(point: Any) -> Any:
 
 @njit(cache=True, nogil=True)
 def is_invisible(point: Any) -> Any:
-    """Whether a code point is invisible in a word: a soft hyphen, a joiner, or a text direction."""
+    """Whether a code point is an invisible part of a word: soft hyphen, joiner, text direction."""
     if point < 0x200B:
         return point == 0xAD or point == 0x61C
     return (

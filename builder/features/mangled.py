@@ -1,10 +1,10 @@
-"""Mangled text: UTF-8 that was read in another encoding, and characters that could not be read."""
+"""Mangled text: count the characters of misread UTF-8, and replacement characters."""
 
 import re
 
 
 def _decode(first: int, last: int, *encodings: str) -> str:
-    """Return a character class for the bytes ``first`` to ``last``, decoded in ``encodings``."""
+    """Return what bytes ``first`` to ``last`` are in ``encodings``, as a class of a regex."""
     read = {bytes([byte]).decode(e, "ignore") for byte in range(first, last + 1) for e in encodings}
     return f"[{''.join(sorted(map(re.escape, read)))}]"
 
@@ -22,7 +22,7 @@ _SEQUENCES = re.compile(
 
 
 def count_mangled(text: str) -> int:
-    r"""Count the characters of ``text`` that come from misread UTF-8, and replacement characters.
+    r"""Count the characters of ``text`` that come from misread UTF-8 or are replacement characters.
 
     >>> count_mangled("caf\xc3\xa9"), count_mangled("caf\xe9")
     (2, 0)

@@ -1,11 +1,15 @@
 """Order: measures whether words and letters follow each other as in a language, or at random.
 
-In a language, some pairs of words and some runs of letters repeat again and again. Hardly any of
-them also occur in reverse: "of the" occurs, "the of" does not. In shuffled text, both directions
-are equally frequent. Two other signs are used. In scripts with capitals, a sentence begins with a
-capital; in shuffled text, any word may follow the end of a sentence. Brackets have partners; in
-shuffled text, many brackets have none. A text is compared only with itself, so its language makes
-no difference.
+Three signs show that a text is shuffled:
+
+- In a language, some pairs of words and some runs of letters repeat again and again, but hardly any
+  of them also occur in reverse: "of the" occurs, "the of" does not. In shuffled text, both
+  directions are equally frequent.
+- In scripts with capitals, a sentence begins with a capital. In shuffled text, any word may follow
+  the end of a sentence.
+- A bracket has a partner. In shuffled text, many brackets have none.
+
+A text is compared only with itself, so its language makes no difference.
 """
 
 from typing import Any
@@ -21,8 +25,8 @@ from .words import LETTERS, UNSPACED
 def count_word_order(points: Any, words: Any) -> Any:
     """Count pairs of adjacent words, pairs that repeat, and pairs that also occur in reverse.
 
-    Two words are adjacent if one space is between them. Returns these three numbers. Characters of
-    scripts without spaces do not count as words; `count_character_order` counts pairs of them.
+    Returns these three numbers. Two words are adjacent if exactly one space is between them. In
+    scripts without spaces, pairs are counted by `count_character_order` instead.
     """
     return _count_pair_order(points, words, True)
 
@@ -57,9 +61,9 @@ def _count_pair_order(points: Any, words: Any, spaced: Any) -> Any:
 def count_sentence_starts(points: Any) -> Any:
     """Count sentences that begin with a lower-case letter, and sentences that begin with a capital.
 
-    A sentence counts only if it follows another sentence on the same line. A single letter before a
-    full stop is an initial, and does not end a sentence. A sentence that begins with a letter
-    without case does not count.
+    Returns these two numbers. A sentence counts only if it follows another sentence on the same
+    line, and if it begins with a letter that has case. A full stop after a single letter does not
+    end a sentence, because the letter may be an initial.
     """
     small = capital = 0
     for at in range(2, len(points) - 2):
@@ -75,10 +79,12 @@ def count_sentence_starts(points: Any) -> Any:
 
 @njit(cache=True, nogil=True)
 def count_brackets(points: Any) -> Any:
-    """Count round and square brackets (a pair as one), and the brackets without a partner.
+    """Count round and square brackets, and those of them that have no partner.
 
-    A partner must be in the same paragraph. A closing bracket directly after a digit or a mark
-    needs no partner: it may belong to the number of a list item, or to a smiley.
+    Returns these two numbers; in the first, two brackets that are partners count as one. A partner
+    must be in the same paragraph. A closing bracket without a partner does not count at all
+    directly after a digit or a punctuation mark, because it may belong to the number of a list
+    item, or to a smiley.
     """
     closers = np.empty(_DEPTH, np.uint32)
     brackets = unmatched = depth = 0
@@ -102,7 +108,7 @@ def count_brackets(points: Any) -> Any:
 
 
 _DEPTH = 16
-"""Most brackets that are open at the same time; further brackets are ignored."""
+"""Maximum number of brackets that are open at the same time; further brackets are ignored."""
 
 
 @njit(cache=True, nogil=True)
@@ -113,9 +119,9 @@ def has_case(point: Any) -> Any:
 
 @njit(cache=True, nogil=True)
 def count_letter_order(points: Any) -> Any:
-    """Count the runs of three letters that repeat, and the runs that also occur in reverse.
+    """Count the runs of three letters that repeat, and those that also occur in reverse.
 
-    Returns these two numbers. The beginning and the end of a word each count as a letter.
+    Returns these two numbers. The beginning of a word counts as a letter, and so does its end.
     """
     forward, backward = np.empty(len(points), np.uint64), np.empty(len(points), np.uint64)
     n = 0
@@ -132,7 +138,7 @@ def count_letter_order(points: Any) -> Any:
 
 @njit(cache=True, nogil=True)
 def _count_again(forward: Any, backward: Any) -> Any:
-    """Count the values that repeat in ``forward``, and the values of ``backward`` that it has."""
+    """Count the repeating values of ``forward``, and the values of ``backward`` that are in it."""
     size = 16
     while size < 2 * len(forward):
         size *= 2
@@ -151,7 +157,7 @@ def _count_again(forward: Any, backward: Any) -> Any:
 
 @njit(cache=True, nogil=True)
 def _slot(slots: Any, value: Any) -> Any:
-    """Return the slot of ``value``; if it has none, the empty slot for it."""
+    """Return the index of ``value`` in the hash table ``slots``, or of the empty slot for it."""
     last = np.uint64(len(slots) - 1)
     at = value & last
     while slots[at] and slots[at] != value:

@@ -1,20 +1,20 @@
 """Quality: four scores of a document from 0 to 5, by counting, without a model; 5 is best.
 
 CLIMB scores documents with fastText models (arXiv 2504.13161, section 3.1). This module replaces
-these models. It computes each score from the first `HEAD` characters of a document:
+these models by rules. Each score is computed from the first `HEAD` characters of a document:
 
-* overall: 5, reduced for each of these faults: few letters; repeated phrases, sentences or lines;
-  few different words; words or letters in random order; mangled encoding; lists of fragments; long
-  strings that are not words; shouting; too few words. In English, two more faults count: few known
-  words, and words that cannot follow each other.
-* educational: the overall score, reduced if few words explain, define or exemplify.
+* overall: 5, reduced for each of these faults: few letters; many digits; repeated phrases,
+  sentences or lines; few different words; words or letters in random order; mangled encoding; lists
+  of fragments; long strings that are not words; many words in capitals; too few words. In English,
+  two more faults count: few common words, and pairs of words that grammar forbids.
+* educational: the overall score, reduced for few words that explain, define or give examples.
 * informational: the overall score, reduced for few different words, few names and few numbers.
-* advertisement: 5, reduced for calls to buy, click, subscribe or consent, for terms of use, and for
-  shouting.
+* advertisement: 5, reduced for calls to buy, click, subscribe or consent, for terms of use, for
+  exclamation marks, and for words in capitals.
 
-The form of a text is judged in every language. The choice of words is judged only in English. Code
-of any programming language is judged by four faults: the code is mangled, repeated, not words, or
-too short.
+The form of a text is judged in every language, its choice of words only in English. Code of any
+programming language has fewer faults: few letters, many digits, mangled encoding, repeated phrases
+or lines, long strings that are not words, and too few words.
 """
 
 from collections.abc import Iterable, Sequence
@@ -64,12 +64,15 @@ from .words import (
 HEAD = 8_000
 """Number of characters that are examined, from the beginning of a text."""
 _ADDRESSES = 4
-"""Number of web addresses whose length is ignored. Signatures of mails have a few addresses; lists
-of links have more."""
+"""Number of web addresses that do not count as long strings, from the beginning of a text. A
+signature of a mail has a few addresses; a list of links has more."""
 _LONG, _ENDLESS = 30, 60
-"""Largest number of characters without a space, in a word and in names that are joined by marks."""
+"""A run of characters without a space is long if it has more than the first number of characters,
+and endless if it has more than the second. The second number is for programs, in which punctuation
+marks join names to long runs."""
 _FRAGMENT = 24
-"""Largest number of columns, without spaces, of a line that may be an item of a list."""
+"""In scripts without capitals: largest number of columns, not counting spaces, of a line that may
+be an item of a list."""
 _LETTERS = 2_000
 """Number of characters, from the beginning of a text, in which the order of letters is examined."""
 
@@ -118,13 +121,13 @@ COUNTS = (
 
 
 ENGLISH = "en"
-"""Language code of the language whose words are in the lists."""
+"""Code of the only language that has lists of words."""
 _USUAL = 0.5
-"""Factor of the educational score for languages without a list of words that explain."""
+"""Factor of the educational score in other languages, which have no list of words that explain."""
 
 
 def score_documents(texts: Sequence[str], languages: Sequence[str]) -> NDArray[np.float32]:
-    """Return the scores of ``texts``, float32 ``[n, 4]``, with the columns of `SCORES`."""
+    """Return the scores of ``texts``, float32 ``[n, 4]``; the columns are those of `SCORES`."""
     counts = np.array([count_text(text) for text in texts]).reshape(len(texts), len(COUNTS))
     return score_counts(counts, np.array(languages, np.str_))
 
@@ -170,7 +173,7 @@ def score_counts(counts: NDArray[np.float64], languages: NDArray[np.str_]) -> ND
 def _losses(
     counts: NDArray[np.float64], english: NDArray[np.bool_], code: NDArray[np.bool_]
 ) -> tuple[NDArray[np.float64], ...]:
-    """Return the fraction of the overall score that each fault subtracts: one ``[n]`` per fault."""
+    """Return, for each fault, the fraction of the overall score that it subtracts, ``[n]``."""
     c = dict(zip(COUNTS, np.maximum(counts.T, 0), strict=True))
     n = np.maximum(c["words"], 1)
     lines = np.maximum(c["lines"], 1)
@@ -206,17 +209,17 @@ def _losses(
 
 
 def _disorder(counts: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return the fraction of the score that random order of words or letters subtracts: ``[n]``.
+    """Return the fraction of the score to subtract for random order of words or letters, ``[n]``.
 
-    In random order, runs repeat backward as often as forward. In text, many runs repeat in one
-    direction only:
+    In random order, pairs of words and runs of letters occur in reverse as often as forward. In a
+    normal text, many of them occur in one direction only:
 
     - .45 to .95 of the runs of three letters that repeat;
     - about 50 pairs of words in 400 words;
     - in scripts without spaces, at least .2 of all pairs of characters.
 
     Random order has two other signs: most sentences begin with a lower-case letter, and brackets
-    lack their partners. They count only if few pairs repeat in one direction only.
+    lack their partners. These two signs count only if few pairs occur in one direction only.
     """
     c = dict(zip(COUNTS, np.maximum(counts.T, 0), strict=True))
     one_way = (c["pairs"] - c["pairs_back"]) / np.maximum(c["spaced"], 1)
@@ -259,7 +262,7 @@ def _ramp(value: NDArray[np.float64], start: Any, end: Any) -> NDArray[np.float6
 
 @njit(cache=True, nogil=True)
 def _count_characters(points: Any) -> Any:
-    """Count characters by kind, those in long and endless words, exclamation marks, and formulas.
+    """Count characters by kind, those in long and endless runs, exclamation marks, and formulas.
 
     The number of formulas is the number of dollar signs and of commands of TeX.
     """
@@ -301,15 +304,15 @@ def _count_characters(points: Any) -> Any:
 
 @njit(cache=True, nogil=True)
 def _parts(point: Any) -> Any:
-    """Whether a mark separates words, as a space does: of Tibetan, Ethiopic, or TeX (backslash)."""
+    """Whether a mark of Tibetan, Ethiopic or TeX (backslash) separates words, as a space does."""
     return point == 0x0F0B or point == 0x1361 or point == 0x5C
 
 
 @njit(cache=True, nogil=True)
 def _ends_shout(after: Any) -> Any:
-    """Whether a "!" is a mark of prose; ``after`` is the code point after it.
+    """Whether a "!" is an exclamation mark, not an operator; ``after`` is the code point after it.
 
-    It is no mark of prose if ``after`` is a letter, a digit, or one of ``=$([``.
+    The "!" is an operator if ``after`` is a letter, a digit, or one of ``=$([``.
     """
     operand = after == 0x3D or after == 0x24 or after == 0x28 or after == 0x5B
     return not (operand or is_letter(after) or is_digit(after))
@@ -357,7 +360,7 @@ def _count(
     phrases: Any,
     phrase_sets: Any,
 ) -> Any:
-    """Return the counts of `COUNTS`, float64; ``words`` counts only words without digits."""
+    """Return the counts named in `COUNTS`, float64; ``words`` leaves out words with digits."""
     solid, letters, digits, capitals, long, endless, bangs, formulas = _count_characters(points)
     plain, counts = _count_words(points, segments, joined, words, word_sets)
     shouted, jumbled, common, explain, sell, shout, joints, disorder = counts
@@ -424,7 +427,7 @@ def _count(
 
 @njit(cache=True, nogil=True)
 def _stands_alone(points: Any, begin: Any, end: Any) -> Any:
-    """Whether a word is a word of prose, and not part of an identifier or a call."""
+    """Whether a word stands alone: it is not part of an identifier, a path or a call."""
     before = points[begin - 1] if begin else 0x20
     after = points[end] if end < len(points) else 0x20
     # _ . - > / before; _ ( after
@@ -436,11 +439,12 @@ def _stands_alone(points: Any, begin: Any, end: Any) -> Any:
 def _count_lines(points: Any) -> Any:
     """Count lines that are not blank, lines that repeat, fragments, and bullets.
 
-    A fragment is a line like an item of a list. It ends in a letter and has no colon, and the next
-    line begins with a capital in the same column. So four things are not fragments: wrapped prose,
-    headings with blank lines around them, names with values, and terms whose meaning is further to
-    the right. If letters have no case, another condition replaces the capital: both lines have at
-    most `_FRAGMENT` columns and end in letters.
+    Returns these four numbers. A fragment is a line that looks like an item of a list: it ends in a
+    letter and has no colon, and the next line begins with a capital in the same column. So four
+    things are not fragments: wrapped prose, headings with blank lines around them, names with
+    values, and terms whose meaning is further to the right. If the next line begins with a letter
+    without case, it needs no capital. Then both lines must have at most `_FRAGMENT` columns, end in
+    letters, and have no colon.
     """
     seen = np.empty(len(points) + 1, np.uint64)
     lines = fragments = bullets = 0
@@ -476,7 +480,7 @@ def _count_lines(points: Any) -> Any:
 
 @njit(cache=True, nogil=True)
 def _distinct(hashes: Any) -> Any:
-    """Return the number of different ``hashes``, and the count of the most frequent hash."""
+    """Return the number of different ``hashes``, and how often the most frequent hash occurs."""
     ordered = np.sort(hashes)
     different = most = same = 0
     for i in range(len(ordered)):

@@ -1,4 +1,4 @@
-"""English words and phrases by which documents are scored."""
+"""English words and phrases that raise or lower the scores of a document."""
 
 ARTICLE = "the a an my your our their its"
 PREPOSITION = "of to in for with from at by on"

@@ -1,4 +1,4 @@
-"""Scripts: find the script of a text from its letters; scripts have ISO 15924 names."""
+"""Scripts: find the script of a text by its letters. Names of scripts are those of ISO 15924."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,10 +29,10 @@ _NUMBER = np.array([_NAMES.index(name) for _, _, name in _PARTS])
 
 _LATIN = _NAMES.index("Latn")
 _LEAST = 20
-"""Least number of letters of a text for its script to be recognised."""
+"""The script of a text is recognised only if the text has at least this number of letters."""
 _BESIDE_LATIN = 0.15
-"""Least fraction of letters that are not Latin, in a text of another script. Names, terms and code
-in such a text are often in Latin letters."""
+"""If at least this fraction of letters is not Latin, the text is in another script. In such a text,
+names, terms and code are often in Latin letters."""
 _SIMPLIFIED = frozenset("这们个来为说时会国对发经开现还动过学进种样点关应从两长问无实机东车见")
 _TRADITIONAL = frozenset("這們個來為說時會國對發經開現還動過學進種樣點關應從兩長問無實機東車見")
 

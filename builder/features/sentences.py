@@ -1,9 +1,9 @@
 """Sentences: measures how much of a text repeats earlier sentences of the same text.
 
-Boilerplate repeats itself: a page contains the same notices more than once, in different orders. So
-it is possible that no whole line and no long run of words repeats. Therefore single sentences are
-compared. Lines with only one sentence do not count, because a refrain or a list of steps has such
-lines.
+A page with boilerplate contains the same notices more than once, but in different orders. Then
+perhaps no whole line and no long run of words repeats. Therefore single sentences are compared.
+Lines with only one sentence do not count, because a song or a list of steps may repeat such lines
+without being boilerplate.
 """
 
 from typing import Any
@@ -14,16 +14,16 @@ from numba import njit
 from .characters import is_letter, lower
 
 _LEAST = 6
-"""Least number of letters of a sentence that counts."""
+"""A sentence counts only if it has at least this number of letters."""
 
 
 @njit(cache=True, nogil=True)
 def count_repeated_sentences(points: Any) -> Any:
-    """Count the letters of sentences that occurred before, in lines of two or more sentences.
+    """Return the number of letters in sentences that repeat an earlier sentence.
 
-    A sentence ends with a full stop, ! or ?, or with the same mark of another script. Sentences are
-    compared only by their letters, without case. If only one sentence repeats, the result is 0,
-    because a single repetition is not boilerplate.
+    Only lines of two or more sentences count. A sentence ends with a full stop, ! or ?, or with
+    such a mark of another script. Sentences are compared only by their letters, without case. If
+    only one sentence repeats, the result is 0, because one repeated sentence is not boilerplate.
     """
     hashes, sizes = np.zeros(len(points) + 1, np.uint64), np.zeros(len(points) + 1, np.int64)
     n = first = pieces = size = 0
@@ -66,7 +66,7 @@ def _ends_sentence(point: Any, after: Any) -> Any:
 
 @njit(cache=True, nogil=True)
 def _sum_repeated(hashes: Any, sizes: Any) -> Any:
-    """Sum the ``sizes`` of all but one of equal ``hashes``; return 0 if only one hash repeats."""
+    """Return the sum of ``sizes`` where a hash repeats; 0 if only one hash repeats."""
     order = np.argsort(hashes)
     repeated = different = last = 0
     for i in range(1, len(order)):

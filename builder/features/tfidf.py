@@ -1,9 +1,9 @@
 """TfidfEncoder: turns texts into unit vectors, without a model to download.
 
-The encoder computes the TF-IDF of hashed words and marks, then a truncated SVD (latent semantic
-analysis). Both are fitted on a sample. Punctuation marks count, because brackets and colons
-distinguish code, tables and prose. Numbers with the same number of digits count as the same word.
-Because words are hashed, there is no vocabulary to store: the encoder is two arrays.
+The encoder computes the TF-IDF of words and punctuation marks, and reduces its dimensions by a
+truncated SVD (latent semantic analysis). Both are fitted on a sample. Punctuation marks count,
+because brackets and colons distinguish code, tables and prose. All numbers of the same length count
+as the same word. Words are hashed, so there is no vocabulary to store: the encoder is two arrays.
 """
 
 from collections.abc import Sequence
@@ -29,7 +29,7 @@ class TfidfEncoder:
     """An encoder that was fitted to a sample of texts."""
 
     idf: NDArray[np.float32]
-    """Weight of each feature (hashed word or mark), ``[FEATURES]``."""
+    """Weight of each feature (hashed word or punctuation mark), ``[FEATURES]``."""
     components: NDArray[np.float32]
     """Directions of the SVD, ``[FEATURES, dims]``."""
 
@@ -76,9 +76,10 @@ def _count(texts: Sequence[str]) -> Any:
 
 @njit(cache=True, nogil=True)
 def _count_features(points: Any, hashes: Any, begins: Any, ends: Any, shapes: Any) -> Any:
-    """Count words of two or more characters, and marks: features int32, counts float32 ``[m]``.
+    """Count words of two or more characters, and marks; return features and counts, both ``[m]``.
 
-    In a script without spaces, each pair of characters counts as a word.
+    Features are int32, counts float32. In a script without spaces, each pair of characters counts
+    as a word.
     """
     joined = join_characters(hashes, begins, ends, shapes)
     ids = np.empty(len(hashes) + len(points), np.int32)
@@ -106,7 +107,7 @@ def _count_features(points: Any, hashes: Any, begins: Any, ends: Any, shapes: An
 
 
 def _weigh(counts: Any, idf: NDArray[np.float32]) -> Any:
-    """Return ``counts`` on a logarithmic scale, times ``idf``, with each row scaled to length 1."""
+    """Return ``counts`` on a logarithmic scale, times ``idf``; each row is scaled to length 1."""
     counts.data = (1 + np.log(counts.data)) * idf[counts.indices]
     lengths = np.sqrt(np.asarray(counts.multiply(counts).sum(axis=1)).ravel())
     counts.data /= np.repeat(np.maximum(lengths, 1e-9), np.diff(counts.indptr))

@@ -5,8 +5,8 @@ word is a run of letters and digits of any case; an apostrophe between letters i
 In scripts without spaces between words (Chinese, Japanese, Thai, Khmer and others), each character
 is a word. So in these scripts, a run of words is an n-gram of characters.
 
-For comparison only, texts are first folded (NFKC): a letter and its accent become one character,
-and wide and presentation forms become the plain forms.
+Texts are first folded to the Unicode form NFKC, but only to compare them: a letter and its accent
+become one character, and wide and presentation forms of letters become the plain forms.
 """
 
 import unicodedata
@@ -26,9 +26,9 @@ from .characters import (
 )
 
 LETTERS, DIGITS, CAPITALS, JUMBLED, UNSPACED = 1, 2, 4, 8, 16
-"""Bits of the shape of a word. In this order, they mean: it has letters; it has digits; its letters
-are all capitals; it has a digit between two lower-case letters; it is one character of a script
-without spaces."""
+"""Bits of the shape of a word. In this order, they mean: the word has letters; it has digits; all
+its letters are capitals; it has a digit between two lower-case letters; it is one character of a
+script without spaces."""
 
 
 def fold(text: str) -> str:
@@ -90,7 +90,7 @@ def find_words(points: Any) -> Any:
 
 @njit(cache=True, nogil=True)
 def find_characters(points: Any) -> Any:
-    """Return a hash for each letter or digit: that of `find_words` for a word of one character."""
+    """Return the hash of each letter or digit, as if it were a word of one character."""
     hashes = np.empty(len(points), np.uint64)
     count = 0
     for point in points:
@@ -153,8 +153,8 @@ def _joins(points: Any, at: Any) -> Any:
 def join_characters(hashes: Any, begins: Any, ends: Any, shapes: Any) -> Any:
     """Join each character of a script without spaces with the character directly after it.
 
-    So in such a script, pairs of characters replace words. Returns the hashes of all words and
-    pairs, uint64 ``[w]``.
+    So in such a script, pairs of characters take the place of words. Returns the hashes of all
+    words and pairs, uint64 ``[w]``.
     """
     joined = hashes.copy()
     for i in range(len(hashes) - 1):

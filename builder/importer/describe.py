@@ -26,7 +26,7 @@ _TOKENS = 1_000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SampleTask:
-    """Input of `read_some`: a cluster of which some documents are read."""
+    """Input of `read_some`: a cluster, and how many of its documents are read."""
 
     directory: Path
     manifest: Manifest
@@ -43,14 +43,14 @@ def describe_imported(
     sizes: Sequence[int],
     seed: int,
 ) -> list[ClusterInfo]:
-    """Return the description of each cluster; without a tokenizer, descriptions have only counts.
+    """Return the description of each cluster; without a tokenizer, these have only counts.
 
     Args:
         engine: Runs the tasks that read shards.
         directory: Folder of the shards and of ``tokenizer.json``.
         manifest: The manifest that the directory will have.
-        micro: Number that each cluster has in the source.
-        sizes: Bytes of text in each cluster; 0 if the source contains tokens.
+        micro: Number of each cluster in the corpus.
+        sizes: Bytes of text in each cluster; 0 if the corpus contains tokens.
         seed: Decides which documents are read.
     """
     texts: list[list[dict[str, str]]] = [[] for _ in manifest.clusters]
@@ -82,7 +82,7 @@ def describe_imported(
 
 
 def read_some(task: SampleTask) -> list[dict[str, str]]:
-    """Return, of some documents of a cluster, the place as ``id`` and the opening as ``text``."""
+    """Return the place (``id``) and the beginning (``text``) of some documents of a cluster."""
     entry = task.manifest.clusters[task.cluster]
     shards = load_index(task.directory, task.manifest, entry).shards
     folder = cluster_folder(task.directory, entry.name)

@@ -1,8 +1,8 @@
-"""Reading one file of a clustered corpus: its rows are checked and written to partitions.
+"""Read the files of a clustered corpus: check their rows, and write them to partitions.
 
-A row has tokens or text, and belongs to a cluster. Rows that cannot be used are counted by reason
-and listed; they never end an import. A row whose value of `COUNT` is not its number of tokens is
-used, but also counted and listed.
+In this module a row is a row of such a file: one document, as tokens or as text, and its cluster.
+Rows that cannot be used are counted by reason and listed; they never end an import. A row whose
+value of `COUNT` is not its number of tokens is used, but also counted and listed.
 """
 
 import re
@@ -35,17 +35,17 @@ from .layouts import CLUSTER_COLUMNS, ClusteredFile
 from .settings import ImportSettings, Vocabulary
 
 COUNT = "token_count"
-"""Column that some corpora have, with the number of tokens of a row."""
+"""Name of a column that some corpora have, with the number of tokens of each row."""
 PARTITION_TOKENS = UNIT_BYTES
-"""Size of a partition: in tokens or, if the rows have text, in bytes of text."""
+"""Size of a partition, in tokens; if the rows have text, in bytes of text."""
 
 _LICENSE = "license"
 _MOST_TEXT = 250_000_000
-"""Maximum number of bytes of a text: its tokens fit into one shard even if each token is one
-byte."""
+"""Maximum number of bytes of a text. So its tokens fit into one shard even if each byte is a
+token."""
 _LOOK = 100
-"""Number of rows that are examined to find the columns of a file; each row of JSON may have other
-columns."""
+"""Number of rows, from the beginning of a file, in which its columns are looked for. One row is not
+enough, because each row of JSON may have other columns."""
 _SHOWN = 40
 """Maximum number of characters of an unexpected value that are shown."""
 _WHOLE = re.compile(r"([0-9]+)\.0+")
@@ -53,20 +53,21 @@ _WHOLE = re.compile(r"([0-9]+)\.0+")
 
 @dataclass(slots=True)
 class IntakeReport(Report):
-    """What became of the rows of one file, or of all files.
+    """How many rows of one file, or of all files, were used, and why others were not.
 
     ``bytes`` is 0 if the rows have tokens instead of text.
     """
 
     clusters: Counter[str] = field(default_factory=Counter)
-    """Number of documents by label of the cluster; 0 is possible if only a folder names it."""
+    """Number of documents by label of the cluster; 0 if a folder names a cluster, but has no usable
+    row."""
     licenses: Counter[str] = field(default_factory=Counter)
     """Number of documents by the licence in their row."""
     miscounted: int = 0
-    """Number of documents that are used although `COUNT` is not their number of tokens."""
+    """Number of documents whose value of `COUNT` is not their number of tokens; they are used."""
 
     def stage(self) -> dict[str, Any]:
-        """Return the numbers of documents that were read, kept and dropped, by reason.
+        """Return how many documents were read, kept, and dropped for each reason.
 
         If the rows have text, the result also has the bytes of the documents that were kept. If the
         rows have tokens, bytes are not counted.
@@ -78,7 +79,7 @@ class IntakeReport(Report):
 
 
 class UsableRow(NamedTuple):
-    """A row that can be used."""
+    """The document of a row that can be used."""
 
     document: Document
     """The document; ``label`` is the label of its cluster, ``text`` is "" if the row has tokens."""
@@ -88,7 +89,7 @@ class UsableRow(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class IntakeTask:
-    """Input of `ingest_file`: file number ``number``, and the folder for its partitions."""
+    """Input of `ingest_file`: a file, its ``number``, and the folder for its partitions."""
 
     number: int
     file: ClusteredFile
@@ -111,9 +112,10 @@ def columns_of(source: Source) -> list[str]:
 def ingest_file(task: IntakeTask) -> IntakeReport:
     """Write the rows of a file to partitions ``NUMBER-PART``; return the report on the rows.
 
-    A file that was read before is not read again. The ``label`` of a document in a partition is the
-    label of its cluster. A partition of texts has the array ``sizes`` int64 ``[n]``, the number of
-    bytes of each text. A partition of tokens has the arrays that `tokenize_partition` writes.
+    If the report of the file exists already, the file is not read again. In a partition, the
+    ``label`` of a document is the label of its cluster. A partition of texts has the array
+    ``sizes`` int64 ``[n]``, the number of bytes of each text. A partition of tokens has the arrays
+    that `tokenize_partition` writes.
 
     Raises:
         InvalidDataError: The file cannot be read, or nothing states the cluster of its rows.
@@ -205,10 +207,11 @@ def _compare(count: object, tokens: int, origin: str, report: IntakeReport) -> N
 def _cluster_column(
     file: ClusteredFile, names: Collection[str], settings: ImportSettings, *, last: bool
 ) -> str | None:
-    """Return the one of the columns ``names`` that states the cluster; None if only a folder does.
+    """Return which of the columns ``names`` states the cluster; None if only a folder states it.
 
-    If nothing states the cluster, an error is raised at the ``last`` row that is examined. An
-    earlier row raises no error, because each row of JSON may have other columns.
+    ``names`` are the columns of the rows that were examined so far. If nothing states the cluster,
+    an error is raised, but only if ``last`` says that no further row is examined: the next row of
+    JSON may have the column.
     """
     if settings.folders:
         return None
@@ -234,7 +237,7 @@ def _check_row(
     task: IntakeTask,
     fields: BuildSettings,
 ) -> UsableRow | BadRecord:
-    """Check a row; return it, or a `BadRecord` that says why it cannot be used."""
+    """Return the document of a row, or a `BadRecord` that says why it cannot be used."""
     label = task.file.cluster
     if column is not None:
         cell = _cell(record.get(column), task.file.source)
@@ -268,14 +271,14 @@ def _check_row(
 
 
 def _cell(value: object, source: Source) -> object:
-    """Return the label in a cell; in a CSV file, whose cells are all text, ``3.0`` becomes 3."""
+    """Return the label in a cell; in CSV, where every cell is text, ``3.0`` becomes 3."""
     if source.format == "csv" and isinstance(value, str) and (whole := _WHOLE.fullmatch(value)):
         return whole[1]
     return value
 
 
 def _ids(record: dict[str, Any], name: str, vocabulary: Vocabulary) -> NDArray[Any] | str:
-    """Return the token ids of a row, int ``[n]``, n > 0; or a text: why it cannot be used."""
+    """Return the token ids of a row, int ``[n]``, n > 0, or as text why it cannot be used."""
     if name not in record:
         return f"no column {name!r}"
     value = record[name]
@@ -293,7 +296,7 @@ def _ids(record: dict[str, Any], name: str, vocabulary: Vocabulary) -> NDArray[A
 
 
 def _ended(ids: NDArray[Any] | None, vocabulary: Vocabulary) -> NDArray[Any]:
-    """Return ``ids`` with the end token, which is added if it is missing: uint16 or uint32."""
+    """Return ``ids`` as uint16 or uint32; add the end token if ``ids`` does not end with it."""
     assert ids is not None
     end = vocabulary.eos_id
     dtype = token_dtype(vocabulary.size)
@@ -306,7 +309,7 @@ def _ended(ids: NDArray[Any] | None, vocabulary: Vocabulary) -> NDArray[Any]:
 
 
 def _values(column: Any) -> list[Any]:
-    """Return the values of an Arrow array; lists of integers as NumPy arrays, which is faster."""
+    """Return the values of an Arrow array; lists of integers become NumPy arrays, for speed."""
     kind = column.type
     if not (pa.types.is_list(kind) or pa.types.is_large_list(kind)):
         return column_values(column)

@@ -1,4 +1,4 @@
-"""Layouts of corpora that are already clustered: their files, and what names a row's cluster.
+"""Layouts of corpora that are already clustered: find their files, and what names the clusters.
 
 NVIDIA's ClimbLab has one folder per cluster (``cluster_3/cluster_3_017.tokenized.parquet``).
 ClimbMix has a column ``cluster_id``. Some mirrors have one configuration per cluster, in a folder
@@ -15,7 +15,7 @@ from climbstream.builder.corpus.sources import Source, is_table, survey
 from climbstream.loader.core.errors import UsageError
 
 CLUSTER_COLUMNS = ("cluster_id", "cluster")
-"""Columns that may name the cluster of a row, if the user names no column."""
+"""If the user names no column of the cluster, the first of these that exists is used."""
 
 _NO_ROWS = {
     "dataset_info.json",
@@ -33,7 +33,7 @@ _TOP = "hf://datasets/OWNER/NAME"
 
 @dataclass(frozen=True, slots=True)
 class ClusteredFile:
-    """One file of rows."""
+    """A file of a clustered corpus."""
 
     source: Source
     cluster: str | None
@@ -41,7 +41,7 @@ class ClusteredFile:
 
     @property
     def tokenized(self) -> bool:
-        """Whether the file is named like the files of GPT-2 tokens that NVIDIA publishes."""
+        """Whether the name of the file is like those of NVIDIA's files of GPT-2 tokens."""
         return ".tokenized." in PurePosixPath(self.source.place).name
 
 
@@ -50,7 +50,7 @@ def find_files(
 ) -> list[ClusteredFile]:
     """Return the files that ``names`` stand for, in natural order of their names.
 
-    Some of the files have no fingerprint yet; `hash_sources` computes it.
+    Some of the files have no fingerprint yet; `hash_sources` adds it.
 
     Args:
         names: Files, folders, globs, URLs, ``hub:NAME`` or ``hub:NAME@CONFIG``.
@@ -73,7 +73,7 @@ def find_files(
 
 
 def card_folders(name: str) -> list[str]:
-    """Return the folders that may contain the card of the data set ``name``, nearest first.
+    """Return the folders that may contain the card of the data set ``name``, the nearest first.
 
     >>> card_folders("hub:nvidia/lab"), card_folders("lab/cluster_3/*.parquet")
     (['hf://datasets/nvidia/lab'], ['lab/cluster_3', 'lab'])
@@ -115,7 +115,7 @@ def _on_the_hub(name: str) -> str:
 
 
 def _of_folder(source: Source, column: str | None, folders: bool) -> str | None:
-    """Return the label in the name of the nearest folder above ``source`` that has one, or None."""
+    """Return the label in the name of a folder above ``source``, the nearest with one, or None."""
     above = PurePosixPath(source.name).parts[-2::-1]
     if folders:
         if not above:

@@ -1,8 +1,8 @@
 """Import a corpus that is already clustered: make a shard directory with the same clusters.
 
 Work in progress is kept in partitions in ``OUT/.build``, as in a build. A file that exists there is
-complete. So an import that was killed continues where it stopped. The files have the same bytes as
-after an import that was never interrupted.
+complete. So an import that was killed continues where it stopped, and its result has the same bytes
+as that of an import that was never interrupted.
 """
 
 import re
@@ -86,9 +86,9 @@ def import_corpus(
 ) -> Manifest:
     """Make a shard directory of a corpus that is already clustered, and return the manifest.
 
-    Rows have tokens or text. The cluster of a row is named in a column or by the folder of its
-    file. An import that was interrupted continues when the same call is made again; the files have
-    the same bytes as without the interruption.
+    A row of the corpus is a document, as tokens or as text. Its cluster is named in a column or by
+    the folder of its file. An import that was interrupted continues when the same call is made
+    again; the files have the same bytes as without the interruption.
 
     Args:
         sources: Files, folders, globs, URLs, ``hub:NAME`` or ``hub:NAME@CONFIG``.
@@ -107,7 +107,7 @@ def import_corpus(
     Raises:
         UsageError: A source does not exist, or the vocabulary of its tokens is not known.
         InvalidDataError: ``out`` has other files or another import, which the message names. Or
-            nothing names the cluster of the rows, or no row can be used.
+            nothing names the clusters of the rows, or no row can be used.
         LockedError: Another process works in ``out``.
         RemoteError: A bucket cannot be written; this is detected before anything is imported.
     """
@@ -214,7 +214,7 @@ class _Import:
     def _tokens(
         self, partitions: Sequence[Partition], report: IntakeReport, end: int | None
     ) -> tuple[Selection, Vocabulary]:
-        """Tokenise the text of the rows or, if the rows have tokens, count these tokens.
+        """Tokenise the text of the rows; if the rows have tokens, only count these.
 
         Returns all documents as a selection, and the vocabulary.
         """
@@ -265,10 +265,11 @@ class _Import:
         return total
 
     def _number(self, partitions: Sequence[Partition], labels: Sequence[str]) -> list[int]:
-        """Write the numbers of each document's cluster; return the bytes of text of each cluster.
+        """Write the cluster of each document to the partitions; return the bytes of each cluster.
 
-        Each partition gets two arrays, int32 ``[n]``: ``clusters`` is the place of the document's
-        cluster in ``labels``, and ``micro`` is the number of that cluster in the source.
+        Each partition gets two arrays, int32 ``[n]``: ``clusters`` is the index of the document's
+        cluster in ``labels``, and ``micro`` is the number of this cluster in the corpus. The result
+        is the bytes of text.
         """
         number = {label: k for k, label in enumerate(labels)}
         micro = np.array(_micro(labels), np.int32)
@@ -295,7 +296,7 @@ class _Import:
 def _number_clusters(
     partition: Partition, number: Mapping[str, int], micro: NDArray[np.int32]
 ) -> NDArray[np.int64]:
-    """Write ``clusters`` and ``micro`` of a partition; return bytes of text by cluster, ``[K]``."""
+    """Do `_Import._number` for one partition; return the bytes of text of each cluster, ``[K]``."""
     clusters = np.array([number[label] for label in partition.column("label")], np.int32)
     partition.write_arrays({"clusters": clusters, "micro": micro[clusters]})
     sizes = np.zeros(len(micro), np.int64)
@@ -305,7 +306,7 @@ def _number_clusters(
 
 
 def _micro(labels: Sequence[str]) -> list[int]:
-    """Return the labels as numbers; if not all of them are numbers, their places in ``labels``."""
+    """Return the labels as numbers; if not all labels are numbers, return their indexes."""
     if all(re.fullmatch("[0-9]{1,9}", label) for label in labels):
         return [int(label) for label in labels]
     return list(range(len(labels)))
@@ -328,7 +329,7 @@ def _say_losses(report: IntakeReport) -> None:
 
 
 def _say_names(names: Mapping[str, str]) -> None:
-    """Log how many labels cannot name a folder, so that their clusters have other names."""
+    """Log how many clusters have other names than their labels, which cannot name a folder."""
     others = [(label, name) for label, name in names.items() if name != label]
     if others and not all(re.fullmatch("c[0-9]+", name) for name in names.values()):
         label, name = others[0]
@@ -340,7 +341,7 @@ def _say_names(names: Mapping[str, str]) -> None:
 
 
 def _cards(sources: Sequence[str]) -> list[Card]:
-    """Return the nearest card of each source that has a card, without repeated cards."""
+    """Return the nearest card of each source that has one; each card only once."""
     cards: dict[str, Card] = {}
     for name in sources:
         for folder in card_folders(name):
@@ -354,7 +355,7 @@ def _cards(sources: Sequence[str]) -> list[Card]:
 def _tokenizer(
     sources: Sequence[str], settings: ImportSettings
 ) -> tuple[bytes | None, dict[str, Any]]:
-    """Return the tokenizer that the settings name, or the one beside the rows, and its `CONFIGS`.
+    """Return a tokenizer and its `CONFIGS`: the one in the settings, or the one beside the rows.
 
     The tokenizer is the content of ``tokenizer.json``; None if there is no tokenizer.
     """
@@ -376,7 +377,7 @@ def _vocabulary(
     tokenizer: bytes | None,
     configs: Mapping[str, Any],
 ) -> tuple[Vocabulary | None, EndToken]:
-    """Return the vocabulary of the tokens in the rows, or None for text, and the end token."""
+    """Return the vocabulary of the rows' tokens (None if they have text), and the end token."""
     columns = next(filter(None, (columns_of(file.source) for file in files)), [])
     names = {"tokens": settings.tokens, "text": settings.text}
     use = settings.use or next((kind for kind, name in names.items() if name in columns), None)
@@ -410,7 +411,7 @@ def _vocabulary(
 
 
 def _stated_end(settings: ImportSettings, cards: Sequence[Card]) -> EndToken | None:
-    """Return the end token whose number an option or a card by climbstream states, or None."""
+    """Return the end token whose number an option, or a card by climbstream, states; or None."""
     if settings.end.no_eos:
         return EndToken(None, "", "--no-eos")
     if settings.eos_id is not None:
@@ -431,7 +432,7 @@ def _end_of(tokenizer: bytes, settings: ImportSettings, configs: Mapping[str, An
 
 
 def _license(cards: Sequence[Card], stated: str | None, report: IntakeReport) -> str:
-    """Return all licences that cards, the user and rows state, in one line, or "unknown"."""
+    """Return on one line all licences that cards, the user and rows state, or "unknown"."""
     rows = [name for name, _ in report.licenses.most_common()]
     of_cards = [name for card in cards for name in card.licenses]
     licenses: dict[str, str] = {}

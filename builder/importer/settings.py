@@ -23,7 +23,8 @@ class ImportSettings:
     """
 
     cluster: str | None = None
-    """Column of the cluster; default: ``cluster_id`` or ``cluster``, else the name of a folder."""
+    """Column that names the cluster; default: ``cluster_id`` or ``cluster``. If there is no such
+    column, the name of a folder names the cluster."""
     folders: bool = False
     """Whether the name of a file's folder is the label of the cluster of all rows in the file."""
     use: str | None = None
@@ -33,19 +34,22 @@ class ImportSettings:
     text: str = "text"
     """Column of text."""
     id: str = "id"
-    """Column of the identifier; a row without an identifier gets its place instead."""
+    """Column of the identifier. The identifier of a row without one is its place in the corpus."""
     license: str | None = None
     """A licence in addition to those that the corpus itself states."""
     tokenizer: str | None = None
-    """Hugging Face tokenizer that the tokens are from, or that encodes the text."""
+    """Hugging Face tokenizer that made the tokens of the corpus or, if the rows have text, encodes
+    it."""
     vocab_size: int | None = None
-    """Number of possible token ids; for text, vocabulary size of the tokenizer to train."""
+    """If the rows have tokens: number of possible token ids. If they have text: vocabulary size of
+    the tokenizer that is trained."""
     eos_id: int | None = None
-    """End token, added to rows that lack it; `NO_TOKEN`: documents have no end token."""
+    """Number of the end token, which is added to rows that lack it; `NO_TOKEN`: documents have no
+    end token."""
     eos_token: str | None = None
     """Name of the end token, instead of its number."""
     no_eos: bool = False
-    """Whether documents have no end token, like ``eos_id=NO_TOKEN``."""
+    """Whether documents have no end token; this means the same as ``eos_id=NO_TOKEN``."""
     seed: int = 17
     """Decides the sample that a tokenizer is trained on, and the samples that describe clusters."""
 
@@ -85,7 +89,7 @@ class Vocabulary:
     """Size and end token of a vocabulary."""
 
     size: int
-    """Number of possible token ids; all ids are below it."""
+    """Number of possible token ids; the ids of all tokens are below this number."""
     eos_id: int | None
     """Token that ends a document; None: documents have no end token."""
 

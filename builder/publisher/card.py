@@ -21,7 +21,7 @@ from climbstream.loader.formats.mixture import Mixture
 from .mixture_chart import CHART
 
 _SIZES = ((10**6, "1M<n<10M"), (10**5, "100K<n<1M"), (10**4, "10K<n<100K"), (10**3, "1K<n<10K"))
-"""Minimum number of documents, and the Hub's name for that size."""
+"""Minimum number of documents, and the Hub's name for data sets of this size."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,13 +32,14 @@ class RepoCard:
     manifest: Manifest
     license: str
     configs: Mapping[str, str]
-    """Folder of the tables of each configuration."""
+    """Folder of each configuration's tables, by name of the configuration."""
     mixture: Mixture | None
     """The published mixture; None if no mixture is published."""
     grouping: str | None
-    """Grouping for whose groups the mixture has weights; None: it has weights for the clusters."""
+    """Name of the grouping, if the mixture was made for the groups of a grouping; None: it was made
+    for the clusters."""
     counts: Mapping[str, int] | None
-    """Number of tokens of each cluster in the shuffled tables; None if the tables were not drawn by
+    """Number of tokens of each cluster in the shuffled tables; None if documents were not drawn by
     the mixture."""
     has_shards: bool
     groupings: Mapping[str, Manifest]

@@ -1,8 +1,8 @@
-"""Mixture chart: a picture of a mixture beside the token shares, for the card of a data set.
+"""Mixture chart: a picture of the clusters' weights and token shares, for the card of a data set.
 
-The picture is an SVG file of its own, as programs that show Markdown usually remove SVG from it. An
-image file sees neither the styles nor the colour scheme of the page, so it has its own colours and
-background.
+The picture is a separate SVG file, because programs that show Markdown usually remove SVG inside of
+it. The styles and the colour scheme of a page do not apply to an image file, so the picture has its
+own colours and background.
 """
 
 from collections.abc import Mapping, Sequence
@@ -15,17 +15,18 @@ CHART = "mixture.svg"
 MOST_ROWS = 24
 """Maximum number of clusters in the picture: those with the largest weights or token shares."""
 _WIDTH, _LEFT, _BAR, _ROW, _HEAD, _EDGE = 800, 250, 360, 30, 64, 16
-"""Sizes in pixels: the picture, the names, the longest bar, a row, the head, the margin."""
+"""Sizes in pixels: width of the picture, of the names and of the longest bar; height of a row, of
+the head and of the margin."""
 _WORDS = 34
-"""Maximum number of characters of the name and words of a cluster."""
+"""Maximum number of characters, in total, of a cluster's name and of the words that describe it."""
 _INK, _SOFT, _BLUE, _GREY = "#1b1f24", "#5b6570", "#2563a8", "#b9c1ca"
 
 
 def mixture_chart(mixture: Mixture, shares: Mixture, words: Mapping[str, str]) -> bytes:
     """Return an SVG file with two bars for each cluster: its weight and its token share.
 
-    Clusters are sorted by weight. If there are more than `MOST_ROWS`, the rest is one row.
-    ``shares`` are the token shares of all clusters; ``words`` describes clusters, by name.
+    Clusters are sorted by weight. If there are more than `MOST_ROWS`, the other clusters share one
+    row. ``shares`` are the token shares of all clusters; ``words`` describes clusters, by name.
     """
     weights = mixture.weights
     rows = [(name, weights.get(name, 0.0), share) for name, share in shares.weights.items()]
@@ -50,7 +51,7 @@ def mixture_chart(mixture: Mixture, shares: Mixture, words: Mapping[str, str]) -
 def _largest(
     rows: Sequence[tuple[str, float, float]],
 ) -> tuple[list[tuple[str, float, float]], list[tuple[str, float, float]]]:
-    """Return the rows to show, by falling weight, and the rest."""
+    """Return the rows to show, with the largest weight first, and all other rows."""
     if len(rows) <= MOST_ROWS:
         kept = {name for name, *_ in rows}
     else:
@@ -70,7 +71,7 @@ def _legend() -> str:
 
 
 def _row(number: int, label: str, weight: float, share: float, most: float) -> str:
-    """Return the name of a cluster, its two bars and their numbers."""
+    """Return the SVG of one row: the name of a cluster, its two bars and their numbers."""
     top = _HEAD + _ROW * number
     name = label if len(label) <= _WORDS else f"{label[: _WORDS - 1].rstrip()}…"
     ends = [_LEFT + _BAR * value / most for value in (weight, share)]

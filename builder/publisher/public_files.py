@@ -1,8 +1,9 @@
-"""Public files: the report and the description of clusters without documents that were left out.
+"""Public files: the report and ``clusters.json`` without text of documents that were left out.
 
-A build shows samples of documents that it left out: held-out text, documents with test questions,
-documents under other licences, near copies. The files in the shard directory keep these samples.
-The published files do not have them, because these documents are not published.
+In both files, a build writes samples of documents that it left out: held-out text, documents with
+test questions, documents under other licences, near copies. Because these documents are not
+published, the published files do not have the samples. The files in the shard directory do not
+change.
 """
 
 from pathlib import Path

@@ -1,9 +1,12 @@
 """The files that make a shard directory a data set of the Hugging Face Hub.
 
-``shards`` is the directory as it is, for climbstream and mosaicml-streaming. ``parquet`` is the
-same documents as tables, for `datasets` and the viewer of the Hub. There is one configuration per
-cluster, and a shuffled configuration of all clusters. ``drawn`` is only the shuffled configuration,
-with documents that are drawn by a mixture up to a number of tokens.
+There are three forms:
+
+- ``shards``: the directory as it is, for climbstream and mosaicml-streaming.
+- ``parquet``: the same documents as tables, for `datasets` and the viewer of the Hub. There is one
+  configuration per cluster, and a shuffled configuration of all clusters.
+- ``drawn``: only the shuffled configuration. Its documents are drawn by a mixture, up to a number
+  of tokens.
 """
 
 import os
@@ -61,10 +64,10 @@ WHAT = {
     "mixture": (GROUPINGS,),
     "all": ("clusters", DOCUMENTS, GROUPINGS, "parquet", "shuffled"),
 }
-"""What may be published, and for each the folders of the data set that it fills."""
+"""For each form: the folders of the data set that it fills."""
 
 MOST_FILES, MOST_IN_FOLDER = 100_000, 10_000
-"""Maximum numbers of files in a data set, and in a folder of it, that the Hub recommends."""
+"""Maximum numbers of files in a data set, and in one of its folders, that the Hub recommends."""
 _OF_SEARCH = (TRIALS, "answer.json", "report.html")
 
 
@@ -73,7 +76,7 @@ class PublishSettings:
     """Which parts of a shard directory are published, and in which form."""
 
     what: str = "shards"
-    """A key of `WHAT`."""
+    """Form of the publication: a key of `WHAT`."""
     mixture: Path | None = None
     """File of a mixture for these clusters, or the folder of a search."""
     tokens: int | None = None
@@ -106,12 +109,14 @@ class Publication:
     files: Mapping[str, Path | bytes]
     """Content of each file, as bytes or a local file, by path in the repository."""
     folders: tuple[str, ...]
-    """Folders in which all files of earlier publications that are not in ``files`` are deleted."""
+    """Folders of this publication. All files in these folders that are not in ``files`` are deleted
+    from the data set."""
     others: tuple[str, ...]
-    """Folders that only other values of `PublishSettings.what` fill; the card omits them."""
+    """Folders that only other forms fill. The data set must not have them, because the card does
+    not describe them."""
     license: str
     notes: tuple[str, ...] = ()
-    """Sentences on what a publisher may not expect to be published."""
+    """Sentences for the publisher, on contents that the publisher may not expect."""
 
     @property
     def bytes(self) -> int:
@@ -120,7 +125,7 @@ class Publication:
 
 
 def check_limits(files: Iterable[str]) -> None:
-    """Check the number of files, in all and per folder, against the limits of the Hub.
+    """Check that the number of files, in total and per folder, is within the limits of the Hub.
 
     Raises:
         UsageError: There are too many files; the message names the folder with the most files.
@@ -141,7 +146,7 @@ def size_of(content: Path | bytes) -> int:
 
 
 def check_ready(directory: Path) -> None:
-    """Check that a shard directory is complete and contains no links; shards are not read.
+    """Check that a shard directory is complete and contains no links, without reading shards.
 
     Raises:
         InvalidDataError: A file or folder that the manifest names is a link, an append to
@@ -245,7 +250,7 @@ def _notes(manifest: Manifest, settings: PublishSettings) -> Iterator[str]:
 
 
 def keep_preview(publication: Publication, work: Path) -> Path:
-    """Write the card, its picture and the public report to ``work/preview``; return the card.
+    """Write card, picture and public report to ``work/preview``; return the path of the card.
 
     Raises:
         InvalidDataError: The folder has files of another program.
@@ -266,7 +271,7 @@ def _add_shuffled(
     mixture: Mixture | None,
     files: dict[str, Path | bytes],
 ) -> dict[str, int]:
-    """Write the shuffled tables, add them to ``files``; return the number of tokens by cluster."""
+    """Write the shuffled tables, and add them to ``files``; return the tokens by cluster."""
     out = work / "shuffled"
     job = ExportJob(shards=ShardDirectory(directory), out=out, to="parquet", text=settings.text)
     counts = export_mixture(job, mixture if settings.sampled else None, settings.tokens)
@@ -281,7 +286,7 @@ def _add_tables(
     settings: PublishSettings,
     files: dict[str, Path | bytes],
 ) -> dict[str, str]:
-    """Write the tables of each cluster, add them to ``files``; return the folder by cluster."""
+    """Write the tables of each cluster, and add them to ``files``; return the folder by cluster."""
     out = work / "parquet"
     export_shards(str(directory), out, "parquet", text=settings.text)
     tables = sorted(out.glob("*/*.parquet"))
@@ -296,11 +301,11 @@ def _add_tables(
 def _mixture(
     place: Path, manifest: Manifest, groupings: Mapping[str, tuple[Path, Manifest]]
 ) -> tuple[Mixture, str | None, dict[str, Path | bytes]]:
-    """Read a mixture from a file or from the folder of a search; find the files to publish.
+    """Read a mixture from a file or from the folder of a search.
 
-    Returns (mixture, grouping, files). The mixture has the weights of clusters. The grouping is the
-    name of the grouping that the mixture was made for, or None if it was made for clusters. The
-    files include that of the grouping.
+    Returns (mixture, grouping, files). The mixture has the weights of clusters. If it was made for
+    the groups of a grouping, then the second value is the grouping's name; if not, None. The files
+    are those to publish with the mixture, including that of the grouping.
     """
     folder = place if place.is_dir() else None
     file = folder / MIXTURE if folder else place
@@ -322,7 +327,7 @@ def _mixture(
 
 
 def _license(manifest: Manifest, stated: str | None) -> str:
-    """Return the licence of the shards or, if they have none, the one ``stated`` by the user."""
+    """Return the licence of the shards; if they have none, the one that the user ``stated``."""
     if manifest.license in ("", "unknown"):
         if stated is None:
             raise UsageError(
@@ -366,10 +371,10 @@ def _groupings(directory: Path, manifest: Manifest) -> dict[str, tuple[Path, Man
 def _public(
     directory: Path, manifest: Manifest, files: dict[str, Path | bytes]
 ) -> dict[str, bytes]:
-    """Return those of ``files`` that are published with other content than in ``directory``.
+    """Return the content of those ``files`` whose published content differs from ``directory``.
 
-    A report without the description of clusters that it was made of is removed from ``files``: it
-    cannot be made again without the documents that were left out.
+    The public report is made from the description of clusters. If there is no such description, the
+    report is removed from ``files``, because its samples cannot be left out.
     """
     if CLUSTERS not in files:
         files.pop(REPORT, None)
@@ -383,7 +388,7 @@ def _listing(
     groupings: Mapping[str, tuple[Path, Manifest]],
     files: Mapping[str, Path | bytes],
 ) -> Manifest:
-    """Return the manifest with hashes of what is published: groupings, and changed files."""
+    """Return the manifest with the hashes of published groupings and of files that are changed."""
     gone = {*map(grouping_file, manifest.groupings)}
     hashes = {name: value for name, value in manifest.files.items() if name not in gone}
     made = {name: data for name, data in files.items() if isinstance(data, bytes)}
@@ -393,9 +398,9 @@ def _listing(
 
 
 def _check_hash(path: Path, expected: str | None) -> None:
-    """Raise `IntegrityError` if ``path`` has another hash than ``expected``; None: no check.
+    """Raise `IntegrityError` if ``path`` does not have the hash ``expected``; None: no check.
 
-    Between the commit of an append and its end, some files are still those of the old manifest.
+    After the commit of an append, some files have their old content until the append ends.
     """
     if expected is not None and (got := hash_file(path)) != expected:
         raise IntegrityError(

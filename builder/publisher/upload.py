@@ -1,10 +1,11 @@
 """Upload files to a data set of the Hugging Face Hub: all of them in one commit, or none.
 
 Files are first sent to a separate branch, some at a time. A file that is on the branch already,
-with the same hash, is not sent again. So an upload that was killed continues. When the Hub lists
-all files with the hashes of the local files, one commit brings all of them to ``main``. If somebody
-else has changed ``main`` meanwhile, an error is raised instead. So ``main`` never has only a part
-of a publication.
+with the same hash, is not sent again. So an upload that was killed continues where it stopped.
+
+When the branch has all files, and the Hub states the same hashes for them as the local files have,
+one commit brings all of them to ``main``. So ``main`` never has only a part of a publication. If
+somebody else has changed ``main`` meanwhile, an error is raised instead.
 """
 
 import hashlib
@@ -35,7 +36,7 @@ logger = get_logger(__name__)
 
 T = TypeVar("T")
 _BRANCH = "climbstream-"
-"""Beginning of the names of branches for uploads; a hash of the files follows."""
+"""Beginning of the name of the branch for an upload; a hash of the files follows."""
 _STEP = (50, 1 << 28)
 """Maximum numbers of files and bytes that are sent before the progress is updated."""
 _COMMIT = (1000, 10 << 30)
@@ -53,7 +54,7 @@ class Published:
     files: int
     bytes: int
     sent: int
-    """Number of files that were sent, because the branch of the upload did not have them."""
+    """Number of files that were sent; the branch of the upload had all other files already."""
     tag: str | None
 
     def to_json(self) -> dict[str, Any]:
@@ -110,9 +111,9 @@ class Publisher:
         Raises:
             RemoteError: The Hub refused, or did not answer in time; or somebody else changed
                 ``main`` meanwhile. The same call continues the upload.
-            UsageError: There are more files than the Hub accepts; or the tag exists, but on other
-                files; or the data set has folders of another publication, which the card would not
-                describe.
+            UsageError: There are more files than the Hub accepts. Or the tag exists on a commit
+                with other files. Or the data set has folders of another form, which the card would
+                not describe.
             IntegrityError: The Hub has other bytes than were sent.
         """
         check_limits(publication.files)
@@ -179,9 +180,9 @@ class Publisher:
     def _stage_unless_there(
         self, branch: str, files: Mapping[str, Path | bytes], hashes: Mapping[str, Any]
     ) -> int:
-        """Do `_stage`; return 0 if another publication of the same files ends meanwhile.
+        """Do `_stage`; return 0 if another process finishes the same publication meanwhile.
 
-        Both publications use the same branch, and the one that ends first removes the branch.
+        Both processes use the same branch, and the process that ends first removes it.
         """
         try:
             return self._stage(branch, files, hashes)
@@ -194,7 +195,7 @@ class Publisher:
     def _stage(
         self, branch: str, files: Mapping[str, Path | bytes], hashes: Mapping[str, Any]
     ) -> int:
-        """Send the files that ``branch`` lacks, and check all files; return how many were sent."""
+        """Send the files that ``branch`` lacks; check all its files; return how many were sent."""
         self._try(
             "make a branch",
             lambda: self._api.create_branch(
@@ -249,13 +250,13 @@ class Publisher:
         hashes: Mapping[str, Any],
         stale: Sequence[str],
     ) -> None:
-        """Commit ``files`` to ``main``, and delete the files ``stale`` there.
+        """Commit ``files`` to ``main``; the same commit deletes the files ``stale``.
 
         ``head`` is the commit that ``main`` must still have; otherwise an error is raised.
         """
 
         def check_and_commit() -> bool:
-            """Return True if ``main`` needs no change; otherwise commit, and return False."""
+            """Return whether ``main`` has all files; if not, make the commit."""
             remote = self._list("main")
             missing = _missing(hashes, remote)
             left = [path for path in stale if path in remote]
@@ -282,7 +283,7 @@ class Publisher:
             pass
 
     def _list(self, revision: str) -> dict[str, tuple[int, str]]:
-        """Return size and hash of each file of ``revision``: sha256 if in LFS, else git's hash."""
+        """Return size and hash of each file of ``revision``: sha256 (LFS), or git's hash."""
 
         def tree() -> dict[str, tuple[int, str]]:
             entries = self._api.list_repo_tree(
@@ -297,7 +298,7 @@ class Publisher:
         return self._try(f"list {revision}", tree)
 
     def _tidy(self, branch: str) -> None:
-        """Delete ``branch``, and log the branches that other publications have left."""
+        """Delete ``branch``; log which branches of other, unfinished publications exist."""
         left = [name for name in self._refs("branches") if name.startswith(_BRANCH)]
         if branch in left:
 
@@ -353,9 +354,9 @@ def _hashes(content: Path | bytes) -> tuple[int, str, str]:
 
 
 def _missing(hashes: Mapping[str, Any], remote: Mapping[str, tuple[int, str]]) -> list[str]:
-    """Return the files that the Hub lacks, or has with another size or another hash.
+    """Return the files that ``remote`` lacks, or has with another size or another hash.
 
-    The hash of a file of the Hub is sha256 or git's hash; ``hashes`` has both of each file.
+    The Hub states either the sha256 or git's hash of a file; ``hashes`` has both for each file.
     """
     return [
         path
@@ -367,7 +368,7 @@ def _missing(hashes: Mapping[str, Any], remote: Mapping[str, tuple[int, str]]) -
 def _parts(
     paths: Sequence[str], sizes: Mapping[str, int], most: tuple[int, int]
 ) -> list[list[str]]:
-    """Cut ``paths`` into parts of at most ``most`` files and bytes; a larger file is one part."""
+    """Cut ``paths`` into parts of at most ``most`` files and bytes; a larger file is alone."""
     parts: list[list[str]] = []
     room = 0
     for path in paths:

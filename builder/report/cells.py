@@ -1,4 +1,4 @@
-"""Cells in the report: descriptions of topics, joined from cells, and the tokens of each cell."""
+"""Cells in the report: descriptions of topics, made from their cells, and tokens of each cell."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -11,15 +11,15 @@ from climbstream.loader.core.html_page import listed, paragraph, section, table,
 from climbstream.loader.formats.clusters import ClusterInfo, score_title
 
 ROW = 2_048
-"""Usual number of tokens of a row; the report warns of cells that have fewer tokens."""
+"""Usual number of tokens of a training row; the report warns of cells that have fewer tokens."""
 _NAMED = 8
 """Maximum number of cells that a message names."""
 _SHOWN = 4
-"""Maximum number of documents that are shown for a topic, each from another cell."""
+"""Maximum number of documents that are shown for a topic, each from a different cell."""
 
 
 def by_topic(cells: Sequence[ClusterInfo]) -> list[ClusterInfo]:
-    """Return one description per topic, joined from its cells; a cluster that is no cell stays."""
+    """Return one description per topic, made from its cells; other clusters do not change."""
     topics: dict[str, list[ClusterInfo]] = {}
     for cell in cells:
         topics.setdefault(cell.axes.get("topic", cell.name), []).append(cell)
@@ -38,10 +38,11 @@ def by_topic(cells: Sequence[ClusterInfo]) -> list[ClusterInfo]:
 
 
 def _joined_terms(cells: Sequence[ClusterInfo]) -> tuple[str, ...]:
-    """Return the best terms of several cells, as many as the cell with the most terms has.
+    """Return the terms that describe several cells best, as many as one cell has at most.
 
-    The score of a term in a cell is its rank, counted from the cell's last term, times the cell's
-    number of documents. The scores of a term are added over the cells.
+    The terms of a cell are sorted, the best first. In a cell, the last term has one point, the term
+    before it two points, and so on. Points are multiplied by the cell's number of documents, and
+    added over the cells.
     """
     counts: Counter[str] = Counter()
     for cell in cells:
@@ -79,7 +80,7 @@ def join_described(old: ClusterInfo, new: ClusterInfo) -> ClusterInfo:
 
 
 def _joined_micro(old: ClusterInfo, new: ClusterInfo) -> dict[int, int]:
-    """Return the documents of ``old`` and ``new`` together, by micro-cluster; 0 if unknown."""
+    """Return the number of documents of both together by micro-cluster; 0 if it is unknown."""
     joined = dict.fromkeys((*old.micro, *new.micro), 0)
     for info in (old, new):
         for micro, documents in zip(info.micro, info.micro_documents, strict=False):
@@ -92,7 +93,7 @@ def _added(old: Sequence[int], new: Sequence[int]) -> tuple[int, ...]:
 
 
 def cell_sections(clusters: Sequence[ClusterInfo]) -> list[str]:
-    """Return the section of the report with the tokens of each cell; [] if there are no cells."""
+    """Return a list with the section on the tokens of each cell; [] if there are no cells."""
     cells = {tuple(c.axes.values()): c for c in clusters if c.axes}
     if not cells:
         return []
@@ -123,7 +124,7 @@ def cell_sections(clusters: Sequence[ClusterInfo]) -> list[str]:
 
 
 def _words_of_micro(clusters: Sequence[ClusterInfo]) -> dict[tuple[str, ...], str]:
-    """Return terms of each cell, by topic and micro-cluster; {} if cells are not micro-clusters."""
+    """Return words by topic and micro-cluster; {} if cells are not parts of micro-clusters."""
     return {
         (cell.axes["topic"], cell.axes["micro"]): listed(cell.terms[:4])
         for cell in clusters
@@ -148,7 +149,7 @@ def small_cells(clusters: Sequence[ClusterInfo]) -> str:
 
 
 def _tokens(cell: ClusterInfo | None) -> str | tuple[str, str]:
-    """Return the tokens of a cell as a table entry, so short that five tiers fit on a phone."""
+    """Return a table entry with the tokens of a cell, rounded so that five tiers fit on a phone."""
     if cell is None:
         return ""
     scores = ", ".join(f"{score_title(name)} {value:.1f}" for name, value in cell.quality.items())

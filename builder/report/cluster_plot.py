@@ -1,9 +1,11 @@
 """A map of the micro-clusters in two dimensions, coloured by cluster.
 
-A micro-cluster is drawn as a dot or, if pruned, as a cross. The area of a dot shows the number of
-documents. The coordinates follow from the first two principal components of the centroids. Each
-coordinate is the mean of two numbers: the value of one component, and the rank of this value. The
-rank spreads dense regions out. The value keeps neighbours near each other.
+A micro-cluster is drawn as a dot or, if it was pruned, as a cross. The area of a dot shows the
+number of documents.
+
+The two coordinates are computed from the first two principal components of the centroids. A
+coordinate is the mean of the value of its component and of the rank of this value. The rank spreads
+dense regions out, and the value keeps neighbours near each other.
 """
 
 from collections.abc import Mapping, Sequence
@@ -17,8 +19,8 @@ from climbstream.loader.formats.clusters import ClusterInfo
 
 _WIDTH, _HEIGHT, _MARGIN = 960, 600, 40
 _NAMED = 24
-"""Maximum number of clusters whose names are on the map: the first ones, as far as there is
-room."""
+"""Maximum number of clusters whose names are on the map. Of the first clusters, those are named for
+which there is room."""
 _LISTED = 100
 """Maximum number of clusters in the legend."""
 _ROOM = 130
@@ -30,7 +32,7 @@ def plot_clusters(
     clusters: Sequence[ClusterInfo],
     pruned: Mapping[int, str] | None = None,
 ) -> str:
-    """Return a drawing of the micro-clusters, with a legend; "" if there are fewer than three.
+    """Return HTML with a drawing of the micro-clusters; "" if there are fewer than three.
 
     ``centroids`` has one row per micro-cluster. A cluster is left out unless the number of
     documents in each of its micro-clusters is known. ``pruned`` has the reason for each pruned
@@ -81,7 +83,7 @@ def plot_clusters(
 
 
 def _places(centroids: NDArray[np.float32]) -> NDArray[np.float64]:
-    """Return the places of ``centroids``, ``[m, dims]``, on the drawing: ``[m, 2]``."""
+    """Return the coordinates of ``centroids``, ``[m, dims]``, in the drawing: ``[m, 2]``."""
     moved = centroids.astype(np.float64) - centroids.mean(axis=0, dtype=np.float64)
     # One thread, and signs that follow from the largest value, give the same picture everywhere.
     with threadpool_limits(1, "blas"):
@@ -97,9 +99,9 @@ def _places(centroids: NDArray[np.float32]) -> NDArray[np.float64]:
 
 
 def _written(names: Sequence[tuple[float, float, float, str]]) -> str:
-    """Return names beside their dots as SVG, without names that would overlap an earlier one.
+    """Return the SVG of names beside their dots; leave out a name that would overlap another.
 
-    Each of ``names`` has the place of its dot, the dot's radius, and the text.
+    Each of ``names`` has the coordinates of a dot, its radius, and the text.
     """
     taken: list[tuple[float, float]] = []
     texts = []

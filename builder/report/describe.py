@@ -28,17 +28,17 @@ _FEATURES = 20_000
 _MARKS = "".join(
     c for c in map(chr, range(0x300, 0xFFF0)) if unicodedata.category(c) in ("Mn", "Mc")
 )
-"""Marks that combine with letters, such as accents; a regular expression does not count them as
-letters."""
+"""Marks that combine with letters, such as accents. A regular expression for words must list them,
+because it does not count them as letters."""
 _READ = 200
-"""Maximum number of documents of a cluster that its words are taken from."""
+"""Maximum number of documents from which the typical words of a cluster are taken."""
 _READ_ALL, _READ_LEAST = 20_000, 20
-"""Approximate number of documents that the words of all micro-clusters are taken from, and the
-minimum number for each micro-cluster."""
+"""For typical words of micro-clusters: approximate number of documents that are read for all
+micro-clusters together, and minimum number for each."""
 _CHARS = 4_000
-"""Maximum number of characters of each of these documents that are read."""
+"""Number of characters that are read of each of these documents."""
 SHOWN = 4
-"""Number of documents of a cluster that are shown."""
+"""Number of documents of a cluster that the report shows."""
 _BINS = 10
 """Number of bins, of half a point each, in the histogram of a quality score."""
 
@@ -85,11 +85,11 @@ def describe_clusters(
 def _named(
     topics: NDArray[np.int64], micro: Sequence[int | None], count: int
 ) -> tuple[NDArray[np.int64], list[int]]:
-    """Group the cells that have the same words: the cells of a topic, or of a micro-cluster.
+    """Group the cells for which the same words are shown: those of a topic, or of a micro-cluster.
 
     Returns:
-        The group of each cell, ``[K]``, and the most documents that are read for each group. There
-        are many micro-clusters, so fewer documents are read for each of them.
+        The group of each cell, ``[K]``, and the maximum number of documents that are read for each
+        group. For micro-clusters, this number is smaller, because there are many of them.
     """
     if None in micro:
         return topics, [_READ] * count
@@ -99,7 +99,7 @@ def _named(
 
 
 class _Sums:
-    """Sums over the documents of each of ``count`` clusters."""
+    """Sums of scores, bytes and so on over the documents of each of ``count`` clusters."""
 
     def __init__(self, count: int) -> None:
         self._count = count
@@ -133,7 +133,7 @@ class _Sums:
         self._add_copies(partition, rows, cluster, clusters)
 
     def merge(self, other: Self) -> None:
-        """Add the sums of ``other``, which are over later documents."""
+        """Add the sums of ``other``, whose documents are later in the corpus."""
         self._bytes += other._bytes
         self._scores += other._scores
         self._spread += other._spread
@@ -150,7 +150,7 @@ class _Sums:
         cluster: NDArray[np.int32],
         clusters: ClusterMap,
     ) -> None:
-        """Count the near duplicates of each cluster, and the tokens of its other documents."""
+        """Count, for each cluster, the near duplicates, and the tokens of all other documents."""
         copy = (
             partition.read("original") >= 0
             if partition.has("original")
@@ -208,7 +208,7 @@ class _Sample:
         cluster: NDArray[np.int32],
         hashes: NDArray[np.uint64],
     ) -> None:
-        """Add those of the documents ``rows`` whose hashes are small enough; arrays are ``[m]``."""
+        """Add those documents ``rows`` whose hashes are among the smallest; arrays are ``[m]``."""
         hashes = hashes ^ np.uint64(derive_key("describe"))
         near = np.flatnonzero(hashes <= self._limit[cluster])
         for k in np.unique(cluster[near]).tolist():
@@ -217,7 +217,7 @@ class _Sample:
             self._keep(k, [(h, partition, row) for h, row in found])
 
     def merge(self, other: Self) -> None:
-        """Add those documents of ``other`` whose hashes are small enough."""
+        """Add the documents of ``other`` if their hashes are among the smallest."""
         for k, places in enumerate(other._best):
             self._keep(k, places)
 
@@ -228,7 +228,7 @@ class _Sample:
             self._limit[k] = best[-1][0]
 
     def read(self, engine: Engine, partitions: Sequence[Partition]) -> list[list[dict[str, str]]]:
-        """Return the sample of each cluster: ``id`` and the beginning of ``text`` by document.
+        """Return the sample of each cluster: ``id`` and beginning of ``text`` of each document.
 
         The documents are in the order of their hashes.
         """
@@ -246,13 +246,14 @@ class _Sample:
 
 @dataclass(slots=True)
 class _Summary:
-    """Sums and samples of documents, from which clusters are described."""
+    """Sums and samples of some documents, from which the clusters are described."""
 
     sums: _Sums
     sample: _Sample
-    """Documents that words are taken from, by topic or micro-cluster."""
+    """Sample, for each topic or micro-cluster, of documents from which its words are taken."""
     examples: _Sample | None
-    """Documents to show of each cell; None: there are no cells, and ``sample`` is shown."""
+    """Sample, for each cell, of documents to show; None: there are no cells, and documents of
+    ``sample`` are shown."""
 
     def merge(self, other: Self) -> None:
         """Add the documents of ``other``, which are later in the corpus."""
@@ -290,14 +291,14 @@ def _summarize(
 
 
 def name_licenses(engine: Engine, partitions: Sequence[Partition]) -> str:
-    """Return the names of the kept documents' licences, the most frequent first, or "unknown"."""
+    """Return the licences of kept documents on one line, the most frequent first, or "unknown"."""
     found: Counter[str] = Counter()
     summed(engine, partitions, _count_licenses, Counter.update, found)
     return license_line([name for name, _ in found.most_common() if name])
 
 
 def _count_licenses(partition: Partition) -> Counter[str]:
-    """Count the licences of the documents that stay, in the order of the corpus."""
+    """Count the licences of a partition's kept documents, in the order of the corpus."""
     rows = np.sort(partition.read("order"))
     return Counter(partition.columns("license")["license"].take(rows).to_pylist())
 
@@ -314,10 +315,11 @@ def _beginnings(task: tuple[int, Partition, list[int]]) -> list[dict[str, str]]:
 
 
 def label_agreement(labels: Sequence[Mapping[str, int]]) -> dict[str, float] | None:
-    """Measure how well clusters match known domains; ``labels`` counts the domains of each cluster.
+    """Measure how well clusters match known domains; None if no domain is known.
 
-    Returns ``nmi``, normalised mutual information, and ``purity``, the fraction of documents whose
-    domain is the most frequent in their cluster. Returns None if no domain is known.
+    ``labels`` has the number of documents of each domain in each cluster. The result has ``nmi``,
+    the normalised mutual information, and ``purity``, the fraction of documents whose domain is the
+    most frequent domain of their cluster.
     """
     names = sorted({name for counts in labels for name in counts})
     if not names:
@@ -340,9 +342,9 @@ def _entropy(shares: NDArray[np.float64]) -> float:
 def name_terms(groups: Sequence[Sequence[str]]) -> list[tuple[str, ...]]:
     """Return the words that distinguish each group of texts from the others, the strongest first.
 
-    This is class-based TF-IDF (Grootendorst, arXiv 2203.05794) with one change: the frequency of a
-    word is the fraction of documents that contain the word. So one long document cannot name a
-    cluster.
+    The words are ranked by class-based TF-IDF (Grootendorst, arXiv 2203.05794) with one change: the
+    frequency of a word is the fraction of documents that contain it. So a word that only one long
+    document repeats does not rank high.
     """
     # This import takes a second, and processes that do not need it should not wait for it.
     from sklearn.feature_extraction.text import CountVectorizer  # noqa: PLC0415

@@ -1,4 +1,4 @@
-"""Licences in the report: documents and tokens by licence, in all and for each cluster."""
+"""Licences in the report: documents and tokens of each licence, in total and by cluster."""
 
 from html import escape
 
@@ -11,7 +11,7 @@ _SHOWN = 100
 
 
 def license_sections(manifest: Manifest) -> list[str]:
-    """Return a list with the section on licences; [] if no document states a licence."""
+    """Return a list with the report's section on licences; [] if no document states a licence."""
     totals = join_licenses(cluster.licenses for cluster in manifest.clusters)
     if not totals:
         return []

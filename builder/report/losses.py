@@ -1,4 +1,4 @@
-"""Losses in the report: what is kept of each language, and samples of what was left out."""
+"""Losses in the report: how much of each language is kept, and samples of what was left out."""
 
 from collections.abc import Mapping, Sequence
 from html import escape
@@ -18,12 +18,12 @@ from climbstream.loader.formats.manifest import Manifest
 from .near_copies import NearCopies
 
 _SHOWN = 40
-"""Number of languages and of scripts that are listed, the largest first."""
+"""Maximum number of languages, and of scripts, that are listed: those with the most documents."""
 _NONE = NearCopies()
 
 
 def counts_of(manifest: Manifest) -> dict[str, Any]:
-    """Return the manifest's counts of what was kept of each language, script and label."""
+    """Return how much of each language, script and label was kept, from the manifest."""
     return next((s["kept"] for s in manifest.conservation if "kept" in s), {})
 
 
@@ -37,8 +37,8 @@ def loss_sections(
 ) -> list[str]:
     """Return sections on languages, dropped documents, near copies and pruned micro-clusters.
 
-    ``appended`` says that an append has added documents. The section with samples then says that no
-    added documents are shown.
+    With ``appended``, an append has added documents. Then the section with samples says that none
+    of these documents are among the samples.
     """
     sections = []
     if counts.get("language"):
@@ -94,7 +94,7 @@ def _sample(sample: Mapping[str, Any]) -> tuple[str | tuple[str, str], ...]:
 
 
 def _shown(text: str) -> str:
-    """Show text of any direction in a cell."""
+    """Return ``text`` as HTML for a table cell; it may run from right to left."""
     return f"<div{direction(text)}>{escape(text)}</div>"
 
 

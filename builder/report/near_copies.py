@@ -1,4 +1,4 @@
-"""Near copies: some of them beside the documents that stay in their place, for the report."""
+"""Near copies in the report: some of them are shown beside the documents that are kept instead."""
 
 import re
 import unicodedata
@@ -23,20 +23,21 @@ from climbstream.loader.formats.manifest import Manifest, cluster_folder, load_i
 from climbstream.loader.formats.tokenizer import read_tokenizer
 
 Document = dict[str, str]
-"""``id`` and ``text``."""
+"""A document, as ``id`` and ``text``."""
 _PAIRS, _PAIR_LENGTH, _BEFORE = 8, 500, 120
-"""Limits for the near copies that are shown beside their originals: the number of pairs, the
-characters of each text, and the characters before the first difference, if it comes late."""
+"""Limits for near copies that are shown beside their originals: number of pairs, number of
+characters of each text, and number of characters before the first difference if the texts are not
+shown from their beginning."""
 
 
 @dataclass(frozen=True, slots=True)
 class NearCopy:
-    """A near copy and the document that stays in its place, cut to what the report shows."""
+    """A near copy and the document that is kept instead, both cut to what the report shows."""
 
     copy: Document
     original: Document
     note: str
-    """A sentence on what is not shown of both; "" if there is none."""
+    """A sentence on differences or text that the report does not show; "" if none is needed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +46,7 @@ class NearCopies:
 
     build: tuple[NearCopy, ...] = ()
     append: tuple[NearCopy, ...] = ()
-    """Those of the last append; empty before the first append."""
+    """Near copies that the last append found; empty if there was no append."""
 
     def to_json(self) -> dict[str, Any]:
         """Return the near copies as JSON values."""
@@ -53,15 +54,15 @@ class NearCopies:
 
     @classmethod
     def from_json(cls, value: Any) -> "NearCopies":
-        """Read what `to_json` returned; None, as in directories of earlier versions, is empty.
+        """Return the near copies in ``value``, which `to_json` returned; none if ``value`` is None.
 
         Raises:
-            InvalidDataError: ``value`` is no such value.
+            InvalidDataError: ``value`` is neither None, as in an earlier version, nor such a value.
         """
         return cls() if value is None else convert(value, cls, "near copies")
 
     def sections(self) -> list[str]:
-        """Return a section of the report for the build, and one for the last append."""
+        """Return the report's sections on near copies: of the build, and of the last append."""
         when = (" of the first build", " of the last append") if self.append else ("", "")
         note = "Each beside the document that stays in its place; words that differ are marked."
         return [
@@ -78,16 +79,17 @@ def find_copies(
     sources: Sequence[Partition | Path],
     counts: Sequence[int],
 ) -> tuple[NearCopy, ...]:
-    """Return some near copies with their originals, which ``parts`` of the catalogue name.
+    """Return some near copies that ``parts`` of the catalogue list, with their originals.
 
-    Tasks read the documents. An original that is in no shard has no text, so it is not shown.
+    Tasks read the documents. If an original is in no shard, its text cannot be read, and the pair
+    is left out.
 
     Args:
         engine: Where tasks run.
         parts: Parts of the catalogue that list the near copies.
         first: Number of the first document in ``parts``.
-        sources: Partitions of new documents or, of documents that were in the directory before an
-            append, parts of the catalogue.
+        sources: Where the texts are read: partitions for new documents; parts of the catalogue for
+            documents that were in the directory before an append.
         counts: Number of documents of each of ``sources``.
     """
     ends = np.cumsum(counts)
@@ -108,14 +110,14 @@ def find_copies(
 
 
 def _find_copies(part: Path) -> tuple[int, list[tuple[int, int]]]:
-    """Return the rows of a part of the catalogue, and the first near copies: row and original."""
+    """Return the number of rows of a part, and its first near copies as (row, original)."""
     originals = read_parquet(part, ["copy_of"])["copy_of"]
     rows = np.flatnonzero(np.array(originals.is_valid()))[:_PAIRS]
     return len(originals), [*zip(rows.tolist(), originals.take(rows).to_pylist(), strict=True)]
 
 
 def _read_document(place: tuple[Partition | Path, int]) -> Document:
-    """Read a document of a partition, or one that a part of the catalogue lists."""
+    """Return a document from a partition or, by a part of the catalogue, from a shard."""
     source, row = place
     if isinstance(source, Path):
         return _read_stored(source, row)
@@ -123,7 +125,7 @@ def _read_document(place: tuple[Partition | Path, int]) -> Document:
 
 
 def _read_stored(part: Path, row: int) -> Document:
-    """Read the document in row ``row`` of a part of the catalogue from its shard, by the tokenizer.
+    """Return the document that row ``row`` of a part lists; its tokens in the shard are decoded.
 
     The text is "" if the document is in no shard.
     """
@@ -144,7 +146,7 @@ def _read_stored(part: Path, row: int) -> Document:
 
 
 def near_copy(copy: Document, original: Document) -> NearCopy:
-    """Cut a near copy and its original to the same part: the beginning, or where they differ."""
+    """Return both texts, cut to the same part: the beginning, or the first difference."""
     one, other = (_one_line(document["text"]) for document in (copy, original))
     pairs = enumerate(zip(one, other, strict=False))
     at = next((i for i, (a, b) in pairs if a != b), min(len(one), len(other)))
@@ -162,25 +164,25 @@ def near_copy(copy: Document, original: Document) -> NearCopy:
 
 
 def _one_line(text: str) -> str:
-    """Return ``text`` on one line, with accents written in one way."""
+    """Return ``text`` on one line, in the Unicode form NFC."""
     return " ".join(unicodedata.normalize("NFC", text).split())
 
 
 def _shown(pair: NearCopy) -> str:
-    """Show a near copy beside its original."""
+    """Return HTML that shows a near copy beside its original."""
     note = paragraph(pair.note) if pair.note else ""
     return f'{note}<div class="sides">{_pair(pair.copy, pair.original)}</div>'
 
 
 _ALONE = "\u3041-\u30ff\u3400-\u9fff\uf900-\ufaff"
 _WORD = re.compile(rf"[{_ALONE}]\s*|[^\s{_ALONE}]+\s*|\s+")
-"""A word; or a character of Chinese or Japanese, which put no spaces between words."""
+"""A word; in Chinese and Japanese, which have no spaces between words, a character."""
 
 
 def _pair(copy: Document, original: Document) -> str:
-    """Show two documents, and mark the words that only one of them has.
+    """Return HTML that shows two documents, and marks the words that only one of them has.
 
-    Where a text is cut off makes no difference.
+    A word at which a text is cut off is not marked.
     """
     words = [_WORD.findall(document["text"]) for document in (copy, original)]
     matcher = SequenceMatcher(None, words[0], words[1], autojunk=False)

@@ -55,9 +55,9 @@ def report_page(
     more: Sequence[str] = (),
     pruned: Mapping[int, str] | None = None,
 ) -> bytes:
-    """Return the report as HTML; if ``centroids`` are given, the report has a map.
+    """Return the report as HTML, with a map if ``centroids`` are given.
 
-    ``kmeans`` is the result of `Centroids.to_json`, ``more`` are further sections, and ``pruned``
+    ``kmeans`` is the result of `Centroids.to_json`. ``more`` are additional sections. ``pruned``
     has the reason for each pruned micro-cluster.
     """
     topics = by_topic(clusters)
@@ -95,7 +95,7 @@ def report_page(
 
 
 def _figures(manifest: Manifest, topics: Sequence[ClusterInfo]) -> list[tuple[str, str]]:
-    """Return the main figures of the build, each with the words for what it counts."""
+    """Return the main numbers of the build, each with words that say what it counts."""
     documents = sum(cluster.documents for cluster in topics)
     figures = [
         (f"{manifest.tokens:,}", "tokens"),
@@ -109,7 +109,7 @@ def _figures(manifest: Manifest, topics: Sequence[ClusterInfo]) -> list[tuple[st
 
 
 def _license(manifest: Manifest) -> str:
-    """Return a sentence that names the licences or, if there are many, says how many there are."""
+    """Return a sentence that names the licences; if there are many, it says how many there are."""
     count = len(join_licenses(cluster.licenses for cluster in manifest.clusters))
     if count > _LICENSES:
         return f"{count} licences."
@@ -117,7 +117,7 @@ def _license(manifest: Manifest) -> str:
 
 
 def _map_note(kmeans: Mapping[str, Any] | None, pruned: Mapping[int, str] | None) -> str:
-    """Return a text that explains the map, and how good the micro-clusters are."""
+    """Return a text that explains the map, and says how well the micro-clusters fit."""
     note = (
         "A dot is a micro-cluster, as large as its documents, in the colour of its cluster; what "
         "lies near is alike. Point at a dot, or at a row of the next table, to see its cluster."
@@ -134,7 +134,7 @@ def _map_note(kmeans: Mapping[str, Any] | None, pruned: Mapping[int, str] | None
 
 
 def _quality(clusters: Sequence[ClusterInfo]) -> str:
-    """Return a table of each cluster's histograms of scores, near duplicates, effective tokens."""
+    """Return a table with the scores, near duplicates and effective tokens of each cluster."""
     scores = list(clusters[0].spread)
     rows: list[tuple[str | tuple[str, str], ...]] = [
         (
@@ -152,7 +152,7 @@ def _quality(clusters: Sequence[ClusterInfo]) -> str:
 
 
 def _histogram(counts: Sequence[int]) -> tuple[str, str]:
-    """Return a table cell: the mean, by which the table is sorted, and a histogram as SVG."""
+    """Return a table cell with a histogram as SVG, and the mean, by which a column is sorted."""
     most = max(counts, default=0) or 1
     heights = [round(20 * n / most) for n in counts]
     path = "".join(f"M{9 * i} 20v-{high}h8v{high}z" for i, high in enumerate(heights) if high)
@@ -164,7 +164,7 @@ def _histogram(counts: Sequence[int]) -> tuple[str, str]:
 
 
 def _appends(manifest: Manifest) -> list[str]:
-    """Return a list with the section on appends, in their order; [] if there were none."""
+    """Return a list with the section on appends, the first append first; [] if there were none."""
     appended = manifest.provenance.get("appended", [])
     if not appended:
         return []

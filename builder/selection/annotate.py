@@ -1,6 +1,6 @@
-"""Stages that annotate a partition: each stage writes arrays beside the text of the partition.
+"""Stages that compute facts about each document: each stage writes arrays to the partitions.
 
-If a stage runs again, arrays that exist are not computed again.
+If a stage runs again, it does not compute arrays that exist already.
 """
 
 from collections.abc import Sequence
@@ -30,7 +30,7 @@ from .dedup import sign_texts
 
 
 def tell_languages(engine: Engine, partitions: Sequence[Partition]) -> None:
-    """Write ``languages``, str ``[n, 2]``, to each partition: language and script per document."""
+    """Write ``languages``, str ``[n, 2]``, to each partition: language and script of documents."""
     run_stage(engine, "tell languages", "documents", name_languages, partitions)
 
 
@@ -52,7 +52,7 @@ def look_at(
 
 @dataclass(frozen=True, slots=True)
 class LookTask:
-    """A ``partition`` to annotate, and the file ``model`` with the encoder and the centroids."""
+    """Input of `annotate`: a partition, and the file ``model`` of the encoder and centroids."""
 
     partition: Partition
     model: Path
@@ -60,7 +60,7 @@ class LookTask:
 
 
 def annotate(task: LookTask) -> int:
-    """Score, hash and embed documents, and assign them to micro-clusters; return their number.
+    """Score, hash and embed documents; assign them to micro-clusters; return how many they are.
 
     Writes five arrays to the partition:
 
@@ -70,7 +70,7 @@ def annotate(task: LookTask) -> int:
     - ``micro``, int32 ``[n]``: the micro-cluster of each document;
     - ``alike``, float32 ``[n]``: the similarity between each document and its centroid.
 
-    Vectors are not stored, because only `nearest` needs them.
+    Embeddings are not stored, because after this stage they are not needed.
     """
     partition = task.partition
     if not partition.has("micro"):
@@ -109,7 +109,7 @@ def _scores(
     languages: Sequence[str],
     settings: BuildSettings,
 ) -> NDArray[np.float32]:
-    """Return the scores of ``texts``, the documents ``rows`` of a partition: float32 ``[m, 4]``.
+    """Return the scores of ``texts``, which are documents ``rows`` of a partition: ``[m, 4]``.
 
     ``settings`` decide where each score comes from.
     """

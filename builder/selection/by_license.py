@@ -1,4 +1,4 @@
-"""Licences: count, by licence, the documents that a build keeps and drops."""
+"""Licences: count the documents that a build keeps, and those that it drops, by licence."""
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -17,14 +17,14 @@ from .reasons import LICENSE, REASONS, why_of
 logger = get_logger(__name__)
 
 _NAMED = 100
-"""Largest number of licences that are counted by name. All less frequent licences are counted
-together."""
+"""Maximum number of licences that are counted by name: the most frequent ones. All others are
+counted together."""
 _SHOWN = 5
 OTHERS = "others"
-"""Name under which they are counted."""
+"""Name under which all other licences are counted."""
 
 Counts = dict[str, Counter[str]]
-"""By licence, the number of documents, and their number of bytes or tokens."""
+"""Number of documents, and of their bytes or tokens, by licence."""
 
 
 def count_by_license(stated: Sequence[str], sizes: NDArray[Any], unit: str, counts: Counts) -> None:
@@ -39,7 +39,7 @@ def count_by_license(stated: Sequence[str], sizes: NDArray[Any], unit: str, coun
 
 
 def count_licenses(partition: Partition) -> tuple[Counts, Counts]:
-    """Return, by licence, counts of the documents that stay, and of those dropped for a licence."""
+    """Return two counts by licence: of documents that stay, and of those dropped for a licence."""
     why, sizes = why_of(partition), partition.read("sizes")
     stated = partition.columns("license")["license"]
     counts: tuple[Counts, Counts] = {}, {}
@@ -50,7 +50,7 @@ def count_licenses(partition: Partition) -> tuple[Counts, Counts]:
 
 
 def most_frequent(counts: Mapping[str, Counter[str]]) -> dict[str, dict[str, int]]:
-    """Return the counts of the `_NAMED` most frequent licences, and of all ``others`` together."""
+    """Return the counts of the most frequent licences, and those of all ``others`` together."""
     ordered = sorted(counts.items(), key=lambda item: (-item[1]["documents"], item[0]))
     named = {name: dict(count) for name, count in ordered[:_NAMED]}
     if rest := sum((count for _, count in ordered[_NAMED:]), Counter[str]()):

@@ -1,9 +1,9 @@
 """Duplicates: find exact duplicates by hash, and compute the signatures that find near duplicates.
 
-The similarity of two texts is the Jaccard index of their sets of runs of three consecutive words.
-Case and punctuation are ignored. In a script without spaces, the runs have three consecutive
-letters or digits, and each run counts as often as it occurs. Signatures with one byte per hash (Li
-and König 2010) estimate the similarity with a standard error of about .04.
+The similarity of two texts is the Jaccard index of their sets of runs, where a run is three
+consecutive words. Case and punctuation are ignored. In a script without spaces, a run is three
+consecutive letters or digits, and counts as often as it occurs. MinHash signatures with one byte
+per hash (Li and König 2010) estimate the similarity with a standard error of about .04.
 """
 
 from collections.abc import Sequence
@@ -29,34 +29,34 @@ from climbstream.loader.core.files import atomic_path
 from .exchange import Block, Source, read_whole_part, starts_of, write_parts
 
 BANDS, SPAN = 32, 4
-"""Number of bands in a signature, and number of hashes in a band. Near duplicates almost always
-have at least one whole band in common."""
+"""Number of bands into which a signature is divided, and number of hashes in a band. Near
+duplicates almost always have at least one whole band in common."""
 SIGNATURE = BANDS * SPAN
 NOTHING = 0xFF
-"""Byte that fills the signature of a document that is not compared, or of a text without words."""
+"""Every byte of the signature of a document that is not compared, or of a text without words."""
 _IN_A_ROW = 3
 _FEW = 10
-"""Least number of words of a near duplicate. Shorter texts would count as near duplicates of each
-other even if one had an additional word."""
+"""A text with fewer words is not compared. If it were, two short texts would count as near
+duplicates although one of them has an additional word."""
 _UNSPACED = 0.1
-"""Fraction of words that are characters of a script without spaces, above which a text counts as a
-text in such a script."""
+"""If more than this fraction of a text's words are characters of a script without spaces, the text
+counts as one in such a script."""
 _SEED = 17
 _ROW = np.dtype([("hash", "<u8", (2,)), ("number", "<i8")])
 
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """Hashes and signatures of the documents from before an append."""
+    """Hashes and signatures of the documents that were in the directory before an append."""
 
     parts: Sequence[Source] = ()
-    """Parts of the catalogue. They have the arrays ``text_hashes`` and ``id_hashes``, uint64
-    ``[n, 2]``."""
+    """Parts of the catalogue, from which the arrays ``text_hashes`` and ``id_hashes``, uint64 ``[n,
+    2]``, can be read."""
     counts: Sequence[int] = ()
     """Number of documents in each of ``parts``."""
     near: Sequence[Partition] = ()
-    """Partitions with ``signatures``, one for each of ``parts``. Empty if near duplicates are not
-    searched for."""
+    """For each of ``parts``, a partition with the array ``signatures``. Empty if near duplicates
+    are not searched for."""
 
     @property
     def total(self) -> int:
@@ -66,7 +66,7 @@ class Seen:
 
 @dataclass(frozen=True, slots=True)
 class HashTask:
-    """Settings of the search for repeated hashes in ``block``; ``folder`` has the files of all."""
+    """Input of a step of `find_repeated` for ``block``; ``folder`` has the files of all blocks."""
 
     block: Block[Source]
     folder: Path
@@ -79,13 +79,16 @@ class Hashes(Protocol):
     """A function that returns the hashes of the documents to compare; it can be pickled."""
 
     def __call__(self, source: Source, number: int) -> tuple[NDArray[np.uint64], NDArray[np.int64]]:
-        """Return hashes ``[m, 2]`` and their rows ``[m]``. Row 0 is document ``number``."""
+        """Return hashes, ``[m, 2]``, and the row of ``source`` of each, ``[m]``.
+
+        Row 0 of ``source`` is document ``number`` of the corpus.
+        """
 
 
 def find_repeated(
     engine: Engine, blocks: Sequence[Block[Source]], hashes: Hashes, folder: Path
 ) -> None:
-    """Find all documents with the hash of an earlier document; `repeated_in` reads the result."""
+    """Find all documents with the hash of an earlier document; `repeated_in` returns the result."""
     tasks = [HashTask(block, folder, hashes, starts_of(blocks)) for block in blocks]
     for function in (deal_hashes, compare_hashes) if len(blocks) > 1 else (deal_hashes,):
         for _ in engine.run(function, tasks):
@@ -93,10 +96,10 @@ def find_repeated(
 
 
 def deal_hashes(task: HashTask) -> None:
-    """Write the first row of each different hash in a block, sorted by range of hashes.
+    """Write, for each different hash in a block, the first document with it.
 
-    `compare_hashes` reads these rows. All other rows repeat a hash of the same block. Their numbers
-    are written to another file.
+    These are sorted by range of hashes, and `compare_hashes` reads them. All other documents repeat
+    a hash of the same block; their numbers are written to another file.
     """
     done = task.folder / f"repeats-{task.block.number}.npy"
     if done.exists():
@@ -121,7 +124,7 @@ def deal_hashes(task: HashTask) -> None:
 
 
 def compare_hashes(task: HashTask) -> None:
-    """Find rows with the hash of an earlier row, in one range of hashes; write them by block."""
+    """Write which documents have a hash that an earlier block has, for one range of hashes."""
     done = task.folder / f"again-{task.block.number}"
     if done.exists():
         return
@@ -133,7 +136,7 @@ def compare_hashes(task: HashTask) -> None:
 
 
 def repeated_in(task: HashTask) -> NDArray[np.bool_]:
-    """Return which documents of a block have the hash of an earlier document, bool ``[n]``."""
+    """Return which documents of a block have the same hash as an earlier document, bool ``[n]``."""
     again = np.zeros(len(task.block), np.bool_)
     again[np.load(task.folder / f"repeats-{task.block.number}.npy") - task.block.start] = True
     count = len(task.starts) - 1
@@ -154,12 +157,12 @@ def repeated(hashes: NDArray[np.uint64]) -> NDArray[np.bool_]:
 
 
 def least_agreement(alike: float) -> float:
-    """Return the least fraction of equal bytes in the signatures of two duplicates.
+    """Return the least fraction of equal bytes at which two signatures count as near duplicates.
 
-    The fraction of equal bytes estimates the similarity. Duplicates have at least the similarity
-    ``alike``. The result is ``alike`` minus one standard error of the estimate. An estimate is
-    further below the true value in about one of six cases. So of the pairs whose similarity is
-    exactly ``alike``, about five of six are found.
+    Near duplicates have at least the similarity ``alike``, and the fraction of equal bytes
+    estimates the similarity. The result is ``alike`` minus one standard error of this estimate. In
+    about one of six cases, the estimate is more than one standard error below the true value. So of
+    the pairs whose similarity is exactly ``alike``, about five of six are found.
     """
     error: float = np.sqrt(alike * (1 - alike) / SIGNATURE)
     return alike - error
@@ -168,9 +171,10 @@ def least_agreement(alike: float) -> float:
 def tell_apart(hashes: NDArray[np.uint64]) -> NDArray[np.uint64]:
     """Return ``hashes`` in another order, with a new hash for each repetition of a hash.
 
-    In a long text, most runs of three characters occur many times. A set would count such a run
-    only once, but would count all the rare runs that a small change creates. So the change would
-    seem large.
+    So the hashes are a set in which each run of characters counts as often as it occurs. The reason
+    is that in a long text, most runs of three characters occur many times. If such a run counted
+    only once, the rare runs that a small change creates would be a large part of the set, and the
+    change would seem large.
     """
     ordered = np.sort(hashes)
     place = np.arange(len(ordered))

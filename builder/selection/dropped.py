@@ -1,4 +1,4 @@
-"""Dropped documents: samples with their scores, and the part of each language that is kept."""
+"""Dropped documents: samples of them, and how much of each language is kept."""
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -21,10 +21,10 @@ logger = get_logger(__name__)
 
 _POOR = [REASONS.index(reason) for reason in (PRUNED, *LOW_SCORE.values())]
 _LENGTH = 200
-"""Largest number of characters of a sample."""
+"""Maximum number of characters that a sample shows of a document."""
 _MANY = 10
-"""Least number of documents of a language, script or label for a warning that more than half of
-them are dropped for their quality."""
+"""A warning says if more than half of the documents of a language, script or label are dropped for
+their quality, but only if there are at least this number of documents."""
 
 
 def sample_dropped(selection: Selection, shown: int = EXAMPLES) -> dict[str, list[dict[str, Any]]]:
@@ -59,9 +59,10 @@ Poor = dict[str, dict[str, int]]
 
 
 def count_kept(selection: Selection) -> tuple[Counts, Poor]:
-    """Return, by language, script and label, the documents and bytes in total and kept.
+    """Return, by language, script and label, the documents and bytes that were read, and kept.
 
-    Also returns the number of documents that were dropped for their quality, by the same names.
+    The second result is the number of documents that were dropped for their quality, also by
+    language, script and label.
     """
     counts: Counts = {"language": {}, "script": {}, "label": {}}
     summed(selection.engine, selection.partitions, _count_kept, _add_counts, counts)
@@ -105,7 +106,7 @@ def _count_kept(partition: Partition) -> Counts:
 
 
 def tell_kept(report: Report, selection: Selection) -> Counts:
-    """Log the lines of `summarize` for records that were read and selected; return the counts."""
+    """Log how much was kept and dropped, as `summarize` says; return the counts of `count_kept`."""
     counts, poor = count_kept(selection)
     read, first = report.stage(), selection.stages[0]["in"]
     # The bytes of records without a usable text are not known.
@@ -118,8 +119,8 @@ def tell_kept(report: Report, selection: Selection) -> Counts:
 def summarize(stages: list[dict[str, Any]], counts: Counts, poor: Poor) -> Iterator[str]:
     """Yield lines that say how much is kept, and what is dropped for which reason.
 
-    One line is a warning for each language, script or label that loses more than half of its
-    documents for their quality. Documents that were dropped for other reasons do not count.
+    There is a warning for each language, script or label if more than half of its documents were
+    dropped for their quality. Documents that were dropped for other reasons do not count.
     """
     first, last = stages[0]["in"], stages[-1]["out"]
     reasons: Counter[str] = Counter()

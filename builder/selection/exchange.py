@@ -1,8 +1,9 @@
 """Exchange: cut documents into blocks, and pass rows between the tasks of blocks in files.
 
-A part is a block or a range of hashes. Each task writes one file, in which rows are sorted by the
-part to which they belong. Then the task of a part reads the slice of this part from every file. So
-a process has only one file open at a time, and only the rows of one part in memory.
+In the first step, there is one task per block, and it writes one file. The rows in the file are
+sorted by part, where a part is a block or a range of hashes. In the second step, there is one task
+per part, and it reads the slice of its part from every file. So a process has only one file open at
+a time, and only the rows of one part in memory.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -19,19 +20,19 @@ from climbstream.loader.core.files import atomic_path, naming, open_regular
 
 FEWEST, MOST = 1 << 20, 1 << 22
 """Least and largest number of documents in a block. The blocks of a small corpus have the least
-number, and the blocks of a corpus of a billion documents or more have the largest. Each block reads
-a slice of the file of every other block, so the number of slices grows with the square of the
-number of blocks. Therefore larger corpora first get larger blocks instead of more than `_BLOCKS`
-blocks."""
+number, and those of a corpus of a billion documents or more have the largest. Each block reads a
+slice of every file, so the number of slices grows with the square of the number of blocks.
+Therefore a larger corpus first gets more blocks, then (from `_BLOCKS` blocks on) larger blocks, and
+more blocks again only when these have the largest size."""
 _BLOCKS = 256
-"""From this number of blocks on, a larger corpus gets larger blocks instead of more blocks, until
+"""Number of blocks from which on a larger corpus gets larger blocks instead of more blocks, until
 its blocks have `MOST` documents."""
 _CHUNK = 1 << 16
-"""Largest number of rows that are read at a time."""
+"""Maximum number of rows that are read at a time."""
 
 
 class Source(Protocol):
-    """Consecutive documents whose arrays can be read."""
+    """Consecutive documents whose arrays can be read, such as those of a partition."""
 
     def read(self, name: ArrayName, *, mapped: bool = False) -> NDArray[Any]:
         """Return the array ``name``; if ``mapped``, map it into memory instead of reading it."""
@@ -42,7 +43,7 @@ S = TypeVar("S", bound=Source)
 
 @dataclass(frozen=True, slots=True)
 class Block(Generic[S]):
-    """Consecutive sources. Their documents are numbered from ``start`` on."""
+    """Consecutive sources, for one task. Their documents are numbered from ``start`` on."""
 
     number: int
     start: int
@@ -59,7 +60,7 @@ class Block(Generic[S]):
         return sum(self.counts)
 
     def parts(self) -> Iterator[tuple[S, int, int]]:
-        """Yield each source, with the begin and the end of its documents in the block."""
+        """Yield each source, with the begin and the end of its documents, counted in the block."""
         ends = accumulate(self.counts)
         for source, count, end in zip(self.sources, self.counts, ends, strict=True):
             yield source, end - count, end

@@ -1,4 +1,4 @@
-"""Few: find languages with so few documents that none of them is dropped by its scores."""
+"""Few: find languages with so few documents that their documents are not dropped for low scores."""
 
 from collections import Counter
 from collections.abc import Mapping
@@ -15,8 +15,8 @@ from .reasons import stays
 JUDGED_ALWAYS = (ENGLISH, CODE, UNDETERMINED)
 """Languages whose documents are always judged by scores, even if there are few of them."""
 LEAST = 20
-"""Documents of a language are dropped by their scores only if the corpus has at least this number
-of documents of the language, or of its script."""
+"""Documents of a language are dropped for low scores only if the corpus has at least this number of
+documents of the language, or of its script."""
 
 
 def count_languages(partition: Partition) -> Counter[tuple[str, str]]:
@@ -25,7 +25,7 @@ def count_languages(partition: Partition) -> Counter[tuple[str, str]]:
 
 
 def languages_of_few(groups: Mapping[tuple[str, str], int]) -> dict[tuple[str, str], int]:
-    """Return those of ``groups`` that have too few documents to be judged by scores.
+    """Return those ``groups`` that have too few documents to be judged by scores.
 
     ``groups`` has the number of documents of each language and script. A language with few
     documents is judged if its script has enough documents. English and code are always judged,

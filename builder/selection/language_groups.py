@@ -1,7 +1,8 @@
-"""Language groups: documents of one language in a micro-cluster, judged separately.
+"""Language groups: keep the good documents of one language in a micro-cluster that is pruned.
 
-Junk is similar in all languages. So a micro-cluster may contain junk in many languages, and good
-text in one language. The good text is then kept, although the junk is pruned.
+A group is the documents of one language in a micro-cluster. Junk is similar in all languages. So a
+micro-cluster may contain junk in many languages, and good text in one language. Then the
+micro-cluster is pruned, but the group with good text is kept.
 """
 
 from collections import Counter
@@ -16,7 +17,7 @@ from climbstream.builder.settings import SCORES
 from .reasons import stays
 
 _LEAST = 5
-"""Least number of documents of a group for the group to be kept."""
+"""A group is kept only if it has at least this number of documents."""
 
 Group = tuple[int, str]
 """Micro-cluster and language."""
@@ -45,7 +46,7 @@ def sum_groups(
 def good_groups(
     sums: Iterable[Mapping[Group, tuple[int, NDArray[np.float64]]]], least: Mapping[str, float]
 ) -> set[Group]:
-    """Return the groups whose mean scores reach the values in ``least``.
+    """Return the groups with enough documents whose mean scores reach the values in ``least``.
 
     ``sums`` has the result of `sum_groups` for each partition. ``least`` has a value by name of the
     score.

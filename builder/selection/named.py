@@ -1,4 +1,4 @@
-"""Named documents: what became of the documents that the setting ``keep_ids`` names."""
+"""Named documents: report what happened to the documents that the setting ``keep_ids`` names."""
 
 from collections import Counter
 from functools import partial
@@ -17,9 +17,10 @@ logger = get_logger(__name__)
 
 
 def tell_named(selection: Selection, *, new: bool) -> None:
-    """Log which named documents are left out all the same, and how many names name no document.
+    """Log how many named documents are left out all the same, and how many names match no document.
 
-    In an append (not ``new``), names may be of documents of the build, so these are not counted.
+    In an append (not ``new``), names without a document are not counted, because they may be names
+    of documents of the build.
     """
     if not selection.spared:
         return
@@ -40,7 +41,7 @@ def tell_named(selection: Selection, *, new: bool) -> None:
 
 
 def _find_named(partition: Partition, names: tuple[str, ...]) -> tuple[set[str], Counter[str]]:
-    """Return those of ``names`` that name documents of a partition, and why some are dropped."""
+    """Return the ``names`` that occur in a partition, and the number of dropped ones by reason."""
     ids = partition.column("id")
     rows = np.flatnonzero(np.isin(ids, names))
     why = why_of(partition)[rows]

@@ -1,22 +1,25 @@
 """Near duplicates: find documents that nearly repeat a better document.
 
-Only documents whose signatures agree in at least one of `BANDS` parts are compared (Broder 1997;
-Leskovec, Rajaraman, Ullman, "Mining of Massive Datasets", chapter 3). The bands are done one after
-the other. Documents with the same band form a group, and each document is compared with the best
-document of its group. A document that is a copy is not compared in later bands. A pair with
-similarity .8 is missed with a probability of 10^-7.
+A signature is divided into `BANDS` bands. Two documents are compared only if their signatures have
+at least one band in common (Broder 1997; Leskovec, Rajaraman, Ullman, "Mining of Massive Datasets",
+chapter 3). A pair with similarity .8 has no band in common with a probability of 10^-7.
+
+There is one step per band. Documents that are equal in this band form a group, and each document is
+compared with the best document of its group. A document that is found to be a copy is not compared
+in later bands.
 
 A corpus of one block is searched in one task. If there are several blocks, tasks exchange files for
-each band. The best document of a group within a block is the head of the group in this block.
-Documents of one group have the same key.
+each band. The hashes of the band are the key of a document; documents of one group have the same
+key. The head of a group in a block is the best of the group's documents in this block.
 
 1. `advance`, for each block: choose the head of each group, and write the heads, sorted by range of
    keys.
-2. `match`, for each range of keys: read the heads of each key. There is at most one head per block,
-   however large the group is. For each head, write the number of the best head of its key. Request
-   the signature of the best head from its block.
+2. `match`, for each range of keys: read the heads of each key. There is at most one head per key
+   and block, however large the group is. For each head, write the number of the best head with the
+   same key. Request the signature of the best head from its block.
 3. `answer`, for each block: write the requested signatures.
-4. `advance` of the next band: compare the documents of each block with the best of their groups.
+4. `advance` of the next band: compare the documents of each block with the best documents of their
+   groups.
 
 So a task has only the data of one block in memory, and the planning process has no such data.
 """
@@ -52,7 +55,7 @@ _ANSWER = np.dtype([("number", "<i8"), ("original", "<i8"), ("signature", "u1", 
 
 
 class Worth(Protocol):
-    """A function that returns the worth of the documents of a partition; it can be pickled."""
+    """A function that returns how good each document of a partition is; it can be pickled."""
 
     def __call__(self, source: Partition, number: int) -> NDArray[np.float32]:
         """Return the worth of each document of ``source``, ``[n]``.
@@ -64,7 +67,7 @@ class Worth(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class NearTask:
-    """Settings and files of the search in one block."""
+    """Input of one step of the search, for one block."""
 
     block: Block[Partition]
     folder: Path
@@ -92,12 +95,12 @@ class NearTask:
         return self.block.number
 
     def path(self, name: str, number: int | None = None, step: int | None = None) -> Path:
-        """Return the path of file ``name`` of a block and a step, by default those of the task."""
+        """Return the path of file ``name`` for a block and a step; default: those of the task."""
         folder = self.folder / f"step-{self.step if step is None else step:02d}"
         return folder / f"{name}-{self.number if number is None else number}"
 
     def paths(self, name: str, step: int) -> list[Path]:
-        """Return the paths of the files ``name`` of all blocks for a step."""
+        """Return the paths of the files ``name`` of a step, for all blocks."""
         return [self.path(name, number, step) for number in range(self.count)]
 
     @property
@@ -116,11 +119,11 @@ def find_near(
 ) -> None:
     """Write ``original`` int64 ``[n]`` to each partition: for a copy, its original; else -1.
 
-    A value of ``original`` is the number of a document in the corpus. Of documents with a
-    similarity of ``least`` or more, the original is the document with the highest ``worth``. If
-    several have the highest worth, it is the first of them. An original is not itself a copy. The
-    first ``before`` documents can be originals, but nothing is written for them. An interrupted
-    search continues from the files in ``folder``.
+    Documents are numbered in the order of the corpus. Of documents with a similarity of ``least``
+    or more, the original is the document with the highest ``worth``. If several documents have the
+    highest worth, the first of them is the original. An original is not itself a copy. The first
+    ``before`` documents can be originals, but nothing is written for them. An interrupted search
+    continues from the files in ``folder``.
     """
     starts = starts_of(blocks)
     tasks = [NearTask(block, folder, starts, worth, least, before) for block in blocks]
@@ -179,11 +182,11 @@ class _Documents:
         self.signatures = signatures
         self.worth = worth
         self.original = np.full(len(worth), -1, np.int64)
-        """Number of the original that each document nearly repeats, or -1."""
+        """Number of the original of which each document is a copy; -1 for other documents."""
 
     @classmethod
     def open(cls, task: NearTask, step: int) -> Self:
-        """Open the files that `gather` wrote, with the originals known after ``step``."""
+        """Open the files that `gather` wrote, and the originals that are known after ``step``."""
         signatures = np.load(task.folder / f"signatures-{task.number}.npy", mmap_mode="r")
         worth = np.load(task.folder / f"worth-{task.number}.npy")
         documents = cls(task.block.start, signatures, worth)
@@ -193,10 +196,10 @@ class _Documents:
         return documents
 
     def groups(self, band: int) -> tuple[NDArray[Any], NDArray[Any]]:
-        """Group the documents that have a band in common and are not copies.
+        """Group the documents that are equal in ``band``, except those that are copies.
 
-        Returns two arrays. The heads are the best documents of the groups, sorted by key. The
-        members are all other documents, each with its head.
+        Returns two arrays. The first has the heads, which are the best documents of the groups,
+        sorted by key. The second has all other documents, each with the head of its group.
         """
         rows = self.signatures[band * SPAN : (band + 1) * SPAN]
         keys = np.ascontiguousarray(rows.T).view(np.uint32)[:, 0]
@@ -222,8 +225,8 @@ class _Documents:
     ) -> None:
         """Set the original of each of ``copies`` to the one in ``originals``, or to -1.
 
-        It is -1 if the two are not similar enough. The signatures of the originals are ``columns``
-        of ``signatures``, ``[SIGNATURE, k]``.
+        The value is -1 if copy and original are not similar enough. The signatures of the originals
+        are ``columns`` of ``signatures``, ``[SIGNATURE, k]``.
         """
         for begin in range(0, len(copies), _PAIRS):
             part = slice(begin, begin + _PAIRS)
@@ -232,7 +235,7 @@ class _Documents:
             self.original[copies[part]] = np.where(alike, originals[part], -1)
 
     def judge(self, task: NearTask, step: int) -> None:
-        """Compare members and heads with the best documents of their groups, from `match`."""
+        """Compare documents with the best documents of their groups, which `match` has found."""
         members = np.load(task.path("members", step=step))
         beaten = read_whole_part(task.paths("beaten", step), task.number, task.count, _BEATEN)
         best = np.full(len(self.worth), -1, np.int64)
@@ -251,7 +254,7 @@ class _Documents:
     def compare(
         self, task: NearTask, step: int, copies: NDArray[Any], originals: NDArray[np.int64]
     ) -> None:
-        """Compare ``copies`` with ``originals``, by signatures that other blocks sent."""
+        """Compare ``copies`` with ``originals``, whose signatures the tasks of `answer` wrote."""
         order = np.argsort(originals, kind="stable")
         copies, originals = copies[order], originals[order]
         for answers in read_part(task.paths("answers", step), task.number, task.count, _ANSWER):
@@ -266,7 +269,7 @@ class _Documents:
 def _group(
     keys: NDArray[np.uint32], worth: NDArray[np.float32]
 ) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
-    """Return the order of rows by key, worth and place, best first, and where each key begins."""
+    """Return the rows, sorted by key, then by worth (best first), and where each key begins."""
     # To sort one number is ten times as fast as to sort by two keys, which only few rows need.
     packed = keys.astype(np.uint64) << np.uint64(32) | np.arange(len(keys), dtype=np.uint64)
     packed.sort()
@@ -327,11 +330,11 @@ def gather(task: NearTask) -> int:
 
 
 def advance(task: NearTask) -> int:
-    """Compare the pairs of the previous step, and begin this step.
+    """Compare the pairs of documents that the previous step found, and begin this step.
 
-    The first `BANDS` steps are the bands. In later steps, an original that has become a copy is
-    replaced by its own original. Returns the number of replaced originals. If the task was done
-    before, this number is unknown; then 1 is returned, so that another step follows.
+    The first `BANDS` steps are one per band. Later steps follow chains: an original that has become
+    a copy is replaced by its own original. Returns how many originals were replaced. If the task
+    was done before, this number is unknown. Then 1 is returned, so that another step follows.
     """
     if task.path("copies").exists():
         return 1
@@ -358,10 +361,10 @@ def advance(task: NearTask) -> int:
 
 
 def match(task: NearTask) -> int:
-    """Find the best head of each key in a range of keys, and request its signature.
+    """Find the best head for each key in a range of keys, and request its signature.
 
-    For each other head of a key, the number of the best head is written. These numbers are sorted
-    by the block of the other head.
+    For each other head of the same key, the number of the best head is written. These numbers are
+    sorted by the block of that other head.
     """
     if task.path("beaten").exists():
         return 0
@@ -378,7 +381,7 @@ def match(task: NearTask) -> int:
 
 
 def answer(task: NearTask) -> int:
-    """Write the signatures and originals of the documents that were requested from this block."""
+    """Write signatures and originals of those documents of this block that were requested."""
     if task.path("answers").exists():
         return 0
     documents = _Documents.open(task, task.step)
@@ -401,7 +404,7 @@ def answer(task: NearTask) -> int:
 
 
 def finish(task: NearTask) -> int:
-    """Compare copies with the last originals of their chains; write the originals to partitions."""
+    """Compare each copy with the last original of its chain; write the originals to partitions."""
     documents = _Documents.open(task, task.step)
     copies = np.flatnonzero(documents.original >= 0)
     documents.compare(task, task.step, copies, documents.original[copies])
@@ -410,7 +413,7 @@ def finish(task: NearTask) -> int:
 
 
 def _follow(task: NearTask, original: NDArray[np.int64]) -> int:
-    """Replace each original that is a copy by its own original; return how many were replaced."""
+    """Replace originals that are copies by their own originals; return how many were replaced."""
     copies = np.flatnonzero(original >= 0)
     asked = original[copies]
     moved = 0
@@ -427,7 +430,7 @@ def _follow(task: NearTask, original: NDArray[np.int64]) -> int:
 
 
 def _ask(task: NearTask, numbers: NDArray[np.int64], askers: NDArray[Any]) -> None:
-    """Write requests for the signatures of documents ``numbers``, sorted by block of the documents.
+    """Write requests for the signatures of documents ``numbers``, sorted by these documents' block.
 
     ``askers`` has, for each document, the number of the block that needs its signature.
     """

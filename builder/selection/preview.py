@@ -1,4 +1,4 @@
-"""Preview: shows what a build would drop, with samples, and the number of clusters by height."""
+"""Preview: what a build would drop, with samples, and how many clusters it would make."""
 
 from typing import Any
 
@@ -16,7 +16,7 @@ _SHOWN = 3
 
 
 def preview(clusters: ClusterMap, selection: Selection) -> dict[str, Any]:
-    """Return what each stage drops, samples, pruned micro-clusters, and clusters by merge height.
+    """Return what a build would drop, and how many clusters there would be at each merge height.
 
     `climbstream.builder.pipeline.dry_run` describes the keys.
     """

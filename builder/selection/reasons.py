@@ -1,4 +1,4 @@
-"""Reasons: why documents are dropped; partitions store a reason as its index in `REASONS`."""
+"""Reasons: why documents are dropped. Partitions store a reason as its index in `REASONS`."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,7 +12,7 @@ LICENSE = "licence not asked for"
 LANGUAGE, NEAR, PRUNED = "language not asked for", "nearly the same as another", "pruned cluster"
 LOW_SCORE = {name: f"low {name} score" for name in SCORES}
 RESERVED = (CONTAMINATED, HELD_OUT)
-"""Reasons that also drop documents that the setting ``keep_ids`` names."""
+"""Reasons for which a document is dropped even if the setting ``keep_ids`` names it."""
 WITHOUT_TOKENS = "no token"
 REASONS = (
     *("", REPEATED[0], LANGUAGE, LICENSE, CONTAMINATED, REPEATED[1], NEAR, PRUNED),
@@ -34,6 +34,6 @@ def stays(partition: Partition) -> NDArray[np.bool_]:
 
 
 def stays_until(partition: Partition, reason: str) -> NDArray[np.bool_]:
-    """Return which documents were still there before the stage of ``reason``, bool ``[n]``."""
+    """Return which documents no stage before that of ``reason`` dropped, bool ``[n]``."""
     why = why_of(partition)
     return np.asarray((why == 0) | (why >= REASONS.index(reason)), np.bool_)

@@ -1,6 +1,6 @@
 """Selection: decides which documents stay, and why others are dropped.
 
-Arrays with a value per document are stored in the partitions, where tasks read and write them. The
+Tasks read and write arrays with one value per document, which are stored in the partitions. The
 planning process has only sums in memory.
 """
 
@@ -21,7 +21,7 @@ from climbstream.loader.core.engines.engine import Engine
 from .reasons import REASONS, RESERVED, stays_until, why_of
 
 EXAMPLES = 12
-"""Number of dropped documents, per reason, whose partitions ``examples`` of `Selection` lists."""
+"""Number of dropped documents per reason for which `Selection.examples` lists the partitions."""
 
 
 R = TypeVar("R")
@@ -41,7 +41,7 @@ class Rule:
 
 @dataclass(slots=True)
 class Loss:
-    """The documents and bytes that entered a stage, and those that the stage dropped, by reason."""
+    """Numbers of documents and bytes that entered a stage, and that it dropped, by reason."""
 
     before: Counter[str]
     dropped: dict[str, Counter[str]] = field(default_factory=dict)
@@ -62,20 +62,20 @@ class Selection:
     work: Path
     """Folder for the files that tasks exchange."""
     spared: tuple[str, ...] = ()
-    """Identifiers of documents that only the first stage, which compares identifiers, and the
-    reasons in `RESERVED` may drop."""
+    """Identifiers of documents that are dropped only by the first stage, which compares
+    identifiers, or for a reason in `RESERVED`."""
     reasons: list[str] = field(default_factory=list)
     """Reasons why documents were dropped, in the order in which they first occurred."""
     stages: list[dict[str, Any]] = field(default_factory=list)
     """For each stage, the documents and bytes that entered it, left it, and were dropped in it."""
     examples: dict[str, list[Partition]] = field(default_factory=dict)
-    """For each reason, the first partitions that together have `EXAMPLES` documents dropped for it.
-    If fewer documents were dropped, all partitions that have any."""
+    """For each reason, the first partitions that have dropped documents: as many partitions as
+    needed for `EXAMPLES` of these documents, or all if there are fewer."""
     _met: Counter[str] = field(default_factory=Counter)
     _counts: list[int] = field(default_factory=list)
 
     def each(self, function: Callable[[Partition], R]) -> Iterator[R]:
-        """Yield the result of ``function`` for each partition, in order; it runs in tasks."""
+        """Call ``function`` for each partition, in tasks; yield the results in order."""
         return each(self.engine, self.partitions, function)
 
     def counts(self) -> list[int]:
@@ -92,7 +92,7 @@ class Selection:
     def add(
         self, rules: Sequence[Rule], losses: Iterable[tuple[Partition, Sequence[Loss]]]
     ) -> None:
-        """Add the ``losses`` of each partition, one per rule, to the sums."""
+        """Add the ``losses`` of each partition to the sums; there is one `Loss` per rule."""
         sums = [Loss(Counter()) for _ in rules]
         for partition, parts in losses:
             for total, part in zip(sums, parts, strict=True):
@@ -128,8 +128,8 @@ def _stage(name: str, loss: Loss) -> dict[str, Any]:
 def drop_by_rules(partition: Partition, rules: Sequence[Rule], spared: Sequence[str]) -> list[Loss]:
     """Apply ``rules`` to one partition; return what each of them dropped.
 
-    The task may run again after an interruption. So documents that these rules or later rules have
-    dropped before are restored first.
+    The task may run again after an interruption. So first, all documents are restored that an
+    earlier run dropped by these rules or by later rules.
     """
     why = np.where(stays_until(partition, rules[0].reasons[0]), 0, why_of(partition))
     sizes = partition.read("sizes")
@@ -151,7 +151,7 @@ def drop_by_rules(partition: Partition, rules: Sequence[Rule], spared: Sequence[
 
 
 def _name(partition: Partition, row: int) -> str:
-    """Return text with the identifier of a document and its place."""
+    """Return the identifier and the place of a document, as one text."""
     document = partition.columns("id", "origin").slice(row, 1).to_pylist()[0]
     name, origin = document["id"], document["origin"]
     return origin if name == origin else f"{name}, {origin}"

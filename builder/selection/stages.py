@@ -1,4 +1,4 @@
-"""Stages of a selection: give each document a cluster, or a reason why it is dropped."""
+"""Stages of a selection: each document gets a cluster, or a reason why it is dropped."""
 
 import shutil
 from collections import Counter
@@ -61,9 +61,10 @@ def identify(
     """Begin a selection: drop documents by identifier, language and licence.
 
     A document is dropped if an earlier document has the same identifier. The setting ``ids``
-    decides whether the two must be in the same source for this, may be in any sources, or are not
-    compared. ``work`` is a folder for the files that tasks exchange. ``seen`` has the hashes and
-    signatures of documents from before an append.
+    decides which documents are compared: those of the same source, all documents, or none.
+
+    ``work`` is a folder for the files that tasks exchange. ``seen`` has the hashes and signatures
+    of documents from before an append.
     """
     selection = Selection(engine, partitions, work)
     if settings.ids == "none":
@@ -84,7 +85,7 @@ def identify(
 
 
 def _check_languages(selection: Selection, settings: BuildSettings) -> None:
-    """Log a warning for each language in the settings that no document is in.
+    """Log a warning if the settings name languages in which there is no document.
 
     Raises:
         InvalidDataError: No document is kept; the message lists the corpus's languages.
@@ -108,10 +109,10 @@ def _count_languages(partition: Partition) -> Counter[str]:
 
 
 def _drop_by_license(selection: Selection, settings: BuildSettings, *, new: bool) -> None:
-    """Drop documents by licence; count kept and dropped documents by licence.
+    """Drop documents by licence; count the kept and the dropped documents of each licence.
 
-    In a build (``new``), the names of licences in the settings are also checked; in an append, they
-    are not.
+    In a build (``new``), but not in an append, the names of licences in the settings are also
+    checked.
     """
     selection.drop(Rule("licences", (LICENSE,), partial(_other_license, settings=settings)))
     kept: Counts = {}
@@ -132,10 +133,11 @@ def select_documents(
     """Decide which documents of `identify` stay, and merge their micro-clusters into clusters.
 
     Documents are dropped if they are contaminated, duplicates or poor, or if they are held out.
-    Each partition gets two arrays. ``clusters``, int32 ``[n]``, is the cluster of each document; it
-    is below 0 for a dropped document. ``original``, int64 ``[n]``, has a value for each document.
-    If the document nearly repeats another document, the value is the place of the other document in
-    the catalogue. If not, the value is -1.
+    Each partition gets two arrays:
+
+    - ``clusters``, int32 ``[n]``: the cluster of each document; below 0 for a dropped document.
+    - ``original``, int64 ``[n]``: for a document that nearly repeats another document, the number
+      of that other document in the catalogue; for all other documents -1.
 
     Raises:
         InvalidDataError: No document is left, or nearly all documents are in one cluster.
@@ -166,10 +168,10 @@ def select_appended(
 
 
 def _languages_of_few(selection: Selection, settings: BuildSettings) -> dict[tuple[str, str], int]:
-    """Return the number of documents of each language and script with too few to be pruned.
+    """Return which languages have too few documents to be judged, and how many they have.
 
-    With ``no_prune``, the result is empty. A message says how documents of other languages are
-    judged.
+    The keys are language and script. With ``no_prune``, the result is empty, because no document is
+    judged. A message says how documents of languages other than English are judged.
     """
     if settings.no_prune:
         return {}
@@ -191,7 +193,7 @@ def _languages_of_few(selection: Selection, settings: BuildSettings) -> dict[tup
 
 
 def _decontaminate(selection: Selection, settings: BuildSettings) -> None:
-    """Drop documents that contain an item of a task; if settings only mark them, count them."""
+    """Drop documents that contain an item of a task; if they are only marked, count them."""
     if not settings.decontaminate:
         return
     find = _no_reason if settings.mark_contaminated else _contaminated
@@ -206,13 +208,13 @@ def _decontaminate(selection: Selection, settings: BuildSettings) -> None:
 
 
 def _count_marked(partition: Partition) -> Counter[str]:
-    """Return the number of documents that are marked and stay, and the number of their bytes."""
+    """Return the number of documents that stay although they are marked, and of their bytes."""
     marked = (partition.read(CONTAMINATED) != "") & stays(partition)
     return size_of(partition.read("sizes"), marked)
 
 
 def drop_copies(selection: Selection, settings: BuildSettings, seen: Seen = _NOTHING) -> None:
-    """Drop documents that repeat another document, exactly or nearly; see `select_documents`."""
+    """Drop documents that repeat another document exactly or nearly, and write ``original``."""
     if not settings.keep_duplicates:
         # Compare only kept documents: a copy of a dropped document is no duplicate.
         _drop_repeated(selection, "deduplicate", "text_hashes", REPEATED[1], seen)
@@ -233,7 +235,7 @@ def _drop_poor(
     clusters: ClusterMap,
     few: Mapping[tuple[str, str], int],
 ) -> None:
-    """Drop documents for low scores of their own or of their micro-cluster; hold documents out."""
+    """Drop documents for low scores of the document or of its micro-cluster; hold documents out."""
     pruned = clusters.cluster < 0
     least = {} if settings.no_prune else settings.min_document_score
     good = good_groups(
@@ -309,7 +311,7 @@ def _drop_repeated(
     *,
     apart: bool = False,
 ) -> None:
-    """Drop each kept document that has the hashes of an earlier document in the array ``name``.
+    """Drop each kept document whose hash in the array ``name`` is that of an earlier document.
 
     With ``apart``, only earlier documents of the same source count.
     """
@@ -331,7 +333,8 @@ def _hashes(
 ) -> tuple[NDArray[np.uint64], NDArray[np.int64]]:
     """Return the hashes and rows of the documents of ``source`` that are compared.
 
-    These are the kept documents. In a source from before an append, they are all documents.
+    Kept documents are compared. From a source that was in the directory before an append, all
+    documents are compared.
     """
     hashes = source.read(name)
     rows = np.arange(len(hashes))
@@ -364,8 +367,8 @@ def _marked(_: Partition, mask: NDArray[np.bool_], reason: str) -> NDArray[np.st
 def original_worth(partition: Partition, number: int, before: int) -> NDArray[np.float32]:
     """Return the worth of each document as an original of near copies, float32 ``[n]``.
 
-    Documents from before an append stay, so their worth is infinite. Dropped documents have the
-    worth minus infinity.
+    Documents from before an append have infinite worth, because they must stay. Dropped documents
+    have the worth minus infinity, so that they are not compared.
     """
     if number < before:
         count = partition.read("signatures", mapped=True).shape[1]
@@ -378,7 +381,7 @@ def original_worth(partition: Partition, number: int, before: int) -> NDArray[np
 
 
 def micros_of(selection: Selection, count: int) -> Micros:
-    """Return the number of documents per micro-cluster, and their similarity to its centroid."""
+    """Return the number of documents of each micro-cluster, and their mean similarity to it."""
     documents, tightness = _means(selection, "alike", count)
     return Micros(documents=documents, tightness=tightness[:, 0])
 
@@ -389,10 +392,10 @@ def _means(
     count: int,
     few: Mapping[tuple[str, str], int] | None = None,
 ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """Return the number of kept documents, ``[M]``, and means of ``name``, ``[M, k]``.
+    """Return, by micro-cluster, the number of kept documents, ``[M]``, and means, ``[M, k]``.
 
-    Both are by micro-cluster. Documents in languages of ``few`` do not count. The mean of a
-    micro-cluster without documents is infinity, so that the micro-cluster is not pruned.
+    The means are those of the array ``name``. Documents in languages of ``few`` do not count. The
+    mean of a micro-cluster without documents is infinity, so that the micro-cluster is not pruned.
     """
     documents = np.zeros(count, np.int64)
     sums = np.zeros((count, 1))
@@ -411,7 +414,7 @@ def _sum_micros(
     """Return the micro-clusters that have kept documents, and two arrays for them.
 
     The first array has the number of kept documents, ``[m]``. The second array has the sums of the
-    array ``name`` over kept documents, ``[m, k]``.
+    array ``name`` over kept documents, ``[m, k]``. Documents in languages of ``few`` do not count.
     """
     staying = stays(partition) & ~is_of_few(partition, few)
     micro, place, n = np.unique(
@@ -434,7 +437,7 @@ def _where(mask: NDArray[Any], reason: str) -> NDArray[np.str_]:
 def prune_clusters(
     clusters: ClusterMap, means: NDArray[np.float64], least: Mapping[str, float]
 ) -> ClusterMap:
-    """Prune micro-clusters with a mean score below ``least``; ``means`` is float64 ``[M, 4]``."""
+    """Return a map in which micro-clusters with a mean score below ``least`` are pruned."""
     why = {}
     for micro in clusters.kept.tolist():
         for name, low in least.items():
@@ -446,7 +449,7 @@ def prune_clusters(
 
 
 def poor_documents(scores: NDArray[np.float32], least: Mapping[str, float]) -> NDArray[np.str_]:
-    """Return why each document is dropped, or "" if it stays; ``scores`` is float32 ``[n, 4]``."""
+    """Return why each document is dropped for its ``scores``, ``[n, 4]``; "" if it stays."""
     why = np.full(len(scores), "", dtype="U32")
     for name, low in least.items():
         why[(scores[:, SCORES.index(name)] < low) & (why == "")] = LOW_SCORE[name]

@@ -1,1 +1,1 @@
-"""Tokens, shards and the catalogue of documents."""
+"""Writers of tokens, of shards and of the catalogue of documents."""

@@ -1,4 +1,4 @@
-"""The catalogue: where each document is stored, or why it was dropped; and held-out documents."""
+"""The catalogue: where each document is stored, or why it was dropped. Also: held-out documents."""
 
 import json
 import shutil
@@ -42,8 +42,8 @@ logger = get_logger(__name__)
 _LABELS = 10
 """Maximum number of known domains of held-out text that a message names."""
 _FEW = 2 * FEW_ITEMS
-"""Minimum number of held-out documents of a domain that judge a mixture reliably; a search scores
-half of them."""
+"""Minimum number of held-out documents of a domain for a reliable score of a mixture. A search uses
+only half of them for scores."""
 _SCHEMA = pa.schema(
     [
         ("id", pa.string()),
@@ -69,16 +69,17 @@ _SCHEMA = pa.schema(
 
 @dataclass(frozen=True, slots=True)
 class ShardRun:
-    """Consecutive shards of a cluster that contain the documents of one partition."""
+    """The consecutive shards of a cluster that contain the documents of one partition."""
 
     first: int
     """Number of the first of these shards."""
     starts: tuple[int, ...]
-    """Number of each shard's first document, counted from the partition's first document in the
-    cluster. The number is negative if the shard begins with documents of earlier partitions."""
+    """For each shard, the number of its first document. The partition's first document in the
+    cluster has number 0, so the number is negative if the shard begins with documents of earlier
+    partitions."""
 
     def places(self, count: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Return the shard and the row of each of ``count`` documents, both ``[count]``."""
+        """Return shard and row of each of the partition's ``count`` documents, both ``[count]``."""
         numbers = np.arange(count)
         starts = np.array(self.starts, np.int64)
         shard = np.searchsorted(starts, numbers, side="right") - 1
@@ -87,13 +88,13 @@ class ShardRun:
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """Documents ``first`` to ``stop`` - 1 of a partition, which go to one part of the catalogue."""
+    """Documents ``first`` to ``stop`` - 1 of a partition, which one part of the catalogue lists."""
 
     partition: Partition
     first: int
     stop: int
     places: dict[int, ShardRun]
-    """The shards that the documents of the partition went to, by cluster."""
+    """The shards that contain the documents of the partition, by cluster."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -119,14 +120,18 @@ def write_catalogue(
 ) -> dict[str, str]:
     """Write ``documents/part-*.parquet``, numbered from ``first``; return their hashes by path.
 
-    A part has the documents of ``groups`` row groups, or of fewer row groups at the end of a source
-    or a span. So parts do not depend on the size of partitions.
+    A part lists the documents of ``groups`` row groups; at the end of a source or a span, a part
+    may have fewer. So parts do not depend on the size of partitions.
 
-    A dropped document has a reason, ``why``, and no ``cluster``, ``shard``, ``row`` or ``tokens``.
-    Documents are numbered over all parts in order. ``copy_of`` of a near copy is the number of its
-    original. An append finds near duplicates by ``signature``; a copy has no signature, because new
-    documents are compared with originals only. Columns that an import cannot fill are null: scores,
-    hashes and, if the rows are tokens, bytes.
+    The columns of the parts:
+
+    - A dropped document has a reason, ``why``, and no ``cluster``, ``shard``, ``row`` or
+      ``tokens``.
+    - Documents are numbered in order over all parts. For a near copy, ``copy_of`` is the number of
+      its original.
+    - An append finds near duplicates by ``signature``. A copy has no signature, because new
+      documents are compared only with originals.
+    - After an import, some columns are null: scores, hashes and, if the corpus has tokens, bytes.
     """
     stored = [*selection.each(_stored)]
     places = _follow(selection.partitions, stored, written)
@@ -144,10 +149,10 @@ def write_catalogue(
 
 
 class _Stored(NamedTuple):
-    """Counts of a partition's documents, which are needed before the catalogue is written."""
+    """Numbers of documents of a partition that must be known before the catalogue is written."""
 
     clusters: list[int]
-    """Numbers of the clusters in whose shards some documents are."""
+    """Numbers of the clusters that contain documents of the partition."""
     documents: list[int]
     """Number of documents in each of these clusters."""
     group_rows: list[int]
@@ -167,7 +172,7 @@ _Places = tuple[Partition, list[int], dict[int, ShardRun]]
 def _follow(
     partitions: Sequence[Partition], stored: Sequence[_Stored], written: Sequence[WrittenCluster]
 ) -> Iterator[_Places]:
-    """Yield each partition, with the shards that its documents are in, by number of the cluster."""
+    """Yield each partition, with the shards that contain its documents, by cluster."""
     ends = [[*accumulate(cluster.shard_samples)] for cluster in written]
     served = [0] * len(written)
     for partition, (clusters, documents, group_rows) in zip(partitions, stored, strict=True):
@@ -183,7 +188,7 @@ def _follow(
 
 
 def _cut_parts(places: Iterable[_Places], groups: int) -> Iterator[tuple[Piece, ...]]:
-    """Yield the pieces of each part: ``groups`` row groups, fewer where a source or span ends."""
+    """Yield the pieces of each part: ``groups`` row groups, or fewer if a source or span ends."""
     pieces: list[Piece] = []
     reading, held = "", 0
     for partition, counts, runs in places:
@@ -276,18 +281,18 @@ def _binary(rows: NDArray[Any]) -> Any:
 
 @dataclass(frozen=True, slots=True)
 class SignedTask:
-    """Input of `read_signatures`: a part of the catalogue, and the partition for its signatures."""
+    """Input of `read_signatures`: a part of the catalogue, and a partition for the signatures."""
 
     path: Path
     partition: Partition
 
 
 def read_signatures(task: SignedTask) -> int:
-    """Copy signatures from the catalogue to the array file ``signatures``; return their number n.
+    """Copy signatures from a part of the catalogue to an array; return their number n.
 
-    The array is uint8 ``[SIGNATURE, n]``, in the form that `annotate` writes, with one signature
-    per document. A copy (exact or near) has no signature in the catalogue. In the array it gets a
-    signature of ones, which is never compared.
+    The array ``signatures`` is uint8 ``[SIGNATURE, n]``, in the form that `annotate` writes, with
+    one signature per document. A copy (exact or near) has no signature in the catalogue. In the
+    array, all bits of its signature are 1; such a signature is never compared.
     """
     if not task.partition.has("signatures"):
         column = pq.read_table(task.path, columns=["signature"])["signature"]
@@ -299,7 +304,7 @@ def read_signatures(task: SignedTask) -> int:
 
 @dataclass(frozen=True, slots=True)
 class SeenPart:
-    """A part of the catalogue, from which the hashes of its documents are read."""
+    """A part of the catalogue as a source of hashes."""
 
     path: Path
 
@@ -333,7 +338,7 @@ def _count_rows(path: Path) -> int:
 def write_heldout(
     out: Path, selection: Selection, clusters: ClusterMap, names: Sequence[str]
 ) -> None:
-    """Write the documents that were held out for evaluation, with their clusters.
+    """Write the file of documents that were held out for evaluation, with their clusters.
 
     The number of held-out documents of each known domain is logged.
     """
@@ -352,7 +357,7 @@ def write_heldout(
 
 
 def _say_heldout(labels: Counter[str]) -> None:
-    """Log how many documents were held out of the most frequent known domains."""
+    """Log how many documents of each known domain were held out, the largest domains first."""
     listed = ", ".join(f"{name} {count:,}" for name, count in labels.most_common(_LABELS))
     more = f", {len(labels) - _LABELS:,} more" if len(labels) > _LABELS else ""
     least = min(labels.values())
@@ -365,7 +370,7 @@ def _say_heldout(labels: Counter[str]) -> None:
 
 
 def _join_lines(task: tuple[Sequence[Path], Path]) -> None:
-    """Compress files of lines, one after the other, into one file."""
+    """Join files of lines into one compressed file."""
     parts, whole = task
     with (
         atomic_path(whole) as path,
@@ -381,8 +386,8 @@ def _write_heldout_lines(
 ) -> tuple[Path | None, Counter[str]]:
     """Write the held-out documents of a partition as JSON lines.
 
-    Returns the path of the file, None if the partition has no held-out document, and the number of
-    held-out documents of each known domain.
+    Returns two values: the path of the file (None if the partition has no held-out document), and
+    the number of held-out documents of each known domain.
     """
     rows = np.flatnonzero(why_of(partition) == REASONS.index(HELD_OUT))
     if not len(rows):

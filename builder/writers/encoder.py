@@ -1,8 +1,8 @@
-"""Encoders: turn texts into token ids, by `tokenizers` or, many times as fast, by `fastokens`.
+"""Encoders: turn texts into token ids, with `tokenizers` or the much faster `fastokens`.
 
-Hugging Face's `tokenizers` defines the correct ids, and supports every tokenizer. `fastokens`
-supports most byte-pair encodings. Before a build uses `fastokens`, `compare_encoders` tests that
-both libraries return the same ids.
+The ids that Hugging Face's `tokenizers` returns are the correct ones, and `tokenizers` supports
+every tokenizer. `fastokens` is many times as fast, but supports only most byte-pair encodings.
+Before a build uses `fastokens`, `compare_encoders` tests that both libraries return the same ids.
 """
 
 import os
@@ -23,7 +23,8 @@ SWITCH = "CLIMBSTREAM_FASTOKENS"
 """Environment variable; if its value is ``0``, `fastokens` is not used."""
 
 _BATCH = 128
-"""Number of texts that are encoded at a time: an encoding takes 20 times the memory of its ids."""
+"""Number of texts that are encoded at a time. It is small, because an encoding of `tokenizers`
+takes 20 times as much memory as its ids."""
 _SHOWN = 40
 """Maximum number of characters of a text that a message shows."""
 
@@ -38,7 +39,7 @@ class Tokens(NamedTuple):
 
     @classmethod
     def of(cls, ids: Sequence[NDArray[np.uint32]]) -> "Tokens":
-        """Join the ids of texts, one array per text."""
+        """Return the tokens of several texts, from one array of ids per text."""
         flat = np.concatenate([np.empty(0, np.uint32), *ids])
         return cls(flat, np.array([len(text) for text in ids], np.int64))
 
@@ -47,16 +48,16 @@ class Tokens(NamedTuple):
         return np.split(self.ids, np.cumsum(self.lengths)[:-1]) if len(self.lengths) else []
 
     def end_with(self, end: int) -> "Tokens":
-        """Return the ids with token ``end`` after each text."""
+        """Return the tokens with ``end`` added to each text."""
         return Tokens(np.insert(self.ids, np.cumsum(self.lengths), end), self.lengths + 1)
 
 
 class Encoder(Protocol):
     """Turns texts into token ids.
 
-    If a text contains the characters of a special token, such as ``<s>``, an encoder treats these
-    characters as ordinary text. An encoder adds no special tokens, and never truncates or pads a
-    text, whatever the tokenizer's file says.
+    An encoder adds no special tokens, and never truncates or pads a text, even if the tokenizer's
+    file says so. If a text contains the characters of a special token, such as ``<s>``, an encoder
+    treats these characters as ordinary text.
     """
 
     def encode(self, texts: Sequence[str]) -> Tokens:
@@ -66,7 +67,7 @@ class Encoder(Protocol):
 class ReferenceEncoder:
     """Encodes with `tokenizers` in one thread; accepts any tokenizer.
 
-    The settings of the tokenizer object that is passed are changed.
+    This class changes settings of the tokenizer object that it is given.
     """
 
     def __init__(self, tokenizer: Tokenizer) -> None:
@@ -115,7 +116,7 @@ class FastEncoder:
 
 
 class GuardedEncoder:
-    """Encodes with ``fast``; texts on which ``fast`` fails are encoded with ``reference``."""
+    """Encodes with ``fast``; if ``fast`` fails on a text, encodes this text with ``reference``."""
 
     def __init__(self, fast: Encoder, reference: Encoder) -> None:
         self._fast = fast
@@ -157,9 +158,9 @@ def installed_version() -> str:
 def open_encoder(tokenizer: Tokenizer, fastokens: str) -> Encoder:
     """Return the encoder for this process.
 
-    The encoder uses `fastokens` if the installed version is the argument ``fastokens``, the version
-    that `compare_encoders` has tested. On nodes that have another version, or none, the encoder
-    uses `tokenizers`, which returns the same ids.
+    ``fastokens`` is the version of `fastokens` that `compare_encoders` has tested; "": none. If
+    this version is installed, the encoder uses it. On a node with another version, or none, the
+    encoder uses `tokenizers`, which returns the same ids.
     """
     reference = ReferenceEncoder(tokenizer)
     if not fastokens or installed_version() != fastokens:
@@ -172,7 +173,7 @@ def open_encoder(tokenizer: Tokenizer, fastokens: str) -> Encoder:
 
 
 def compare_encoders(tokenizer: Tokenizer, texts: Sequence[str]) -> str:
-    """Return why `fastokens` cannot replace `tokenizers`; "" if both encode ``texts`` equally."""
+    """Return why `fastokens` cannot replace `tokenizers`; "" if the ids of ``texts`` are equal."""
     fast = _open_fast(tokenizer)
     if isinstance(fast, str):
         return fast
@@ -180,7 +181,7 @@ def compare_encoders(tokenizer: Tokenizer, texts: Sequence[str]) -> str:
 
 
 def _open_fast(tokenizer: Tokenizer) -> Encoder | str:
-    """Open `fastokens`, or return why that fails as text; a panic in Rust is not an `Exception`."""
+    """Return an encoder with `fastokens`; if that fails, even by a panic in Rust, return why."""
     try:
         return FastEncoder(tokenizer)
     except (KeyboardInterrupt, SystemExit):
@@ -190,7 +191,7 @@ def _open_fast(tokenizer: Tokenizer) -> Encoder | str:
 
 
 def find_difference(fast: Encoder, reference: Encoder, texts: Sequence[str]) -> str:
-    """Return where the ids of two encoders first differ, or why ``fast`` fails; "" if all agree."""
+    """Return where the encoders' ids first differ, or why ``fast`` fails; "" if all are equal."""
     for first in range(0, len(texts), _BATCH):
         batch = texts[first : first + _BATCH]
         tokens = _attempt(fast, batch)
@@ -204,7 +205,7 @@ def find_difference(fast: Encoder, reference: Encoder, texts: Sequence[str]) -> 
 
 
 def _attempt(encoder: Encoder, texts: Sequence[str]) -> Tokens | str:
-    """Encode ``texts``, or return the error as text; a panic in Rust is not an `Exception`."""
+    """Encode ``texts``; if that fails, even by a panic in Rust, return the error as text."""
     try:
         return encoder.encode(texts)
     except (KeyboardInterrupt, SystemExit):
@@ -214,7 +215,7 @@ def _attempt(encoder: Encoder, texts: Sequence[str]) -> Tokens | str:
 
 
 def _first_difference(one: NDArray[np.uint32], other: NDArray[np.uint32]) -> str:
-    """Say at which token ``one``, of `fastokens`, first differs from ``other``."""
+    """Return a text: at which token ``one``, of `fastokens`, first differs from ``other``."""
     least = min(len(one), len(other))
     differ = np.flatnonzero(one[:least] != other[:least])
     at = int(differ[0]) if len(differ) else least
@@ -223,5 +224,5 @@ def _first_difference(one: NDArray[np.uint32], other: NDArray[np.uint32]) -> str
 
 
 def _show(text: str) -> str:
-    """Return a text for messages, with the beginning and the length of ``text``."""
+    """Return the beginning and the length of ``text``, for messages."""
     return f"{text[:_SHOWN]!r} ({len(text):,} characters)"

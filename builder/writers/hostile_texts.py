@@ -1,4 +1,4 @@
-"""Hostile texts: texts on which two encoders of one tokenizer should differ if they differ at all.
+"""Hostile texts: unusual texts, which show best whether two encoders return the same ids.
 
 The texts are the same in every build, except for the names of the tokenizer's own tokens.
 """
@@ -66,18 +66,18 @@ _RUNS = (
     "ก",
     "🙂",
 )
-"""Units of long texts; each is repeated up to `_RUN` characters."""
+"""Strings that make long texts: each is repeated until the text has `_RUN` characters."""
 _RUN = 5_000
 _LONGEST = 1_000_000
-"""Number of characters in the longest text, all of which are the same."""
+"""Number of characters of the longest text, which is one character that is repeated."""
 _BLOCK = 50
 """Number of consecutive code points in each text of `_all_scripts`."""
 _NAMES = 100
-"""Maximum number of the tokenizer's own tokens whose names occur in texts."""
+"""Maximum number of the tokenizer's added tokens whose names occur in texts."""
 
 
 def hostile_texts(tokenizer: Tokenizer) -> list[str]:
-    """Return texts of all kinds; the last ones contain names of tokens of ``tokenizer``."""
+    """Return the hostile texts; the last of them contain names of tokens of ``tokenizer``."""
     runs = [run * (_RUN // len(run)) for run in _RUNS]
     nested = ["(" * _RUN + ")" * _RUN, "x" + " " * _RUN + "y", "word " * _RUN]
     joined = [one + other for one, other in product(_MARKS[:20], repeat=2)]
@@ -87,7 +87,7 @@ def hostile_texts(tokenizer: Tokenizer) -> list[str]:
 
 
 def _all_scripts() -> list[str]:
-    """Return texts of characters of every script: in a row, and between letters and spaces."""
+    """Return texts with characters of all scripts: in a row, and with "x " between them."""
     texts = []
     for first in range(0, sys.maxunicode + 1, _BLOCK):
         # Ideographs, syllables and unassigned characters are many and similar, so a part of them

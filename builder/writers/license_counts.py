@@ -1,4 +1,4 @@
-"""Licence counts: the documents and tokens of each cluster by licence; names of all licences."""
+"""Licence counts: documents and tokens of each cluster by licence, and a line of all licences."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -24,7 +24,7 @@ from climbstream.loader.formats.mixture import some_names
 logger = get_logger(__name__)
 
 _Found = dict[tuple[int, str], Counter[str]]
-"""Documents and tokens by cluster and licence."""
+"""Numbers of documents and tokens, by cluster and licence."""
 
 
 def with_licenses(
@@ -35,9 +35,9 @@ def with_licenses(
 ) -> list[ClusterEntry]:
     """Return ``entries`` with the documents and tokens of each cluster by licence.
 
-    The entries are unchanged if no document states a licence. The entries are also unchanged if an
-    append adds to a directory that an earlier version wrote without counts. The reason is that
-    counts of the new documents alone would look like counts of all documents.
+    If no document states a licence, the entries are returned unchanged. They are also unchanged if
+    an append adds to a directory that has licences but no counts, because an earlier version wrote
+    it: counts of the new documents alone would look like counts of all documents.
 
     Args:
         engine: Runs the tasks that count.
@@ -68,16 +68,17 @@ def with_licenses(
 
 
 def tell_unlicensed(manifest: Manifest, sources: Sequence[str], column: str) -> None:
-    """Log how many documents state no licence; no document of ``sources`` has one in ``column``."""
+    """Log how many documents state no licence; ``sources`` are files without any in ``column``."""
     if text := unlicensed_text(manifest):
         where = f" ({some_names(sources)}: none in the column {column!r})" if sources else ""
         logger.warning(f"  {text}{where}")
 
 
 def union_of_licenses(entries: Sequence[ClusterEntry], texts: Sequence[str]) -> str:
-    """Return the names of the licences in ``entries``, most frequent first, in one line.
+    """Return the names of the licences in ``entries`` on one line, the most frequent first.
 
-    If ``entries`` have no counts by licence, return the union of ``texts``, such lines themselves.
+    If ``entries`` have no counts by licence, the result is the union of ``texts``, which are such
+    lines.
     """
     sizes = join_licenses(entry.licenses for entry in entries)
     if sizes:

@@ -1,8 +1,8 @@
-"""MDS shards of the tokenised documents of each cluster.
+"""Write the MDS shards of each cluster from tokenised documents.
 
-Which documents a shard takes depends only on the lengths of documents. So shards are planned before
-they are written: one task per cluster assigns documents to shards, and one task per shard writes
-the shard.
+Which documents are in a shard depends only on the order and the lengths of documents. So shards are
+planned before they are written: one task per cluster assigns documents to shards, and then one task
+per shard writes the shard.
 """
 
 from collections.abc import Iterator, Sequence
@@ -42,16 +42,18 @@ from climbstream.loader.formats.outputs import WORK
 from climbstream.loader.formats.shard_columns import save_columns
 
 _HEADER = 512
-"""Bytes kept free for the head of a shard, beside its documents and their offsets."""
+"""Number of bytes that are reserved for the head of a shard; documents and offsets fill the
+rest."""
 
 _RUN = np.dtype(
     [("partition", "<u4"), ("cluster", "<i4"), ("first", "<i8"), ("stop", "<i8"), ("bytes", "<i8")]
 )
-"""Documents of a partition in one cluster: their places in its ``order``, and bytes in shards."""
+"""A run: the documents of a partition that are in one cluster, as their range in the array
+``order`` of the partition, and the bytes that they take in shards."""
 _PART = np.dtype(
     [("cluster", "<i4"), ("shard", "<i4"), ("partition", "<u4"), ("first", "<i8"), ("stop", "<i8")]
 )
-"""Documents of a run that go to one shard."""
+"""The documents of a run that are in one shard, as their range in the array ``order``."""
 
 
 class DocumentRange(NamedTuple):
@@ -64,7 +66,7 @@ class DocumentRange(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ShardTask:
-    """A shard to write."""
+    """Input of `write_shard`: a shard to write, and the documents in it."""
 
     cluster: int
     number: int
@@ -72,7 +74,7 @@ class ShardTask:
     dtype: str
     ranges: tuple[DocumentRange, ...]
     done: Path
-    """File of the entry in the index, which is written after the shard."""
+    """File for the shard's entry in the index; it is written after the shard."""
 
     @property
     def name(self) -> str:
@@ -82,13 +84,14 @@ class ShardTask:
 
 @dataclass(frozen=True, slots=True)
 class WrittenCluster:
-    """A cluster whose shards are written."""
+    """A cluster whose shards have been written."""
 
     entry: ClusterEntry
     shard_samples: tuple[int, ...]
-    """Number of documents in each new shard, from which the place of each document follows."""
+    """Number of documents in each new shard; the catalogue computes the place of each document from
+    it."""
     first: int = 0
-    """Number of the first new shard: more than 0 after an append."""
+    """Number of the first new shard; above 0 if an append added to shards that existed."""
 
 
 def write_clusters(
@@ -164,9 +167,9 @@ def write_shard(task: ShardTask) -> ShardEntry:
 def _plan(
     engine: Engine, partitions: Sequence[Partition], clusters: int, dtype: str
 ) -> list[NDArray[Any]]:
-    """Assign documents to shards, in their order; return the ranges, `_PART`, of each shard.
+    """Return, for each shard, which documents will be in it, as an array of `_PART`.
 
-    Tasks read the lengths of documents. This process holds only runs of documents.
+    Tasks read the lengths of documents. This process has only `_RUN` values in memory.
     """
     width = np.dtype(dtype).itemsize
     measure = partial(_measure_runs, width=width)
@@ -185,7 +188,7 @@ def _plan(
 
 
 def _measure_runs(batch: Batch[Partition], width: int) -> NDArray[Any]:
-    """Return the runs of a batch, `_RUN`, by partition: the documents of each cluster."""
+    """Return the runs of a batch of partitions, `_RUN`: one per partition and cluster."""
     found = [np.empty(0, _RUN)]
     for number, partition in enumerate(batch.partitions, start=batch.first):
         clusters = partition.read("clusters")[partition.read("order")]
@@ -200,13 +203,13 @@ def _measure_runs(batch: Batch[Partition], width: int) -> NDArray[Any]:
 
 
 def _sizes(lengths: NDArray[np.int64], width: int) -> NDArray[np.int64]:
-    """Return the bytes that documents take in a shard, with four bytes for the offset of each."""
+    """Return the bytes that each document takes in a shard, including four bytes for its offset."""
     return sample_bytes(lengths, width) + 4
 
 
 @dataclass(frozen=True, slots=True)
 class _PlanTask:
-    """Cut the runs of a cluster into shards."""
+    """Input of `_cut_runs`: the runs of one cluster."""
 
     partitions: tuple[Partition, ...]
     """The partition of each run."""
@@ -215,7 +218,7 @@ class _PlanTask:
 
 
 def _cut_runs(task: _PlanTask) -> NDArray[Any]:
-    """Return the ranges of documents, `_PART`, of the shards of a cluster, in their order."""
+    """Return which documents are in each shard of a cluster, as `_PART`, in order of the shards."""
     parts: list[tuple[int, int, int, int, int]] = []
     shard, size = 0, _HEADER
     fields = ["partition", "cluster", "first", "stop", "bytes"]
@@ -242,7 +245,7 @@ def _cut_runs(task: _PlanTask) -> NDArray[Any]:
 
 
 def _documents(part: DocumentRange) -> Iterator[NDArray[Any]]:
-    """Yield the tokens of each document of a range."""
+    """Yield the tokens of each document in a range."""
     partition = part.partition
     ends = np.concatenate([[0], np.cumsum(partition.read("lengths"))]).tolist()
     tokens = partition.read("tokens", mapped=True)
@@ -251,7 +254,7 @@ def _documents(part: DocumentRange) -> Iterator[NDArray[Any]]:
 
 
 def _write_index(folder: Path, index: Index, first: int) -> WrittenCluster:
-    """Write the index of a cluster, whose shards are new from number ``first`` on."""
+    """Write the index of a cluster; its shards from number ``first`` on are new."""
     data, samples = index.to_bytes(), index.parts[0].samples[first:].tolist()
     if samples or not first:
         write_bytes(folder / (NEXT_INDEX if first else INDEX), data)

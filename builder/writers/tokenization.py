@@ -25,11 +25,12 @@ from .tokenizer import token_dtype
 logger = get_logger(__name__)
 
 _WORTH = 4 << 20
-"""Bytes of text from which on `fastokens` saves more time than the comparison takes."""
+"""If a corpus has fewer bytes of text, `fastokens` saves less time than its comparison with
+`tokenizers` takes."""
 _COMPARED = 1 << 20
-"""Maximum number of characters of the corpus on which `fastokens` is compared with `tokenizers`."""
+"""Maximum number of characters of the corpus for comparing `fastokens` with `tokenizers`."""
 _COMPARED_PARTITIONS = 16
-"""Maximum number of partitions from which the compared characters are taken."""
+"""Maximum number of partitions from which these characters are taken."""
 
 
 def tokenize_all(engine: Engine, selection: Selection, tokenizer: Path, end: int | None) -> None:
@@ -47,7 +48,7 @@ def tokenize_all(engine: Engine, selection: Selection, tokenizer: Path, end: int
 
 
 def _state(partition: Partition) -> tuple[bool, int]:
-    """Return whether a partition has its tokens, and its bytes of text."""
+    """Return whether a partition is tokenised already, and how many bytes of text it has."""
     return partition.has("tokens"), int(partition.read("sizes").sum())
 
 
@@ -70,16 +71,18 @@ class TokenTask:
     tokenizer: Path
     end: int | None
     fastokens: str = ""
-    """The version of `fastokens` that encodes; "": `tokenizers` encodes."""
+    """The version of `fastokens` to encode with; "": encode with `tokenizers`."""
 
 
 def tokenize_partition(task: TokenTask) -> int:
     """Tokenise a partition; return its number of tokens.
 
-    Reads ``clusters`` int32 ``[n]``, below 0 for dropped documents. Writes three arrays for the m
-    documents that stay and have tokens. ``order``, int64 ``[m]``, is the rows of these documents,
-    sorted by cluster. ``lengths``, int64 ``[m]``, is their numbers of tokens. ``tokens`` has their
-    tokens, one document after the other.
+    The array ``clusters``, int32 ``[n]``, must be there; it is below 0 for dropped documents. Three
+    arrays are written for the m documents that stay and have tokens:
+
+    - ``order``, int64 ``[m]``: the rows of these documents, sorted by cluster.
+    - ``lengths``, int64 ``[m]``: the number of tokens of each, in this order.
+    - ``tokens``: the tokens of all of them, one document after the other, in this order.
     """
     partition = task.partition
     if not partition.has("tokens"):
@@ -110,30 +113,30 @@ def tokenize_partition(task: TokenTask) -> int:
 def _reordered(
     ids: NDArray[Any], lengths: NDArray[np.int64], order: NDArray[np.int64]
 ) -> NDArray[Any]:
-    """Return the tokens of the documents ``order``; ``ids`` are the tokens of all documents."""
+    """Return the tokens of the documents ``order``, from ``ids``, the tokens of all documents."""
     ends = np.cumsum(lengths)[order]
     parts = zip((ends - lengths[order]).tolist(), ends.tolist(), strict=True)
     return np.concatenate([ids[:0], *(ids[begin:end] for begin, end in parts)])
 
 
 def _tokenize_without(task: TokenTask, _: ClimbError) -> int:
-    """Tokenise a partition on which processes failed, in this process and without `fastokens`."""
+    """Tokenise a partition here, without `fastokens`, because workers failed on it."""
     return tokenize_partition(replace(task, fastokens=""))
 
 
 @lru_cache(maxsize=1)
 def _load(path: str, _changed: int, fastokens: str) -> tuple[Encoder, str]:
-    """Load a tokenizer, once per process: that takes a tenth of the time that a partition takes."""
+    """Return the encoder of a tokenizer, and the type of its tokens; kept in memory."""
     tokenizer = Tokenizer.from_file(path)
     return open_encoder(tokenizer, fastokens), token_dtype(tokenizer.get_vocab_size())
 
 
 def _choose_encoder(engine: Engine, selection: Selection, tokenizer: Path, size: int) -> str:
-    """Return the version of `fastokens` if it returns the same ids as `tokenizers`, else "".
+    """Return the version of `fastokens` with which tasks must encode; "": with `tokenizers`.
 
-    ``size`` is the number of bytes of all texts. In a process of the engine, both libraries encode
-    texts of the corpus and hostile texts. All processes use the result. Whichever library encodes,
-    the tokens are the same.
+    A process of the engine compares the libraries on texts of the corpus and on hostile texts.
+    `fastokens` is used only if it returns the same ids as `tokenizers`. So the tokens are the same
+    whichever library encodes. ``size`` is the number of bytes of all texts.
     """
     version = installed_version()
     if os.environ.get(SWITCH) == "0":
@@ -159,7 +162,7 @@ def _choose_encoder(engine: Engine, selection: Selection, tokenizer: Path, size:
 
 @dataclass(frozen=True, slots=True)
 class _CompareTask:
-    """Compare the encoders on texts of ``partitions``."""
+    """Input of `_compare`: partitions from which texts are taken, and the tokenizer."""
 
     partitions: Sequence[Partition]
     tokenizer: Path
@@ -173,7 +176,7 @@ def _compare(task: _CompareTask) -> str:
 
 
 def _sample(partitions: Sequence[Partition]) -> Iterator[str]:
-    """Yield texts of all ``partitions``, with about `_COMPARED` characters in all."""
+    """Yield texts from all ``partitions``, with about `_COMPARED` characters in total."""
     for partition in partitions:
         left = _COMPARED // len(partitions)
         _, table = next(partition.row_groups("text"))

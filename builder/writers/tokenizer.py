@@ -1,4 +1,4 @@
-"""The tokenizer of a build: any tokenizer of Hugging Face, or one that is trained on the corpus."""
+"""The tokenizer of a build: a tokenizer in the format of Hugging Face, or one that is trained."""
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -21,7 +21,7 @@ logger = get_logger(__name__)
 
 
 def train_tokenizer(texts: Iterable[str], vocab_size: int) -> Tokenizer:
-    """Train a byte-level BPE tokenizer of ``vocab_size`` tokens; token 0 is `EOS`."""
+    """Return a byte-level BPE tokenizer that is trained on ``texts``; its token 0 is `EOS`."""
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
@@ -40,7 +40,7 @@ def load_tokenizer(name: str) -> Tokenizer:
 
     Raises:
         InvalidDataError: There is no such tokenizer, or it cannot be loaded.
-        RemoteError: The Hub cannot be reached, and its cache has no such tokenizer.
+        RemoteError: The Hub cannot be reached, and the cache of the Hub has no such tokenizer.
     """
     refuse_url(name, COPY_FIRST)
     path = Path(name)
@@ -57,7 +57,7 @@ def load_tokenizer(name: str) -> Tokenizer:
 
 
 def _from_hub(name: str) -> Tokenizer:
-    """Load the tokenizer ``name`` of the Hub, or of its cache if the Hub cannot be reached."""
+    """Load the tokenizer ``name`` from the Hub or, if the Hub cannot be reached, from its cache."""
     try:
         check_contact()
     except RemoteError:
@@ -69,7 +69,7 @@ def _from_hub(name: str) -> Tokenizer:
 
 
 def token_dtype(vocab_size: int) -> str:
-    """Return the smallest type for ids below ``vocab_size``: ``uint16`` or ``uint32``."""
+    """Return the smallest type for ids below ``vocab_size``, ``uint16`` or ``uint32``."""
     return "uint16" if vocab_size <= 1 << 16 else "uint32"
 
 
@@ -80,9 +80,10 @@ def fit_tokenizer(
     folder: Path,
     settings: BuildSettings,
 ) -> Tokenizer:
-    """Return the tokenizer in ``path``; load or train it first if the file does not exist.
+    """Return the tokenizer in the file ``path``; if there is no such file, make it first.
 
-    A task trains the tokenizer on a sample that other tasks write to ``folder``.
+    The tokenizer is the one that ``settings`` name. If they name none, a task trains it on a sample
+    that other tasks write to ``folder``.
     """
     if not path.exists() and settings.tokenizer:
         _write(load_tokenizer(settings.tokenizer), path)
