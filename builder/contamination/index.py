@@ -130,7 +130,11 @@ class IndexArrays(NamedTuple):
 
 
 class State(NamedTuple):
-    """Memory that compiled code reuses. Before each document, ``best`` is -1 and ``sum`` is 0."""
+    """Arrays that compiled code reuses for all documents.
+
+    When the comparison of a document begins, all values of ``best`` are -1, and all values of
+    ``sum`` are 0. The code that compares a document restores these values at its end.
+    """
 
     best: NDArray[np.float32]
     diagonal: NDArray[np.int64]

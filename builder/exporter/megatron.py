@@ -1,9 +1,11 @@
 r"""Megatron's indexed data sets: ``NAME.bin`` with all tokens, ``NAME.idx`` with document offsets.
 
-The format of the index, little-endian, from ``megatron/core/datasets/indexed_dataset.py``::
+The index of n documents is little-endian. Its format is that of
+``megatron/core/datasets/indexed_dataset.py``::
 
     MMIDIDX\0\0 | u64 version 1 | u8 type of a token | u64 n | u64 n + 1
-    | i32 tokens of each document [n] | i64 its first byte in the .bin [n] | i64 0..n [n + 1]
+    | i32 number of tokens of each document [n] | i64 first byte of each document in the .bin [n]
+    | i64 the numbers 0 to n [n + 1]
 
 A document is one sequence, and its last token is the end token, as in the files that Megatron
 itself writes with ``--append-eod``. A sample of Megatron may have several documents, and only the

@@ -1,8 +1,9 @@
 """Read the files of a clustered corpus: check their rows, and write them to partitions.
 
 In this module a row is a row of such a file: one document, as tokens or as text, and its cluster.
-Rows that cannot be used are counted by reason and listed; they never end an import. A row whose
-value of `COUNT` is not its number of tokens is used, but also counted and listed.
+Rows that cannot be used are counted by reason and listed; they never end an import. If the
+value of `COUNT` in a row differs from its number of tokens, the row is still used, but it is
+counted and listed too.
 """
 
 import re

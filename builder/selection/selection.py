@@ -92,7 +92,10 @@ class Selection:
     def add(
         self, rules: Sequence[Rule], losses: Iterable[tuple[Partition, Sequence[Loss]]]
     ) -> None:
-        """Add the ``losses`` of each partition to the sums; there is one `Loss` per rule."""
+        """Add up how many documents each rule dropped.
+
+        ``losses`` has, for each partition, one `Loss` per rule.
+        """
         sums = [Loss(Counter()) for _ in rules]
         for partition, parts in losses:
             for total, part in zip(sums, parts, strict=True):

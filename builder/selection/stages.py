@@ -214,7 +214,11 @@ def _count_marked(partition: Partition) -> Counter[str]:
 
 
 def drop_copies(selection: Selection, settings: BuildSettings, seen: Seen = _NOTHING) -> None:
-    """Drop documents that repeat another document exactly or nearly, and write ``original``."""
+    """Drop documents that repeat another document exactly or nearly, unless the settings keep them.
+
+    The array ``original`` of each partition gets the number of the document that a near copy
+    repeats.
+    """
     if not settings.keep_duplicates:
         # Compare only kept documents: a copy of a dropped document is no duplicate.
         _drop_repeated(selection, "deduplicate", "text_hashes", REPEATED[1], seen)

@@ -26,7 +26,7 @@ GROUPINGS = "groupings"
 
 
 def folder_of(directory: str | Path | Store, name: str) -> str | Path | Store:
-    """Return where grouping ``name`` of ``directory`` is: a folder, URL or store, as given.
+    """Return the place of grouping ``name``: a folder, URL or store, whichever ``directory`` is.
 
     Raises:
         UsageError: ``directory`` is a local folder without such a grouping; the message lists the

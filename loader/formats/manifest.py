@@ -497,7 +497,11 @@ def part_paths(directory: Path) -> list[Path]:
 
 
 def hash_files(directory: Path, parts: Iterable[int] = ()) -> dict[str, str]:
-    """Return hashes by path: of existing files in `BESIDE`, and of catalogue parts ``parts``."""
+    """Return the hash of each file by its path.
+
+    The files are those named in `BESIDE` that exist, and the parts of the catalogue with the
+    numbers in ``parts``.
+    """
     names = [name for name in BESIDE if (directory / name).exists()]
     return {name: hash_file(directory / name) for name in (*names, *map(part_name, parts))}
 

@@ -33,8 +33,9 @@ class WeightsController:
         rows: Number of rows of each cluster in an epoch, by name, in the order of the manifest; a
             cluster with 0 rows must have weight 0.
         log: The weights log, with all changes so far.
-        why_none: Text for messages: the reason why a cluster can have no row.
-        longest: Largest ``seq_len`` for which each cluster has a row, in tokens, for messages.
+        why_none: Why some clusters have no row. Used only in messages.
+        longest: By name of the cluster, the largest ``seq_len`` in tokens with which this cluster
+            still has a row. Used only in messages.
         agreement: Sends changes to all ranks; None: there is one rank, or all ranks make the same
             calls.
     """

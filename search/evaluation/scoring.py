@@ -150,7 +150,10 @@ def score_items(
     end: int | None,
     seq_len: int,
 ) -> Score:
-    """Score ``model`` as `score` does; return the total score and the cost of each item."""
+    """Return the score of ``model``, as `score` does, and the cost of each document or question.
+
+    The cost of a document or question is its bits, or 1 for a wrong answer and 0 for a right one.
+    """
     items = getattr(target, half)
     if target.measure == "error":
         wrong = errors(model, items, tokenizer, end, seq_len)

@@ -92,9 +92,10 @@ def run_doremi(
     ``mixture.json`` are written to ``out``.
 
     Returns:
-        JSON values under two keys. ``mixture`` is DoReMi's mixture. ``scores`` has the scores by
-        target of two proxies: under ``mixture``, of the proxy that was trained on DoReMi's mixture;
-        under ``token_shares``, of the other one. Without targets, ``scores`` is empty.
+        JSON values under two keys. ``mixture`` is DoReMi's mixture. ``scores`` has two keys,
+        one per proxy: ``mixture`` for the proxy that was trained on DoReMi's mixture, and
+        ``token_shares`` for the proxy that was trained on the token shares. Each key has the scores
+        of its proxy by target. Without targets, ``scores`` is empty.
 
     Raises:
         UsageError: A target does not exist, or there are too few steps to choose weights.

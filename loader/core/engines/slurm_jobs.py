@@ -36,7 +36,7 @@ class Jobs(Protocol):
         """Raise `UsageError` if jobs cannot be submitted from this machine."""
 
     def submit(self, name: str, count: int) -> None:
-        """Submit ``count`` jobs called ``name``, or print the script that submits them."""
+        """Submit ``count`` jobs called ``name``; `PrintedJobs` only prints the script for this."""
 
     def left(self, name: str) -> dict[str, str] | None:
         """Return the states of the jobs called ``name`` that wait or run, by job number.

@@ -74,10 +74,10 @@ def _subject(value: object) -> str:
 
 
 def function_name(function: Callable[..., Any]) -> str:
-    """Return the name of a function or, for a `partial`, that of the function inside.
+    """Return the name of a function.
 
-    If one of the arguments that the `partial` binds is itself a function, return the name of that
-    argument instead.
+    For a `partial`, return the name of the function that it calls. But if the `partial` binds
+    another function as an argument, return the name of this bound function.
     """
     if not isinstance(function, partial):
         return getattr(function, "__name__", type(function).__name__)
