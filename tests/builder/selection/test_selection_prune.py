@@ -16,7 +16,7 @@ def test_a_micro_cluster_below_a_threshold_is_left_out_with_its_score():
     assert pruned.cluster.tolist() == [0, -1, -1, -1]
     assert pruned.why == {
         1: "cluster scores 1.0 in overall, below 1.5",
-        2: "cluster scores 1.0 in advertisement, below 2",
+        2: "cluster scores 1.0 in ad-free, below 2",
         3: "cluster scores 1.0 in overall, below 1.5",
     }
 

@@ -260,7 +260,7 @@ def test_what_will_be_used_up_is_said_and_the_end_of_the_data_is_an_error(
 
 def test_epochs_are_part_of_what_a_run_was_begun_with(trained, shards, shares):
     out, _ = trained
-    with pytest.raises(InvalidDataError, match=r"max_epochs was not given and is 2\.0"):
+    with pytest.raises(InvalidDataError, match=r"--max-epochs was not given and is 2\.0"):
         train_run(shards, shares, settings(), 0, out, max_epochs=2.0)
 
 
