@@ -1,5 +1,7 @@
 """RowSource: the documents of one cluster, packed into rows."""
 
+from functools import lru_cache
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -7,16 +9,21 @@ from climbstream.loader.core.errors import InvalidDataError
 from climbstream.loader.core.log import get_logger
 from climbstream.loader.core.permutation import derive_key, subkey
 from climbstream.loader.formats.directory import ShardDirectory
+from climbstream.loader.formats.mds.entry import ShardEntry
 from climbstream.loader.formats.mds.reader import ShardView
 from climbstream.loader.formats.mixture import Mixture
 from climbstream.loader.sampling.lanes import keep_part
 from climbstream.loader.sampling.planner import RunSettings
+from climbstream.loader.storage.store import Store
 
 from .gather import ByteSpans, OpenShard
 from .packing import PackedRows, count_shard_rows, pack_documents
 from .shard_cache import ShardCache
 
 logger = get_logger(__name__)
+
+_RECENT = 64
+"""Number of shards of a cluster whose folder and index entry are kept in memory."""
 
 
 def epoch_rows(shards: ShardDirectory, name: str, run: RunSettings) -> NDArray[np.int64]:
@@ -59,6 +66,8 @@ class RowSource:
         self._shards, self._cache = shards, cache
         self._index = shards.index(name)
         self._entries = self._index.shards
+        # Making an entry and a folder takes as long as copying dozens of rows.
+        self._located = lru_cache(_RECENT)(self._locate)
         self._run = run
         self._secret = np.uint64(derive_key(run.seed, name, "pack"))
         self._whole = count_shard_rows(run.pack, self._index, run.seq_len)
@@ -71,11 +80,11 @@ class RowSource:
 
     def want(self, shard: int) -> None:
         """Begin to fetch a shard into the cache, unless it is there or being fetched."""
-        self._cache.want(self._shards.folder(self.name, shard), self._entries[shard])
+        self._cache.want(*self._located(shard))
 
     def release(self, shard: int) -> None:
         """Let the cache drop a shard from memory, because it will not be opened soon."""
-        self._cache.release(self._entries[shard])
+        self._cache.release(self._located(shard)[1])
 
     def open(self, shard: int, epoch: int, pieces: ByteSpans | None = None) -> OpenShard:
         """Return a shard from which `gather` can copy rows, packed as in ``epoch``.
@@ -89,8 +98,7 @@ class RowSource:
         if pieces is None:
             size = np.dtype(self._index.dtype).itemsize
             pieces = ByteSpans.of(*self.packed(shard, epoch), size)
-        folder = self._shards.folder(self.name, shard)
-        return OpenShard.of(self._cache.get(folder, self._entries[shard]), pieces)
+        return OpenShard.of(self._cache.get(*self._located(shard)), pieces)
 
     def packed(self, shard: int, epoch: int) -> tuple[ShardView, PackedRows]:
         """Return a shard, and its rows in ``epoch`` as pieces of documents.
@@ -98,9 +106,8 @@ class RowSource:
         Raises:
             IntegrityError: The shard is missing, or its bytes differ from the index.
         """
-        entry, run = self._entries[shard], self._run
-        folder = self._shards.folder(self.name, shard)
-        view = self._cache.view(folder, entry, self._index.dtype)
+        run = self._run
+        view = self._cache.view(*self._located(shard), self._index.dtype)
         # With a fraction, the same rows are served in every epoch, so the packing must also be the
         # same in every epoch: another packing would put other tokens into these rows.
         packing = epoch if run.fraction == 1 else 0
@@ -108,3 +115,7 @@ class RowSource:
         secret = np.uint64(subkey(np.uint64(subkey(self._secret, packing)), shard))
         rows = int(self._whole[shard])
         return view, pack_documents(run.pack, view.lengths, rows, run.seq_len, secret)
+
+    def _locate(self, shard: int) -> tuple[Store, ShardEntry]:
+        """Return the folder of a shard, and its entry in the index."""
+        return self._shards.folder(self.name, shard), self._entries[shard]
