@@ -36,7 +36,7 @@ from climbstream.builder.report.cells import by_topic, small_cells
 from climbstream.builder.report.describe import describe_clusters, label_agreement, name_licenses
 from climbstream.builder.report.losses import counts_of, loss_sections
 from climbstream.builder.report.near_copies import NearCopies, find_copies
-from climbstream.builder.report.report import write_report
+from climbstream.builder.report.report import report_page, write_report
 from climbstream.builder.selection.annotate import look_at, tell_languages
 from climbstream.builder.selection.dropped import sample_dropped, tell_kept
 from climbstream.builder.selection.named import tell_named
@@ -50,7 +50,13 @@ from climbstream.builder.writers.tokenization import tokenize_all
 from climbstream.builder.writers.tokenizer import fit_tokenizer, load_tokenizer, token_dtype
 from climbstream.loader.core.engines.engine import Engine, open_engine
 from climbstream.loader.core.errors import UsageError
-from climbstream.loader.core.files import atomic_path, hash_file, hash_json, lock, write_json
+from climbstream.loader.core.files import (
+    atomic_path,
+    hash_file,
+    hash_json,
+    lock,
+    write_json,
+)
 from climbstream.loader.core.log import get_logger
 from climbstream.loader.core.workdir import check_same_config
 from climbstream.loader.formats.clusters import save_clusters
@@ -355,6 +361,7 @@ def _run(begun: _Begun, out: Path, settings: BuildSettings, *, strict: bool) -> 
     )
     tell_unlicensed(manifest, report.unlicensed, settings.license)
     extra = loss_sections(counts_of(manifest), dropped, clusters.why, copies)
-    write_report(out, manifest, infos, agreement, clusters.centroids, kmeans, extra, clusters.why)
+    data = report_page(manifest, infos, agreement, clusters.centroids, kmeans, extra, clusters.why)
+    write_report(out, data)
     replace(manifest, files=hash_files(out) | parts).save(out)
     remove_all(engine, partitions)

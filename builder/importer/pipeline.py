@@ -32,7 +32,7 @@ from climbstream.builder.end_token import (
     read_configs,
     trained_end_token,
 )
-from climbstream.builder.report.report import write_report
+from climbstream.builder.report.report import report_page, write_report
 from climbstream.builder.selection.selection import Selection
 from climbstream.builder.settings import BuildSettings
 from climbstream.builder.workdir import (
@@ -234,7 +234,7 @@ class _Import:
             self._engine, self._out, manifest, micro, sizes, self._settings.seed
         )
         save_clusters(self._out, infos, source={name: label for label, name in names.items()})
-        write_report(self._out, manifest, infos, None)
+        write_report(self._out, report_page(manifest, infos, None))
 
     def _read(self, files: Sequence[ClusteredFile]) -> IntakeReport:
         """Write the rows of all files to partitions; return one report on them."""

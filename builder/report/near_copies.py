@@ -18,9 +18,7 @@ from climbstream.loader.core.engines.engine import Engine
 from climbstream.loader.core.html_page import paragraph, quotation, section
 from climbstream.loader.core.typed import convert
 from climbstream.loader.formats.catalogue import read_parquet
-from climbstream.loader.formats.documents import read_shard
-from climbstream.loader.formats.manifest import Manifest, cluster_folder, load_index
-from climbstream.loader.formats.tokenizer import read_tokenizer
+from climbstream.loader.formats.directory import ShardDirectory
 
 Document = dict[str, str]
 """A document, as ``id`` and ``text``."""
@@ -133,15 +131,12 @@ def _read_stored(part: Path, row: int) -> Document:
     (listed,) = table.slice(row, 1).to_pylist()
     if listed["shard"] is None:
         return {"id": listed["id"], "text": ""}
-    directory = part.parents[1]
-    manifest = Manifest.load(directory)
-    (cluster,) = (each for each in manifest.clusters if each.name == listed["cluster"])
-    shard = load_index(directory, manifest, cluster).shards[listed["shard"]]
-    view = read_shard(cluster_folder(directory, cluster.name), shard, manifest.dtype)
-    tokens = view.document(listed["row"], manifest.dtype).tolist()
-    if tokens[-1:] == [manifest.eos_id]:
+    shards = ShardDirectory(part.parents[1])
+    (documents,) = shards.documents(listed["cluster"], [listed["shard"]])
+    tokens = documents[listed["row"]].tolist()
+    if tokens[-1:] == [shards.manifest.eos_id]:
         tokens.pop()
-    text = read_tokenizer(directory).decode(tokens, skip_special_tokens=False)
+    text = shards.tokenizer().decode(tokens, skip_special_tokens=False)
     return {"id": listed["id"], "text": text}
 
 

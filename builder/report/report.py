@@ -31,19 +31,9 @@ _LICENSES = 3
 """Maximum number of licences that the first paragraph names."""
 
 
-def write_report(
-    out: Path,
-    manifest: Manifest,
-    clusters: Sequence[ClusterInfo],
-    agreement: dict[str, float] | None,
-    centroids: NDArray[np.float32] | None = None,
-    kmeans: Mapping[str, Any] | None = None,
-    more: Sequence[str] = (),
-    pruned: Mapping[int, str] | None = None,
-) -> None:
-    """Write ``report.html`` to ``out``; the arguments are those of `report_page`."""
-    data = report_page(manifest, clusters, agreement, centroids, kmeans, more, pruned)
-    write_bytes(out / REPORT, data)
+def write_report(out: Path, report: bytes) -> None:
+    """Write ``report``, the HTML of `report_page`, to ``report.html`` in ``out``."""
+    write_bytes(out / REPORT, report)
 
 
 def report_page(

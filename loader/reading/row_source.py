@@ -71,7 +71,7 @@ class RowSource:
         self._run = run
         self._secret = np.uint64(derive_key(run.seed, name, "pack"))
         self._whole = count_shard_rows(run.pack, self._index, run.seq_len)
-        self.shard_rows = epoch_rows(shards, name, run)
+        self.shard_rows = keep_part(self._whole, run.fraction, run.seed, name)
         """Number of rows of each shard that are served in an epoch."""
         self.rows = int(self.shard_rows.sum())
         """Number of rows of the cluster in an epoch."""

@@ -12,7 +12,7 @@ from climbstream.builder.pipeline import build
 from climbstream.builder.report.cluster_plot import _written, plot_clusters
 from climbstream.builder.report.losses import loss_sections
 from climbstream.builder.report.near_copies import NearCopies, near_copy
-from climbstream.builder.report.report import write_report
+from climbstream.builder.report.report import report_page, write_report
 from climbstream.builder.settings import SCORES, BuildSettings
 from climbstream.loader.core.files import read_json
 from climbstream.loader.core.html_page import SCRIPT, script_hash
@@ -252,7 +252,7 @@ def from_right_to_left(built, tmp_path):
     more = loss_sections({}, {"pruned cluster": dropped}, why, NearCopies((near_copy(one, other),)))
     centroids = np.random.default_rng(0).normal(size=(60, 8)).astype(np.float32)
     manifest = Manifest.load(built.directory)
-    write_report(tmp_path, manifest, clusters, None, centroids, more=more, pruned=why)
+    write_report(tmp_path, report_page(manifest, clusters, None, centroids, more=more, pruned=why))
     return tmp_path / "report.html"
 
 
@@ -297,14 +297,14 @@ def test_a_thousand_clusters_make_a_page_of_two_megabytes_at_most(built, tmp_pat
         for k in range(1000)
     ]
     centroids = np.random.default_rng(0).normal(size=(10_000, 8)).astype(np.float32)
-    write_report(tmp_path, Manifest.load(built.directory), clusters, None, centroids)
+    write_report(tmp_path, report_page(Manifest.load(built.directory), clusters, None, centroids))
     assert (tmp_path / "report.html").stat().st_size < 2_000_000
 
 
 def test_without_known_domains_there_is_no_column_for_them(built, tmp_path, report):
     assert "known domains" in report.words
     clusters = [replace(info, labels={}) for info in load_clusters(built.directory)]
-    write_report(tmp_path, Manifest.load(built.directory), clusters, None)
+    write_report(tmp_path, report_page(Manifest.load(built.directory), clusters, None))
     assert "known domains" not in page_of(tmp_path).words
 
 
