@@ -30,7 +30,7 @@ from climbstream.builder.report.cells import by_topic, join_described, small_cel
 from climbstream.builder.report.describe import describe_clusters, label_agreement, name_licenses
 from climbstream.builder.report.losses import counts_of, loss_sections
 from climbstream.builder.report.near_copies import NearCopies, find_copies
-from climbstream.builder.report.report import write_report
+from climbstream.builder.report.report import report_page, write_report
 from climbstream.builder.selection.annotate import look_at, tell_languages
 from climbstream.builder.selection.dedup import Seen
 from climbstream.builder.selection.dropped import tell_kept
@@ -222,7 +222,7 @@ class _Append:
         self._first = manifest.parts or 0
         """Number of the first new part of the catalogue."""
         self._seen = Seen()
-        """The documents that were in the directory before."""
+        """The documents that the directory had before the append."""
         self._next = out / NEXT_FILES
         """Folder for new versions of files; after the commit, they replace the old versions."""
 
@@ -375,9 +375,8 @@ class _Append:
             **({"cells": cells.to_json()} if cells else {}),
         )
         more = loss_sections(counts_of(grown), dropped, clusters.why, copies, appended=True)
-        write_report(
-            self._next, grown, infos, agreement, clusters.centroids, kmeans, more, clusters.why
-        )
+        data = report_page(grown, infos, agreement, clusters.centroids, kmeans, more, clusters.why)
+        write_report(self._next, data)
 
     def _join_heldout(self) -> None:
         """Insert the old held-out documents before those in the new file, if both files exist."""

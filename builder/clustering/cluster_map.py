@@ -112,7 +112,7 @@ class ClusterMap:
 
     @classmethod
     def from_json(cls, value: Any, centroids: NDArray[np.float32]) -> Self:
-        """Return the map from the JSON values that `to_json` returned.
+        """Return the map that the JSON values of `to_json` describe.
 
         Raises:
             InvalidDataError: ``value`` is not a cluster map, or does not match ``centroids``.

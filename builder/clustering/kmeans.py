@@ -40,7 +40,7 @@ class Centroids:
 
 
 def automatic_count(documents: int, least: int) -> int:
-    """Return the default number of micro-clusters: one per 32 documents of the sample.
+    """Return the default number of micro-clusters: a micro-cluster per 32 documents of the sample.
 
     The number is at most 1,000 and at least ``least``.
 

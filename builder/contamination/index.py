@@ -75,8 +75,8 @@ of a thousand."""
 _RAREST = 1 / 4000
 """A word is assumed to be in at least this fraction of the items."""
 _COMMON = 16
-"""A seed that is in more chunks than this is left out of the index; but the `_FEW` rarest seeds of
-each chunk stay."""
+"""Largest number of chunks that may share a seed. The index leaves out a seed of more chunks,
+except for a chunk of which it is one of the `_FEW` rarest seeds."""
 _FEW = 4
 _AT_ONCE = 1 << 18
 """Number of characters that are searched per call of compiled code. The call itself takes as long

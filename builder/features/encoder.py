@@ -27,8 +27,8 @@ _LARGE = 1e9
 """Largest number that the file of a fitted encoder may contain. The numbers of a fit are far
 smaller."""
 _HEAD = 8_000
-"""Maximum number of characters of a text that are passed to a model. A model may cut the text
-again, after a number of tokens."""
+"""A model gets at most this number of characters of a text. It may use only the first part of them,
+up to its own limit of tokens."""
 
 
 class Encoder(Protocol):

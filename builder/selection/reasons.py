@@ -12,7 +12,7 @@ LICENSE = "licence not asked for"
 LANGUAGE, NEAR, PRUNED = "language not asked for", "nearly the same as another", "pruned cluster"
 LOW_SCORE = {name: f"low {name} score" for name in SCORES}
 RESERVED = (CONTAMINATED, HELD_OUT)
-"""Reasons for which a document is dropped even if the setting ``keep_ids`` names it."""
+"""Reasons that ``keep_ids`` does not override: it brings back no document with such a reason."""
 WITHOUT_TOKENS = "no token"
 REASONS = (
     *("", REPEATED[0], LANGUAGE, LICENSE, CONTAMINATED, REPEATED[1], NEAR, PRUNED),

@@ -370,7 +370,7 @@ def _say_heldout(labels: Counter[str]) -> None:
 
 
 def _join_lines(task: tuple[Sequence[Path], Path]) -> None:
-    """Join files of lines into one compressed file."""
+    """Write the lines of several files to one compressed file."""
     parts, whole = task
     with (
         atomic_path(whole) as path,

@@ -88,8 +88,8 @@ class WrittenCluster:
 
     entry: ClusterEntry
     shard_samples: tuple[int, ...]
-    """Number of documents in each new shard; the catalogue computes the place of each document from
-    it."""
+    """Number of documents in each new shard. From these numbers, the catalogue computes in which
+    shard and row each document is."""
     first: int = 0
     """Number of the first new shard; above 0 if an append added to shards that existed."""
 

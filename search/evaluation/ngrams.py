@@ -28,7 +28,7 @@ from .targets import load_target
 _PLACES = 2_000
 """Number of tokens of a target that are used. With 8,000, mixtures are ranked no better."""
 _SAMPLE = 20_000_000
-"""Number of tokens that are counted in all clusters together, divided equally among clusters."""
+"""Number of tokens that are counted in all. Each cluster has the same part of this number."""
 _MOST = 1_000_000
 """Largest number of tokens that are counted in one cluster."""
 _SHORTER = 2e-4

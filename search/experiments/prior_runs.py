@@ -1,4 +1,4 @@
-"""Prior runs: finished runs of other models on the same clusters, which guide a search.
+"""Prior runs: finished training runs of other models, on mixtures of the same clusters.
 
 Prior runs are read from tables in the format of `climb fit`, or from folders of searches. Prior
 runs do not become trials of the new search, because their models have another size or were trained

@@ -203,7 +203,7 @@ class Carried:
     """Trials that correspond to no mixture of the new clusters. Their mixtures stay over the old
     clusters."""
     lost: int
-    """Number of scored trials whose cells are all missing in the new clusters."""
+    """Number of trials with scores that have no cell in common with the new clusters."""
     overlap: Overlap
 
 

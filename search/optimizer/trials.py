@@ -41,7 +41,7 @@ class Trial:
     seed: Whole
     """Seed of the proxy; repeats of a mixture have different seeds."""
     scores: dict[str, Finite] | None
-    """Finite scores by target, each in the unit of the target. None if the trial failed."""
+    """Score by target, a finite number in the unit of the target; None if the trial failed."""
     why: str = ""
     """Reason why the trial has no scores; "" if it has scores."""
     config: str = ""
@@ -96,7 +96,7 @@ FROM = "from"
 
 
 class TrialLog(Tabular):
-    """The trials of one search, in memory and, if ``path`` is given, in a file of JSON lines."""
+    """The trials of one search. If ``path`` is given, a file of JSON lines has them too."""
 
     def __init__(
         self,

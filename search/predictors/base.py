@@ -37,7 +37,7 @@ class Predictor(Protocol):
     name: str
 
     def fit(self, weights: Floats, scores: Floats) -> None:
-        """Fit to finite ``scores`` (``[n]``) of the mixtures ``weights`` (``[n, K]``)."""
+        """Fit to the finite ``scores`` (``[n]``) of the mixtures ``weights`` (``[n, K]``)."""
 
     def predict(self, weights: Floats) -> Floats:
         """Predict the scores of ``weights`` (``[m, K]``): float64 ``[m]``."""

@@ -60,7 +60,7 @@ class GaussianProcess:
         """Fitted sd of the scores of repeated runs of one mixture, in the unit of the scores."""
 
     def fit(self, weights: Floats, scores: Floats) -> None:
-        """Fit to finite ``scores`` (``[n]``) of ``weights`` (``[n, K]``)."""
+        """Fit to the finite ``scores`` (``[n]``) of the mixtures ``weights`` (``[n, K]``)."""
         y, self._mean, self._sd = standardised(scores)
         self._weights = weights
         self._basis = np.ones((len(y), 1))

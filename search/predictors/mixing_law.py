@@ -26,7 +26,10 @@ class MixingLaw:
         self._law = np.zeros(0)
 
     def fit(self, weights: Floats, scores: Floats) -> None:
-        """Fit to finite ``scores`` (``[n]``, less is better) of ``weights`` (``[n, K]``)."""
+        """Fit to the finite ``scores`` (``[n]``) of the mixtures ``weights`` (``[n, K]``).
+
+        Lower scores are better.
+        """
         y, self._mean, self._sd = standardised(scores)
         n, k = weights.shape
         self._law = np.concatenate([[-1.0, 0.0], np.zeros(k)])

@@ -17,7 +17,7 @@ class Ridge:
         self._mean = 0.0
 
     def fit(self, weights: Floats, scores: Floats) -> None:
-        """Fit to finite ``scores`` (``[n]``) of ``weights`` (``[n, K]``)."""
+        """Fit to the finite ``scores`` (``[n]``) of the mixtures ``weights`` (``[n, K]``)."""
         y, self._mean, sd = standardised(scores)
         self._center = weights.mean(axis=0)
         with one_thread():

@@ -46,7 +46,7 @@ class Stack:
         self._seed = seed
 
     def fit(self, weights: Floats, scores: Floats) -> None:
-        """Fit to finite ``scores`` (``[n]``) of ``weights`` (``[n, K]``).
+        """Fit to the finite ``scores`` (``[n]``) of the mixtures ``weights`` (``[n, K]``).
 
         Sets ``skills`` (a `Skill` for each predictor and for the stack), ``shares`` (the share of
         each predictor) and ``out_of_fold`` (the out-of-fold predictions of the stack, ``[n]``).

@@ -28,7 +28,7 @@ class LightGBM:
         self._trees: Any = None
 
     def fit(self, weights: Floats, scores: Floats) -> None:
-        """Fit to finite ``scores`` (``[n]``) of ``weights`` (``[n, K]``).
+        """Fit to the finite ``scores`` (``[n]``) of the mixtures ``weights`` (``[n, K]``).
 
         With fewer than 4 different mixtures, or with equal scores, all predictions are the mean.
         """
