@@ -4,8 +4,8 @@ Nothing is fitted again: the encoder, the centroids, the clusters and the tokeni
 build. So each cluster keeps its meaning, and an existing mixture stays valid.
 
 The old shards do not change; new shards are added after them. New versions of other files are kept
-in the working folder until the new manifest is written. Writing the manifest is the commit: before
-it, a reader sees none of the new documents; after it, a reader sees all of them.
+in the working folder until the new manifest is written. Until the new manifest is written, a reader
+sees none of the new documents; after that, a reader sees all of them.
 """
 
 from collections.abc import Mapping, Sequence
@@ -98,7 +98,8 @@ def append(
     Args:
         sources: Files, folders, globs, URLs, ``hub:NAME`` or ``python:``.
         out: The shard directory.
-        workers: Maximum number of tasks at a time; default: one per core. SLURM has no default.
+        workers: Maximum number of tasks at a time; default: one per core. With ``slurm``, there is
+            no default: the number must be given.
         engine: Where tasks run: ``local`` (processes of this machine), ``ray`` or ``slurm``. The
             files have the same bytes with each engine.
         strict: Raise an error if a record, file or folder cannot be used; default: leave it out.
@@ -110,8 +111,9 @@ def append(
 
     Raises:
         UsageError: A source does not exist, or ``out`` is a URL.
-        InvalidDataError: ``out`` cannot be appended to. Or an append of other sources was begun in
-            ``out`` and not finished. Or, with ``strict``, a record, file or folder cannot be used.
+        InvalidDataError: ``out`` lacks files that an append needs; an append of other sources was
+            begun in ``out`` and not finished; or, with ``strict``, a record, file or folder cannot
+            be used.
         LockedError: Another process works in ``out``.
     """
     if is_url(out):
@@ -151,7 +153,9 @@ def append(
 
 
 def _begin(sources: Sequence[Source], out: Path, manifest: Manifest) -> dict[str, Any] | None:
-    """Write and return the plan of an append; None if the last append added the same sources.
+    """Write and return the plan of an append; None if the last append had the same sources.
+
+    The plan is the fingerprint of the build and the fingerprints of the new sources.
 
     If an earlier append to ``out`` is not finished, its plan must be equal to the new plan.
     """
@@ -197,7 +201,7 @@ def _check(out: Path, manifest: Manifest) -> None:
             "`climb build` made can grow; build it again from all sources"
         )
     if CONTAMINATION in needed:
-        read_file(out, manifest, CONTAMINATION)  # compiled code checks no bounds in it
+        read_file(out, manifest, CONTAMINATION)  # compiled code would not notice damage
 
 
 class _Append:
@@ -259,7 +263,7 @@ class _Append:
         replace(grown, files=files | self._parts | hash_files(self._next)).save(out)
 
     def _select(self, clusters: ClusterMap, *, strict: bool) -> Selection:
-        """Decide which new documents stay, and assign them to clusters; return the selection."""
+        """Return which new documents stay, and their clusters; write both to the partitions."""
         out, settings, partitions = self._out, self._settings, self.partitions
         signatures = None if settings.near_duplicates is None else out / WORK / "seen"
         seen = read_seen(self._engine, out, self._first, signatures)
@@ -311,7 +315,7 @@ class _Append:
         written: Sequence[WrittenCluster],
         added: Sequence[ClusterEntry],
     ) -> Manifest:
-        """Return a manifest for old and new documents; ``files`` still has the old hashes."""
+        """Return a manifest for old and new documents; its ``files`` still has the old hashes."""
         manifest = self._manifest
         entry = {
             "sources": plan["sources"],
@@ -339,7 +343,7 @@ class _Append:
         )
 
     def _find_copies(self, selection: Selection, description: Mapping[str, Any]) -> NearCopies:
-        """Return the near copies that ``description`` has, and those that this append found."""
+        """Return the near copies in ``description``, with those that this append found."""
         before = NearCopies.from_json(description.get("near_copies"))
         new = [self._out / name for name in self._parts]
         old = [self._out / part_name(number) for number in range(self._first)]
@@ -379,14 +383,14 @@ class _Append:
         write_report(self._next, data)
 
     def _join_heldout(self) -> None:
-        """Insert the old held-out documents before those in the new file, if both files exist."""
+        """Put the old held-out documents before those in the new file, if both files exist."""
         before, now = self._out / HELDOUT, self._next / HELDOUT
         if before.exists() and now.exists():
             write_bytes(now, before.read_bytes() + now.read_bytes())
 
 
 def _sum(old: Any, new: Any) -> Any:
-    """Return the counts of a stage: those before this append, ``old``, plus its own, ``new``."""
+    """Return the sum of ``old``, the counts of a stage before this append, and ``new``, its own."""
     if isinstance(old, Mapping):
         both = {name: _sum(old[name], new[name]) for name in old if name in new}
         return {**old, **new, **both}

@@ -102,7 +102,7 @@ def _portable(label: str) -> str:
 
 
 def make_unique(names: Mapping[str, str]) -> dict[str, str]:
-    """Return ``names``, shortened, and changed so that none differ only in letter case.
+    """Return ``names``, shortened, and changed so that no two are the same or differ only in case.
 
     >>> make_unique({"a": "x y", "b": "X Y"})
     {'a': 'x y', 'b': 'X Y-4b2212e3'}
@@ -127,7 +127,8 @@ def make_unique(names: Mapping[str, str]) -> dict[str, str]:
 def _marked(name: str, label: str, used: set[str]) -> str:
     """Return ``name``, shortened, and with enough of the hash of ``label`` to make it unique.
 
-    ``used`` has the results of `_folded` for all names so far; that for the new name is added.
+    ``used`` contains the results of `_folded` for all names so far. The result for the new name is
+    added to it.
     """
     digest = hash_bytes(label.encode())
     for digits in range(8, len(digest) + 1, 8):
@@ -150,7 +151,7 @@ def table_folder(label: int | str) -> str:
 
 
 def cluster_labels(names: Sequence[str]) -> tuple[int | str, ...]:
-    """Return labels for which an import would choose the ``names``; if possible, numbers.
+    """Return labels from which an import would make ``names``; the labels are numbers if possible.
 
     >>> cluster_labels(["c01", "c20"]), cluster_labels(["law", "sea"])
     ((1, 20), ('law', 'sea'))

@@ -1,8 +1,8 @@
 """The card of a data set: a README whose YAML metadata names the licence.
 
 The format is that of the Hugging Face Hub: the file begins with metadata between two lines ``---``.
-An import of exported tables needs the size of the vocabulary and the end token. Because rows of
-tokens do not state these, the metadata has them under the key ``climbstream``.
+Under the key ``climbstream``, the metadata states the size of the vocabulary and the end token,
+which an import of exported tables needs, and which rows of tokens do not state.
 """
 
 import re
@@ -121,8 +121,8 @@ def _slug(name: str) -> str:
 def unlicensed_note(manifest: Manifest) -> str:
     """Return a sentence on the documents without a licence, if other documents have one; else "".
 
-    If no document states a licence, the result is "", because then the publisher states the
-    licence.
+    If no document states a licence, the result is "", because the publisher then states one licence
+    for all documents.
     """
     text = "" if manifest.license in ("", UNKNOWN) else unlicensed_text(manifest)
     return f"{text}." if text else ""

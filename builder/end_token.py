@@ -121,7 +121,7 @@ def find_end_token(
 
 
 def _usual(tokenizer: "Tokenizer", what: str) -> EndToken:
-    """Return the token that has a usual name; other tokens are searched only if no special one has.
+    """Return the token with a usual name: a special token or, if none has such a name, any.
 
     Raises:
         InvalidDataError: No token has a usual name, or several tokens have one.

@@ -94,10 +94,10 @@ def _read_lines(option: str, path: Path) -> list[str]:
 
 
 def _read_licenses(value: str) -> list[str]:
-    """Return the licences in the file ``value``; if ``value`` is no file, those that it lists.
+    """Return the licences in the file ``value`` or, if there is no such file, those in the text.
 
-    In a file, each line is a licence, and lines that begin with ``#`` are comments. In ``value``
-    itself, licences are separated by commas.
+    In a file, each line is a licence, and lines that begin with ``#`` are comments. In a text,
+    licences are separated by commas.
     """
     refuse_url(value, COPY_FIRST)
     path = Path(value)

@@ -22,15 +22,16 @@ def contamination(
 ) -> None:
     """List the documents of the shards in DIRECTORY, a folder or URL, that contain items of TASKS.
 
-    A task is one of these: a file of JSON lines with one question per line, in the format of a
-    usual data set or of lm-eval --log_samples; a file of text with one item per paragraph;
-    lm-eval=NAME, a task of that harness; or label=NAME or cluster=NAME, held-out documents of
-    DIRECTORY. The shards are decoded by their tokenizer.
+    Each of TASKS is one of these: a file of JSON lines with one question per line, whose fields are
+    named as in common data sets or as in the output of lm-eval --log_samples; a text file with one
+    item per paragraph; lm-eval=NAME for a task of lm-eval; label=NAME or cluster=NAME for the
+    held-out documents of this label or cluster in DIRECTORY. The text of documents is decoded from
+    the tokens in the shards.
 
     An item counts as found if a document contains 80 % of the item's words in their order. For an
-    item of fewer than 13 words, 85 % are needed; or one word may be missing if the words that are
-    found are rare in the task. For an item of fewer than 8 words, the answer must also be near the
-    words that are found. Words that are in many items of the task count less. Letter case,
+    item of fewer than 13 words, 85 % are needed; but one word may be missing if the other words are
+    rare in the task. An item of fewer than 8 words is found only if the document also contains its
+    answer, near the question. Words that are in many items of the task count less. Letter case,
     punctuation and line breaks make no difference.
     """
     from climbstream.builder.contamination.shards import (  # noqa: PLC0415

@@ -107,7 +107,7 @@ def _of_reason(rows: list[Row], why: str | None) -> list[Row]:
 
 
 def _check_filter(option: str, value: str | None, values: list[str | None]) -> None:
-    """Raise `UsageError` if ``value`` is given and none of ``values``."""
+    """Raise `UsageError` if ``value`` is not None and is not one of ``values``."""
     if value is not None and values and value not in values:
         raise UsageError(
             f"{option} {value}: no document that was left out has it; there are "
@@ -163,7 +163,7 @@ def _line(row: Row) -> str:
 
 
 def _why(row: Row) -> str:
-    """Return why a document was left out; if its licence is the reason, the licence is named."""
+    """Return why a document was left out; if its licence is the reason, name the licence too."""
     by_license = f": {license_name(row['license'] or '')}" if row["why"] == LICENSE else ""
     return f"{reason_title(row['why'])}{by_license}"
 

@@ -3,9 +3,9 @@
 A topic is a cluster after merging. By default, each topic is cut into cells. With ``--cells
 micro``, each micro-cluster is cut into cells instead. A tier is a range of scores.
 
-A cell is stored like a cluster. A build decides two things by the documents that stay: which
-languages get cells of their own, and which scores separate the tiers. Both are stored in
-``clusters.json``, and an append uses them unchanged.
+A cell is stored like a cluster. From the documents that it keeps, a build decides which languages
+get cells of their own, and which scores separate the tiers. Both are stored in ``clusters.json``,
+and an append uses them unchanged.
 """
 
 from collections import Counter
@@ -331,7 +331,7 @@ def place_documents(task: CellTask) -> int:
 
 
 def unit_of(partition: Partition, clusters: ClusterMap) -> NDArray[np.int32]:
-    """Return the cell of each document, ``[n]``; if a build has no cells, its cluster.
+    """Return the cell of each document, int32 ``[n]``; in a build without cells, its cluster.
 
     A dropped document gets the cell or cluster that it would be in if it stayed.
     """
@@ -341,11 +341,11 @@ def unit_of(partition: Partition, clusters: ClusterMap) -> NDArray[np.int32]:
 
 
 def _units(task: CellTask) -> NDArray[np.int64] | NDArray[np.int32]:
-    """Return, for each micro-cluster, what its documents belong to before they are put into cells.
+    """Return, for each micro-cluster, the topic or micro-cluster that its documents are counted in.
 
-    The result, ``[M]``, has numbers of topics. If cells are parts of micro-clusters, the result has
-    numbers of micro-clusters instead: the micro-cluster's own number or, if it has no cells, that
-    of the most similar micro-cluster with cells.
+    The result, ``[M]``, has numbers of topics if cells are parts of topics. If cells are parts of
+    micro-clusters, it has numbers of micro-clusters: the micro-cluster's own number or, if it has
+    no cells, that of the most similar micro-cluster with cells.
     """
     if not task.by_micro:
         return task.clusters.home
@@ -355,7 +355,7 @@ def _units(task: CellTask) -> NDArray[np.int64] | NDArray[np.int32]:
 
 
 def _facts(task: CellTask) -> tuple[NDArray[np.int32], NDArray[np.str_], NDArray[np.float16]]:
-    """Return topic or micro-cluster, language and score of each document, all ``[n]``."""
+    """Return the topic (or micro-cluster), language and score of each document, all ``[n]``."""
     partition, scores = task.partition, task.partition.read("scores")
     score = scores[:, SCORES.index(task.score)] if task.score in SCORES else scores.mean(axis=1)
     score = np.clip(score, -_HIGHEST, _HIGHEST).astype(np.float16)

@@ -91,13 +91,13 @@ class ClusterMap:
         return nearest
 
     def without(self, why: dict[int, str]) -> Self:
-        """Return a map in which the micro-clusters in ``why`` are pruned, for those reasons."""
+        """Return a map in which the micro-clusters in ``why`` are pruned for these reasons."""
         cluster = self.cluster.copy()
         cluster[list(why)] = PRUNED
         return replace(self, cluster=cluster, why={**self.why, **why})
 
     def regrouped(self, cluster: NDArray[np.int32]) -> Self:
-        """Return a map in which ``cluster``, int32, is the cluster of each of `kept`."""
+        """Return a map in which ``cluster``, int32 ``[k]``, has the clusters of `kept`."""
         whole = self.cluster.copy()
         whole[self.kept] = cluster
         return replace(self, cluster=whole)

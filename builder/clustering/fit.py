@@ -1,4 +1,4 @@
-"""Fit: learn the embedding and the centroids from a sample of the corpus.
+"""Fit: learn the embedding (vectors of documents) and the centroids from a sample of the corpus.
 
 Neither the size of the sample nor the memory for fitting grows with the corpus.
 """

@@ -2,8 +2,7 @@
 
 CLIMB merges clusters up to a distance of 1.5. Ward linkage is used because at this distance three
 other linkages (single, average and centroid) put everything into one cluster. Ward linkage needs a
-point and a weight for each micro-cluster. Which point and weight are used depends on when merging
-stops:
+point and a weight for each micro-cluster. What they are depends on where merging stops:
 
 * At a given number of clusters: the point is the mean of the documents' vectors, and the weight is
   the number of documents. So the cost of a merge is how much it increases the variance of documents
@@ -45,10 +44,10 @@ class Micros:
 
 
 def merge_clusters(clusters: ClusterMap, micros: Micros, settings: BuildSettings) -> ClusterMap:
-    """Merge the kept micro-clusters as ``settings`` say; cluster 0 is the largest.
+    """Return a map in which the micro-clusters `kept` are merged; cluster 0 is the largest.
 
-    A micro-cluster without documents joins the cluster of the most similar micro-cluster with
-    documents. So no cluster is empty.
+    ``settings`` decide where merging stops. A micro-cluster without documents joins the cluster of
+    the most similar micro-cluster with documents. So no cluster is empty.
 
     Raises:
         InvalidDataError: No document is left, or nearly all documents are in one cluster.
@@ -93,10 +92,10 @@ def merge_clusters(clusters: ClusterMap, micros: Micros, settings: BuildSettings
 def count_by_height(
     clusters: ClusterMap, micros: Micros, heights: Sequence[float] = HEIGHTS
 ) -> list[tuple[float, int, float]]:
-    """Return, for each merge height, how many clusters there would be, and the largest size.
+    """Return, for each merge height, the number of clusters and the size of the largest cluster.
 
-    Each tuple has the height, the number of clusters, and the fraction of all documents that would
-    be in the largest cluster.
+    Each tuple has the height, the number of clusters that merging up to this height would give, and
+    the fraction of all documents that would be in the largest of them.
     """
     full = clusters.kept[micros.documents[clusters.kept] > 0]
     if len(full) < 2:
@@ -188,9 +187,9 @@ def _labelled(pairs: NDArray[np.int64], heights: NDArray[np.float64]) -> NDArray
 def _cut_largest(
     tree: NDArray[np.float64], documents: NDArray[np.int64], count: int
 ) -> NDArray[np.int64]:
-    """Split the largest cluster at its last merge, again and again, into ``count`` clusters.
+    """Cut ``tree`` into ``count`` clusters; return the cluster of each micro-cluster, ``[n]``.
 
-    Returns the cluster of each micro-cluster, ``[n]``.
+    While there are fewer than ``count`` clusters, the largest one is split at its last merge.
     """
     n = len(documents)
     children = tree[:, :2].astype(np.int64)

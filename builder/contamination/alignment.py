@@ -14,11 +14,11 @@ from numba import njit
 from .word_hashes import hash_utf8
 
 SEED = 15
-"""Least sum of the costs of a seed's words: five words, or eight characters in scripts without
-spaces."""
+"""A seed takes words until the sum of their costs reaches this number: five words, or eight
+characters in scripts without spaces. For costs see `WORD`."""
 SHORT_SEED = 9
-"""Like `SEED`, for short items that are too short for two separate seeds of that cost: three words,
-or five characters."""
+"""The same for items that are too short for two separate seeds of cost `SEED`: three words, or five
+characters."""
 WORD, CHARACTER = 3, 2
 """Cost of one word, and of one character in a script without spaces: how much it adds to the length
 of a seed or an item."""
@@ -82,7 +82,7 @@ def _hash_run(prefix: Any, begin: Any, end: Any) -> Any:
 
 @njit(cache=True, nogil=True)
 def filter_mask(seed: Any) -> Any:
-    """Return the bits that a seed sets in one 64-bit number of the filter: at most three bits."""
+    """Return the bits, at most three, that a seed sets in its 64-bit number of the Bloom filter."""
     one, six = np.uint64(1), np.uint64(63)
     low, high = (seed >> np.uint64(6)) & six, (seed >> np.uint64(12)) & six
     return one << (seed & six) | one << low | one << high
@@ -90,7 +90,7 @@ def filter_mask(seed: Any) -> Any:
 
 @njit(cache=True, nogil=True)
 def filter_shift(size: Any) -> Any:
-    """Return how far to shift a seed right for its index in a filter of ``size`` numbers."""
+    """Return how far to shift a seed right for its index in a Bloom filter of ``size`` numbers."""
     shift = 64
     while size > 1:
         size >>= 1
@@ -104,9 +104,9 @@ def align(
 ) -> Any:
     """Return the total weight of ``words`` that ``document`` has in this order, near a diagonal.
 
-    Word ``q`` is expected at place ``q + diagonal`` of the document; up to ``reach`` places before
-    or after that also count. ``row``, float32, is memory for the sums. The search ends early if
-    words with a total weight of more than ``spare`` are missing.
+    Word ``q`` is expected at place ``q + diagonal`` of the document, and may be up to ``reach``
+    places before or after it. ``row``, float32, is working memory for the sums. The search ends
+    early if words with a total weight of more than ``spare`` are missing.
     """
     width = 2 * reach + 1
     row[:width] = 0
@@ -126,7 +126,8 @@ def align(
                 value = max(value, left)
                 row[first + k] = left = value
         else:
-            # Sums ascend, so each sum becomes that of the next place: move all of them by one.
+            # This word is missing, and sums ascend. So the sum at each place becomes the sum at the
+            # next place: all sums move by one.
             first += 1
             row[first + width - 1] = row[first + width - 2]
             spare -= weights[q]
@@ -165,7 +166,8 @@ def find_items(text: Any, table: Any, index: Any, state: Any) -> Any:
 
     Three arrays get one value for each item that is found, from place 0 on: ``state.item`` gets the
     number of the item, ``state.share`` its share from 0 to 1, and ``state.at`` the word of the
-    document at which it begins. If the text must be folded first, the number of items is -1.
+    document at which it begins. If the text has a character that `fold` may change, the number of
+    items is -1: the caller must first fold the text.
     """
     document, alone, complete = hash_utf8(text, table)
     if not complete:
@@ -180,7 +182,7 @@ def find_items(text: Any, table: Any, index: Any, state: Any) -> Any:
 
 @njit(cache=True, nogil=True)
 def which_hold(text: Any, ends: Any, table: Any, index: Any, state: Any) -> Any:
-    """Return which documents contain an item, or must be folded before it is known: bool ``[d]``.
+    """Return which documents contain an item, or may contain one after folding: bool ``[d]``.
 
     ``text`` has all documents in UTF-8, one document after the other; ``ends`` has the index after
     the last byte of each document. The other arguments are those of `find_items`.
@@ -271,8 +273,9 @@ def _try_chunk(
     item = index.item[chunk]
     words, weights = index.words[begin:end], index.weights[begin:end]
     least = index.proof[item]
-    # The rest of an item that misses this much cannot be found; a little more than that, as sums
-    # are rounded. The share of a short item is reported even if it is found by its evidence.
+    # The item cannot be found if more than this weight is missing; 1.001, as sums are rounded. The
+    # limit does not apply to a short item that may be found by its evidence: its whole share is
+    # reported.
     spare = (1.001 - index.least[item]) * index.total[item] if least == 0 else np.inf
     weight = align(document, words, weights, diagonal, state.row, reach, spare)
     if least > 0:

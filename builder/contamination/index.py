@@ -1,8 +1,9 @@
 """ItemIndex: an index of all items of tasks. A document is compared with all items in one pass.
 
-An item is a question of a task, or a text. Each word of an item has a weight. The share of an item
-in a document is the total weight of those words that the document contains, divided by the weight
-of all words. The index contains hashes of words, not the text of the questions.
+An item is a question of a task, or a text. A task is a test for models, such as one of lm-eval.
+Each word of an item has a weight. The share of an item in a document is the total weight of those
+words that the document contains, divided by the weight of all words. The index contains hashes of
+words, not the text of the questions.
 """
 
 import re
@@ -40,7 +41,8 @@ LEAST = 0.8
 """An item is found if a document contains at least this share of it. Words that are rare in the
 task have a higher weight."""
 LEAST_SHORT = 0.85
-"""Like `LEAST`, for short items: those whose words cost at least `TINY` and less than `SHORT`."""
+"""Like `LEAST`, for short items: those whose words cost at least `TINY` and less than `SHORT`. For
+the cost of words see `alignment.WORD`."""
 SHORT = 13 * WORD
 """Cost of 13 words; an item whose words cost less is called short."""
 TINY = 8 * WORD
@@ -64,12 +66,12 @@ _APART = 3
 """Largest distance, in words, between two short items that count as the same place. Of two such
 items, only the one with the larger share is reported."""
 _MISSING, _MISSING_NUMBER = np.float32(200), np.float32(2000)
-"""Constants that each word, and each number, adds to the evidence if it is present. A constant is
-larger than all other evidence for a short item together. So without it the evidence is too small if
-two words, or one number, are missing."""
+"""Evidence that each word, and each number, of a short item adds if it is present, whether rare or
+not. These values are larger than all other evidence for an item together. So the evidence is too
+small if two words, or one number, are missing."""
 _BELIEF, _COMMON_LETTERS = 10, 3
-"""For the frequency of a word among items, an assumed frequency is averaged with the measured one.
-The first number is how many items the assumption counts for. The second is the largest number of
+"""The frequency of a word among items is the average of its measured and an assumed frequency. The
+first number is how many items the assumption counts for. The second is the largest number of
 letters of a common word. A common word is assumed to be in one of ten items, any other word in one
 of a thousand."""
 _RAREST = 1 / 4000
@@ -380,7 +382,7 @@ def _lay_task(task: Task) -> list[_Laid]:
     weights = (np.log1p(most / holders) / np.log1p(most)).astype(np.float32)
     common = np.array([letters[word] <= _COMMON_LETTERS for word in distinct.tolist()], np.bool_)
     believed = _BELIEF * np.where(common, 1 / 10, 1 / 1000)
-    # Fraction of the other items that contain the word.
+    # Fraction of the other items that contain the word, averaged with the assumed fraction.
     part = (holders - 1 + believed) / (len(held) - 1 + _BELIEF)
     rarity = -np.log(np.maximum(part, _RAREST)).astype(np.float32)
     return [_lay(item, (distinct, weights), (distinct, rarity)) for item in task.items]
@@ -394,7 +396,7 @@ def _lay(item: Item, weight: _WordTable, rarity: _WordTable) -> _Laid:
     is_number = np.isin(words, numbers)
     own = np.where(is_number, _NUMBER * own, own)
     answer, answer_alone = hash_words(item.answer)
-    # One word of an item may be missing only if the other words are as long as an item must be.
+    # An item may lack one word only if its other words alone would be long enough for an item.
     short = (SEED + WORD if len(answer) else TINY) <= _cost(alone) < SHORT
     there = np.where(is_number, _MISSING_NUMBER, _MISSING)
     evidence = np.where(is_number, there, there + _by_word(words, rarity)).astype(np.float32)
@@ -544,7 +546,8 @@ def _parts(seeds: NDArray[np.uint64]) -> NDArray[np.int32]:
 
 def _state(arrays: IndexArrays) -> State:
     chunks, items = len(arrays.begin), len(arrays.total)
-    # One place per chunk in the results: an item is listed again if its first chunks weigh nothing.
+    # One place per chunk in the results: an item is listed again for each of its chunks while the
+    # sum of its weights is 0.
     return State(
         best=np.full(chunks, -1, np.float32),
         diagonal=np.zeros(chunks, np.int64),

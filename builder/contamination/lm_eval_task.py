@@ -11,7 +11,7 @@ def read_lm_eval(name: str) -> list[dict[str, Any]]:
     """Return the records of a task of lm-eval, or of a task that a YAML file defines.
 
     The records are those of the validation and test splits of the task. Each record has ``query``
-    and ``answer``, in the words of a prompt of the harness without examples.
+    and ``answer``, worded as in a prompt that lm-eval makes without examples.
 
     Raises:
         UsageError: lm-eval is not installed, or has no such task.
@@ -49,10 +49,10 @@ def _documents(task: Any) -> list[Any]:
 
 
 def _record(task: Any, document: Any) -> dict[str, Any]:
-    """Return ``query`` and ``answer`` of a document, in the words of a prompt without examples."""
+    """Return ``query`` and ``answer`` of a document, worded as in a prompt without examples."""
     asked, target = task.doc_to_text(document), task.doc_to_target(document)
     choices = task.doc_to_choice(document) if task.OUTPUT_TYPE == "multiple_choice" else []
-    if isinstance(asked, int):  # the choices are beginnings, which all have the same end
+    if isinstance(asked, int):  # each choice begins the text; its end is the same
         return {"query": f"{choices[asked]}{task.config.target_delimiter}{target}"}
     if isinstance(target, int) and 0 <= target < len(choices):
         target = choices[target]

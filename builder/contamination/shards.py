@@ -27,8 +27,8 @@ _PLACES = 20
 _SHOWN = 5
 """Largest number of items per task that are shown in a terminal."""
 _LITTLE = 2_000_000
-"""If the shards have fewer tokens, this process reads them alone, because other processes would
-take longer to start."""
+"""Shards with fewer tokens are read by this process alone, because other processes would take
+longer to start."""
 _BATCH = 256
 """Number of documents that are decoded at a time."""
 
@@ -100,7 +100,8 @@ def check_shards(
     - ``too_short``: number of items that are too short to be searched for
     - ``found``: number of items that at least one document contains
     - ``with_answer``: number of items that at least one document contains with their answer
-    - ``share``: mean over the found items of the largest share of the item in one document
+    - ``share``: for each found item, the largest share of it that one document contains; the mean
+      over these items
     - ``documents``, ``tokens``: number of documents that contain an item of the task, and the
       number of their tokens
     - ``clusters``: number of these documents by cluster

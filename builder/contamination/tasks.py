@@ -1,4 +1,4 @@
-"""Tasks: questions with their answers, read from files.
+"""Tasks: tests for models, as questions with their answers, read from files.
 
 The format of a file decides what an item is:
 
@@ -70,7 +70,7 @@ class Task:
 
 
 def read_tasks(specs: Sequence[str], directory: str | Path | None = None) -> list[Task]:
-    """Read tasks; each of ``specs`` is a file, or ``lm-eval=NAME``.
+    """Return the tasks that ``specs`` name; each of ``specs`` is a file, or ``lm-eval=NAME``.
 
     If a shard ``directory`` is given, ``label=NAME`` or ``cluster=NAME`` is also allowed. It means
     the held-out documents of that label or cluster in the directory.

@@ -1,8 +1,11 @@
 """Word hashes: the hashes of the words of a text, in less than half the time of `find_words`.
 
-A text is read as UTF-8, and a table contains the class of each code point. A processor cannot
-predict where a word ends. So the code that hashes words has no branch there: with such a branch,
-wrong predictions took half of the time.
+A text is read as UTF-8, and a table contains the class of each code point. Where a word ends, a
+processor cannot predict; wrong predictions at a branch took half of the time. So the code that
+hashes words has no branch there.
+
+To fold a text is to bring it into the form NFKC (see `fold`), in which equivalent characters are
+the same.
 """
 
 import unicodedata
@@ -103,11 +106,10 @@ def _class_of_folded(character: str) -> Any:
 
 @njit(cache=True, nogil=True)
 def hash_utf8(text: Any, table: Any) -> Any:
-    """Do `hash_words` for a text in UTF-8, uint8 ``[n]``.
+    """Return what `hash_words` returns, for a text in UTF-8, and whether the whole text was read.
 
-    The third result is whether the text was read to its end. With `TABLE`, this is always True.
-    With `unfolded_table`, reading ends at the first character that `fold` may change; the arrays
-    are then empty.
+    ``text`` is uint8 ``[n]``. With `TABLE`, the whole text is always read. With `unfolded_table`,
+    reading ends at the first character that `fold` may change; the arrays are then empty.
     """
     hashes, alone = np.empty(len(text) + 1, np.uint64), np.zeros(len(text) + 1, np.bool_)
     count = inside = np.uint64(0)
@@ -161,7 +163,7 @@ def _read(text: Any, at: Any, table: Any) -> Any:
 
 @njit(cache=True, nogil=True)
 def _low(text: Any, at: Any) -> Any:
-    """Return the six bits that a byte, not the first of a character, adds to the code point."""
+    """Return the six bits that a continuation byte (any but the first) adds to a code point."""
     return np.int64(text[at]) & 0x3F
 
 

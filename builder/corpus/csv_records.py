@@ -19,7 +19,7 @@ _MARK = BYTE_ORDER_MARK.decode()
 def read_csv_records(
     stream: io.BufferedReader, place: str, longest: int, delimiter: str
 ) -> Iterator[tuple[str, Any]]:
-    """Yield, for each row below the header, its place, and its cells by column (or a `BadRecord`).
+    """Yield the place of each row below the header, with its cells by column or with a `BadRecord`.
 
     A row is broken if a quote is opened and not closed, or is closed within a field. Then only the
     line that opens the quote is lost, and the next row begins with the next line. At most
@@ -72,7 +72,7 @@ class _TooLongError(Exception):
 
 
 class _Rows:
-    """Yields the rows of a stream, None for a broken row; can go back to the last row's lines."""
+    """Yields the rows of a stream, None for a broken row; can go back to a line of the last row."""
 
     def __init__(self, stream: io.BufferedReader, longest: int, delimiter: str) -> None:
         self._blocks = _line_blocks(stream, longest)

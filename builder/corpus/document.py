@@ -58,7 +58,7 @@ def _value(record: dict[str, Any], path: str) -> Any:
 
 
 def _number(value: Any) -> float | None:
-    """Return ``value``, a number or its text, as a float; None if it is neither, or not finite."""
+    """Return ``value``, a number or the text of one, as a float; None if it is not finite."""
     if isinstance(value, bool) or not isinstance(value, int | float | str):
         return None
     try:

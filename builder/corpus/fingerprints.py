@@ -1,7 +1,7 @@
 """Fingerprints: hashes by which a command recognises that a file of the corpus has changed.
 
-Local files are hashed by tasks of the engine, so that all nodes share the reading. Only if starting
-workers would take longer, the process of the command hashes the files itself.
+Local files are hashed by tasks of the engine, so that all nodes share the reading. The process of
+the command hashes the files itself if starting workers would take longer.
 
 The hash of a large local file is stored in the cache, so that a build that is continued does not
 read its whole corpus again. The stored hash is used as long as size, device, inode and both times

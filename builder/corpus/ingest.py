@@ -1,7 +1,7 @@
 """Ingest: read the sources once, and write their documents to partitions.
 
-Records that cannot be used are counted by reason and listed. So are files that are damaged or have
-no records. Neither of them ends the reading.
+Records that cannot be used, and files that are damaged or have no records, are counted by reason
+and listed. Reading continues with the next record or file.
 """
 
 import difflib
@@ -37,7 +37,7 @@ logger = get_logger(__name__)
 
 BAD_RECORDS = "bad_records.json"
 _LARGE = 4 * SPAN_BYTES
-"""If a file of this many bytes or more can be read only by one worker, the log says so."""
+"""The log names each file of at least this many bytes that only one worker can read."""
 _SIZE = "partitions.json"
 """File with the number of row groups per partition, so that a continued build uses the same
 number."""
@@ -60,8 +60,8 @@ class ReadReport(Report):
     unlicensed: list[str] = field(default_factory=list)
     """Sources of which no document states a licence."""
     met: Counter[str] = field(default_factory=Counter)
-    """For each column that the settings name, the number of sources with this column; a column
-    counts if a record has it."""
+    """For each column that the settings name, the number of sources in which a record has the
+    column."""
 
     def taken(self) -> str:
         """Return one line on how much was read: documents and MB in all, and MB by domain.
@@ -158,7 +158,7 @@ def usual_groups(sources: Sequence[Source]) -> int:
 
 
 def _fixed_groups(sources: Sequence[Source], directory: Path, mib: int | None) -> int:
-    """Return the number of row groups per partition; work that was begun keeps its number."""
+    """Return the number of row groups per partition; a build that is continued keeps its number."""
     least, most = PARTITION_MIB
     if mib is not None and not least <= mib <= most:
         raise UsageError(f"partition_mib is {mib}; it must be from {least} to {most:,}")
@@ -353,7 +353,7 @@ def _units(
 def _with_equal_vectors(
     records: Iterator[Document | BadRecord | BadFile], task: _Reading, settings: BuildSettings
 ) -> Iterator[Document | BadRecord | BadFile]:
-    """Yield ``records``; in place of a document whose vector has the wrong length, a `BadRecord`.
+    """Yield ``records``, with a `BadRecord` in place of a document whose vector has a wrong length.
 
     The right length is that of the first vector in the source, whichever part ``task`` reads.
     """

@@ -64,9 +64,10 @@ def has_lines(stream: io.BufferedReader) -> bool:
 
 
 def _is_cut(error: json.JSONDecodeError, text: str, near: int) -> bool:
-    """Whether ``error`` may only mean that ``text`` ends within a value, though not in a string.
+    """Whether ``error`` may only mean that ``text`` ends before its last value does.
 
-    This is possible if the error is at most ``near`` characters before the end of ``text``.
+    This is possible if the error is at most ``near`` characters before the end of ``text``. It is
+    not assumed for a string that does not end.
     """
     return error.pos >= len(text) - near and not error.msg.startswith("Unterminated")
 
@@ -94,7 +95,7 @@ def _parse(line: bytes, origin: str) -> Any:
 
 
 def _parse_slowly(line: bytes, origin: str) -> Any:
-    """Return the value of a line that msgspec refuses, by Python's parser.
+    """Return the value of a line that msgspec refuses, as Python's own parser reads it.
 
     Python's parser also accepts NaN and large numbers. If it refuses the line too, the result is a
     `BadRecord`.

@@ -1,4 +1,4 @@
-"""Sources: find the files to read, from what the user names, and why other files are left out."""
+"""Sources: the files that a user's names stand for, and why other files there are left out."""
 
 import glob
 import importlib.metadata
@@ -132,8 +132,8 @@ def hash_sources(sources: Sequence[Source], engine: Engine | None = None) -> lis
 def survey(names: Sequence[str]) -> tuple[list[Source], list[BadFile]]:
     """Return the sources that ``names`` stand for, and the files and folders that are left out.
 
-    Sources are sorted by place. A file to which several links lead is one source. Some local files
-    have no stored hash. If they are small in total, they are hashed; if not, their fingerprints are
+    Sources are sorted by place. A file to which several links lead is one source. Local files
+    without a stored hash are hashed here if they are small in total; if not, their fingerprints are
     "", and `hash_sources` computes them.
 
     Raises:
@@ -366,7 +366,7 @@ def _real(name: str) -> str:
     """Return the real path of ``name`` if it is a local file; else ``name`` itself."""
     if not os.path.lexists(name):
         return name
-    # A link that leads nowhere is itself the file: only its folder is resolved.
+    # A link that leads nowhere stands for itself: only the folder that it is in is resolved.
     folder, last = os.path.split(name)
     exists = os.path.exists(name)  # noqa: PTH110
     return os.path.realpath(name) if exists else f"{os.path.realpath(folder)}/{last}"

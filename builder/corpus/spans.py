@@ -20,9 +20,9 @@ from .sources import Source, unreadable
 from .unpack import DAMAGE, opened_plain
 
 SPAN_BYTES = 64 << 20
-"""Number of bytes of a span; for a Parquet file, of uncompressed bytes. A file of at most this size
-is read as a whole. If partitions have more than `_GROUPS` row groups, spans are larger in
-proportion."""
+"""Number of bytes of a span; in a Parquet file, of uncompressed bytes. A file of at most this size
+is read as a whole. Spans are larger in proportion if partitions have more than `_GROUPS` row
+groups."""
 _GROUPS = 16
 """Number of row groups of a partition that `SPAN_BYTES` of text fill."""
 

@@ -36,8 +36,8 @@ def read_parquet_records(
 ) -> Iterator[tuple[str, Any]]:
     """Yield the place and the content of each row of a Parquet file, or of ``span``.
 
-    If a row group is damaged, its rows before the damage are yielded, and then one `BadRecord`
-    whose count is the number of its other rows. ``see`` is called with the names of all columns.
+    ``see`` is called with the names of all columns. If a row group is damaged, its rows before the
+    damage are yielded, followed by one `BadRecord` that counts its remaining rows.
     """
     file = pq.ParquetFile(stream)
     names = file.schema_arrow.names
@@ -90,9 +90,9 @@ def read_arrow_records(
 
 
 def _check(batch: Any) -> None:
-    """Raise `pa.ArrowInvalid` if reading ``batch`` would crash, as its values are out of bounds.
+    """Raise `pa.ArrowInvalid` if values of ``batch`` are out of bounds; reading would crash.
 
-    Text that is not UTF-8 raises no error here; later, only its row is dropped.
+    Text that is not UTF-8 raises no error here; only its row is dropped later.
     """
     for column in batch.columns:
         try:

@@ -1,9 +1,9 @@
 """Make a shard directory in a scratch folder; then send it to a bucket, the manifest last.
 
 The plan of the work is the first object that is written to the bucket, and it stays there until the
-manifest is in the bucket. The plan serves two purposes. First, a build with other settings, on any
-machine, finds the plan, and is refused before it begins. Second, if the bucket cannot be written
-to, this is detected before the work begins. A plan that exists is never overwritten.
+manifest is in the bucket. So a build with other settings, on any machine, finds the plan and is
+refused before it begins. A bucket that cannot be written to is also noticed before the work begins.
+A plan that exists is never overwritten.
 """
 
 import shutil
@@ -29,8 +29,8 @@ from .upload import CLAIM, Upload
 logger = get_logger(__name__)
 
 Effect: TypeAlias = Callable[[Any, Any], str]
-"""``effect(old, new)`` returns the end of an error message: what changes if plan ``old`` becomes
-``new``."""
+"""``effect(old, new)`` returns the end of an error message, which says what would change if plan
+``old`` became ``new``."""
 _NOTE = "scratch.json"
 """File in a scratch folder with the URL for which the folder is used."""
 
@@ -43,7 +43,7 @@ def open_bucket(url: str, scratch: Path | None) -> Iterator["BucketDestination"]
     before work is begun in it.
 
     Raises:
-        The errors of `open_destination`.
+        ClimbError: As in `open_destination`.
     """
     bucket = Bucket(url)
     there = bucket.list()
@@ -109,10 +109,10 @@ class BucketDestination:
         return manifest
 
     def give_back(self) -> None:
-        """After an error, remove what would keep other work out.
+        """Remove, after an error, what would keep other work out.
 
-        The plan is removed from the bucket unless it is binding. The scratch folder is removed
-        unless work was begun in it.
+        The plan is removed from the bucket if no work was begun, or if the work accepts other
+        settings (see `unbound`). The scratch folder is removed unless work was begun in it.
         """
         work = self.folder / WORK
         begun = (work / "plan.json", self.folder / MANIFEST)

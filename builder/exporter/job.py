@@ -9,8 +9,8 @@ from climbstream.loader.formats.directory import ShardDirectory
 def done_file(out: Path, name: str) -> Path:
     """Return the file in ``out`` that exists if the export is complete.
 
-    The ``name`` of the file begins with a dot, so that nobody mistakes it for data. An early
-    version wrote the file without the dot. If only the file without the dot exists, it is returned.
+    The ``name`` of the file begins with a dot, so that nobody takes it for data. An early version
+    wrote it without the dot; such a file is returned if it is the only one.
     """
     early = out / name.removeprefix(".")
     return early if early.exists() and not (out / name).exists() else out / name

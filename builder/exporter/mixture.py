@@ -293,7 +293,8 @@ def choose(task: ChoiceTask) -> int:
     whole, rest = divmod(task.due, int(lengths.sum()))
     order = _random(task.seed, task.cluster).permutation(len(lengths))
     ends = np.cumsum(lengths[order])
-    # Of two cuts, before and after a document, the one nearer to the share is used.
+    # The document at which the share is reached is taken only if that brings the sum nearer to the
+    # share.
     more = order[: np.searchsorted(ends - lengths[order] / 2, rest)]
     picks = np.full(len(lengths), whole, np.uint32)
     picks[more] += 1

@@ -42,8 +42,8 @@ BLENDS = {"megatron": "blend.txt", "mosaic": "streams.yaml"}
 """Name of the file with the mixture, by layout."""
 
 _MOST_FILES = 100
-"""Maximum number of files: for each cluster in ``parquet``, in total in ``jsonl``. NVIDIA's data
-sets have as many files."""
+"""Maximum number of files: per cluster for ``parquet``, in total for ``jsonl``. NVIDIA's data sets
+have this number of files."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

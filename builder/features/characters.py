@@ -12,7 +12,7 @@ from numba import njit
 
 @njit(cache=True, nogil=True)
 def is_letter(point: Any) -> Any:
-    """Whether a code point is a letter; combining marks, parts of words, count as letters."""
+    """Whether a code point is a letter, or a combining mark, which is a part of a word."""
     if point < 0x80:
         return 0x41 <= point <= 0x5A or 0x61 <= point <= 0x7A
     return (

@@ -22,7 +22,7 @@ _LEAST = 30
 
 @dataclass(frozen=True, slots=True)
 class LanguageMeans:
-    """Difference between the mean vector of each language and the mean vector of all languages."""
+    """For each language, the difference between its mean vector and the mean of all languages."""
 
     languages: tuple[str, ...] = ()
     offsets: NDArray[np.float32] | None = None

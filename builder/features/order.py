@@ -23,7 +23,7 @@ from .words import LETTERS, UNSPACED
 
 @njit(cache=True, nogil=True)
 def count_word_order(points: Any, words: Any) -> Any:
-    """Count pairs of adjacent words, pairs that repeat, and pairs that also occur in reverse.
+    """Count pairs of adjacent words, pairs that repeat, and pairs that also occur in reverse order.
 
     Returns these three numbers. Two words are adjacent if exactly one space is between them. In
     scripts without spaces, pairs are counted by `count_character_order` instead.
@@ -82,9 +82,8 @@ def count_brackets(points: Any) -> Any:
     """Count round and square brackets, and those of them that have no partner.
 
     Returns these two numbers; in the first, two brackets that are partners count as one. A partner
-    must be in the same paragraph. A closing bracket without a partner does not count at all
-    directly after a digit or a punctuation mark, because it may belong to the number of a list
-    item, or to a smiley.
+    must be in the same paragraph. A closing bracket without a partner is ignored directly after a
+    digit or a punctuation mark, because it may belong to the number of a list item, or to a smiley.
     """
     closers = np.empty(_DEPTH, np.uint32)
     brackets = unmatched = depth = 0
@@ -138,7 +137,7 @@ def count_letter_order(points: Any) -> Any:
 
 @njit(cache=True, nogil=True)
 def _count_again(forward: Any, backward: Any) -> Any:
-    """Count the repeating values of ``forward``, and the values of ``backward`` that are in it."""
+    """Count the values that repeat in ``forward``, and those of ``backward`` that are in it."""
     size = 16
     while size < 2 * len(forward):
         size *= 2

@@ -64,7 +64,7 @@ from .words import (
 HEAD = 8_000
 """Number of characters that are examined, from the beginning of a text."""
 _ADDRESSES = 4
-"""Number of web addresses that do not count as long strings, from the beginning of a text. A
+"""Number of web addresses, from the beginning of a text, that do not count as long strings. A
 signature of a mail has a few addresses; a list of links has more."""
 _LONG, _ENDLESS = 30, 60
 """A run of characters without a space is long if it has more than the first number of characters,
@@ -89,7 +89,7 @@ _SETS = (
 
 
 def _table(hashes: Iterable[tuple[int, int]]) -> tuple[NDArray[np.uint64], NDArray[np.uint64]]:
-    """Return the different hashes, sorted, and for each hash the sets that contain it, as bits.
+    """Return the different hashes, sorted, and for each hash a mask of the sets that contain it.
 
     ``hashes`` are pairs of a hash and the number of a set.
     """
@@ -304,7 +304,7 @@ def _count_characters(points: Any) -> Any:
 
 @njit(cache=True, nogil=True)
 def _parts(point: Any) -> Any:
-    """Whether a mark of Tibetan, Ethiopic or TeX (backslash) separates words, as a space does."""
+    """Whether a mark of Tibetan, Ethiopic or TeX (a backslash) separates words as a space does."""
     return point == 0x0F0B or point == 0x1361 or point == 0x5C
 
 
@@ -320,7 +320,7 @@ def _ends_shout(after: Any) -> Any:
 
 @njit(cache=True, nogil=True)
 def _count_words(points: Any, segments: Any, joined: Any, words: Any, word_sets: Any) -> Any:
-    """Return the ``joined`` hashes of the words that have only letters, and the counts of words."""
+    """Return the hashes of the words that consist of letters alone, and the counts of words."""
     hashes, begins, ends, shapes = segments
     plain = np.empty(len(hashes), np.uint64)
     n = shouted = jumbled = common = explain = sell = shout = joints = disorder = 0
@@ -335,7 +335,7 @@ def _count_words(points: Any, segments: Any, joined: Any, words: Any, word_sets:
         n += 1
         shouted += ends[i] - begins[i] > 1 and (shape & CAPITALS) > 0
         sets = _sets_of(hashes[i], words, word_sets)
-        # Two words follow each other only if exactly one space is between them.
+        # A word follows another only if exactly one space is between them.
         follows = last == i - 1 and begins[i] == ends[last] + 1 and points[ends[last]] <= 0x20
         if follows:
             article, preposition = preceding & 1 and sets & 4, preceding & 2 and sets & 8

@@ -1,6 +1,6 @@
 """Sentences: measures how much of a text repeats earlier sentences of the same text.
 
-A page with boilerplate contains the same notices more than once, but in different orders. Then
+A page with boilerplate contains the same notices more than once, but in different orders, so that
 perhaps no whole line and no long run of words repeats. Therefore single sentences are compared.
 Lines with only one sentence do not count, because a song or a list of steps may repeat such lines
 without being boilerplate.
