@@ -1,4 +1,4 @@
-"""Licences: how they are named, and the documents of which licences a build keeps.
+"""Licences: how they are named, and which documents a build keeps by their licences.
 
 A document that states no licence counts as ``unknown``. A document may state several licences,
 joined by commas.

@@ -92,7 +92,8 @@ def build(
         sources: Files, folders, globs, URLs, ``hub:NAME`` or ``python:``.
         out: Folder of the shard directory, which need not exist, or ``s3://BUCKET/NAME``.
         settings: Settings that decide the result; default: `BuildSettings()`.
-        workers: Maximum number of tasks at a time; default: one per core. SLURM has no default.
+        workers: Maximum number of tasks at a time; default: one per core. With ``slurm``, there is
+            no default: the number must be given.
         engine: Where tasks run: ``local`` (processes of this machine), ``ray`` or ``slurm``. The
             files have the same bytes with each engine.
         strict: Raise an error if a record, file or folder cannot be used; default: leave it out.
@@ -199,8 +200,9 @@ def _begun(
 ) -> Iterator[_Begun | None]:
     """Begin or resume a build, and yield it; yield None if it is finished.
 
-    If no plan is binding in the folder, the settings may differ from those of an earlier build or
-    dry run there; see `change_plan`. ``dry`` says that this is a dry run.
+    A plan is binding when shards may have been written. Until then, the settings may differ from
+    those of an earlier build or dry run in the folder; see `change_plan`. ``dry`` says that this is
+    a dry run.
     """
     out = destination.folder
     found, left_out = survey(sources)
@@ -227,7 +229,7 @@ def _begin(
 ) -> dict[str, Any] | None:
     """Write and return the plan of a build; None if a build with this plan is finished.
 
-    If an earlier plan is binding, it must be equal to the new plan.
+    If a binding plan is in the folder, the new plan must be equal to it.
     """
     plan = {
         "builder": 1,
@@ -259,7 +261,7 @@ def _begin(
 
 
 def _end_token(settings: BuildSettings) -> EndToken:
-    """Return the token that ends documents; it is found without reading the corpus."""
+    """Return the token that ends documents; the corpus is not read for this."""
     if settings.tokenizer is None:
         return trained_end_token(settings.end)
     tokenizer, configs = load_tokenizer(settings.tokenizer), read_configs(settings.tokenizer)

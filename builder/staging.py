@@ -23,7 +23,7 @@ from .workdir import is_work, remove_work
 
 
 def finish_commit(out: Path) -> None:
-    """If a build or an append of ``out`` was killed after its commit, move its files."""
+    """Move the files of a build or an append of ``out`` that was killed after its commit."""
     work, plan = out / WORK, out / WORK / "plan.json"
     if not is_work(work) or not (out / MANIFEST).exists():
         return

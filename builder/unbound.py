@@ -1,8 +1,9 @@
-"""Unbound builds: until shards are written, an output folder accepts a build with other settings.
+"""Unbound work: the work of a dry run or a failed build, which other settings may replace.
 
-This is so only if the work in the folder is from dry runs, or from a build that ended with an error
-in data or settings. The next build keeps the documents in the folder, and the arrays that were
-computed from them, if these are still valid with its settings.
+Work in an output folder is unbound if it is from dry runs, or from a build that ended with an error
+in data or settings before shards were written. A next build with other settings keeps the documents
+in the folder, and the arrays that were computed from them, as far as they are valid with its
+settings.
 """
 
 import shutil
@@ -31,7 +32,7 @@ _DECIDED: tuple[ArrayName, ...] = ("why", "original", "clusters", "contaminated"
 
 
 def change_plan(out: Path, plan: Mapping[str, Any]) -> None:
-    """Replace the plan in ``out`` by ``plan`` if it is not binding; remove invalid files."""
+    """Replace the plan in ``out`` by ``plan`` if the work is unbound; remove files that change."""
     work = out / WORK
     if not (work / UNBOUND).exists() or not (work / "plan.json").exists():
         return

@@ -100,11 +100,11 @@ def engine_in(work: Path, open_engine: Callable[[Path], Engine]) -> Iterator[Eng
 
 @contextmanager
 def unbound_by_error(work: Path) -> Iterator[None]:
-    """If the block raises an error in data or settings, let another plan replace its plan.
+    """Let another plan replace this work if the block raises an error in data or settings.
 
-    The work in progress stays in ``work``, so that the same call can continue it. But if no
-    document was read, `engine_in` removes the folder. After `bind`, an error does not let another
-    plan replace this plan.
+    The work in progress stays in ``work``, so that the same call can continue it; if no document
+    was read, `engine_in` removes the folder. After `bind`, no other plan may replace this work,
+    even after an error.
     """
     try:
         yield
@@ -120,7 +120,7 @@ def bind(work: Path) -> None:
 
 
 def give_way(work: Path, plan: Mapping[str, Any]) -> None:
-    """If ``work`` is unbound: remove it if it has another plan than ``plan``; if not, bind it."""
+    """Remove unbound ``work`` if its plan is not ``plan``; bind it if it is ``plan``."""
     if (work / UNBOUND).exists():
         if read_plan(work / "plan.json") != plan:
             logger.info(f"{work} is begun anew: the command that failed in it had other sources")

@@ -49,7 +49,7 @@ class TfidfEncoder:
         return cls(idf, np.ascontiguousarray(components.T, np.float32))
 
     def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        """Embed ``texts``: float32 ``[n, dims]``, length 1. A text without words gives zeros."""
+        """Return unit vectors of ``texts``, float32 ``[n, dims]``; zeros if a text has no word."""
         vectors = np.asarray(_weigh(_count(texts), self.idf) @ self.components, np.float32)
         return unit_length(vectors)
 
@@ -76,10 +76,10 @@ def _count(texts: Sequence[str]) -> Any:
 
 @njit(cache=True, nogil=True)
 def _count_features(points: Any, hashes: Any, begins: Any, ends: Any, shapes: Any) -> Any:
-    """Count words of two or more characters, and marks; return features and counts, both ``[m]``.
+    """Return the features of a text, int32 ``[m]``, and the count of each, float32 ``[m]``.
 
-    Features are int32, counts float32. In a script without spaces, each pair of characters counts
-    as a word.
+    A feature is a hashed punctuation mark, or a hashed word of two or more characters. In a script
+    without spaces, each pair of characters counts as a word.
     """
     joined = join_characters(hashes, begins, ends, shapes)
     ids = np.empty(len(hashes) + len(points), np.int32)

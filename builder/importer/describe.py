@@ -43,13 +43,13 @@ def describe_imported(
     sizes: Sequence[int],
     seed: int,
 ) -> list[ClusterInfo]:
-    """Return the description of each cluster; without a tokenizer, these have only counts.
+    """Return the description of each cluster; without a tokenizer, descriptions have only counts.
 
     Args:
         engine: Runs the tasks that read shards.
         directory: Folder of the shards and of ``tokenizer.json``.
         manifest: The manifest that the directory will have.
-        micro: Number of each cluster in the corpus.
+        micro: Number that each cluster has in the corpus.
         sizes: Bytes of text in each cluster; 0 if the corpus contains tokens.
         seed: Decides which documents are read.
     """

@@ -1,9 +1,8 @@
 """Read the files of a clustered corpus: check their rows, and write them to partitions.
 
 In this module a row is a row of such a file: one document, as tokens or as text, and its cluster.
-Rows that cannot be used are counted by reason and listed; they never end an import. If the
-value of `COUNT` in a row differs from its number of tokens, the row is still used, but it is
-counted and listed too.
+Rows that cannot be used are counted by reason and listed; they never end an import. A row whose
+value of `COUNT` is not its number of tokens is used, but is also counted and listed.
 """
 
 import re
@@ -149,7 +148,8 @@ def _write_partition(rows: Sequence[UsableRow], task: IntakeTask, report: Intake
         partition.write("sizes", sizes)
         report.bytes += int(sizes.sum())
     else:
-        # When all files are read, clusters are numbered in the natural order of their labels.
+        # Write documents in the order of their clusters, which are numbered later: in the natural
+        # order of their labels.
         order = sorted(range(len(rows)), key=lambda i: natural(documents[i].label))
         tokens = [_ended(rows[i].tokens, task.vocabulary) for i in order]
         partition.write_arrays(
@@ -210,9 +210,9 @@ def _cluster_column(
 ) -> str | None:
     """Return which of the columns ``names`` states the cluster; None if only a folder states it.
 
-    ``names`` are the columns of the rows that were examined so far. If nothing states the cluster,
-    an error is raised, but only if ``last`` says that no further row is examined: the next row of
-    JSON may have the column.
+    ``names`` are the columns of the rows that were examined so far. If neither a column nor a
+    folder states the cluster, the result is also None, because the next row of JSON may have the
+    column. But with ``last``, no further row is examined, so an error is raised.
     """
     if settings.folders:
         return None
@@ -279,7 +279,7 @@ def _cell(value: object, source: Source) -> object:
 
 
 def _ids(record: dict[str, Any], name: str, vocabulary: Vocabulary) -> NDArray[Any] | str:
-    """Return the token ids of a row, int ``[n]``, n > 0, or as text why it cannot be used."""
+    """Return the token ids of a row, int ``[n]``, n > 0, or a text that says why it is unusable."""
     if name not in record:
         return f"no column {name!r}"
     value = record[name]

@@ -1,4 +1,4 @@
-"""Layouts of corpora that are already clustered: find their files, and what names the clusters.
+"""Layouts of clustered corpora: find their files, and the columns or folders that name clusters.
 
 NVIDIA's ClimbLab has one folder per cluster (``cluster_3/cluster_3_017.tokenized.parquet``).
 ClimbMix has a column ``cluster_id``. Some mirrors have one configuration per cluster, in a folder
@@ -106,7 +106,8 @@ def _lies_below_card(place: str) -> bool:
 def _on_the_hub(name: str) -> str:
     """Return the URL of the data set ``hub:NAME``; return any other ``name`` unchanged.
 
-    Folders of a data set may name clusters, and the library `datasets` does not show them.
+    With the URL, the folders of the data set can be listed, and they may name clusters. The library
+    `datasets` does not show them.
     """
     if not name.startswith("hub:"):
         return name
@@ -115,7 +116,7 @@ def _on_the_hub(name: str) -> str:
 
 
 def _of_folder(source: Source, column: str | None, folders: bool) -> str | None:
-    """Return the label in the name of a folder above ``source``, the nearest with one, or None."""
+    """Return the label in the name of the nearest folder above ``source`` that has one, or None."""
     above = PurePosixPath(source.name).parts[-2::-1]
     if folders:
         if not above:

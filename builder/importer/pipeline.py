@@ -94,7 +94,8 @@ def import_corpus(
         sources: Files, folders, globs, URLs, ``hub:NAME`` or ``hub:NAME@CONFIG``.
         out: Folder of the shard directory, which need not exist, or ``s3://BUCKET/NAME``.
         settings: Settings that decide the result; default: `ImportSettings()`.
-        workers: Maximum number of tasks at a time; default: one per core. SLURM has no default.
+        workers: Maximum number of tasks at a time; default: one per core. With ``slurm``, there is
+            no default: the number must be given.
         engine: Where tasks run: ``local`` (processes of this machine), ``ray`` or ``slurm``. The
             files have the same bytes with each engine.
         scratch: If ``out`` is a URL, the folder in which the directory is made first, as in
@@ -106,8 +107,8 @@ def import_corpus(
 
     Raises:
         UsageError: A source does not exist, or the vocabulary of its tokens is not known.
-        InvalidDataError: ``out`` has other files or another import, which the message names. Or
-            nothing names the clusters of the rows, or no row can be used.
+        InvalidDataError: ``out`` has other files or another import, which the message names. Or no
+            column or folder names the clusters of the rows, or no row can be used.
         LockedError: Another process works in ``out``.
         RemoteError: A bucket cannot be written; this is detected before anything is imported.
     """

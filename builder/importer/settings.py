@@ -38,8 +38,8 @@ class ImportSettings:
     license: str | None = None
     """A licence in addition to those that the corpus itself states."""
     tokenizer: str | None = None
-    """Hugging Face tokenizer that made the tokens of the corpus or, if the rows have text, encodes
-    it."""
+    """Hugging Face tokenizer. If the rows have tokens, it is the tokenizer that made them; if they
+    have text, it encodes the text."""
     vocab_size: int | None = None
     """If the rows have tokens: number of possible token ids. If they have text: vocabulary size of
     the tokenizer that is trained."""

@@ -19,7 +19,7 @@ _SHOWN = 4
 
 
 def by_topic(cells: Sequence[ClusterInfo]) -> list[ClusterInfo]:
-    """Return one description per topic, made from its cells; other clusters do not change."""
+    """Return one description per topic, made from its cells; other clusters keep theirs."""
     topics: dict[str, list[ClusterInfo]] = {}
     for cell in cells:
         topics.setdefault(cell.axes.get("topic", cell.name), []).append(cell)
@@ -38,7 +38,7 @@ def by_topic(cells: Sequence[ClusterInfo]) -> list[ClusterInfo]:
 
 
 def _joined_terms(cells: Sequence[ClusterInfo]) -> tuple[str, ...]:
-    """Return the terms that describe several cells best, as many as one cell has at most.
+    """Return the terms that describe several cells best; their number is the largest of any cell.
 
     The terms of a cell are sorted, the best first. In a cell, the last term has one point, the term
     before it two points, and so on. Points are multiplied by the cell's number of documents, and
@@ -80,7 +80,7 @@ def join_described(old: ClusterInfo, new: ClusterInfo) -> ClusterInfo:
 
 
 def _joined_micro(old: ClusterInfo, new: ClusterInfo) -> dict[int, int]:
-    """Return the number of documents of both together by micro-cluster; 0 if it is unknown."""
+    """Return, by micro-cluster, the number of documents of both; 0 where the number is unknown."""
     joined = dict.fromkeys((*old.micro, *new.micro), 0)
     for info in (old, new):
         for micro, documents in zip(info.micro, info.micro_documents, strict=False):
@@ -124,7 +124,7 @@ def cell_sections(clusters: Sequence[ClusterInfo]) -> list[str]:
 
 
 def _words_of_micro(clusters: Sequence[ClusterInfo]) -> dict[tuple[str, ...], str]:
-    """Return words by topic and micro-cluster; {} if cells are not parts of micro-clusters."""
+    """Return typical words by topic and micro-cluster; {} if cells are parts of whole topics."""
     return {
         (cell.axes["topic"], cell.axes["micro"]): listed(cell.terms[:4])
         for cell in clusters

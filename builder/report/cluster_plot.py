@@ -19,8 +19,8 @@ from climbstream.loader.formats.clusters import ClusterInfo
 
 _WIDTH, _HEIGHT, _MARGIN = 960, 600, 40
 _NAMED = 24
-"""Maximum number of clusters whose names are on the map. Of the first clusters, those are named for
-which there is room."""
+"""Maximum number of clusters whose names are on the map: the first ones. A name for which there is
+no room is left out."""
 _LISTED = 100
 """Maximum number of clusters in the legend."""
 _ROOM = 130

@@ -304,7 +304,7 @@ def _count_licenses(partition: Partition) -> Counter[str]:
 
 
 def _beginnings(task: tuple[int, Partition, list[int]]) -> list[dict[str, str]]:
-    """Return ``id``, and the beginning of ``text``, of documents of a partition."""
+    """Return the ``id``, and the beginning of the ``text``, of some documents of a partition."""
     _, partition, rows = task
     table = partition.take(np.array(rows), "id", "text")
     texts = pc.utf8_slice_codeunits(table["text"], 0, _CHARS).to_pylist()

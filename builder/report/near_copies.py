@@ -55,7 +55,8 @@ class NearCopies:
         """Return the near copies in ``value``, which `to_json` returned; none if ``value`` is None.
 
         Raises:
-            InvalidDataError: ``value`` is neither None, as in an earlier version, nor such a value.
+            InvalidDataError: ``value`` is neither None, which an earlier version implies, nor what
+                `to_json` returns.
         """
         return cls() if value is None else convert(value, cls, "near copies")
 
@@ -115,7 +116,7 @@ def _find_copies(part: Path) -> tuple[int, list[tuple[int, int]]]:
 
 
 def _read_document(place: tuple[Partition | Path, int]) -> Document:
-    """Return a document from a partition or, by a part of the catalogue, from a shard."""
+    """Return a document, read from a partition or from the shard that a catalogue part names."""
     source, row = place
     if isinstance(source, Path):
         return _read_stored(source, row)

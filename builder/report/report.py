@@ -142,7 +142,7 @@ def _quality(clusters: Sequence[ClusterInfo]) -> str:
 
 
 def _histogram(counts: Sequence[int]) -> tuple[str, str]:
-    """Return a table cell with a histogram as SVG, and the mean, by which a column is sorted."""
+    """Return a table cell with a histogram (SVG) and its mean, by which the column is sorted."""
     most = max(counts, default=0) or 1
     heights = [round(20 * n / most) for n in counts]
     path = "".join(f"M{9 * i} 20v-{high}h8v{high}z" for i, high in enumerate(heights) if high)

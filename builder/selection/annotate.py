@@ -60,13 +60,13 @@ class LookTask:
 
 
 def annotate(task: LookTask) -> int:
-    """Score, hash and embed documents; assign them to micro-clusters; return how many they are.
+    """Score, hash and embed documents, and assign them to micro-clusters; return their number.
 
     Writes five arrays to the partition:
 
-    - ``scores``, float32 ``[n, 4]``;
-    - ``text_hashes``, uint64 ``[n, 2]``;
-    - ``signatures``, uint8 ``[SIGNATURE, n]``;
+    - ``scores``, float32 ``[n, 4]``: the quality scores;
+    - ``text_hashes``, uint64 ``[n, 2]``: hashes, by which equal texts are found;
+    - ``signatures``, uint8 ``[SIGNATURE, n]``: numbers by which near copies are found;
     - ``micro``, int32 ``[n]``: the micro-cluster of each document;
     - ``alike``, float32 ``[n]``: the similarity between each document and its centroid.
 

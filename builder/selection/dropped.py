@@ -23,8 +23,8 @@ _POOR = [REASONS.index(reason) for reason in (PRUNED, *LOW_SCORE.values())]
 _LENGTH = 200
 """Maximum number of characters that a sample shows of a document."""
 _MANY = 10
-"""A warning says if more than half of the documents of a language, script or label are dropped for
-their quality, but only if there are at least this number of documents."""
+"""Least number of documents of a language, script or label for which a warning says that more than
+half of them are dropped for their quality."""
 
 
 def sample_dropped(selection: Selection, shown: int = EXAMPLES) -> dict[str, list[dict[str, Any]]]:
@@ -59,7 +59,7 @@ Poor = dict[str, dict[str, int]]
 
 
 def count_kept(selection: Selection) -> tuple[Counts, Poor]:
-    """Return, by language, script and label, the documents and bytes that were read, and kept.
+    """Return how many documents and bytes were read and kept, by language, script and label.
 
     The second result is the number of documents that were dropped for their quality, also by
     language, script and label.
@@ -106,7 +106,7 @@ def _count_kept(partition: Partition) -> Counts:
 
 
 def tell_kept(report: Report, selection: Selection) -> Counts:
-    """Log how much was kept and dropped, as `summarize` says; return the counts of `count_kept`."""
+    """Log what was kept and dropped, by `summarize`; return the counts of `count_kept`."""
     counts, poor = count_kept(selection)
     read, first = report.stage(), selection.stages[0]["in"]
     # The bytes of records without a usable text are not known.

@@ -15,8 +15,8 @@ from .reasons import stays
 JUDGED_ALWAYS = (ENGLISH, CODE, UNDETERMINED)
 """Languages whose documents are always judged by scores, even if there are few of them."""
 LEAST = 20
-"""Documents of a language are dropped for low scores only if the corpus has at least this number of
-documents of the language, or of its script."""
+"""Least number of documents of a language, or of its script, for which documents of the language
+are dropped for low scores."""
 
 
 def count_languages(partition: Partition) -> Counter[tuple[str, str]]:

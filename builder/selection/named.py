@@ -17,7 +17,7 @@ logger = get_logger(__name__)
 
 
 def tell_named(selection: Selection, *, new: bool) -> None:
-    """Log how many named documents are left out all the same, and how many names match no document.
+    """Log how many named documents are still left out, and how many names match no document.
 
     In an append (not ``new``), names without a document are not counted, because they may be names
     of documents of the build.
@@ -41,7 +41,7 @@ def tell_named(selection: Selection, *, new: bool) -> None:
 
 
 def _find_named(partition: Partition, names: tuple[str, ...]) -> tuple[set[str], Counter[str]]:
-    """Return the ``names`` that occur in a partition, and the number of dropped ones by reason."""
+    """Return the ``names`` that occur in a partition, and count those dropped, by reason."""
     ids = partition.column("id")
     rows = np.flatnonzero(np.isin(ids, names))
     why = why_of(partition)[rows]

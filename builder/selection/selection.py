@@ -33,7 +33,7 @@ class Rule:
 
     stage: str
     reasons: tuple[str, ...]
-    """Reasons, of `REASONS`, for which the rule may drop a document."""
+    """The reasons, all of them in `REASONS`, for which the rule may drop a document."""
     find: Callable[[Partition], NDArray[np.str_]]
     """Function that returns the reason to drop each document of a partition, ``[n]``; it can be
     pickled."""
@@ -41,7 +41,7 @@ class Rule:
 
 @dataclass(slots=True)
 class Loss:
-    """Numbers of documents and bytes that entered a stage, and that it dropped, by reason."""
+    """How many documents and bytes entered a stage, and how many it dropped for each reason."""
 
     before: Counter[str]
     dropped: dict[str, Counter[str]] = field(default_factory=dict)

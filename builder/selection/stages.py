@@ -132,8 +132,8 @@ def select_documents(
 ) -> tuple[ClusterMap, Selection]:
     """Decide which documents of `identify` stay, and merge their micro-clusters into clusters.
 
-    Documents are dropped if they are contaminated, duplicates or poor, or if they are held out.
-    Each partition gets two arrays:
+    Documents are dropped if they contain test questions, are duplicates, have low scores, or are
+    held out. Each partition gets two arrays:
 
     - ``clusters``, int32 ``[n]``: the cluster of each document; below 0 for a dropped document.
     - ``original``, int64 ``[n]``: for a document that nearly repeats another document, the number
@@ -168,7 +168,7 @@ def select_appended(
 
 
 def _languages_of_few(selection: Selection, settings: BuildSettings) -> dict[tuple[str, str], int]:
-    """Return which languages have too few documents to be judged, and how many they have.
+    """Return which languages have too few documents to be judged by scores, with their numbers.
 
     The keys are language and script. With ``no_prune``, the result is empty, because no document is
     judged. A message says how documents of languages other than English are judged.
@@ -371,8 +371,9 @@ def _marked(_: Partition, mask: NDArray[np.bool_], reason: str) -> NDArray[np.st
 def original_worth(partition: Partition, number: int, before: int) -> NDArray[np.float32]:
     """Return the worth of each document as an original of near copies, float32 ``[n]``.
 
-    Documents from before an append have infinite worth, because they must stay. Dropped documents
-    have the worth minus infinity, so that they are not compared.
+    Of documents that are near copies of each other, the one with the highest worth stays. Documents
+    from before an append have infinite worth, because they must stay. Dropped documents have the
+    worth minus infinity, so that they are not compared.
     """
     if number < before:
         count = partition.read("signatures", mapped=True).shape[1]
@@ -385,7 +386,7 @@ def original_worth(partition: Partition, number: int, before: int) -> NDArray[np
 
 
 def micros_of(selection: Selection, count: int) -> Micros:
-    """Return the number of documents of each micro-cluster, and their mean similarity to it."""
+    """Return, for each micro-cluster, its number of documents and their mean similarity to it."""
     documents, tightness = _means(selection, "alike", count)
     return Micros(documents=documents, tightness=tightness[:, 0])
 

@@ -68,7 +68,7 @@ def with_licenses(
 
 
 def tell_unlicensed(manifest: Manifest, sources: Sequence[str], column: str) -> None:
-    """Log how many documents state no licence; ``sources`` are files without any in ``column``."""
+    """Log how many documents state no licence; ``sources`` have no licence in ``column``."""
     if text := unlicensed_text(manifest):
         where = f" ({some_names(sources)}: none in the column {column!r})" if sources else ""
         logger.warning(f"  {text}{where}")

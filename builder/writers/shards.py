@@ -42,8 +42,8 @@ from climbstream.loader.formats.outputs import WORK
 from climbstream.loader.formats.shard_columns import save_columns
 
 _HEADER = 512
-"""Number of bytes that are reserved for the head of a shard; documents and offsets fill the
-rest."""
+"""Number of bytes that are reserved for the head of a shard. The rest of a shard is for documents
+and their offsets."""
 
 _RUN = np.dtype(
     [("partition", "<u4"), ("cluster", "<i4"), ("first", "<i8"), ("stop", "<i8"), ("bytes", "<i8")]

@@ -25,7 +25,7 @@ from .tokenizer import token_dtype
 logger = get_logger(__name__)
 
 _WORTH = 4 << 20
-"""If a corpus has fewer bytes of text, `fastokens` saves less time than its comparison with
+"""In a corpus with fewer bytes of text, `fastokens` saves less time than its comparison with
 `tokenizers` takes."""
 _COMPARED = 1 << 20
 """Maximum number of characters of the corpus for comparing `fastokens` with `tokenizers`."""

@@ -58,13 +58,13 @@ def fit_command(
 ) -> None:
     """Find the best mixture from finished runs: TABLES is one CSV file, or two.
 
-    TABLES may also be the trials.jsonl of a search. Its targets keep their names.
+    TABLES may also be one file, the trials.jsonl of a search; name targets as in that search.
 
     Each row is a run, with columns of weights and columns of scores. A column w_NAME holds the
-    weights of the domain NAME. Lower scores are better. If
-    there are two files, the first contains weights and the second contains scores. Their rows are
-    joined on the column run or run_id, as in files of Olmix, or on the first column, as in files of
-    RegMix. With two files, a run with two different scores is an error.
+    weights of the domain NAME. Lower scores are better. If there are two files, the first contains
+    weights and the second contains scores. Their rows are joined on the column run or run_id, as in
+    files of Olmix, or on the first column, as in files of RegMix. A run with two different scores
+    in the second file is an error.
 
     Several targets count equally. Rows with equal weights are repetitions of one run. Some rows may
     be left out; the command shows their number and the reason.

@@ -89,7 +89,7 @@ _dry_run_option = click.option(
 
 
 def _setting(*names: str, **options: Any) -> Callable[[F], F]:
-    """Make the option of a setting. Its default, which --help shows, is that of the setting."""
+    """Make the option of a setting; --help shows the default of the setting."""
     name = names[-1].removeprefix("--").replace("-", "_")
     return click.option(*names, default=_DEFAULT[name], show_default=True, **options)
 
@@ -324,12 +324,12 @@ def search(
     scored in bits per byte.
 
     A task is a file of JSON lines with query, choices and gold, or lm-eval=TASK, where TASK is a
-    task of lm-eval or a .yaml file that defines one. FILE is scored in bits per byte of the right
-    answers, and error=FILE is scored by the fraction of wrong answers.
+    task of lm-eval or a .yaml file that defines one. A task is scored in bits per byte of the right
+    answers; error=FILE is scored by the fraction of wrong answers.
 
     The search uses half of the items of a target, or its validation split. First, the command looks
-    for the items of the targets in the shards. If it finds some, it shows a warning; with --strict,
-    this is an error.
+    for the items of the targets in the shards. If it finds some, it shows a warning or, with
+    --strict, ends with an error.
 
     When the budget is spent, three mixtures are trained again side by side: the mixture with the
     best measured score, the mixture with the best predicted score, and the token shares. The answer
@@ -351,8 +351,8 @@ def search(
 
     A search that was interrupted continues when the same command is run again. A finished search
     continues with its proxies if --budget is larger or the limits of weights differ. After climb
-    regroup or climb build --append, name the earlier search with --from. Then the trials of the
-    earlier search are used from the start, and --budget counts only new proxies.
+    regroup or climb build --append, name the earlier search with --from. Then the search begins
+    with the trials of the earlier search, and --budget counts only new proxies.
 
     If an earlier search kept its proxies (--keep-proxies), a search for another target needs no new
     proxies: give the folder of the earlier search as --retarget, and a new folder as --out.

@@ -23,8 +23,8 @@ class Comparison:
     """The items on which models are scored, such as ``7 documents, 21 kB of text``; "" if
     unknown."""
     item_sds: dict[tuple[str, str], float] = field(default_factory=dict)
-    """For pairs of names of mixtures: how much the gain of the first mixture over the second varies
-    with the choice of items (documents or questions), as a standard deviation (sd)."""
+    """By pair of names of mixtures, a standard deviation (sd): how much the gain of the first
+    mixture over the second varies with the choice of items (documents or questions)."""
     warning: str = ""
     """A warning, with the remedy, that the target has too few items; "" if it has enough items."""
 
@@ -33,7 +33,7 @@ class Comparison:
         return mean_and_error(self.scores[name])
 
     def gain(self, name: str, over: str) -> tuple[float, float]:
-        """Return the mean gain of ``name`` over ``over``, and the error of this gain.
+        """Return the mean gain of ``name`` over ``over``, and the error of this mean.
 
         For each seed, the gain is the score of ``over`` minus the score of ``name``. So the gain is
         positive if ``name`` is better. The error combines the standard error over seeds with the sd
@@ -44,9 +44,9 @@ class Comparison:
         return gain, math.hypot(error, self.item_sds.get((name, over), 0.0))
 
     def gain_text(self, name: str, over: str) -> str:
-        """Return the gain of ``name`` over ``over`` as text; "" if the two names are equal.
+        """Return the gain of ``name`` over ``over`` as text; "" if both are the same name.
 
-        If the two names have the same mixture, the text says so.
+        If both names have the same mixture, the text says so.
         """
         if over == name:
             return ""
@@ -55,15 +55,15 @@ class Comparison:
         return with_error(*self.gain(name, over), self.digits)
 
     def same_as(self, name: str) -> list[str]:
-        """Return the other names of the mixture ``name``: names with the same score per seed."""
+        """Return the other names with the same mixture as ``name``: all their scores are equal."""
         mine = self.scores[name]
         return [other for other in self.scores if other != name and self.scores[other] == mine]
 
     def verdict(self, name: str) -> tuple[bool, str]:
         """Return whether ``name`` beats all other mixtures, and the verdict in sentences.
 
-        ``name`` beats all others if two conditions hold. Its gain over each of them is more than
-        twice the error of this gain. And no other name has the same mixture.
+        ``name`` beats all others if its gain over each of them is more than twice the error of this
+        gain, and if no other name has the same mixture.
         """
         same = self.same_as(name)
         others = [other for other in self.scores if other not in (name, *same)]

@@ -1,9 +1,9 @@
 """Tasks of lm-eval, the language model evaluation harness, as questions.
 
-The harness provides data, prompts and right answers. climbstream asks the questions without
-examples (zero-shot), and scores the answers. The harness takes half a minute to read its list of
-tasks, and every proxy needs the questions. So the questions of a task are cached under the name of
-the task and the version of the harness.
+lm-eval provides data, prompts and right answers. climbstream asks the questions without examples
+(zero-shot), and scores the answers. The questions of a task are cached under the name of the task
+and the version of lm-eval, because every proxy (a small model of a search) needs them, and lm-eval
+takes half a minute to read its list of tasks.
 """
 
 from importlib.metadata import PackageNotFoundError, version

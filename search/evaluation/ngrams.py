@@ -3,10 +3,10 @@
 The n-gram counts of a mixture are the weighted sum of the counts of its clusters. So one pass over
 a sample of the tokens is enough for all mixtures. From the counts of a mixture, this module
 computes how many bits an interpolated trigram model needs for a target. These bits differ from the
-bits that a proxy needs, but both rank mixtures in nearly the same order. So a Gaussian process only
-has to learn how scores differ from these bits, and needs far fewer trials than a process without
-them (docs/decisions/predictors.md). A search uses the bits only if they improve its predictions in
-cross-validation.
+bits that a proxy needs, but both rank mixtures in nearly the same order. So a Gaussian process that
+predicts scores only has to learn how they differ from these bits, and needs far fewer trials
+(scored proxies) than a process without the bits (docs/decisions/predictors.md). A search uses the
+bits only if they improve its predictions in cross-validation.
 """
 
 from collections.abc import Sequence
@@ -28,12 +28,12 @@ from .targets import load_target
 _PLACES = 2_000
 """Number of tokens of a target that are used. With 8,000, mixtures are ranked no better."""
 _SAMPLE = 20_000_000
-"""Number of tokens that are counted in all. Each cluster has the same part of this number."""
+"""Number of tokens that are counted in total. Each cluster has the same part of this number."""
 _MOST = 1_000_000
 """Largest number of tokens that are counted in one cluster."""
 _SHORTER = 2e-4
-"""Frequency of a context, as a share of all tokens, at which two counts influence a likelihood
-equally: the counts of this context, and the counts of the context that is one token shorter."""
+"""A frequency, as a share of all tokens. If the context of a token has this frequency, its counts
+and those of the context that is one token shorter influence the likelihood equally."""
 _UNSEEN = 1e-5
 """Share of all tokens that is added to the share of each token of the vocabulary. So no token has
 probability 0."""
@@ -46,7 +46,7 @@ core, and each mixture then takes three times as long."""
 
 
 class NgramLoss:
-    """Computes the bits per token of a target for a trigram model of a mixture, from counts.
+    """Computes from counts how many bits per token a trigram model of a mixture needs for a target.
 
     An object is called with the weights of mixtures, ``[m, K]``, and returns bits, ``[m]``.
 
@@ -103,7 +103,7 @@ def ngram_losses(directory: Path, targets: Sequence[str], seq_len: int) -> dict[
 
 
 def _keys_of(inputs: Any, targets: Any, spec: str) -> NDArray[np.uint64]:
-    """Return keys of the n-grams of each kind that end in tokens of a target, ``[kinds, tokens]``.
+    """Return the keys of all n-grams that end at tokens of a target: uint64 ``[kinds, tokens]``.
 
     ``inputs`` and ``targets`` are those of a `ScoredText`. At most `_PLACES` of its tokens are
     used.
@@ -148,7 +148,7 @@ def _count(shards: ShardDirectory, keys: NDArray[np.uint64], seq_len: int) -> ND
 def _key(kind: Any, a: Any, b: Any, c: Any) -> Any:
     """Return the key, a uint64, of the n-gram of ``kind`` that ends with ``a``, ``b``, ``c``.
 
-    A trigram needs 60 bits, 20 bits per token, because no vocabulary has more than 2**20 tokens.
+    A trigram takes 60 bits, 20 for each token, because no vocabulary has more than 2**20 tokens.
     """
     bits, key = np.uint64(20), np.uint64(kind) << np.uint64(60)
     if kind == 0:

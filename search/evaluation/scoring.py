@@ -5,8 +5,9 @@ the tokenizer. The error of a task is the fraction of its questions that the mod
 The model's answer to a question is the choice for which it needs the fewest bits per byte. The
 error is 1 minus the accuracy that lm-eval calls ``acc_norm``.
 
-The error can change only in steps of one question. Between small models, most of these steps are
-noise. So the bits of the right answers guide a search better than the error does.
+The error can change only in steps of one question, and most differences between small models of a
+few such steps are noise. So a search is guided better by the bits of the right answers than by the
+error.
 """
 
 import math
@@ -26,9 +27,11 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 _ROWS = 16
-"""Most rows that are scored at once. The logits of more rows exceed the cache of a CPU core."""
+"""Largest number of rows that are scored at once. The logits of more rows exceed the cache of a CPU
+core."""
 _LOGITS = 1 << 28
-"""Most logits that are computed at once: 1 GiB of float32. A single row may have more logits."""
+"""Largest number of logits that are computed at once: 1 GiB of float32. A single row may have more
+logits."""
 _IGNORED = -100
 
 
@@ -171,7 +174,7 @@ def lay_out(
     end: int | None,
     seq_len: int,
 ) -> ScoredText:
-    """Return one half of a target as rows of tokens: its texts, or queries with right answers."""
+    """Return one half of a target as rows of tokens: texts, or queries with their right answers."""
     items = getattr(target, half)
     if isinstance(items[0], str):
         return ScoredText.of(items, tokenizer, end, seq_len)
@@ -212,10 +215,9 @@ def errors(
 def _nats(
     model: "PreTrainedModel", text: ScoredText, items: int = 0
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return the nats of each row (float64 ``[n]``) and of each item (float64 ``[items]``).
+    """Return the cost in nats of each row, float64 ``[n]``, and of each item, float64 ``[items]``.
 
-    ``items`` is the number of documents or answers in ``text``. With 0, only the nats of rows are
-    summed.
+    ``items`` is the number of documents or answers in ``text``; with 0, only rows are summed.
     """
     of_rows, of_items = [], torch.zeros(items, dtype=torch.float64)
     rows = max(1, min(_ROWS, _LOGITS // (text.inputs.shape[1] * model.config.vocab_size)))
@@ -239,9 +241,9 @@ def _windows(
 ) -> Iterator[tuple[list[int], list[int]]]:
     """Yield rows of at most ``seq_len`` tokens, each with the tokens that follow its tokens.
 
-    A token that is not scored is replaced by -100. Rows are yielded from the end of the answer to
+    Tokens that are not scored are replaced by -100. Rows are yielded from the end of the answer to
     its beginning. A long answer takes several rows; each row begins with as many earlier tokens as
-    there is room for.
+    fit.
     """
     stream = before + answer
     last = len(stream)

@@ -28,7 +28,7 @@ _COLUMNS = "text (for texts), or query, choices and gold (for questions)"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Target:
-    """A text or task in two disjoint halves: one for a search, one for a later comparison."""
+    """The items of a text or task in two disjoint halves: one for a search, one for comparisons."""
 
     name: str
     validation: tuple[Any, ...]
@@ -143,12 +143,12 @@ def target_hashes(directory: Path, specs: Iterable[str]) -> dict[str, str]:
         UsageError: A target does not exist, or ``directory`` has no tokenizer.
         InvalidDataError: A target or the tokenizer cannot be read.
     """
-    read_tokenizer(directory)  # else, a missing tokenizer raises only after the first model
+    read_tokenizer(directory)  # report a missing tokenizer before a model is trained
     return {spec: load_target(directory, spec).fingerprint for spec in sorted(specs)}
 
 
 def _halves(spec: str, texts: list[Any]) -> tuple[tuple[Any, ...], ...]:
-    """Split items into the validation and the test half, deterministically.
+    """Split items into the validation half and the test half, always in the same way.
 
     Questions with splits go to the half of their split. Other items are deduplicated, and ordered
     by a hash of their text. In this order, each item goes to the half that has fewer characters so

@@ -55,12 +55,10 @@ def compare(
     *,
     workers: int | None = None,
 ) -> dict[str, Comparison]:
-    """Train and score one model for each pair of a mixture and a seed.
+    """Return a comparison of the mixtures for each target, by models trained on them.
 
-    Runs that are finished in ``out`` are not repeated.
-
-    Returns:
-        A comparison of the mixtures for each of ``targets``.
+    One model is trained and scored for each pair of a mixture and a seed. Runs that are finished in
+    ``out`` are not repeated.
 
     Raises:
         ClimbError: A run failed.

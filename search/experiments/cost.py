@@ -22,9 +22,9 @@ from .items import target_items
 from .settings import SearchSettings
 
 MEASURED_FROM = 2_000
-"""Least number of training steps, of all proxies in the budget together, for which a search shows
-its estimated cost before it begins. For the estimate, the search measures the time of a training
-step, which takes a second or two."""
+"""A search estimates and shows its cost before it begins if its proxies together take at least this
+number of training steps. For the estimate, it measures the time of a training step, which takes a
+second or two."""
 _NOT_COUNTED = (
     "start of the processes, fits of predictors, and the look for each new target in the shards "
     "(--skip-check leaves it out)"
@@ -57,8 +57,8 @@ class CostPlan:
     confirm: int
     """Largest number of models that are trained only to confirm the answer."""
     beside: int = 0
-    """Number of ``models`` that confirmed an earlier answer, or were carried over from another
-    search. They count neither in the budget nor in ``confirm``."""
+    """Number of ``models`` that confirmed an earlier answer, or were trained in another search
+    whose trials this search uses. They count neither in the budget nor in ``confirm``."""
     not_counted: str = ""
     """What ``seconds`` leaves out, as text; "" if nothing is left out."""
     steps: int
@@ -125,7 +125,7 @@ def plan_search(
     keep_proxies: int = 0,
     kept: int = 0,
 ) -> CostPlan:
-    """Estimate the cost of a search from one measured step of a proxy; write nothing.
+    """Return the estimated cost of a search, from one measured step of a proxy; write nothing.
 
     The step is measured in a process of ``engine``, like the processes that train proxies.
     ``keep_proxies`` is the largest number of bytes that kept proxies may take. The first ``kept``
@@ -180,9 +180,7 @@ def plan_doremi(
 ) -> CostPlan:
     """Estimate the cost of DoReMi from one step, which is measured in a process of ``engine``.
 
-    Two models are trained: the reference and the follower. A step of the follower also computes the
-    losses of the reference. If there are ``targets``, two proxies are also trained, side by side,
-    and scored on the targets. ``done`` means that all models are trained already.
+    Return the estimated cost of DoReMi, from one step measured in a process of ``engine``.
     """
     manifest = Manifest.load(directory)
     scored = {spec: target_items(load_target(directory, spec)) for spec in targets}
@@ -211,7 +209,7 @@ def plan_doremi(
 def plan_train(
     directory: str | Path, mixture: Mixture | Schedule | None, settings: TrainSettings
 ) -> CostPlan:
-    """Estimate the cost of `train_run` on this machine from one measured step; write nothing.
+    """Return the estimated cost of `train_run` on this machine, from one measured step.
 
     Raises:
         UsageError: A setting is invalid.

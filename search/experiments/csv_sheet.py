@@ -19,8 +19,8 @@ from climbstream.loader.core.errors import InvalidDataError
 _MOST_BYTES = 1 << 28
 """Largest size of a file that is read, in bytes."""
 _LONGEST = 100_000
-"""Longest cell, in characters. The limit of the module `csv` is not used: it applies to the whole
-process, and other code may raise it."""
+"""Length in characters of the longest cell that is accepted. The limit of the module `csv` is not
+used: it applies to the whole process, and other code may raise it."""
 _SHOWN = 40
 """Number of characters of a cell that a message shows."""
 _LARGEST = 1e100

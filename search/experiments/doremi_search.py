@@ -87,8 +87,8 @@ def run_doremi(
     reference and the follower. With targets, two proxies are also trained, for comparison: one on
     DoReMi's mixture, one on the token shares. Both are scored on the targets.
 
-    ``check`` is called before an unfinished search begins or continues. It can stop the search by
-    raising an exception. The files ``weights.jsonl`` (of the follower), ``result.json`` and
+    ``check`` is called before an unfinished search begins or continues; it stops the search if it
+    raises an error. The files ``weights.jsonl`` (of the follower), ``result.json`` and
     ``mixture.json`` are written to ``out``.
 
     Returns:
@@ -142,7 +142,9 @@ def dry_doremi(
     *,
     workers: int | None = None,
 ) -> CostPlan:
-    """Estimate the cost of `run_doremi` on this machine from one measured step; write nothing.
+    """Return the estimated cost of `run_doremi` on this machine; write nothing.
+
+    One training step is measured for this.
 
     Raises:
         UsageError: A target does not exist, or there are too few steps to choose weights.
@@ -154,7 +156,7 @@ def dry_doremi(
 
 
 def _check_settings(directory: Path, settings: TrainSettings) -> None:
-    """Raise `UsageError` if `check_base` does, or if there are too few steps to choose weights."""
+    """Raise `UsageError` if `check_base` does, or if there are too few steps to change weights."""
     check_base(settings.base, directory, settings.seq_len)
     if settings.steps < _EVERY:
         raise UsageError(

@@ -1,4 +1,7 @@
-"""Evidence: use the trials of an earlier search in a search over other clusters.
+"""Evidence: trials of an earlier search that a search over other clusters uses.
+
+A trial is a proxy (a small model trained on one mixture) with its scores. A cell is a part of a
+cluster, or a whole cluster of the shards; a grouping joins several into one.
 
 A search writes a file ``cells.json``, which lists the cells of each of its clusters. From this
 file, a later search computes which tokens its own clusters have in common with the clusters of the
@@ -157,8 +160,8 @@ class Evidence:
     search: Path
     carried: Carried
     left: int
-    """Number of trials in the log of the earlier search that are not used. They are trials of a
-    third search, and correspond to no mixture of the clusters of the earlier search."""
+    """Number of trials in the log of the earlier search that are not used: it took them from a
+    third search, and they correspond to no mixture of its own clusters."""
     same: bool
     """Whether neither cells nor targets have changed since the earlier search."""
 
@@ -250,7 +253,7 @@ def read_earlier(
 def _other_start(log: TrialLog) -> str:
     """Return advice for the error that no trial of ``log`` can be used.
 
-    If the search of ``log`` used trials of a third search, those may be usable.
+    If the search of ``log`` itself used trials of a third search, the advice is to name that one.
     """
     if log.origin is None or not log.apart:
         return "leave --from out"
@@ -309,9 +312,9 @@ def _read_cells(search: Path, shards: ShardDirectory) -> SearchCells:
 def _common(
     there: SearchCells, here: SearchCells, shards: ShardDirectory, search: Path
 ) -> tuple[Parts, Parts]:
-    """Return the parts of clusters of the earlier search and of the new search.
+    """Return how the clusters of the earlier and of the new search are made of the same parts.
 
-    If parts of both searches have equal names, they count as the same documents.
+    Parts with equal names in both results are the same documents.
     """
     whole = Manifest.load(shards.base) if shards.manifest.members else shards.manifest
     if there.shards in (here.shards, *whole.earlier):

@@ -22,7 +22,7 @@ class _Line:
 
 
 def target_items(target: Target, half: Literal["validation", "test"] = "validation") -> TargetItems:
-    """Return a description of the items in one half of ``target``: their sizes, unit and so on."""
+    """Return the number, sizes and unit of the items in one half of ``target``."""
     items = getattr(target, half)
     if target.measure == "error":
         sizes, unit = np.ones(len(items)), "of the answers wrong"
@@ -48,7 +48,7 @@ def append_costs(path: Path, trial: int, costs: Mapping[str, Sequence[float]]) -
 def read_evidence(directory: Path, targets: Sequence[str], path: Path) -> ItemEvidence:
     """Return the items of ``targets``, and the scores of trials on each item from ``path``.
 
-    The file may be missing or lack trials, if an earlier version began the search.
+    The file may be missing, or may lack trials, if an earlier version began the search.
 
     Raises:
         InvalidDataError: A line does not hold the scores of a trial.

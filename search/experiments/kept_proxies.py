@@ -63,10 +63,10 @@ def kept_files(out: Path) -> dict[int, Path]:
 def prune(out: Path, most: int) -> int:
     """Remove kept proxies until the rest take at most ``most`` bytes; return the number removed.
 
-    Kept proxies are to be scored on other targets. Proxies of later trials are removed first,
-    because their mixtures are all close to the mixture that was best for the targets of the search
-    in ``out``. Proxies of the first trials are more useful for other targets, because their
-    mixtures differ widely, and one of these mixtures is the token shares.
+    Proxies of later trials are removed first, because their mixtures are all close to the mixture
+    that was best for the targets of the search in ``out``, and kept proxies are to be scored on
+    other targets. For those, proxies of the first trials are more useful: their mixtures differ
+    widely, and one of these mixtures is the token shares.
     """
     total = removed = 0
     for path in kept_files(out).values():

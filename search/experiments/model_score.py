@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 _SEQ_LEN = 2048
 """Default limit of the number of tokens per row."""
 _OTHER_TOKENIZERS = ("tokenizer_config.json", "vocab.json", "tokenizer.model", "spiece.model")
-"""Names of files that show that a folder has a tokenizer, although it has no ``tokenizer.json``."""
+"""Files which show that a folder without ``tokenizer.json`` still has a tokenizer."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,7 +110,7 @@ def _score(
 def _tokenizer(
     model: "PreTrainedModel", folder: Path, directory: Path
 ) -> tuple[Tokenizer, int | None]:
-    """Return the tokenizer of a model, and the token that begins a document (None if none does).
+    """Return the tokenizer of a model, and the token that begins a document, or None without one.
 
     Raises:
         UsageError: There is no tokenizer, or the model has a smaller vocabulary than the tokenizer.

@@ -2,9 +2,8 @@
 
 Prior runs are read from tables in the format of `climb fit`, or from folders of searches. Prior
 runs do not become trials of the new search, because their models have another size or were trained
-for longer. (The trials that ``--from`` carries over do become trials.) Prior runs guide the search
-only if they improve predictions in cross-validation (`EarlierRuns`). The search reports, for each
-target, whether they do.
+for longer. Prior runs guide the search only if they improve predictions in cross-validation
+(`EarlierRuns`). The search reports, for each target, whether they do.
 """
 
 from collections.abc import Mapping, Sequence
@@ -76,10 +75,10 @@ class PriorRuns:
         return cls(hashes, {target: some for target, some in swarms.items() if some})
 
     def by_target(self, features: Mapping[str, Feature] | None = None) -> dict[str, EarlierRuns]:
-        """Return for each target a function that predicts scores, fitted to the prior runs.
+        """Return, for each target, a predictor of scores that is fitted to the prior runs.
 
-        ``features`` are functions by target that predict scores without any run. The feature of a
-        target becomes the mean of the first Gaussian process in its `EarlierRuns`.
+        ``features`` has, by target, a function that predicts scores without any run. It becomes the
+        mean of the first Gaussian process in the target's `EarlierRuns`.
         """
         features = features or {}
         return {t: EarlierRuns(swarms, features.get(t)) for t, swarms in self.swarms.items()}
@@ -91,10 +90,10 @@ class PriorRuns:
         clusters: Sequence[str],
         table: Sequence[Skill],
     ) -> tuple[list[str], list[str]]:
-        """Report, for each target, how well the prior runs predict the scores of ``trials``.
+        """Return what the search reports on how well the prior runs predict ``trials``, by target.
 
-        ``table`` has the quality of the predictors of the search (`Skill`). A target is left out if
-        ``table`` has no predictors of it, which is the case if too few trials have scores.
+        ``table`` has the quality of the search's predictors (`Skill`). A target without predictors
+        in ``table`` is left out: too few trials have scores on it.
 
         Returns:
             Two lists: a sentence for each target whose predictions the prior runs improve, and a

@@ -84,8 +84,8 @@ def run_search(
         targets: Targets, as `load_target` reads them.
         out: Folder of the search.
         settings: Settings of the search and of its proxies.
-        workers: Number of proxies that are trained at the same time. None lets the engine choose;
-            ``slurm`` needs a number.
+        workers: Number of proxies that are trained at the same time. None lets the engine choose
+            this number, except ``slurm``, which needs it.
         engine: ``local`` (processes of this machine, one per GPU if it has GPUs), ``ray`` or
             ``slurm``.
         writers: Writers that receive three kinds of numbers for each proxy: its scores, the weights
@@ -98,8 +98,8 @@ def run_search(
         keep_proxies: Largest number of bytes, in total, of the model parameters of proxies that are
             kept in ``out``. The proxies that were trained first are kept (see `prune`).
         retarget: Folder of another search that kept its proxies. This search then begins with these
-            proxies, scored on ``targets``, and they count in the budget. The settings that decide
-            the scores of a proxy must be the same in both searches.
+            proxies, scored on its own ``targets``, and they count in the budget. The settings that
+            decide the scores of a proxy must be the same in both searches.
         prior_runs: Tables of runs of other models, or folders of searches on these shards; the
             cheapest models come first. Their runs guide the search, and do not count in the budget:
             see `PriorRuns`.
@@ -163,8 +163,8 @@ def dry_search(
 ) -> CostPlan:
     """Return what `run_search` would cost on this machine; write nothing.
 
-    The time of a training step is measured. Proxies in ``out`` count as finished. This function
-    raises the errors that `run_search` raises before the search begins.
+    The time of a training step is measured. Proxies in ``out`` count as finished. Errors that
+    `run_search` raises before the search begins are raised here too.
 
     Raises:
         UsageError: A target does not exist, or a setting is impossible.
@@ -280,7 +280,7 @@ class _SearchTask:
             )
 
     def adopt(self, plan: Mapping[str, Any]) -> None:
-        """If the search in ``out`` was begun with another plan, replace that plan by ``plan``.
+        """Replace the plan of the search in ``out`` by ``plan``, if that search has another plan.
 
         Raises:
             InvalidDataError: The proxies in ``out`` were trained with other settings.

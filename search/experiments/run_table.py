@@ -83,10 +83,9 @@ def read_runs(paths: Sequence[Path], targets: Sequence[str], weights: str | None
             search.
         targets: Names of the columns of scores. If both of two files have a column of this name,
             the column of the second file is read.
-        weights: Pattern for the names of the columns of weights. None has another meaning for one
-            file than for two. With one file, the pattern is ``w_*``, and the names of domains are
-            without ``w_``. With two files, all columns of the first file are weights, except names
-            of runs and labels.
+        weights: Pattern for the names of the columns of weights. With one file, None means ``w_*``,
+            and the names of domains are without ``w_``. With two files, None means that all columns
+            of the first file are weights, except names of runs and labels.
 
     Raises:
         UsageError: A column does not exist, or too few runs have scores.

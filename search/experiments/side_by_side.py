@@ -35,7 +35,7 @@ from .report import CHOICES
 _ALIKE = 0.1
 """Least fraction of shared words at which two clusters are shown as counterparts."""
 _SHOWN = 30
-"""Most rows of a table that a terminal shows."""
+"""Largest number of rows of a table that a terminal shows."""
 _HASH = re.compile("[0-9a-f]{32}|[0-9a-f]{64}")
 Row = tuple[str, ...]
 
