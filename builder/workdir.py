@@ -1,7 +1,7 @@
 """Working folders: folders that a command fills, and continues to fill after an interruption.
 
-Until the work is finished, its plan and the files in progress are in a hidden folder inside the
-folder.
+A plan decides what the work makes: it has the settings and the fingerprints of the sources. Until
+the work is finished, its plan and the files in progress are in a hidden folder inside the folder.
 """
 
 import os

@@ -28,7 +28,8 @@ logger = get_logger(__name__)
 
 _COLUMNS = ("id", "why", "label", "bytes", "origin", *SCORES)
 _LATER = ("language", "script", "license")
-"""Columns that the catalogue of an earlier version may lack; their values are then None."""
+"""Columns that the catalogue (the table of all documents) lacks if an earlier version wrote it;
+their values are then None."""
 
 _HEADS = ("id", "reason", "language", "scores", "origin")
 _NAMED = 12
@@ -130,7 +131,9 @@ def _without_reserved(rows: list[Row]) -> list[Row]:
 
 
 def read_dropped(directory: Path) -> list[Row]:
-    """Return the rows of the catalogue for documents that were left out, in the catalogue's order.
+    """Return the catalogue's rows of documents that were left out, in the catalogue's order.
+
+    The catalogue is the table of all documents of the directory.
 
     Raises:
         InvalidDataError: The directory has no catalogue.

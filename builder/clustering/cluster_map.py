@@ -1,8 +1,8 @@
 """ClusterMap: says which documents belong to which cluster.
 
-A document belongs to the micro-cluster with the nearest centroid. A micro-cluster belongs to one
-cluster or, if the micro-cluster was pruned, to none. A `ClusterMap` object never changes: pruning
-and merging return a new object.
+A micro-cluster is a cluster of k-means. A document belongs to the micro-cluster with the nearest
+centroid. A micro-cluster belongs to one cluster or, if the micro-cluster was pruned, to none. A
+`ClusterMap` object never changes: pruning and merging return a new object.
 """
 
 from dataclasses import dataclass, replace

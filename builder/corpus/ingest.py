@@ -153,7 +153,10 @@ def _no_column(settings: BuildSettings) -> str:
 
 
 def usual_groups(sources: Sequence[Source]) -> int:
-    """Return the default number of row groups in a partition, or in a part of the catalogue."""
+    """Return the default number of row groups in a partition, or in a file of the catalogue.
+
+    The catalogue is the table of all documents of a shard directory.
+    """
     return groups_for(sum(source.size or 0 for source in sources))
 
 

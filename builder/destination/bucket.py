@@ -1,9 +1,9 @@
 """Make a shard directory in a scratch folder; then send it to a bucket, the manifest last.
 
-The plan of the work is the first object that is written to the bucket, and it stays there until the
-manifest is in the bucket. So a build with other settings, on any machine, finds the plan and is
-refused before it begins. A bucket that cannot be written to is also noticed before the work begins.
-A plan that exists is never overwritten.
+The plan of the work (its settings, and the fingerprints of its sources) is the first object that is
+written to the bucket, and it stays there until the manifest is in the bucket. So a build with other
+settings, on any machine, finds the plan and is refused before it begins. A bucket that cannot be
+written to is also noticed before the work begins. A plan that exists is never overwritten.
 """
 
 import shutil
@@ -111,8 +111,9 @@ class BucketDestination:
     def give_back(self) -> None:
         """Remove, after an error, what would keep other work out.
 
-        The plan is removed from the bucket if no work was begun, or if the work accepts other
-        settings (see `unbound`). The scratch folder is removed unless work was begun in it.
+        The plan is removed from the bucket if this command wrote it, and either no work was begun
+        or the work accepts other settings (see `unbound`). The scratch folder is removed unless
+        work was begun in it.
         """
         work = self.folder / WORK
         begun = (work / "plan.json", self.folder / MANIFEST)

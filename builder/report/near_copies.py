@@ -1,4 +1,7 @@
-"""Near copies in the report: some of them are shown beside the documents that are kept instead."""
+"""Near copies in the report: some of them are shown beside the documents that are kept instead.
+
+The catalogue is the table of all documents of a directory, stored in several files (parts).
+"""
 
 import re
 import unicodedata

@@ -1,4 +1,7 @@
-"""CostPlan: an estimate of what a search or a run costs in models, tokens, FLOPs, time and disk."""
+"""CostPlan: an estimate of what a search or a run costs in models, tokens, FLOPs, time and disk.
+
+A proxy is a small model that a search trains on one mixture.
+"""
 
 import shutil
 from collections.abc import Sequence

@@ -1,4 +1,8 @@
-"""Items of targets: their number and sizes, and the file of the scores of trials on each item."""
+"""Items of targets: their number and sizes, and the file of the scores of trials on each item.
+
+An item is a document or a question. A trial is a small model, trained on one mixture, with its
+scores.
+"""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

@@ -1,9 +1,9 @@
 """Kept proxies: the saved models of a search, which can be scored on other targets.
 
-The file ``proxies/0007.pt`` in the folder of a search has the model parameters of trial 7. They are
-in bfloat16, two bytes per parameter: 0.5 MB for the smallest model with a vocabulary of 2,048. The
-rounding to bfloat16 changes scores by less than a hundredth of the difference between proxies
-(docs/decisions/searching.md).
+A proxy is a small model that is trained on one mixture. The file ``proxies/0007.pt`` in the folder
+of a search has the model parameters of trial 7. They are in bfloat16, two bytes per parameter: 0.5
+MB for the smallest model with a vocabulary of 2,048. The rounding to bfloat16 changes scores by
+less than a hundredth of the difference between proxies (docs/decisions/searching.md).
 """
 
 from pathlib import Path

@@ -155,7 +155,7 @@ class _Story:
         return f"r{(number - 1) % ROUNDS}"
 
     def named(self, cluster: str) -> str:
-        """Return the name of a cluster, with the first two words of the cluster."""
+        """Return the name of a cluster, followed by the first two of its typical words."""
         words = self.words.get(cluster, "").split(", ")
         return f"{cluster} {', '.join(words[:2])}".strip()
 
@@ -305,8 +305,8 @@ def _weights(shares: Mapping[str, float], words: Mapping[str, str], answer: Answ
 def compared_mixtures(answer: Answer) -> dict[str, Mixture]:
     """Return the mixtures to show beside the answer, by heading.
 
-    - If the answer is the token shares, the best other mixture is shown.
-    - If intervals of its weights are known (``spread``), the best predicted mixture is shown.
+    - The best other mixture is shown if the answer is the token shares.
+    - The best predicted mixture is shown if intervals of its weights are known (``spread``).
     """
     mixtures = {}
     best, predicted = contender(answer), answer.predicted_best

@@ -1,8 +1,9 @@
 """Retargeting: begin a search with the kept proxies of an earlier search, scored on new targets.
 
-The kept proxies are not trained again. Each of their trials keeps its number, round, mixture and
-seed. All these trials count in the budget, even trials that confirmed an answer. The new search
-then proposes mixtures, like a search that continues with other settings (see `Search`).
+A proxy is a small model that is trained on one mixture. The kept proxies are not trained again.
+Each of their trials keeps its number, round, mixture and seed. All these trials count in the
+budget, even trials that confirmed an answer. The new search then proposes mixtures, like a search
+that continues with other settings (see `Search`).
 """
 
 from collections.abc import Mapping

@@ -1,4 +1,4 @@
-"""Settings of a search over trained proxies."""
+"""Settings of a search over trained proxies: small models, each trained on one mixture."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace

@@ -96,7 +96,7 @@ def bootstrap(
     draws: int,
     rng: np.random.Generator,
 ) -> Bootstrap:
-    """Search for the best mixture on each of ``draws`` resamples of the scores.
+    """Return the results of searches on ``draws`` resamples of the scores, with their optimism.
 
     The method is the residual bootstrap (Efron and Tibshirani, An Introduction to the Bootstrap,
     chapter 9). A resample is the predicted scores of the trials plus `residuals`, which are drawn

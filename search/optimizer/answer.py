@@ -1,7 +1,8 @@
 """Answer: the mixture that a search chose, and how certain its gain is.
 
-Unless a docstring states another unit, scores are in standard deviations of the scores of all
-trials ("in sd"). A lower score is better.
+A trial is a small model, trained on one mixture, with its scores. Unless a docstring states another
+unit, scores are in standard deviations of the scores of all trials ("in sd"). A lower score is
+better.
 """
 
 from dataclasses import asdict, dataclass, field

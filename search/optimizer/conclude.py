@@ -1,7 +1,8 @@
 """Conclude: chooses the answer of a search from measured and predicted scores.
 
-A mixture that is chosen as the best of many was also lucky. The optimism of its gain is the part of
-the gain that is due to this luck.
+A trial is a small model, trained on one mixture, with its scores. A mixture that is chosen as the
+best of many was also lucky. The optimism of its gain is the part of the gain that is due to this
+luck. Scores and gains are in standard deviations ("sd") of the scores of all trials.
 """
 
 import math
@@ -20,8 +21,8 @@ from .observations import Observations
 from .surrogate import Surrogate
 
 MIN_GAIN_SDS = 2.0
-"""Size from which a gain counts as certain, in multiples of the sd of the gain. This limit is for
-gains that were corrected for optimism, which the bootstrap estimates."""
+"""A gain counts as certain if it is at least this many times its sd. This limit is for gains that
+were corrected for optimism, which the bootstrap estimates."""
 MIN_RAW_GAIN_SDS = 2.5
 """The limit, like `MIN_GAIN_SDS`, for gains that were not corrected for optimism.
 docs/decisions/searching.md has the rate of false gains with each of the two limits."""

@@ -1,5 +1,7 @@
 """Confirm: run the candidates for the answer again, then choose the answer.
 
+A candidate is the mixture with the best measured score, or the one with the best predicted score.
+
 The score of the best of many measured mixtures is mostly luck. So the candidates and the token
 shares are run again with new seeds, and every mixture has the same new seeds. Runs of different
 mixtures with the same seed share part of their noise. This part cancels in the difference between

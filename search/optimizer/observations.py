@@ -1,4 +1,7 @@
-"""Observations: the scores of trials, as arrays for predictors."""
+"""Observations: the scores of trials, as arrays for predictors.
+
+A trial is a small model, trained on one mixture, with its scores. An sd is a standard deviation.
+"""
 
 import math
 from collections.abc import Mapping, Sequence

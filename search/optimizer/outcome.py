@@ -1,9 +1,10 @@
-"""Outcome: compares the best mixture with the token shares, target by target, in words.
+"""Outcome: a comparison of the best mixture with the token shares, target by target, in words.
 
-Scores are in the target's own unit. A gain is uncertain for two reasons: other seeds give other
-scores, and other items give other scores. The error due to seeds is estimated from the trials of a
-search and of its confirmation. The error due to items is estimated from `ItemEvidence`. A gain
-counts as certain only if it is clearly larger than both errors together.
+A trial is a small model, trained on one mixture, with its scores. Scores are in the target's own
+unit. A gain is uncertain for two reasons: other seeds give other scores, and other items (documents
+or questions) give other scores. The error due to seeds is estimated from the trials of a search and
+of its confirmation. The error due to items is estimated from `ItemEvidence`. A gain counts as
+certain only if it is clearly larger than both errors together.
 """
 
 import math
@@ -41,7 +42,7 @@ def settle(
     again: Sequence[Trial] = (),
     evidence: ItemEvidence | None = None,
 ) -> Answer:
-    """Write the reason of ``answer``, after a check of its gain against the error due to items.
+    """Return ``answer`` with its reason, and with its gain checked against the error due to items.
 
     If the gain is uncertain with this error, the answer becomes the token shares.
 
@@ -74,7 +75,7 @@ def settle(
 
 
 def _weak_predictions(table: Sequence[Skill]) -> list[str]:
-    """Return a warning for each target on which predictions are not surely better than the mean."""
+    """Return a warning for each target with predictions that are hardly better than the mean."""
     last = {skill.target: skill for skill in table}  # the last one joins all predictors
     return [
         f"predictions of {target} are not surely better than the mean of all scores (rank "
@@ -264,7 +265,10 @@ def is_predicted(answer: Answer, best: Candidate) -> bool:
 
 
 def _untrained(answer: Answer, best: Candidate | None, known: Observations) -> list[str]:
-    """Write that ``best`` was not trained, and whether it lies outside of what was trained."""
+    """Return a sentence that ``best`` was not trained; [] if it was.
+
+    The sentence also says if ``best`` lies outside of what was trained: see `_BEYOND`.
+    """
     if best is None or not is_predicted(answer, best):
         return []
     most: dict[str, float] = {}
@@ -283,7 +287,7 @@ def _untrained(answer: Answer, best: Candidate | None, known: Observations) -> l
 
 
 def _compared(outcome: Outcome, *, alone: bool) -> str:
-    """Write the two scores on one target, and the gain."""
+    """Return the two scores on one target, and the gain, as text."""
     unit = f" {outcome.unit}" if outcome.unit else ""
     name = "" if alone and unit else f"{outcome.target} "
     if outcome.best is None or outcome.baseline is None or outcome.gain is None:
@@ -299,7 +303,7 @@ def _compared(outcome: Outcome, *, alone: bool) -> str:
 
 
 def _how(answer: Answer, best: Candidate | None) -> str:
-    """Write which runs the scores come from."""
+    """Return text that says which runs the scores come from."""
     if answer.confirmation is not None:
         return f" in {counted(len(answer.confirmation.seeds), 'seed')}"
     if best is None or answer.baseline is None:
@@ -308,7 +312,7 @@ def _how(answer: Answer, best: Candidate | None) -> str:
 
 
 def _scored_on(outcomes: Sequence[Outcome]) -> str:
-    """Write how much text, or how many items, score the targets."""
+    """Return text that says how much text, or how many items, score the targets."""
     parts = [
         f"{o.scored_on} score {'it' if len(outcomes) == 1 else o.target}"
         for o in outcomes
@@ -318,7 +322,7 @@ def _scored_on(outcomes: Sequence[Outcome]) -> str:
 
 
 def _interval(answer: Answer, best: Candidate | None, known: Observations) -> list[str]:
-    """Write the interval of the gain, or why it is unknown, and how the gain was computed."""
+    """Return sentences on the interval of the gain (or why it is unknown) and its computation."""
     if best is None or answer.baseline is None:
         return []
     alone = len(known.targets) == 1
@@ -352,7 +356,7 @@ def _interval(answer: Answer, best: Candidate | None, known: Observations) -> li
 
 
 def _corrected(answer: Answer, best: Candidate) -> str:
-    """Write why the gain of ``best`` is not the difference between the two scores; "" if it is."""
+    """Return why the gain of ``best`` is not the difference between the two scores; "" if it is."""
     pick = answer.predicted_best if best.choice == "predicted" else answer.measured_best
     if answer.confirmation or pick is None or answer.baseline is None or best.gain is None:
         return ""

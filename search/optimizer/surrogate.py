@@ -1,4 +1,7 @@
-"""Surrogate: predicts the total score of mixtures, with predictors of each target."""
+"""Surrogate: predicts the total score of mixtures, with predictors of each target.
+
+The total score joins the scores on all targets to one number (`Observations.joined`).
+"""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -76,7 +79,7 @@ class Surrogate:
         return self.known.joined(self.scores(weights))
 
     def again(self, scores: Floats) -> Callable[[Floats], Floats]:
-        """Fit copies of the predictors to other scores; return the counterpart of `total` for them.
+        """Return a function like `total`, from predictor copies that are fitted to ``scores``.
 
         ``scores`` are standardised scores of the mixtures in ``known``, ``[n, T]``. The predictors
         of this surrogate do not change.

@@ -1,10 +1,10 @@
 """Gaussian process on the logarithm of the weights: the predictor for few and noisy scores.
 
-The effect of a cluster is about logarithmic in its weight. So the inputs of the process are the
-features log(1 + w / knee) instead of the weights w. The knee is a fitted weight, below which the
-effect is about linear. On raw weights, the error is several times as large
-(docs/decisions/predictors.md). The features are scaled to a mean variance of 1 over the mixtures,
-so that one prior is right for every knee.
+The effect of a cluster on the score is about logarithmic in the weight of the cluster. So the
+inputs of the process are the features log(1 + w / knee) instead of the weights w. The knee is a
+fitted weight, below which the effect is about linear. On raw weights, the error is several times as
+large (docs/decisions/predictors.md). The features are scaled to a mean variance of 1 over the
+mixtures, so that one prior is right for every knee.
 
 The covariance is the sum of a linear kernel and a Matérn-5/2 kernel, which has a length scale for
 each cluster (Rasmussen and Williams, Gaussian Processes for Machine Learning, chapters 2, 4 and 5).

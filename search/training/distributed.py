@@ -1,4 +1,4 @@
-"""Job: the processes that train one model together. torchrun starts them; or there is only one.
+"""Job: the processes that train one model together. torchrun starts them, or there is only one.
 
 All ranks read the same shards and the same folder of the run. Only rank 0 writes to this folder.
 """

@@ -46,7 +46,8 @@ logger = get_logger(__name__)
 
 _METRICS_EVERY = 100
 _MOST_HELDOUT = 1 << 20
-"""Most held-out tokens per measurement of the held-out loss. More tokens change the loss little."""
+"""Largest number of held-out tokens per measurement of the held-out loss. More tokens change the
+loss little."""
 _HELDOUT_PART = 16
 """Least number of training tokens per held-out token. A held-out token needs a third of the compute
 of a training token."""
