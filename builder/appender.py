@@ -111,9 +111,9 @@ def append(
 
     Raises:
         UsageError: A source does not exist, or ``out`` is a URL.
-        InvalidDataError: ``out`` lacks files that an append needs; an append of other sources was
-            begun in ``out`` and not finished; or, with ``strict``, a record, file or folder cannot
-            be used.
+        InvalidDataError: ``out`` lacks files that an append needs. Or an append of other sources
+            was begun in ``out`` and is not finished. Or, with ``strict``, a record, file or folder
+            cannot be used.
         LockedError: Another process works in ``out``.
     """
     if is_url(out):

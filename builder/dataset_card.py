@@ -1,8 +1,8 @@
 """The card of a data set: a README whose YAML metadata names the licence.
 
 The format is that of the Hugging Face Hub: the file begins with metadata between two lines ``---``.
-Under the key ``climbstream``, the metadata states the size of the vocabulary and the end token,
-which an import of exported tables needs, and which rows of tokens do not state.
+Under the key ``climbstream``, the metadata states the size of the vocabulary and the end token. An
+import of exported tables needs both, and rows of tokens do not state them.
 """
 
 import re

@@ -172,8 +172,8 @@ class BuildSettings:
     near_duplicates: float | None = 0.8
     """Minimum similarity of duplicates, 0.5 to 1; None: only equal texts are duplicates."""
     merge_height: float | None = None
-    """Ward height up to which clusters are merged (1.5 in the paper); None: they are merged until
-    ``clusters`` are left."""
+    """Clusters are merged up to this Ward height (1.5 in the paper); None: clusters are merged
+    until ``clusters`` of them are left."""
     balanced: bool = False
     """Whether clusters are found by splitting the largest cluster again and again, so that their
     sizes are more even."""

@@ -31,7 +31,8 @@ been written yet."""
 _WRITING = "writing"
 """File in the folder of work in progress; it exists as soon as shards may be written."""
 _PLANS = ("builder", "importer", "exporter", "drawn", BASE)
-"""Keys by which a plan is recognised: every plan has one of them, depending on the kind of work."""
+"""Keys of plans. Every plan has one of these keys, depending on the kind of work, and is recognised
+by it."""
 
 
 @contextmanager

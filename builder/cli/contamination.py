@@ -22,11 +22,11 @@ def contamination(
 ) -> None:
     """List the documents of the shards in DIRECTORY, a folder or URL, that contain items of TASKS.
 
-    Each of TASKS is one of these: a file of JSON lines with one question per line, whose fields are
-    named as in common data sets or as in the output of lm-eval --log_samples; a text file with one
-    item per paragraph; lm-eval=NAME for a task of lm-eval; label=NAME or cluster=NAME for the
-    held-out documents of this label or cluster in DIRECTORY. The text of documents is decoded from
-    the tokens in the shards.
+    A task may be a file of JSON lines, with one question per line. Its fields have the names that
+    common data sets use, or those of the files of lm-eval --log_samples. A task may also be a text
+    file, with one item per paragraph. lm-eval=NAME is a task of lm-eval. label=NAME and
+    cluster=NAME are the held-out documents of this label or cluster in DIRECTORY. The text of
+    documents is decoded from the tokens in the shards.
 
     An item counts as found if a document contains 80 % of the item's words in their order. For an
     item of fewer than 13 words, 85 % are needed; but one word may be missing if the other words are

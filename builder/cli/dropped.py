@@ -67,7 +67,7 @@ def dropped(
 ) -> None:
     """Show what the build of DIRECTORY left out: counts, samples, or all documents.
 
-    To keep some of these documents, write their identifiers to a file with --ids, delete the lines
+    To keep some of these documents, write their identifiers to a file with --ids. Delete the lines
     of documents that should stay out, and build a new directory with --keep-ids FILE. Documents
     that are held out, or contain test questions, stay out of the shards in any case.
     """

@@ -94,8 +94,8 @@ def count_by_height(
 ) -> list[tuple[float, int, float]]:
     """Return, for each merge height, the number of clusters and the size of the largest cluster.
 
-    Each tuple has the height, the number of clusters that merging up to this height would give, and
-    the fraction of all documents that would be in the largest of them.
+    Each tuple has the height, the number of clusters after merging up to this height, and the
+    fraction of all documents in the largest of them.
     """
     full = clusters.kept[micros.documents[clusters.kept] > 0]
     if len(full) < 2:

@@ -164,10 +164,10 @@ def find_items(text: Any, table: Any, index: Any, state: Any) -> Any:
     ``text`` and ``table`` are the arguments of `hash_utf8`. ``index`` and ``state`` are the
     `IndexArrays` and the `State` of an `ItemIndex`.
 
-    Three arrays get one value for each item that is found, from place 0 on: ``state.item`` gets the
-    number of the item, ``state.share`` its share from 0 to 1, and ``state.at`` the word of the
-    document at which it begins. If the text has a character that `fold` may change, the number of
-    items is -1: the caller must first fold the text.
+    Three arrays get one value for each item that is found, from place 0 on. ``state.item`` gets the
+    number of the item, and ``state.share`` its share, from 0 to 1. ``state.at`` gets the index of
+    the document's word at which the item begins. If the text has a character that `fold` may
+    change, the number of items is -1: the caller must first fold the text.
     """
     document, alone, complete = hash_utf8(text, table)
     if not complete:

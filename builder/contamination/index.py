@@ -49,9 +49,9 @@ TINY = 8 * WORD
 """Cost of eight words. An item whose words cost less is found only if the document contains all of
 them. If the item has an answer, the answer must also be near the question."""
 LEAST_PROOF = 20.0
-"""A short item of which one word is missing is found if the evidence for it reaches this value.
-Each word of the item that is present adds evidence: minus the natural logarithm of the fraction of
-items that contain this word."""
+"""A short item is found although one of its words is missing if the evidence for the item reaches
+this value. Each word of the item that is present adds evidence: minus the natural logarithm of the
+fraction of items that contain this word."""
 LEAST_ANSWER = 0.8
 """An answer counts as present if at least this fraction of its words is near its question."""
 LEAST_WEIGHT = 3.0
@@ -77,8 +77,8 @@ of a thousand."""
 _RAREST = 1 / 4000
 """A word is assumed to be in at least this fraction of the items."""
 _COMMON = 16
-"""Largest number of chunks that may share a seed. The index leaves out a seed of more chunks,
-except for a chunk of which it is one of the `_FEW` rarest seeds."""
+"""Largest number of chunks that may share a seed. A seed of more chunks is left out of the index,
+but each chunk keeps its `_FEW` rarest seeds."""
 _FEW = 4
 _AT_ONCE = 1 << 18
 """Number of characters that are searched per call of compiled code. The call itself takes as long

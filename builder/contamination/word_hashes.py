@@ -1,11 +1,10 @@
 """Word hashes: the hashes of the words of a text, in less than half the time of `find_words`.
 
-A text is read as UTF-8, and a table contains the class of each code point. Where a word ends, a
-processor cannot predict; wrong predictions at a branch took half of the time. So the code that
-hashes words has no branch there.
+A text is read as UTF-8, and a table contains the class of each code point. The code that hashes
+words has no branch at the end of a word: a processor cannot predict where a word ends, and its
+wrong predictions at such a branch took half of the time.
 
-To fold a text is to bring it into the form NFKC (see `fold`), in which equivalent characters are
-the same.
+`fold` brings a text into the Unicode form NFKC, in which equivalent characters are the same.
 """
 
 import unicodedata

@@ -4,8 +4,9 @@ Local files are hashed by tasks of the engine, so that all nodes share the readi
 the command hashes the files itself if starting workers would take longer.
 
 The hash of a large local file is stored in the cache, so that a build that is continued does not
-read its whole corpus again. The stored hash is used as long as size, device, inode and both times
-of the file (of its last change, and of the last change of its inode) are the same.
+read its whole corpus again. The stored hash is used as long as five facts about the file are the
+same: its size, its device, its inode, the time of its last change, and the time of the last change
+of its inode.
 
 If a file was changed less than a minute before it was read, its hash is not stored. The file may
 change once more in this minute, and its times may stay the same: clocks may be coarse, or the file

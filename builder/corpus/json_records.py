@@ -27,8 +27,9 @@ read as a value."""
 _NEXT = re.compile(r"[}\]]\s*,?\s*(?=\{)|\n(?=\s*\{)")
 """After a broken value, the next value may begin where this pattern ends."""
 _CUT = 12
-"""If a parser finds an error at most this many characters before the end of the text read so far,
-the value may only be incomplete: more text is read, and the value is parsed again."""
+"""An error near the end of the text that was read so far may only mean that the value is
+incomplete. If an error is at most this many characters before the end, more text is read, and the
+value is parsed again."""
 
 Value = tuple[str, Any]
 """Place of a record, and its value: JSON, or a `BadRecord`."""

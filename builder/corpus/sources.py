@@ -100,7 +100,7 @@ class Source:
     """Hash of the content or, if the source is not a local file, of facts that change with the
     content. "": the hash is not computed yet, see `hash_sources`."""
     size: int | None = None
-    """Size in bytes; None if the source is no file, or if the server states no size."""
+    """Size in bytes; None if the source is no file or its server states no size."""
 
     @property
     def is_remote(self) -> bool:

@@ -1,9 +1,9 @@
 """Make a shard directory in a scratch folder; then send it to a bucket, the manifest last.
 
-The plan of the work (its settings, and the fingerprints of its sources) is the first object that is
-written to the bucket, and it stays there until the manifest is in the bucket. So a build with other
-settings, on any machine, finds the plan and is refused before it begins. A bucket that cannot be
-written to is also noticed before the work begins. A plan that exists is never overwritten.
+The plan of the work (its settings, and the fingerprints of its sources) is written to the bucket
+first. It stays there until the manifest is in the bucket. So a build with other settings, on any
+machine, finds the plan and is refused before it begins. A bucket that cannot be written to is also
+noticed before the work begins. A plan that exists is never overwritten.
 """
 
 import shutil

@@ -39,8 +39,8 @@ class Upload:
 
         Raises:
             InvalidDataError: Other objects are at the URL; the message names some of them.
-            IntegrityError: A file of the directory does not have its hash in the manifest, or an
-                object does not have the size of its file.
+            IntegrityError: The hash of a file differs from its hash in the manifest, or the size of
+                an object differs from the size of its file.
             RemoteError: S3 refused, or failed.
         """
         found = self._bucket.list()

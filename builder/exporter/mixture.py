@@ -111,8 +111,8 @@ def export_mixture(
         UsageError: The layout is unknown, a mixture is given without ``tokens``, or the shards have
             no tokenizer to decode text with.
         InvalidDataError: ``job.out`` contains something else, or the mixture is for other clusters.
-        IntegrityError: A shard does not have the hash in its index, or a document has no end
-            token.
+        IntegrityError: The hash of a shard differs from the hash in its index, or a document has no
+            end token.
         LockedError: Another process works on ``job.out``.
     """
     if job.to not in _LAYOUTS:

@@ -90,8 +90,8 @@ def export_shards(
         UsageError: The layout cannot express a mixture, or cannot contain text, or there is no
             tokenizer to decode text with.
         InvalidDataError: ``out`` contains something else, or the mixture is for other clusters.
-        IntegrityError: A shard does not have the hash in its index, or a document has no end
-            token.
+        IntegrityError: The hash of a shard differs from the hash in its index, or a document has no
+            end token.
         LockedError: Another process works on ``out``.
     """
     out, shards = Path(out), ShardDirectory.open(directory)

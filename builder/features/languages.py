@@ -86,8 +86,7 @@ def is_code(text: str) -> bool:
 
     - many lines that are indented, or that end like statements;
     - many lines that begin like calls;
-    - short lines, many of which begin with the same word or punctuation mark, and few of which end
-      like sentences.
+    - short lines: many begin with the same word or punctuation mark, and few end like sentences.
 
     Prose with blocks of code between fences is not a program. Mathematics in TeX is not a program.
     """

@@ -440,11 +440,11 @@ def _count_lines(points: Any) -> Any:
     """Count lines that are not blank, lines that repeat, fragments, and bullets.
 
     Returns these four numbers. A fragment is a line that looks like an item of a list: it ends in a
-    letter and has no colon, and the next line begins with a capital in the same column. So four
-    things are not fragments: wrapped prose, headings with blank lines around them, names with
-    values, and terms whose meaning is further to the right. If the next line begins with a letter
-    without case, it needs no capital. Then both lines must have at most `_FRAGMENT` columns, end in
-    letters, and have no colon.
+    letter and has no colon. The next line begins with a capital in the same column. So four things
+    are not fragments: wrapped prose, headings with blank lines around them, names with values, and
+    terms whose meaning is further to the right. If the next line begins with a letter without case,
+    it needs no capital. Then both lines must have at most `_FRAGMENT` columns, end in letters, and
+    have no colon.
     """
     seen = np.empty(len(points) + 1, np.uint64)
     lines = fragments = bullets = 0

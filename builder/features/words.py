@@ -5,8 +5,9 @@ word is a run of letters and digits of any case; an apostrophe between letters i
 In scripts without spaces between words (Chinese, Japanese, Thai, Khmer and others), each character
 is a word. So in these scripts, a run of words is an n-gram of characters.
 
-Texts are first folded to the Unicode form NFKC, but only to compare them: a letter and its accent
-become one character, and wide and presentation forms of letters become the plain forms.
+Texts are first folded to the Unicode form NFKC, but only to compare them. In this form, a letter
+and its accent are one character, and wide and presentation forms of letters are replaced by plain
+letters.
 """
 
 import unicodedata
@@ -26,8 +27,8 @@ from .characters import (
 )
 
 LETTERS, DIGITS, CAPITALS, JUMBLED, UNSPACED = 1, 2, 4, 8, 16
-"""Bits of the shape of a word. In this order, they mean: the word has letters; it has digits; all
-its letters are capitals; it has a digit between two lower-case letters; it is one character of a
+"""Bits of the shape of a word. In this order, the bits mean that the word has letters, has digits,
+has only capitals as letters, has a digit between two lower-case letters, or is one character of a
 script without spaces."""
 
 

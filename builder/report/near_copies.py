@@ -26,9 +26,9 @@ from climbstream.loader.formats.directory import ShardDirectory
 Document = dict[str, str]
 """A document, as ``id`` and ``text``."""
 _PAIRS, _PAIR_LENGTH, _BEFORE = 8, 500, 120
-"""Limits for near copies that are shown beside their originals: number of pairs, number of
-characters of each text, and number of characters before the first difference if the texts are not
-shown from their beginning."""
+"""Limits for near copies that are shown beside their originals: the number of pairs, and the number
+of characters of each text. The third number is for texts that are not shown from their beginning:
+how many characters before the first difference are shown."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,8 +23,8 @@ _POOR = [REASONS.index(reason) for reason in (PRUNED, *LOW_SCORE.values())]
 _LENGTH = 200
 """Maximum number of characters that a sample shows of a document."""
 _MANY = 10
-"""Least number of documents of a language, script or label for which a warning says that more than
-half of them are dropped for their quality."""
+"""A language, script or label must have at least this number of documents for a warning that more
+than half of them are dropped for their quality."""
 
 
 def sample_dropped(selection: Selection, shown: int = EXAMPLES) -> dict[str, list[dict[str, Any]]]:

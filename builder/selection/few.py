@@ -15,8 +15,8 @@ from .reasons import stays
 JUDGED_ALWAYS = (ENGLISH, CODE, UNDETERMINED)
 """Languages whose documents are always judged by scores, even if there are few of them."""
 LEAST = 20
-"""Least number of documents of a language, or of its script, for which documents of the language
-are dropped for low scores."""
+"""A language, or its script, must have at least this number of documents in the corpus. If neither
+has, documents of the language are not dropped for low scores."""
 
 
 def count_languages(partition: Partition) -> Counter[tuple[str, str]]:

@@ -12,7 +12,8 @@ LICENSE = "licence not asked for"
 LANGUAGE, NEAR, PRUNED = "language not asked for", "nearly the same as another", "pruned cluster"
 LOW_SCORE = {name: f"low {name} score" for name in SCORES}
 RESERVED = (CONTAMINATED, HELD_OUT)
-"""Reasons that ``keep_ids`` does not override: it brings back no document with such a reason."""
+"""Documents that are dropped for one of these reasons are dropped even if ``keep_ids`` names
+them."""
 WITHOUT_TOKENS = "no token"
 REASONS = (
     *("", REPEATED[0], LANGUAGE, LICENSE, CONTAMINATED, REPEATED[1], NEAR, PRUNED),

@@ -48,8 +48,8 @@ and their offsets."""
 _RUN = np.dtype(
     [("partition", "<u4"), ("cluster", "<i4"), ("first", "<i8"), ("stop", "<i8"), ("bytes", "<i8")]
 )
-"""A run: the documents of a partition that are in one cluster, as their range in the array
-``order`` of the partition, and the bytes that they take in shards."""
+"""A run: the documents of a partition that are in one cluster. They are a range in the array
+``order`` of the partition; ``bytes`` is the number of bytes that they take in shards."""
 _PART = np.dtype(
     [("cluster", "<i4"), ("shard", "<i4"), ("partition", "<u4"), ("first", "<i8"), ("stop", "<i8")]
 )

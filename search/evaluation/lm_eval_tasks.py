@@ -1,9 +1,9 @@
 """Tasks of lm-eval, the language model evaluation harness, as questions.
 
 lm-eval provides data, prompts and right answers. climbstream asks the questions without examples
-(zero-shot), and scores the answers. The questions of a task are cached under the name of the task
-and the version of lm-eval, because every proxy (a small model of a search) needs them, and lm-eval
-takes half a minute to read its list of tasks.
+(zero-shot), and scores the answers. lm-eval takes half a minute to read its list of tasks, and
+every proxy (small model of a search) needs the questions. So the questions of a task are cached
+under the name of the task and the version of lm-eval.
 """
 
 from importlib.metadata import PackageNotFoundError, version

@@ -3,10 +3,10 @@
 The n-gram counts of a mixture are the weighted sum of the counts of its clusters. So one pass over
 a sample of the tokens is enough for all mixtures. From the counts of a mixture, this module
 computes how many bits an interpolated trigram model needs for a target. These bits differ from the
-bits that a proxy needs, but both rank mixtures in nearly the same order. So a Gaussian process that
-predicts scores only has to learn how they differ from these bits, and needs far fewer trials
-(scored proxies) than a process without the bits (docs/decisions/predictors.md). A search uses the
-bits only if they improve its predictions in cross-validation.
+bits that a proxy needs, but both rank mixtures in nearly the same order. A Gaussian process that
+has these bits only has to learn how scores differ from them. So it needs far fewer trials (scored
+proxies) than a process without the bits (docs/decisions/predictors.md). A search uses the bits only
+if they improve its predictions in cross-validation.
 """
 
 from collections.abc import Sequence
@@ -183,8 +183,8 @@ def _make_table(keys: Any, size: Any) -> Any:
 def _add(rows: Any, clusters: Any, slots: Any, owners: Any, counts: Any, seen: Any) -> None:
     """Add to ``counts`` the n-grams of ``rows`` that are in the table, and to ``seen`` the tokens.
 
-    The first two tokens of a row are skipped: no n-gram that ends there is looked up, and they do
-    not count in ``seen``.
+    The first two tokens of a row are skipped: n-grams that end there are not looked up, and these
+    tokens are not added to ``seen``.
     """
     last = np.uint64(len(slots) - 1)
     for i in range(len(rows)):

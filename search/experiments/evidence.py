@@ -160,8 +160,8 @@ class Evidence:
     search: Path
     carried: Carried
     left: int
-    """Number of trials in the log of the earlier search that are not used: it took them from a
-    third search, and they correspond to no mixture of its own clusters."""
+    """Number of trials in the log of the earlier search that are not used. The earlier search took
+    them from a third search, and they correspond to no mixture of its own clusters."""
     same: bool
     """Whether neither cells nor targets have changed since the earlier search."""
 

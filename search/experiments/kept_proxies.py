@@ -63,10 +63,10 @@ def kept_files(out: Path) -> dict[int, Path]:
 def prune(out: Path, most: int) -> int:
     """Remove kept proxies until the rest take at most ``most`` bytes; return the number removed.
 
-    Proxies of later trials are removed first, because their mixtures are all close to the mixture
-    that was best for the targets of the search in ``out``, and kept proxies are to be scored on
-    other targets. For those, proxies of the first trials are more useful: their mixtures differ
-    widely, and one of these mixtures is the token shares.
+    Kept proxies are to be scored on other targets. For this, proxies of the first trials are the
+    most useful: their mixtures differ widely, and one of these mixtures is the token shares. The
+    mixtures of later trials are all close to the best mixture for the targets of the search in
+    ``out``, so their proxies are removed first.
     """
     total = removed = 0
     for path in kept_files(out).values():

@@ -52,8 +52,8 @@ class RunTable:
     """One trial per run, numbered by its row from 1. A run that lacks a finite score of a target is
     a failed trial."""
     notes: tuple[str, ...] = ()
-    """Messages to show: warnings, and one line per reason for which rows were left out, with the
-    number of cases and the first case."""
+    """Messages to show: warnings, and one line for each reason why rows were left out, with the
+    number of rows and the first of them."""
 
 
 @dataclass(slots=True)

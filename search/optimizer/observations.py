@@ -17,8 +17,8 @@ from .transfer import Columns, rows_of
 from .trials import Trial
 
 CEILING_PENALTY = 10.0
-"""Penalty in sd, added to the total score for each sd by which the score on a target exceeds the
-ceiling of this target."""
+"""Penalty for a score above the ceiling of its target. For each sd by which a score exceeds the
+ceiling, this number of sds is added to the total score."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -118,8 +118,8 @@ class Observations:
         """Join standardised ``scores`` (``[m, T]``) to one total score per mixture; less is better.
 
         The total score is the mean over targets, weighted by importance, plus a penalty. The
-        penalty is `CEILING_PENALTY` for each sd by which the score on a target exceeds the ceiling
-        of this target.
+        penalty is `CEILING_PENALTY` times the number of sds by which scores exceed the ceilings of
+        their targets.
         """
         return _joined(scores, self.importance, self.ceilings)
 

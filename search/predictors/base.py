@@ -58,8 +58,8 @@ class Skill:
     """Rank correlation of predicted and measured scores; 0 if all predictions are the same."""
     verdict: str
     """``useful``, ``not surely better than the mean``, ``no better than the mean``, or
-    ``constant``. Predictions are called useful only if their errors are smaller than those of the
-    mean, and chance alone would give their rank correlation in at most 5 % of cases."""
+    ``constant``. ``useful`` means two things: the errors are smaller than those of the mean, and
+    chance alone would give such a rank correlation in at most 5 % of cases."""
     target: str = ""
 
     @property

@@ -36,8 +36,8 @@ class TrainSettings:
     """Fraction of each cluster that the run reads; every epoch has the same rows. See ``fraction``
     of `MixtureLoader`."""
     lanes: int = _LANES
-    """Number of lanes (virtual ranks) of the loader. It must be a multiple of every number of ranks
-    with which the run will be started or resumed."""
+    """Number of lanes (virtual ranks) of the loader. The run can be started or resumed only with a
+    number of ranks that divides this number."""
     base: str | None = None
     """Folder of a model in Hugging Face's format, from which training continues. The size of this
     model replaces ``model``. None starts from random parameters."""

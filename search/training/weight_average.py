@@ -23,8 +23,8 @@ class _State:
 class WeightAverage:
     """The running mean of the model parameters over the last steps of a run.
 
-    If a mixture is run several times, the scores of the models with mean parameters differ less
-    than those of the models with the last parameters (docs/decisions/proxies.md has the figures).
+    With mean parameters, the scores of repeated runs of one mixture differ less than with the
+    parameters of the last step (docs/decisions/proxies.md has the figures).
     """
 
     def __init__(self, model: "PreTrainedModel", settings: TrainSettings) -> None:
