@@ -119,7 +119,7 @@ def _slug(name: str) -> str:
 
 
 def unlicensed_note(manifest: Manifest) -> str:
-    """Return a sentence on the documents without a licence, if other documents have one; else "".
+    """Return a sentence on the documents without a licence; "" if all documents or none have one.
 
     If no document states a licence, the result is "", because the publisher then states one licence
     for all documents.

@@ -153,7 +153,7 @@ def _named(config: Any) -> str | None:
 
 
 def read_configs(name: str) -> dict[str, Any]:
-    """Return the JSON of those `CONFIGS` that the tokenizer ``name`` has, by name of the file.
+    """Return, by name of the file, the JSON of the `CONFIGS` files of the tokenizer ``name``.
 
     ``name`` is a file, a folder or a name on the Hub.
 
@@ -168,7 +168,7 @@ def read_configs(name: str) -> dict[str, Any]:
 
 
 def parse_configs(read: Callable[[str], bytes | None], place: str) -> dict[str, Any]:
-    """Return the JSON of those `CONFIGS` that exist, by name of the file.
+    """Return, by name of the file, the JSON of the `CONFIGS` files that exist.
 
     ``read`` returns the content of a file, or None for a file that does not exist.
     """

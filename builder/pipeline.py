@@ -198,7 +198,7 @@ def _begun(
     *,
     dry: bool = False,
 ) -> Iterator[_Begun | None]:
-    """Begin or resume a build, and yield it; yield None if it is finished.
+    """Begin or resume a build, and yield it; yield None if the build is finished.
 
     A plan is binding when shards may have been written. Until then, the settings may differ from
     those of an earlier build or dry run in the folder; see `change_plan`. ``dry`` says that this is

@@ -49,7 +49,7 @@ _PRESETS = "Least mean scores of clusters, as in CLIMB; they fit scores of CLIMB
 
 
 def _default(least: dict[str, float]) -> str:
-    """Return the thresholds ``least`` as help text, written as the options accept them."""
+    """Return the thresholds ``least`` as help text, in the form that the options accept."""
     pairs = (f"{score_title(name)}={low:g}" for name, low in least.items())
     return f"  [default: {', '.join(pairs)}]"
 
@@ -94,7 +94,7 @@ def _read_lines(option: str, path: Path) -> list[str]:
 
 
 def _read_licenses(value: str) -> list[str]:
-    """Return the licences in the file ``value`` or, if there is no such file, those in the text.
+    """Return the licences in the file ``value``; without such a file, those in the text ``value``.
 
     In a file, each line is a licence, and lines that begin with ``#`` are comments. In a text,
     licences are separated by commas.

@@ -232,7 +232,7 @@ def publish(
 def _show_publication(
     repo: str, publication: Publication, work: Path | None, *, as_json: bool
 ) -> None:
-    """Show what would be published; with ``work``, write the card there, so that it can be read.
+    """Show what would be published; if ``work`` is given, also write the card there.
 
     Raises:
         UsageError: There are more files than the Hub takes.

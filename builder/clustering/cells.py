@@ -51,8 +51,8 @@ class CellGroup:
     borders: tuple[Finite, ...]
     """Least score of each tier except the lowest tier."""
     tiers: tuple[Annotated[int, Meta(ge=0, le=1000)], ...]
-    """Numbers of the tiers that have documents, 0 for the lowest scores; only these tiers have
-    cells."""
+    """Numbers of the tiers that have documents; 0 is the tier of the lowest scores. Only these
+    tiers have cells."""
     micro: Annotated[int, Meta(ge=0, le=(1 << 31) - 1)] | None = None
     """Number of the micro-cluster; None if the cells are parts of a whole topic."""
 
@@ -322,7 +322,7 @@ def place_in_cells(
 
 
 def place_documents(task: CellTask) -> int:
-    """Do `place_in_cells` for one partition; return the number of its documents."""
+    """Write the arrays of `place_in_cells` to one partition; return its number of documents."""
     assert task.cells is not None
     partition = task.partition
     placed = task.cells.place(*_facts(task))

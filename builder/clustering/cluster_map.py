@@ -91,7 +91,7 @@ class ClusterMap:
         return nearest
 
     def without(self, why: dict[int, str]) -> Self:
-        """Return a map in which the micro-clusters in ``why`` are pruned for these reasons."""
+        """Return a map in which the micro-clusters in ``why`` are pruned, each with its reason."""
         cluster = self.cluster.copy()
         cluster[list(why)] = PRUNED
         return replace(self, cluster=cluster, why={**self.why, **why})

@@ -47,7 +47,7 @@ def fit_model(
     folder: Path,
     settings: BuildSettings,
 ) -> None:
-    """Fit the encoder and the centroids, and write them to ``path``; do nothing if the file exists.
+    """Fit the encoder and the centroids, and write both to ``path``, unless the file exists.
 
     First, tasks write the sample to ``folder``. Then one task fits the encoder and the centroids to
     the sample.

@@ -26,10 +26,10 @@ from climbstream.loader.core.errors import InvalidDataError
 from .cluster_map import ClusterMap
 
 _MOST = 0.95
-"""If one cluster has more than this fraction of the documents, the clustering has failed."""
+"""Largest fraction of the documents that one cluster may have; above it, clustering has failed."""
 
 HEIGHTS = (0.5, 0.75, 1.0, 1.25, 1.5, 1.75, 2.0, 2.5, 3.0, 4.0)
-"""Merge heights for which a dry run shows how many clusters there would be."""
+"""Merge heights for each of which a dry run shows the number of clusters."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

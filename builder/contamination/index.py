@@ -58,8 +58,8 @@ LEAST_WEIGHT = 3.0
 """A question whose words have a lower total weight is taken for a template ("Which of these is
 true?"). A template is found only together with its answer."""
 _NUMBER = np.float32(2)
-"""The weight of a number is multiplied by this, because an exercise with other numbers is another
-exercise."""
+"""Factor of the weight of a number. It is above 1, because an exercise with other numbers is
+another exercise."""
 _NEAR = 100
 """The answer to a question is searched for in this number of words after the question."""
 _APART = 3
@@ -310,7 +310,7 @@ class ItemIndex:
 
 
 def _loaded_arrays(file: Mapping[str, Any]) -> IndexArrays:
-    """Return the arrays in ``file``; those that an earlier version did not write get defaults.
+    """Return the arrays in ``file``; arrays that an earlier version did not write get defaults.
 
     With the defaults, a short item is not found if one of its words is missing.
     """
@@ -511,7 +511,7 @@ class _Seeds:
 
     @cached_property
     def kept(self) -> tuple[Any, Any, Any]:
-        """Return the added seeds, their chunks and places, as `_rare` returns them."""
+        """Return the seeds that were added, with their chunks and places, after `_rare`."""
         return _rare(
             np.concatenate(self._hashes),
             np.concatenate(self._chunks),
@@ -520,7 +520,7 @@ class _Seeds:
 
 
 def _rare(seeds: Any, chunks: Any, places: Any) -> tuple[Any, Any, Any]:
-    """Return postings sorted by seed, without seeds of many chunks, such as those of a template."""
+    """Return postings sorted by seed, without seeds of many chunks (of a template, for example)."""
     _, inverse, counts = np.unique(seeds, return_inverse=True, return_counts=True)
     often = counts[inverse]
     order = np.lexsort((places, often, chunks))

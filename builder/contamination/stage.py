@@ -31,7 +31,7 @@ def find_contaminated(engine: Engine, partitions: Sequence[Partition], index: Pa
 
 
 def look_for_items(task: ContaminationTask) -> int:
-    """Do `find_contaminated` for one partition; return the number of its documents."""
+    """Write the array of `find_contaminated` to one partition; return its number of documents."""
     partition = task.partition
     if not partition.has("contaminated"):
         index = load_index(task.index)

@@ -28,8 +28,8 @@ LM_EVAL = "lm-eval="
 _LABELS = re.compile(
     r"^\s*(question|q|goal|problem)\s*:\s+|\s+(answer|a|solution)\s*:\s*$", re.IGNORECASE
 )
-"""Words that prompts put around a question. They are removed, because a copy of the question may
-lack them."""
+"""Words that prompts put around a question. They are removed, because a document may have the
+question without these words."""
 _BEFORE = ("passage", "context", "article", "story", "support", "premise")
 """Fields with a text to which a question refers. If a record has no question, this text counts as
 its question."""

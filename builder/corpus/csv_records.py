@@ -79,8 +79,7 @@ class _Rows:
         self._longest = longest
         self._delimiter = delimiter
         self._held: list[str | None] = []
-        """Lines in memory: those of the current row, lines after it, and perhaps lines before
-        it."""
+        """Lines in memory: the lines of the current row, later lines, and perhaps earlier lines."""
         self._row = 0
         """Index in ``_held`` of the first line of the current row."""
         self._size = 0

@@ -6,8 +6,8 @@ from climbstream.loader.core.errors import RemoteError
 from climbstream.loader.storage.hub import check_contact
 
 _READ_ALIKE = ("json", "parquet")
-"""Formats, by their names in `datasets`, in which climbstream reads the same records as
-`datasets`."""
+"""Formats, by their names in `datasets`. climbstream reads the same records from these formats as
+`datasets` does."""
 _ANY = ("data_dir", "data_files", "description", "name", "version")
 """Settings of `datasets` that do not change how records are read. If any other setting differs from
 its default, only `datasets` can read the records."""

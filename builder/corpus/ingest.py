@@ -132,7 +132,7 @@ def read_corpus(
 def _why_empty(
     source: Source, report: ReadReport, settings: BuildSettings, *, appended: bool
 ) -> str:
-    """Return why a source has no document; if the text's column is missing, name the others."""
+    """Return why a source has no document; if the text's column is missing, name its columns."""
     records = counted(report.bad.total(), "record")
     reason, count = report.bad.most_common(1)[0]
     line = f"{source.place} has no document: of {records}, {count:,} have {reason}"

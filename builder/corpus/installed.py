@@ -45,9 +45,9 @@ _MAX_LINE = MAX_BYTES // 4
 has at most 4 bytes, so a line fits into a document."""
 
 _CAPS = ((0.4, 0.1), (1.0, 1.0))
-"""For two passes over the files: the largest part of a kind's budget that one distribution may
-fill, and the part that one file may fill. The second pass fills what the first pass leaves of the
-budget."""
+"""Limits for the first and for the second pass over the files: the largest part of a kind's budget
+that one distribution may fill, and the part that one file may fill. The second pass fills what the
+first pass leaves of the budget."""
 
 _MAX_LICENSE = 60
 
@@ -89,7 +89,7 @@ def _parsed(text: str) -> ast.Module:
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """One kind of text, and which files it is read from."""
+    """One kind of text, and the files that it is read from."""
 
     name: str
     about: str

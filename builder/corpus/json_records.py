@@ -18,8 +18,8 @@ _TOO_LONG = "a number of thousands of digits"
 _TOO_DEEP = "nested too deeply"
 
 _DECODE = msgspec.json.Decoder().decode
-"""The parser of msgspec, twice as fast as Python's. It refuses some values that Python's parser
-accepts; for all other values, both return the same."""
+"""The parser of msgspec, which is twice as fast as Python's. It refuses some values that Python's
+parser accepts. For all other values, both parsers return the same."""
 _CHUNK = 1 << 16
 _BETWEEN = re.compile(r"[\s,\[\]\ufeff\x1e]*")
 """Text between two values. Square brackets belong to this text, so that each item of an array is

@@ -33,8 +33,8 @@ group."""
 _MOST = 32
 """Maximum number of row groups per partition that `groups_for` returns."""
 _PARTITIONS = 2048
-"""If there would be more partitions than this, partitions become larger instead. This number is
-enough to keep a large cluster of machines busy."""
+"""Number of partitions from which on partitions become larger instead of more. It is enough to keep
+a large cluster of machines busy."""
 
 ArrayName = Literal[
     # reading a corpus
@@ -169,7 +169,7 @@ class Partition:
             write_arrays(path, before | ours)
 
     def remove(self, *names: ArrayName) -> None:
-        """Remove those of the arrays ``names`` that have been written."""
+        """Remove the arrays ``names``; arrays that have not been written are skipped."""
         for path in {self._file(name) for name in names}:
             left = {n: read_array(path, n) for n in names_in(path) if n not in names}
             if left:

@@ -16,7 +16,7 @@ from climbstream.loader.core.files import writing
 from .partition import Partition
 
 _BATCHES = 1024
-"""If there are more partitions than this, a batch has several partitions."""
+"""A batch has several partitions only if there are at least twice this number of partitions."""
 _MOST = 64
 """Maximum number of partitions in a batch."""
 _HELD = 64

@@ -76,8 +76,8 @@ files."""
 
 
 _FEW_BYTES = 256 << 20
-"""If the files have at most this number of bytes in total, `survey` itself hashes them, because
-starting workers would take longer."""
+"""Largest total size in bytes of files that `survey` hashes itself, because starting workers would
+take longer."""
 _REVISION = re.compile(r"(^hf://datasets/[^/@]+/[^/@]+)@[0-9a-f]{40}(?=/)")
 
 Info = Mapping[str, Any]
@@ -445,7 +445,7 @@ def _endings(path: str) -> list[str]:
 
 
 def _ending(path: str) -> str:
-    """Return the ending of ``path`` that names the format, without that of a compression, or ""."""
+    """Return the ending of ``path`` that names the format, not the compression; "" without one."""
     endings = ["", "", *_endings(path)]
     return endings[-2] if endings[-1] in _PACKED else endings[-1]
 

@@ -21,7 +21,7 @@ class Destination(Protocol):
         """The local folder to work in."""
 
     def finished_at(self) -> str | Path | None:
-        """Return where the shard directory is if it is finished; None if it is not."""
+        """Return the place of the finished shard directory; None if it is not finished."""
 
     def claim(self, plan: Mapping[str, Any], effect: Effect) -> None:
         """Reserve the place for ``plan``, so that no other plan can be begun there.
@@ -84,7 +84,7 @@ class _Folder:
         self.folder = folder
 
     def finished_at(self) -> Path | None:
-        """Return the folder if the shard directory in it is finished; None if it is not."""
+        """Return the folder if it contains a finished shard directory; otherwise None."""
         return self.folder if (self.folder / MANIFEST).exists() else None
 
     def claim(self, plan: Mapping[str, Any], effect: Effect) -> None:

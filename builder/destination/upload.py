@@ -86,7 +86,7 @@ class Upload:
         return name
 
     def _digest(self, name: str) -> str:
-        """Return the hash of the file ``name``; check that it is the one in the manifest."""
+        """Return the hash of the file ``name``; check that the manifest has the same hash."""
         expected, got = self._hashes[name], hash_file(self._directory / name)
         if expected not in (None, got):
             raise IntegrityError(

@@ -79,7 +79,7 @@ def count_sentence_starts(points: Any) -> Any:
 
 @njit(cache=True, nogil=True)
 def count_brackets(points: Any) -> Any:
-    """Count round and square brackets, and those of them that have no partner.
+    """Count round and square brackets, and brackets without a partner.
 
     Returns these two numbers; in the first, two brackets that are partners count as one. A partner
     must be in the same paragraph. A closing bracket without a partner is ignored directly after a
@@ -118,7 +118,7 @@ def has_case(point: Any) -> Any:
 
 @njit(cache=True, nogil=True)
 def count_letter_order(points: Any) -> Any:
-    """Count the runs of three letters that repeat, and those that also occur in reverse.
+    """Count the runs of three letters that repeat, and the runs that also occur in reverse.
 
     Returns these two numbers. The beginning of a word counts as a letter, and so does its end.
     """

@@ -123,7 +123,8 @@ COUNTS = (
 ENGLISH = "en"
 """Code of the only language that has lists of words."""
 _USUAL = 0.5
-"""Factor of the educational score in other languages, which have no list of words that explain."""
+"""Factor of the educational score in all languages but English, which have no list of words that
+explain."""
 
 
 def score_documents(texts: Sequence[str], languages: Sequence[str]) -> NDArray[np.float32]:
@@ -262,7 +263,7 @@ def _ramp(value: NDArray[np.float64], start: Any, end: Any) -> NDArray[np.float6
 
 @njit(cache=True, nogil=True)
 def _count_characters(points: Any) -> Any:
-    """Count characters by kind, those in long and endless runs, exclamation marks, and formulas.
+    """Count characters by kind and in long and endless runs, exclamation marks, and formulas.
 
     The number of formulas is the number of dollar signs and of commands of TeX.
     """

@@ -53,7 +53,7 @@ _WHOLE = re.compile(r"([0-9]+)\.0+")
 
 @dataclass(slots=True)
 class IntakeReport(Report):
-    """How many rows of one file, or of all files, were used, and why others were not.
+    """How many rows of one file, or of all files, were used, and why other rows were not.
 
     ``bytes`` is 0 if the rows have tokens instead of text.
     """
@@ -64,7 +64,8 @@ class IntakeReport(Report):
     licenses: Counter[str] = field(default_factory=Counter)
     """Number of documents by the licence in their row."""
     miscounted: int = 0
-    """Number of documents whose value of `COUNT` is not their number of tokens; they are used."""
+    """Number of documents whose value of `COUNT` is wrong: not the number of their tokens. They are
+    used all the same."""
 
     def stage(self) -> dict[str, Any]:
         """Return how many documents were read, kept, and dropped for each reason.

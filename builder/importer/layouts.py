@@ -15,7 +15,8 @@ from climbstream.builder.corpus.sources import Source, is_table, survey
 from climbstream.loader.core.errors import UsageError
 
 CLUSTER_COLUMNS = ("cluster_id", "cluster")
-"""If the user names no column of the cluster, the first of these that exists is used."""
+"""Default columns of the cluster: if the user names none, the first of these that exists is
+used."""
 
 _NO_ROWS = {
     "dataset_info.json",
@@ -41,7 +42,7 @@ class ClusteredFile:
 
     @property
     def tokenized(self) -> bool:
-        """Whether the name of the file is like those of NVIDIA's files of GPT-2 tokens."""
+        """Whether the file is named like NVIDIA's files of GPT-2 tokens."""
         return ".tokenized." in PurePosixPath(self.source.place).name
 
 

@@ -36,7 +36,7 @@ _READ_ALL, _READ_LEAST = 20_000, 20
 """For typical words of micro-clusters: approximate number of documents that are read for all
 micro-clusters together, and minimum number for each."""
 _CHARS = 4_000
-"""Number of characters that are read of each of these documents."""
+"""Number of characters of a document in which typical words are counted."""
 SHOWN = 4
 """Number of documents of a cluster that the report shows."""
 _BINS = 10
@@ -85,7 +85,7 @@ def describe_clusters(
 def _named(
     topics: NDArray[np.int64], micro: Sequence[int | None], count: int
 ) -> tuple[NDArray[np.int64], list[int]]:
-    """Group the cells for which the same words are shown: those of a topic, or of a micro-cluster.
+    """Group the cells that show the same words: all cells of a topic, or of a micro-cluster.
 
     Returns:
         The group of each cell, ``[K]``, and the maximum number of documents that are read for each
@@ -208,7 +208,7 @@ class _Sample:
         cluster: NDArray[np.int32],
         hashes: NDArray[np.uint64],
     ) -> None:
-        """Add those documents ``rows`` whose hashes are among the smallest; arrays are ``[m]``."""
+        """Add the documents ``rows`` with hashes among the smallest; all arrays are ``[m]``."""
         hashes = hashes ^ np.uint64(derive_key("describe"))
         near = np.flatnonzero(hashes <= self._limit[cluster])
         for k in np.unique(cluster[near]).tolist():
@@ -252,7 +252,7 @@ class _Summary:
     sample: _Sample
     """Sample, for each topic or micro-cluster, of documents from which its words are taken."""
     examples: _Sample | None
-    """Sample, for each cell, of documents to show; None: there are no cells, and documents of
+    """Sample, for each cell, of documents to show. None: there are no cells, so documents of
     ``sample`` are shown."""
 
     def merge(self, other: Self) -> None:

@@ -145,7 +145,7 @@ def _read_stored(part: Path, row: int) -> Document:
 
 
 def near_copy(copy: Document, original: Document) -> NearCopy:
-    """Return both texts, cut to the same part: the beginning, or the first difference."""
+    """Return both texts, cut to the same part: their beginning, or their first difference."""
     one, other = (_one_line(document["text"]) for document in (copy, original))
     pairs = enumerate(zip(one, other, strict=False))
     at = next((i for i, (a, b) in pairs if a != b), min(len(one), len(other)))

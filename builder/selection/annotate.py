@@ -35,7 +35,7 @@ def tell_languages(engine: Engine, partitions: Sequence[Partition]) -> None:
 
 
 def name_languages(partition: Partition) -> int:
-    """Do `tell_languages` for one partition; return the number of its documents."""
+    """Write the array of `tell_languages` to one partition; return its number of documents."""
     if not partition.has("languages"):
         groups = [identify(table["text"].to_pylist()) for _, table in partition.row_groups("text")]
         partition.write("languages", np.concatenate(groups))
@@ -45,7 +45,7 @@ def name_languages(partition: Partition) -> int:
 def look_at(
     engine: Engine, partitions: Sequence[Partition], model: Path, settings: BuildSettings
 ) -> None:
-    """Do `annotate` for all ``partitions``."""
+    """Write the arrays of `annotate` to all ``partitions``, in tasks of ``engine``."""
     tasks = (LookTask(partition, model, settings) for partition in partitions)
     run_stage(engine, "embed, score and assign", "documents", annotate, tasks)
 

@@ -28,7 +28,7 @@ Counts = dict[str, Counter[str]]
 
 
 def count_by_license(stated: Sequence[str], sizes: NDArray[Any], unit: str, counts: Counts) -> None:
-    """Add documents to ``counts``, by the licences that they state.
+    """Add documents to ``counts``, by the licences that the documents state.
 
     ``sizes``, ``[n]``, are the sizes of the documents in ``unit``: ``bytes`` or ``tokens``.
     """
@@ -50,7 +50,7 @@ def count_licenses(partition: Partition) -> tuple[Counts, Counts]:
 
 
 def most_frequent(counts: Mapping[str, Counter[str]]) -> dict[str, dict[str, int]]:
-    """Return the counts of the most frequent licences, and those of all ``others`` together."""
+    """Return the counts of the most frequent licences; all others are counted as `OTHERS`."""
     ordered = sorted(counts.items(), key=lambda item: (-item[1]["documents"], item[0]))
     named = {name: dict(count) for name, count in ordered[:_NAMED]}
     if rest := sum((count for _, count in ordered[_NAMED:]), Counter[str]()):

@@ -82,7 +82,7 @@ def _add_counts(counts: Counts, part: Counts) -> None:
 
 
 def _count_kept(partition: Partition) -> Counts:
-    """Do `count_kept` for one partition."""
+    """Return the counts of `count_kept` for one partition."""
     kept, sizes = stays(partition), partition.read("sizes")
     poor = np.isin(why_of(partition), _POOR)
     languages = partition.read("languages")

@@ -70,8 +70,8 @@ class Selection:
     stages: list[dict[str, Any]] = field(default_factory=list)
     """For each stage, the documents and bytes that entered it, left it, and were dropped in it."""
     examples: dict[str, list[Partition]] = field(default_factory=dict)
-    """For each reason, the first partitions that have dropped documents: as many partitions as
-    needed for `EXAMPLES` of these documents, or all if there are fewer."""
+    """For each reason, the first partitions with documents that were dropped for this reason. There
+    are as many partitions as needed for `EXAMPLES` such documents."""
     _met: Counter[str] = field(default_factory=Counter)
     _counts: list[int] = field(default_factory=list)
 

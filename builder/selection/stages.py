@@ -158,7 +158,7 @@ def select_documents(
 def select_appended(
     selection: Selection, clusters: ClusterMap, settings: BuildSettings, seen: Seen
 ) -> Selection:
-    """Do `select_documents` for appended documents; ``clusters`` are the clusters of the build."""
+    """Decide which appended documents stay; put them into ``clusters``, those of the build."""
     _decontaminate(selection, settings)
     drop_copies(selection, settings, seen)
     few = _languages_of_few(selection, settings)
@@ -193,7 +193,7 @@ def _languages_of_few(selection: Selection, settings: BuildSettings) -> dict[tup
 
 
 def _decontaminate(selection: Selection, settings: BuildSettings) -> None:
-    """Drop documents that contain an item of a task; if they are only marked, count them."""
+    """Drop documents that contain an item of a task; if the settings only mark them, count them."""
     if not settings.decontaminate:
         return
     find = _no_reason if settings.mark_contaminated else _contaminated
@@ -214,7 +214,7 @@ def _count_marked(partition: Partition) -> Counter[str]:
 
 
 def drop_copies(selection: Selection, settings: BuildSettings, seen: Seen = _NOTHING) -> None:
-    """Drop documents that repeat another document exactly or nearly, unless the settings keep them.
+    """Drop exact and near copies of other documents, unless the settings keep duplicates.
 
     The array ``original`` of each partition gets the number of the document that a near copy
     repeats.
@@ -315,7 +315,7 @@ def _drop_repeated(
     *,
     apart: bool = False,
 ) -> None:
-    """Drop each kept document whose hash in the array ``name`` is that of an earlier document.
+    """Drop each kept document that has the same hash in the array ``name`` as an earlier document.
 
     With ``apart``, only earlier documents of the same source count.
     """
@@ -416,7 +416,7 @@ def _means(
 def _sum_micros(
     partition: Partition, name: ArrayName, few: Mapping[tuple[str, str], int]
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
-    """Return the micro-clusters that have kept documents, and two arrays for them.
+    """Return the micro-clusters that have kept documents, and two arrays with sums over these.
 
     The first array has the number of kept documents, ``[m]``. The second array has the sums of the
     array ``name`` over kept documents, ``[m, k]``. Documents in languages of ``few`` do not count.

@@ -215,7 +215,7 @@ def _attempt(encoder: Encoder, texts: Sequence[str]) -> Tokens | str:
 
 
 def _first_difference(one: NDArray[np.uint32], other: NDArray[np.uint32]) -> str:
-    """Return a text: at which token ``one``, of `fastokens`, first differs from ``other``."""
+    """Return a text on the first token at which ``one``, of `fastokens`, differs from ``other``."""
     least = min(len(one), len(other))
     differ = np.flatnonzero(one[:least] != other[:least])
     at = int(differ[0]) if len(differ) else least

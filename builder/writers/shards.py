@@ -88,8 +88,8 @@ class WrittenCluster:
 
     entry: ClusterEntry
     shard_samples: tuple[int, ...]
-    """Number of documents in each new shard. From these numbers, the catalogue computes in which
-    shard and row each document is."""
+    """Number of documents in each new shard. From these numbers, the writer of the catalogue
+    computes the shard and the row of each document."""
     first: int = 0
     """Number of the first new shard; above 0 if an append added to shards that existed."""
 

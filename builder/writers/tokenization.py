@@ -120,7 +120,7 @@ def _reordered(
 
 
 def _tokenize_without(task: TokenTask, _: ClimbError) -> int:
-    """Tokenise a partition here, without `fastokens`, because workers failed on it."""
+    """Tokenise a partition in this process, without `fastokens`, because workers failed on it."""
     return tokenize_partition(replace(task, fastokens=""))
 
 

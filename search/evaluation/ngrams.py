@@ -28,12 +28,12 @@ from .targets import load_target
 _PLACES = 2_000
 """Number of tokens of a target that are used. With 8,000, mixtures are ranked no better."""
 _SAMPLE = 20_000_000
-"""Number of tokens that are counted in total. Each cluster has the same part of this number."""
+"""Number of tokens that are counted in total; each cluster has an equal part of it."""
 _MOST = 1_000_000
 """Largest number of tokens that are counted in one cluster."""
 _SHORTER = 2e-4
-"""A frequency, as a share of all tokens. If the context of a token has this frequency, its counts
-and those of the context that is one token shorter influence the likelihood equally."""
+"""A frequency of contexts, as a share of all tokens. At this frequency, the counts of a context
+influence a likelihood as much as the counts of the context that is one token shorter."""
 _UNSEEN = 1e-5
 """Share of all tokens that is added to the share of each token of the vocabulary. So no token has
 probability 0."""

@@ -42,7 +42,8 @@ class ScoredText:
     inputs: torch.Tensor
     """Tokens that the model reads, int64 ``[n, seq_len]``."""
     targets: torch.Tensor
-    """The token after each of ``inputs``, int64 ``[n, seq_len]``; -100 if it is not scored."""
+    """The token after each of ``inputs``, int64 ``[n, seq_len]``; -100 for a token that is not
+    scored."""
     bytes: int
     """Number of UTF-8 bytes of all texts together."""
     owners: torch.Tensor

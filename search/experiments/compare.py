@@ -55,7 +55,7 @@ def compare(
     *,
     workers: int | None = None,
 ) -> dict[str, Comparison]:
-    """Return a comparison of the mixtures for each target, by models trained on them.
+    """Train and score models on each mixture; return a comparison of the mixtures for each target.
 
     One model is trained and scored for each pair of a mixture and a seed. Runs that are finished in
     ``out`` are not repeated.

@@ -25,9 +25,9 @@ from .items import target_items
 from .settings import SearchSettings
 
 MEASURED_FROM = 2_000
-"""A search estimates and shows its cost before it begins if its proxies together take at least this
-number of training steps. For the estimate, it measures the time of a training step, which takes a
-second or two."""
+"""A search shows an estimate of its cost before it begins if its proxies together take at least
+this number of training steps. To make the estimate, the search measures the time of a training
+step; this measurement takes a second or two."""
 _NOT_COUNTED = (
     "start of the processes, fits of predictors, and the look for each new target in the shards "
     "(--skip-check leaves it out)"

@@ -312,7 +312,7 @@ def _read_cells(search: Path, shards: ShardDirectory) -> SearchCells:
 def _common(
     there: SearchCells, here: SearchCells, shards: ShardDirectory, search: Path
 ) -> tuple[Parts, Parts]:
-    """Return how the clusters of the earlier and of the new search are made of the same parts.
+    """Return the tokens of each part of each cluster, of the earlier and of the new search.
 
     Parts with equal names in both results are the same documents.
     """

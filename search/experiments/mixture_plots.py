@@ -9,8 +9,8 @@ import numpy as np
 from climbstream.loader.core.html_page import legend
 
 AXES = 12
-"""Largest number of clusters that get an axis. If there are more clusters, those whose largest
-weight in any mixture is highest get one."""
+"""Largest number of clusters that get an axis. If there are more, clusters are ranked by the
+largest weight that any mixture gives them."""
 _WIDTH, _HEIGHT, _LEFT, _RIGHT, _TOP, _LOW = 860, 300, 56, 36, 16, 48
 _SIDE, _EDGE = 380, 60
 """Length of a side of the triangle, and the margin around the triangle, in pixels."""

@@ -62,7 +62,7 @@ _FIGURES = 3
 
 
 def comparison_sections(comparison: Comparison, name: str) -> list[str]:
-    """Return the HTML of a comparison: the verdict on the mixture ``name``, and a table of all."""
+    """Return a comparison as HTML: the verdict on the mixture ``name``, and a table of mixtures."""
     holds, text = comparison.verdict(name)
     rows, digits = [], comparison.digits
     for other, scores in comparison.scores.items():
@@ -165,7 +165,7 @@ class _Story:
 
 
 def _figures(story: _Story) -> list[tuple[str, str]]:
-    """Return the main results of the search, each as a pair: a number or word, and what it is."""
+    """Return the main results as pairs: a number or word, and words that explain it."""
     answer = story.answer
     name, weight = max(answer.mixture.weights.items(), key=lambda pair: pair[1])
     rounds = [number for number in story.rounds if not story.is_again(number)]
@@ -203,7 +203,7 @@ def _is_certain(answer: Answer) -> bool:
 
 
 def _gains(answer: Answer) -> list[tuple[str, str]]:
-    """Return, for the first targets, pairs of texts: the gain on the target, and what it is."""
+    """Return, for each of the first targets, two texts: the gain, and words that explain it."""
     best = contender(answer)
     if best is None:
         return []
@@ -425,7 +425,7 @@ def _rounds(story: _Story) -> list[str]:
 
 
 def _mixtures(story: _Story) -> list[str]:
-    """Return the section with one drawing of all mixtures; empty if nothing can be drawn."""
+    """Return a list with the section that draws all mixtures; [] if nothing can be drawn."""
     names = list(story.shares)
     mixtures = DrawnMixtures(
         names=[story.named(name) for name in names],

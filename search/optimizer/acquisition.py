@@ -15,8 +15,8 @@ from .presets import Preset
 from .surrogate import Surrogate
 
 HOPEFUL = 300
-"""Number of mixtures of the pool from which a round is chosen. A local search adds as many other
-mixtures."""
+"""Number of mixtures, the best predicted of the pool, from which a round is chosen. A local search
+adds as many mixtures."""
 AVERAGED = 100
 """For presets with ``answer="average"``: number of best predicted mixtures that are averaged."""
 ELITE = 20

@@ -120,7 +120,7 @@ class _Runs:
         return float((self.totals[BASE] - self.totals[choice]).mean())
 
     def error(self, noise: float | None, repeats: int) -> float | None:
-        """Return the sd of `gain`; None if it is unknown.
+        """Return the sd of the result of `gain`; None if the sd is unknown.
 
         ``noise`` is the sd of single runs in the search, with ``repeats`` degrees of freedom.
         """

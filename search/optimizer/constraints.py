@@ -44,9 +44,9 @@ class WeightConstraints:
     high: Floats
     """Largest weight of each cluster, ``[K]``; 0 for clusters without tokens."""
     prior: Floats
-    """Shares of the clusters, ``[K]``, sum 1. They matter if, in a mixture, all clusters with a
-    weight above 0 are at their largest weights. Then clusters with weight 0 get the rest of the
-    weight, in the ratio of these shares."""
+    """Shares of the clusters, ``[K]``, sum 1. They are used only if all clusters with a weight
+    above 0 in a mixture are at their largest weights. Then clusters with weight 0 get the rest of
+    the weight, in the ratio of these shares."""
     members: NDArray[np.int64]
     """Index of the group of each cluster, ``[K]``. A cluster that was put into no group is a group
     by itself."""

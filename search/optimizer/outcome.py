@@ -356,7 +356,7 @@ def _interval(answer: Answer, best: Candidate | None, known: Observations) -> li
 
 
 def _corrected(answer: Answer, best: Candidate) -> str:
-    """Return why the gain of ``best`` is not the difference between the two scores; "" if it is."""
+    """Return why the gain of ``best`` is no difference of the two scores; "" if it is one."""
     pick = answer.predicted_best if best.choice == "predicted" else answer.measured_best
     if answer.confirmation or pick is None or answer.baseline is None or best.gain is None:
         return ""

@@ -111,7 +111,8 @@ class Search:
         rounds: Ratio in which the rounds share the budget. None means the ratio of the preset.
         importance: Weight of each target in the mean over targets (1 if a target is missing).
         confirm: Number of seeds with which the best mixtures and the token shares are run again
-            after the budget is spent. 0 means that nothing is run again. See `confirm`.
+            after the budget is spent. 0 0 means that nothing is run again. See the module
+            `confirm`.
 
     Raises:
         UsageError: A setting is impossible, or the log is of a search with other settings.
@@ -210,9 +211,9 @@ class Search:
         self._drawn = 0
         """Number of rounds, from the first on, whose mixtures are drawn without predictions."""
         self._first = max((trial.round for trial in earlier), default=0)
-        """Number of the last round before the present settings; 0 if there is none."""
+        """Number of the last round that was run with earlier settings; 0 if there is none."""
         self._first_number = max((trial.number for trial in earlier), default=0)
-        """Number of the last trial before the present settings; 0 if there is none."""
+        """Number of the last trial that was run with earlier settings; 0 if there is none."""
         if sum(trial.scores is not None for trial in earlier) >= FEWEST and any(rounds[1:]):
             rounds = rounds[1:]  # the first round is large only because it has no earlier trials
             if self.log.origin is not None and self.preset.later == "explore":

@@ -29,9 +29,9 @@ Parts = Mapping[str, Mapping[str, float]]
 """Number of tokens of each cell, by name of the cluster and then by name of the cell."""
 
 _MOST_LOST = 0.1
-"""A new mixture counts as the measured mixture if at most this fraction of its tokens comes from
-other cells than in the measured mixture. The limit is not 0, because the cells of a group grow by
-different factors when documents are added."""
+"""A trial's mixture, carried over to new clusters, counts as measured if at most this fraction of
+its tokens comes from other cells than in the trial. The limit is not 0, because the cells of a
+group grow by different factors when documents are added."""
 _FEWEST = 8
 """Least number of carried trials, and of own trials, for which `level` shifts scores."""
 _SAME = 1e-9
@@ -49,7 +49,7 @@ class Overlap:
 
     @classmethod
     def of(cls, old: Parts, new: Parts) -> Self:
-        """Compare clusters by their cells.
+        """Return the overlap of the clusters ``old`` and ``new``, by the tokens of their cells.
 
         >>> Overlap.of({"a": {"x": 1, "y": 3}}, {"b": {"x": 1, "z": 1}, "c": {"y": 3}})
         Overlap(to_new={'a': {'b': 0.25, 'c': 0.75}}, to_old={'b': {'a': 0.5}, 'c': {'a': 1.0}})
@@ -145,7 +145,7 @@ class Columns:
 def _matrix(
     shares: Mapping[str, Mapping[str, float]], these: Sequence[str], others: Sequence[str]
 ) -> Floats:
-    """Return the share of each of ``these`` in each of ``others``, ``[K, L]``."""
+    """Return ``shares`` as a matrix ``[K, L]``: rows are ``these``, columns are ``others``."""
     rows = [[shares.get(name, {}).get(other, 0.0) for other in others] for name in these]
     return np.array(rows, np.float64).reshape(len(these), len(others))
 

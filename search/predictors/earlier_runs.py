@@ -20,7 +20,7 @@ EARLIER = "earlier runs"
 
 
 class EarlierRuns:
-    """Predicts a score from runs of other models. Objects are functions of the kind `Feature`.
+    """Predicts a score from runs of other models. An object can be used as a `Feature`.
 
     Args:
         swarms: Weights ``[n, K]`` and scores ``[n]`` of each swarm, at least one; the cheapest

@@ -52,7 +52,7 @@ class Learner:
 
     @torch.no_grad()
     def measure(self, batch: torch.Tensor) -> torch.Tensor:
-        """Return the same losses as `losses`, without gradients and only on this rank."""
+        """Return the losses that `losses` returns, but without gradients, and only on this rank."""
         self.model.eval()
         with self._precision():
             logits = self.model(input_ids=batch).logits

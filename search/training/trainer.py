@@ -340,7 +340,7 @@ class _Training:
         return bool(stopping)
 
     def _follow(self, rule: OnlineRule) -> None:
-        """Let ``rule`` choose weights; if they differ from the present ones, set the new weights.
+        """Let ``rule`` choose weights; set the new weights if they differ from the present weights.
 
         New weights are used from the next step. After a resume, the weights log may be ahead of the
         checkpoint; then it already has the weights for this step.
