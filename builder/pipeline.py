@@ -144,7 +144,7 @@ def dry_run(
     """Return what `build` would leave out and why, without writing shards.
 
     A later `build` with the same arguments continues from the work of the dry run. The result has
-    the keys of `preview`:
+    these keys:
 
     - ``stages``: documents and bytes that each stage dropped, by reason.
     - ``samples``: samples of dropped documents, by reason.

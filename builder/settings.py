@@ -337,7 +337,7 @@ class BuildSettings:
 
     @property
     def asked_columns(self) -> list[tuple[str, str]]:
-        """Columns that must exist, as (setting, column): the text's and those the user names."""
+        """Columns that must exist, as (setting, column): the text's, and all that users name."""
         named = [(name, getattr(self, name)) for name in _DEFAULTS]
         return [
             *((name, column) for name, column in named if name == "text" or column != name),

@@ -125,12 +125,12 @@ def _tree(
 
 @njit(cache=True)
 def _ward(points: Any, weights: Any) -> Any:
-    """Link points by chains of nearest neighbours (Murtagh 1983), with weights.
+    """Return the merges of a Ward linkage of weighted points, and the heights of the merges.
 
-    This function exists because scipy's Ward linkage takes no weights. ``points`` is float64 ``[n,
-    dims]``. Returns the merges, int64 ``[n - 1, 2]``, and their heights, ``[n - 1]``. Each merge
-    names two points, one from each of the clusters that are merged. ``points`` and ``weights`` are
-    overwritten.
+    The merges are int64 ``[n - 1, 2]``, and their heights are ``[n - 1]``. ``points`` is float64
+    ``[n, dims]``. The method is chains of nearest neighbours (Murtagh 1983); scipy's Ward linkage
+    takes no weights. Each merge names two points, one from each of the clusters that are merged.
+    ``points`` and ``weights`` are overwritten.
     """
     n = len(points)
     alive = np.ones(n, np.bool_)

@@ -198,7 +198,7 @@ def which_hold(text: Any, ends: Any, table: Any, index: Any, state: Any) -> Any:
 
 @njit(cache=True, nogil=True)
 def _look_up(document: Any, seeds: Any, bits: Any, index: Any, state: Any, touched: Any) -> Any:
-    """Align the chunks that contain one of ``seeds``; return the number of different chunks.
+    """Align the chunks that contain one of ``seeds``; return how many chunks were aligned so far.
 
     ``seeds`` are the seeds of the document. ``bits`` is the filter of the index's seeds.
     ``touched`` is the number of chunks that were aligned with this document before; the result

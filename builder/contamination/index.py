@@ -84,7 +84,7 @@ _AT_ONCE = 1 << 18
 """Number of characters that are searched per call of compiled code. The call itself takes as long
 as searching 500 characters."""
 _BITS = 16
-"""Number of bits that a filter has per seed."""
+"""Number of bits that a Bloom filter has per seed."""
 
 
 class IndexArrays(NamedTuple):
@@ -107,10 +107,10 @@ class IndexArrays(NamedTuple):
     place: NDArray[np.int32]
     """Index in ``words`` of the first word of the seed of each posting."""
     bits: NDArray[np.uint64]
-    """Filter of the seeds of five words. For each seed, the bits of `filter_mask` are set in number
-    ``seed >> filter_shift``."""
+    """Bloom filter of the seeds of five words. For each seed, the bits of `filter_mask` are set in
+    number ``seed >> filter_shift``."""
     short_bits: NDArray[np.uint64]
-    """Filter of the seeds of three words. Only short items have such seeds."""
+    """Bloom filter of the seeds of three words. Only short items have such seeds."""
     words: NDArray[np.uint64]
     """Hashes of the words of all items; ``weights`` has the weight of each word."""
     weights: NDArray[np.float32]

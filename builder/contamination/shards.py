@@ -170,7 +170,7 @@ def _finding(task: CheckTask, row: int, tokens: int, text: str, match: Match) ->
 
 
 class _Checked:
-    """Collects findings in memory that grows with the number of items, not of documents."""
+    """Collects findings; its memory grows with the number of items, not with that of documents."""
 
     def __init__(self, index: ItemIndex) -> None:
         self._index = index

@@ -215,7 +215,7 @@ class _Import:
     def _tokens(
         self, partitions: Sequence[Partition], report: IntakeReport, end: int | None
     ) -> tuple[Selection, Vocabulary]:
-        """Tokenise the text of the rows; if the rows have tokens, only count these.
+        """Tokenise the text of the rows; if the rows have tokens, only count the tokens.
 
         Returns all documents as a selection, and the vocabulary.
         """
@@ -266,11 +266,10 @@ class _Import:
         return total
 
     def _number(self, partitions: Sequence[Partition], labels: Sequence[str]) -> list[int]:
-        """Write the cluster of each document to the partitions; return the bytes of each cluster.
+        """Write the cluster of each document to the partitions; return bytes of text by cluster.
 
         Each partition gets two arrays, int32 ``[n]``: ``clusters`` is the index of the document's
-        cluster in ``labels``, and ``micro`` is the number of this cluster in the corpus. The result
-        is the bytes of text.
+        cluster in ``labels``, and ``micro`` is the number of this cluster in the corpus.
         """
         number = {label: k for k, label in enumerate(labels)}
         micro = np.array(_micro(labels), np.int32)
@@ -297,7 +296,7 @@ class _Import:
 def _number_clusters(
     partition: Partition, number: Mapping[str, int], micro: NDArray[np.int32]
 ) -> NDArray[np.int64]:
-    """Do `_Import._number` for one partition; return the bytes of text of each cluster, ``[K]``."""
+    """Write the arrays of `_Import._number` to a partition; return bytes by cluster, ``[K]``."""
     clusters = np.array([number[label] for label in partition.column("label")], np.int32)
     partition.write_arrays({"clusters": clusters, "micro": micro[clusters]})
     sizes = np.zeros(len(micro), np.int64)
@@ -342,7 +341,7 @@ def _say_names(names: Mapping[str, str]) -> None:
 
 
 def _cards(sources: Sequence[str]) -> list[Card]:
-    """Return the nearest card of each source that has one; each card only once."""
+    """Return the nearest data set card of each source that has one; each card only once."""
     cards: dict[str, Card] = {}
     for name in sources:
         for folder in card_folders(name):
@@ -378,7 +377,7 @@ def _vocabulary(
     tokenizer: bytes | None,
     configs: Mapping[str, Any],
 ) -> tuple[Vocabulary | None, EndToken]:
-    """Return the vocabulary of the rows' tokens (None if they have text), and the end token."""
+    """Return the vocabulary of the rows' tokens (None if the rows have text), and the end token."""
     columns = next(filter(None, (columns_of(file.source) for file in files)), [])
     names = {"tokens": settings.tokens, "text": settings.text}
     use = settings.use or next((kind for kind, name in names.items() if name in columns), None)

@@ -37,8 +37,8 @@ def loss_sections(
 ) -> list[str]:
     """Return sections on languages, dropped documents, near copies and pruned micro-clusters.
 
-    With ``appended``, an append has added documents. Then the section with samples says that none
-    of these documents are among the samples.
+    ``appended`` says that an append has added documents. The section with samples then says that
+    none of these documents are among the samples.
     """
     sections = []
     if counts.get("language"):

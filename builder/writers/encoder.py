@@ -108,7 +108,8 @@ class FastEncoder:
         """Encode ``texts``.
 
         Raises:
-            BaseException: Any error of the library; a panic is not an `Exception`.
+            BaseException: The library failed. A panic in Rust is a `BaseException`, but no
+                `Exception`.
         """
         ids, offsets = self._tokenizer.encode_batch_flat(list(texts), split_special_tokens=True)
         ends = np.frombuffer(offsets, "<u8").astype(np.int64)

@@ -110,7 +110,7 @@ def _questions(name: str, task: Any) -> list[Question]:
 
 
 def _question(task: Any, document: Any, split: str, where: str) -> Question:
-    """Convert a document of an lm-eval task to the question that the harness asks zero-shot."""
+    """Convert a document of an lm-eval task to the question that lm-eval asks without examples."""
     asked, choices = task.doc_to_text(document), task.doc_to_choice(document)
     gold, between = task.doc_to_target(document), task.config.target_delimiter
     if task.multiple_input:

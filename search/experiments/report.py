@@ -349,7 +349,7 @@ def skills_text(skills: Sequence[Skill]) -> str:
 
 
 def _confirmed(answer: Answer) -> list[str]:
-    """Return the section that compares the repeated mixtures; empty without a confirmation."""
+    """Return a list with the section on the repeated mixtures; [] without a confirmation."""
     if answer.confirmation is None:
         return []
     targets = list(answer.measured_best.scores)
