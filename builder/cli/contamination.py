@@ -28,11 +28,12 @@ def contamination(
     cluster=NAME are the held-out documents of this label or cluster in DIRECTORY. The text of
     documents is decoded from the tokens in the shards.
 
-    An item counts as found if a document contains 80 % of the item's words in their order. For an
-    item of fewer than 13 words, 85 % are needed; but one word may be missing if the other words are
-    rare in the task. An item of fewer than 8 words is found only if the document also contains its
-    answer, near the question. Words that are in many items of the task count less. Letter case,
-    punctuation and line breaks make no difference.
+    An item counts as found if a document contains 80 % of the item's words in their order. An item
+    of 8 to 12 words needs 85 %. An item of fewer than 8 words needs all of its words and, if the
+    task has answers, its answer near the question. One word of an item of 8 to 12 words (6 to 12,
+    if the task has answers) may be missing if the other words are rare in the task. Words that are
+    in many items of the task count less. Letter case, punctuation and line breaks make no
+    difference.
     """
     from climbstream.builder.contamination.shards import (  # noqa: PLC0415
         check_shards,

@@ -47,7 +47,8 @@ SHORT = 13 * WORD
 """Cost of 13 words; an item whose words cost less is called short."""
 TINY = 8 * WORD
 """Cost of eight words. An item whose words cost less is found only if the document contains all of
-them. If the item has an answer, the answer must also be near the question."""
+them, or by its evidence (`LEAST_PROOF`). If the item has an answer, the answer must also be near
+the question."""
 LEAST_PROOF = 20.0
 """A short item is found although one of its words is missing if the evidence for the item reaches
 this value. Each word of the item that is present adds evidence: minus the natural logarithm of the
