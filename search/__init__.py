@@ -10,6 +10,7 @@ from climbstream.loader.core.lazy import load_on_use
 from climbstream.loader.core.version import __version__ as __version__
 
 if TYPE_CHECKING:
+    from .experiments.prior_runs import PriorRuns
     from .optimizer.answer import Answer
     from .optimizer.search import Search
     from .optimizer.trials import Trial, TrialLog
@@ -24,6 +25,7 @@ __all__ = [
     "DoReMi",
     "OnlineRule",
     "Predictor",
+    "PriorRuns",
     "Search",
     "TrainSettings",
     "Trial",
@@ -36,6 +38,7 @@ _HOMES = {
     "DoReMi": "training.doremi",
     "OnlineRule": "training.online_mixing",
     "Predictor": "predictors.base",
+    "PriorRuns": "experiments.prior_runs",
     "Search": "optimizer.search",
     "TrainSettings": "training.settings",
     "train_model": "training.trainer",

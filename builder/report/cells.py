@@ -1,7 +1,7 @@
 """Cells in the report: descriptions of topics, made from their cells, and tokens of each cell."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import reduce
 from html import escape
@@ -58,7 +58,6 @@ def join_described(old: ClusterInfo, new: ClusterInfo) -> ClusterInfo:
     """
     documents = old.documents + new.documents
     micro = _joined_micro(old, new)
-    labels = {n: old.labels.get(n, 0) + new.labels.get(n, 0) for n in {**old.labels, **new.labels}}
     return replace(
         old,
         documents=documents,
@@ -70,13 +69,20 @@ def join_described(old: ClusterInfo, new: ClusterInfo) -> ClusterInfo:
             )
             for name, value in old.quality.items()
         },
-        labels=dict(sorted(labels.items(), key=lambda item: -item[1])),
+        labels=_joined_counts(old.labels, new.labels),
         micro=tuple(micro),
         micro_documents=tuple(micro.values()) if old.micro_documents else (),
         spread={name: _added(n, new.spread[name]) for name, n in old.spread.items()},
         copies=old.copies + new.copies,
         effective_tokens=old.effective_tokens + new.effective_tokens,
+        languages=_joined_counts(old.languages, new.languages) if old.languages else {},
     )
+
+
+def _joined_counts(old: Mapping[str, int], new: Mapping[str, int]) -> dict[str, int]:
+    """Return the sum of two counts by name, the most frequent name first."""
+    joined = {name: old.get(name, 0) + new.get(name, 0) for name in {**old, **new}}
+    return dict(sorted(joined.items(), key=lambda item: -item[1]))
 
 
 def _joined_micro(old: ClusterInfo, new: ClusterInfo) -> dict[int, int]:

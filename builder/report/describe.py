@@ -107,6 +107,7 @@ class _Sums:
         self._scores = np.zeros((count, len(SCORES)))
         self._spread = np.zeros((len(SCORES), count, _BINS), np.int64)
         self._labels: list[Counter[str]] = [Counter() for _ in range(count)]
+        self._languages: list[Counter[str]] = [Counter() for _ in range(count)]
         self._micro: Counter[tuple[int, int]] = Counter()
         self._copies, self._effective = np.zeros((2, count), np.int64)
 
@@ -130,6 +131,9 @@ class _Sums:
         names = partition.columns("label")["label"].take(rows).to_pylist()
         for k, name in zip(cluster.tolist(), names, strict=True):
             self._labels[k][name] += 1
+        languages = partition.read("languages")[rows, 0].tolist()
+        for k, name in zip(cluster.tolist(), languages, strict=True):
+            self._languages[k][name] += 1
         self._add_copies(partition, rows, cluster, clusters)
 
     def merge(self, other: Self) -> None:
@@ -141,6 +145,8 @@ class _Sums:
         self._effective += other._effective
         self._micro.update(other._micro)
         for ours, theirs in zip(self._labels, other._labels, strict=True):
+            ours.update(theirs)
+        for ours, theirs in zip(self._languages, other._languages, strict=True):
             ours.update(theirs)
 
     def _add_copies(
@@ -190,6 +196,7 @@ class _Sums:
             copies=int(self._copies[k]),
             effective_tokens=int(self._effective[k]),
             axes=entry.axes,
+            languages=dict(self._languages[k].most_common()),
         )
 
 

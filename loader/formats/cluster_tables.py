@@ -108,20 +108,18 @@ _SAMPLES = 600
 
 
 def cluster_table(clusters: Sequence[ClusterInfo]) -> str:
-    """Return an HTML table with words, size, quality, known domains and samples of each cluster."""
+    """Return an HTML table with a row for each cluster: words, size, quality and samples.
+
+    It has a column of known domains if there are any, and one of languages if there are several.
+    """
     total = sum(c.tokens for c in clusters) or 1
     most = max((c.tokens for c in clusters), default=0) or 1
     known_domains = ["known domains"] if any(c.labels for c in clusters) else []
+    languages = ["languages"] if len({name for c in clusters for name in c.languages}) > 1 else []
     each = max(1, _SAMPLES // max(len(clusters), 1))
     rows: list[tuple[str | tuple[str, str], ...]] = []
     for c in clusters:
         samples = "".join(quotation(s["id"], s["text"]) for s in c.samples[:each])
-        documents = sum(c.labels.values()) or 1
-        labels = ", ".join(
-            f"{isolated(name)} {count / documents:.0%}"
-            for name, count in list(c.labels.items())[:3]
-            if count / documents >= 0.01
-        )
         words = f"<b>{listed(c.terms[:4])}</b> {listed(c.terms[4:])}"
         rows.append(
             (
@@ -134,7 +132,8 @@ def cluster_table(clusters: Sequence[ClusterInfo]) -> str:
                     f"{bar(c.tokens / most)}&nbsp;{c.tokens / total:.1%}",
                 ),
                 *(f"{value:.1f}" for value in c.quality.values()),
-                *([labels] if known_domains else []),
+                *([_most_frequent(c.labels)] if known_domains else []),
+                *([_most_frequent(c.languages)] if languages else []),
             )
         )
     scores = list(clusters[0].quality if clusters else ())
@@ -146,6 +145,7 @@ def cluster_table(clusters: Sequence[ClusterInfo]) -> str:
         "share",
         *map(score_title, scores),
         *known_domains,
+        *languages,
     )
     return table(
         heads,
@@ -153,4 +153,17 @@ def cluster_table(clusters: Sequence[ClusterInfo]) -> str:
         numbers=(2, 3, *range(5, 5 + len(scores))),
         texts=(1,),
         clusters=[c.name for c in clusters],
+    )
+
+
+def _most_frequent(counts: Mapping[str, int]) -> str:
+    """Return the three most frequent names as HTML, with shares of 1 % or more.
+
+    ``counts`` has the most frequent name first.
+    """
+    total = sum(counts.values()) or 1
+    return ", ".join(
+        f"{isolated(name)} {count / total:.0%}"
+        for name, count in list(counts.items())[:3]
+        if count / total >= 0.01
     )

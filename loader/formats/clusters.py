@@ -62,6 +62,9 @@ class ClusterInfo:
     """Number of effective tokens: tokens of documents that are no near copies of another one."""
     axes: dict[str, str] = field(default_factory=dict)
     """If the cluster is a cell: its value on each axis, as in the manifest; else empty."""
+    languages: dict[str, Count] = field(default_factory=dict)
+    """Number of documents by language (ISO 639, ``code`` or ``und``), most frequent first; empty:
+    unknown, as after an import."""
 
     @property
     def words(self) -> str:
@@ -69,8 +72,11 @@ class ClusterInfo:
         return ", ".join(self.terms[:5])
 
     def to_json(self) -> dict[str, Any]:
-        """Return the description as JSON values, without ``axes`` if the cluster is no cell."""
-        return {name: value for name, value in asdict(self).items() if name != "axes" or value}
+        """Return the description as JSON values, without ``axes`` and ``languages`` if empty."""
+        optional = ("axes", "languages")
+        return {
+            name: value for name, value in asdict(self).items() if name not in optional or value
+        }
 
     @classmethod
     def from_json(cls, value: Any) -> Self:

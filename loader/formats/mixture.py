@@ -12,6 +12,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from climbstream.loader.core.console import counted
 from climbstream.loader.core.errors import InvalidDataError, UsageError
 from climbstream.loader.core.files import COPY_FIRST, hash_json, read_json, refuse_url, write_json
 from climbstream.loader.core.tabular import Tabular
@@ -65,7 +66,7 @@ class Mixture(Tabular):
     def __repr__(self) -> str:
         largest = self._by_weight()
         shares = [f"{name} {weight:.1%}" for name, weight in largest if weight]
-        return f"Mixture({some_names(shares)}; {len(largest)} clusters)"
+        return f"Mixture({some_names(shares)}; {counted(len(largest), 'cluster')})"
 
     def _repr_html_(self) -> str:
         """Return the mixture as an HTML table, which a notebook shows."""

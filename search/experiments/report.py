@@ -89,31 +89,30 @@ def search_sections(directory: Path, answer: Answer, trials: Sequence[Trial]) ->
     """Return the HTML sections of a search on the shards in ``directory``."""
     shards = ShardDirectory(directory)
     words = {info.name: info.words for info in shards.clusters()}
-    return _sections(shards.manifest.token_shares.weights, words, answer, trials)
+    shares = shards.manifest.token_shares.weights
+    return _sections(_Story(dict(shares), words, answer, list(trials), ("proxy", "proxies")))
 
 
 def table_sections(
     shares: Mapping[str, float], answer: Answer, trials: Sequence[Trial]
 ) -> list[str]:
     """Return the HTML sections of a fit; the answer is compared with the mixture ``shares``."""
-    return _sections(shares, {}, answer, trials)
+    return _sections(_Story(dict(shares), {}, answer, list(trials), ("run", "runs")))
 
 
-def _sections(
-    shares: Mapping[str, float], words: Mapping[str, str], answer: Answer, trials: Sequence[Trial]
-) -> list[str]:
-    story = _Story(dict(shares), dict(words), answer, list(trials))
+def _sections(story: "_Story") -> list[str]:
+    answer = story.answer
     return [
         facts(_figures(story)),
         section("The answer", *_outcome(answer)),
-        section("The mixture", _weights(shares, words, answer)),
+        section("The mixture", _weights(story)),
         section("The search", *_paths(story)),
         section("Rounds", *_rounds(story)),
         *_mixtures(story),
         *_confirmed(answer),
         *_front(answer),
         *_dependence(story),
-        section("The predictors", _skills(answer), *_predicted(story)),
+        section("The predictors", _skills(story), *_predicted(story)),
     ]
 
 
@@ -125,6 +124,8 @@ class _Story:
     words: dict[str, str]
     answer: Answer
     trials: list[Trial]
+    noun: tuple[str, str]
+    """What trained a trial: singular and plural."""
 
     @property
     def targets(self) -> list[str]:
@@ -171,15 +172,15 @@ def _figures(story: _Story) -> list[tuple[str, str]]:
     rounds = [number for number in story.rounds if not story.is_again(number)]
     again = sum(story.is_again(trial.round) for trial in story.trials)
     measured = {trial.mixture.fingerprint for trial in story.scored}
-    proxies = f"measured with {counted(len(story.trials), 'proxy', 'proxies')}, in "
-    proxies += counted(len(rounds), "round")
+    models = f"measured with {counted(len(story.trials), *story.noun)}, in "
+    models += counted(len(rounds), "round")
     if again:
-        proxies += f"; {again:,} of the proxies only confirm the answer"
+        models += f"; {again:,} of the {story.noun[1]} only confirm the answer"
     return [
         _verdict(answer),
         *_gains(answer),
         (f"{weight:.0%}", f"of {story.named(name)}, the largest weight of the answer"),
-        (f"{len(measured):,}", f"different mixtures, {proxies}"),
+        (f"{len(measured):,}", f"different mixtures, {models}"),
     ]
 
 
@@ -253,11 +254,11 @@ def _paths(story: _Story) -> list[str]:
         if story.answer.baseline is not None:
             lines.append(("token shares", story.answer.baseline.scores[target]))
         unit = next((f", {o.unit}" for o in story.answer.outcomes if o.target == target), "")
-        pictures.append(scatter_plot(series, "proxy", f"{target}{unit.rstrip(', ')}", lines))
+        pictures.append(scatter_plot(series, story.noun[0], f"{target}{unit.rstrip(', ')}", lines))
     pictures = [f'<div class="plots">{"".join(pictures)}</div>']
     if failed := [trial for trial in story.trials if trial.scores is None]:
         why = "; ".join(f"{trial.number}: {trial.why}" for trial in failed[:5])
-        pictures.append(paragraph(f"{counted(len(failed), 'proxy', 'proxies')} failed: {why}"))
+        pictures.append(paragraph(f"{counted(len(failed), *story.noun)} failed: {why}"))
     return pictures
 
 
@@ -265,11 +266,12 @@ def _tip(story: _Story, trial: Trial) -> str:
     """Return the text that is shown at the point of a trial: its number and largest weights."""
     largest = sorted(trial.mixture.weights.items(), key=lambda pair: -pair[1])[:_TIP_CLUSTERS]
     listed = "\n".join(f"{weight:.0%} {story.named(name)}" for name, weight in largest)
-    return f"proxy {trial.number}\n{listed}"
+    return f"{story.noun[0]} {trial.number}\n{listed}"
 
 
-def _weights(shares: Mapping[str, float], words: Mapping[str, str], answer: Answer) -> str:
+def _weights(story: _Story) -> str:
     """Return a table of the weights of the clusters in the answer and their token shares."""
+    shares, answer = story.shares, story.answer
     others = compared_mixtures(answer)
     most = max(*shares.values(), *answer.mixture.weights.values())
     found = [(n, share, answer.mixture.weights.get(n, 0.0)) for n, share in shares.items()]
@@ -279,7 +281,7 @@ def _weights(shares: Mapping[str, float], words: Mapping[str, str], answer: Answ
         rows.append(
             [
                 f"<code>{escape(name)}</code>",
-                escape(words.get(name, "")),
+                escape(story.words.get(name, "")),
                 (f'data-v="{share}"', f"{bar(share / most)}&nbsp;{share:.1%}"),
                 (f'data-v="{weight}"', f"{bar(weight / most, 'orange')}&nbsp;{weight:.1%}"),
                 f"{weight / share:.2f}x" if share else "",
@@ -292,9 +294,9 @@ def _weights(shares: Mapping[str, float], words: Mapping[str, str], answer: Answ
         return table(heads, rows, numbers=range(4, len(heads)), texts=(1,))
     heads.append(f"{CHOICES['predicted']} between")
     lead = (
-        "Last column: if the scores of the proxies had differed by chance, the weight in the "
-        "mixture that is predicted best would lie between these two in 8 of 10 cases. A cluster "
-        "with a wide range matters little."
+        f"Last column: if the scores of the {story.noun[1]} had differed by chance, the weight in "
+        "the mixture that is predicted best would lie between these two in 8 of 10 cases. A "
+        "cluster with a wide range matters little."
     )
     if answer.choice != "predicted":
         lead += " The answer is another mixture, and may lie outside."
@@ -409,7 +411,8 @@ def _rounds(story: _Story) -> list[str]:
     heads = ["cluster", "words", *map(story.round_name, numbers)]
     heads += [f"goes with {target}" for target in story.targets]
     lead = (
-        "Each column of the picture is a proxy, each row a cluster; more colour is more weight. "
+        f"Each column of the picture is a {story.noun[0]}, each row a cluster; more colour is more "
+        "weight. "
         "The table has the mean weight of each cluster in a round, and the rank correlation of its "
         "weight with the score: below 0, more of it comes with lower scores."
     )
@@ -418,7 +421,7 @@ def _rounds(story: _Story) -> list[str]:
         [story.named(names[k]) for k in shown.tolist()],
         (weights[:, shown] / max(float(weights.max()), 1e-9)).tolist(),
         [(story.round_name(n), int((rounds == n).sum())) for n in numbers],
-        "Weights of the clusters in each proxy, over the rounds",
+        f"Weights of the clusters in each {story.noun[0]}, over the rounds",
     )
     right = range(2, len(heads))
     return [paragraph(lead), picture, table(heads, rows, numbers=right, texts=(1,))]
@@ -505,20 +508,21 @@ def _predicted(story: _Story) -> list[str]:
     points = [(shift + scale * x, shift + scale * y) for x, y in pairs]
     sds = [] if answer.noise is None else [abs(scale) * answer.noise] * len(points)
     tips = [f"predicted {x:.5g}" for x, _ in points]
-    series = Series(name="proxy", color="blue", points=points, sds=sds, tips=tips)
+    series = Series(name=story.noun[0], color="blue", points=points, sds=sds, tips=tips)
     unit = unit and f", {unit}"
     picture = scatter_plot([series], f"predicted{unit}", f"measured{unit}", diagonal=True)
     if not picture:
         return []
-    note = "Each proxy by what the other proxies predict of it; on the dotted line both agree."
+    one, many = story.noun
+    note = f"Each {one} by what the other {many} predict of it; on the dotted line both agree."
     if sds:
         note += " A bar is the noise of a single run, one sd to either side."
     return [paragraph(note), picture]
 
 
-def _skills(answer: Answer) -> str:
-    if not answer.table:
-        return paragraph("Too few proxies were scored to fit one.")
+def _skills(story: _Story) -> str:
+    if not story.answer.table:
+        return paragraph(f"Too few {story.noun[1]} were scored to fit one.")
     rows = [
         (
             escape(skill.target),
@@ -527,6 +531,6 @@ def _skills(answer: Answer) -> str:
             f"{skill.spearman:.2f}",
             skill.verdict,
         )
-        for skill in answer.table
+        for skill in story.answer.table
     ]
     return paragraph(SKILLS_NOTE) + table(_SKILL_HEADS, rows, numbers=(2, 3))

@@ -308,9 +308,22 @@ def test_without_known_domains_there_is_no_column_for_them(built, tmp_path, repo
     assert "known domains" not in page_of(tmp_path).words
 
 
+def test_several_languages_have_a_column(built, tmp_path):
+    manifest, clusters = Manifest.load(built.directory), load_clusters(built.directory)
+    one = [replace(info, languages={"de": info.documents}) for info in clusters]
+    write_report(tmp_path, report_page(manifest, one, None))
+    assert "languages" not in page_of(tmp_path).words
+    one[0] = replace(one[0], languages={"fr": 3, "code": 1})
+    write_report(tmp_path, report_page(manifest, one, None))
+    words = page_of(tmp_path).words
+    assert "languages" in words
+    assert "fr 75%, code 25%" in words
+
+
 def test_the_parts_of_a_cluster_add_up(built):
     for info in load_clusters(built.directory):
         assert sum(info.micro_documents) == info.documents
+        assert sum(info.languages.values()) == info.documents
         assert all(sum(counts) == info.documents for counts in info.spread.values())
         assert info.effective_tokens == info.tokens
 

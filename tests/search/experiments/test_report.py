@@ -11,7 +11,12 @@ from climbstream.loader.core.html_page import page
 from climbstream.loader.formats.clusters import load_clusters, save_clusters
 from climbstream.search import Search
 from climbstream.search.evaluation.comparison import Comparison
-from climbstream.search.experiments.report import CHOICES, comparison_sections, search_sections
+from climbstream.search.experiments.report import (
+    CHOICES,
+    comparison_sections,
+    search_sections,
+    table_sections,
+)
 from climbstream.search.optimizer.answer import BASE, Outcome
 from climbstream.search.optimizer.outcome import contender
 from climbstream.search.optimizer.trials import Trial
@@ -52,6 +57,14 @@ def test_the_search_is_shown_with_its_numbers(shards, shares, read_page):
         weight = answer.mixture.weights[name]
         for value in (name, f"{share:.1%}", f"{weight:.1%}", f"{weight / share:.2f}x"):
             assert value in shown.text
+
+
+def test_the_report_of_a_fit_speaks_of_runs(shares, read_page):
+    answer, trials = searched(shares)
+    shown = read_page(page("Fit", "", table_sections(shares.weights, answer, trials)))
+    assert "8 runs" in shown.text
+    assert "1 run failed" in shown.text
+    assert "prox" not in shown.text
 
 
 def test_a_target_without_a_unit_leaves_no_comma_behind(shards, shares, read_page):
