@@ -75,7 +75,7 @@ class MonitorServer(ThreadingHTTPServer):
 
     @cached_property
     def policy(self) -> str:
-        """Content security policy: the page runs only its own script, and calls only this server."""
+        """Content security policy: the page runs only its script, and calls only this server."""
         script = re.search(rb"<script>(.*?)</script>", self.page, re.DOTALL)
         assert script
         digest = base64.b64encode(hashlib.sha256(script[1]).digest()).decode()
