@@ -39,8 +39,8 @@ class Retry:
     """Counts the tries of one request, and says how long to pause before the next try.
 
     The first pause is 0.5 s, and each later one is twice the one before, up to 30 s. Each pause is
-    then shortened at random, to no less than half, so that ranks do not all try again at the same time.
-    If the server asks for a longer pause, the pause is as long as the server asks.
+    then shortened at random, to no less than half, so that ranks do not all try again at the same
+    time. If the server asks for a longer pause, the pause is as long as the server asks.
     """
 
     def __init__(self, seconds: float, place: str) -> None:
