@@ -392,7 +392,7 @@ class MixtureLoader:
 
     @property
     def step(self) -> int:
-        """Number of batches returned; as batches are numbered from 0, also that of the next one."""
+        """Number of batches returned so far; also the number of the next batch, counted from 0."""
         return self._lookahead.step
 
     @property

@@ -31,8 +31,8 @@ _SHARDS_AHEAD = 8
 _MOST_STEPS = 256
 """Largest number of steps in one plan."""
 _MOST_ROWS = 4096
-"""Two limits of one plan have this value: the number of rows, and the number of steps times the
-number of clusters. With these limits, planning takes less than 1 ms."""
+"""Largest number of rows in one plan, and largest product of its number of steps and the number of
+clusters. With these limits, planning takes less than 1 ms."""
 _COUNTED_STEPS = 1 << 16
 """Largest number of steps in one call that only counts the rows of each cluster."""
 _FIRST_STEPS = 16
@@ -157,8 +157,8 @@ class Lookahead:
     def check_not_planning(self) -> None:
         """Raise `UsageError` if this method is called while steps are being planned.
 
-        The only code that can call the loader then is the user's function for weights, which
-        planning calls. This function must not change the loader's position.
+        Planning calls the user's function for weights. This function may read the loader, but must
+        not change its position.
         """
         if self._planning:
             raise UsageError(

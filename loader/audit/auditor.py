@@ -237,7 +237,7 @@ def _compare(
 
 
 def audit_run(replay: Replay) -> Audit:
-    """Return the result of an audit: all steps of the run are planned again and compared.
+    """Return the result of an audit, in which all steps are planned again and compared.
 
     Raises:
         IntegrityError: The ledger differs from the plan; the message names the first step that

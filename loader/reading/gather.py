@@ -46,7 +46,7 @@ class ByteSpans(NamedTuple):
 
     @classmethod
     def of(cls, view: ShardView, packed: PackedRows, size: int) -> "ByteSpans":
-        """Return ``packed``, a packing of the shard ``view``, as spans.
+        """Return ``packed``, a packing of the shard ``view``, as spans of bytes.
 
         ``size`` is the number of bytes of a token.
         """

@@ -107,7 +107,9 @@ class WeightsRecord:
 
     @classmethod
     def _make(cls, prev: Self | None, **content: Any) -> Self:
-        """Return a record with the fields ``content``, the next number, and both hashes.
+        """Return a record with the fields ``content``, the next number, and its hashes.
+
+        Its hashes are that of ``prev`` and its own.
 
         If ``content`` has no ``capped``, the capped clusters are those of ``prev``.
 
