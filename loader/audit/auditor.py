@@ -132,7 +132,7 @@ class _Auditor:
             place: _Place | None = self._here
         else:
             places = self._places.get(start.step, [])
-            # None: this opening begins before the first opening.
+            # None if this opening begins before the first step of the ledger.
             place = next((p for p in places if p.same(start)), places[-1] if places else None)
         if place is not None and not place.same(start):
             raise IntegrityError(

@@ -381,7 +381,7 @@ class ShardCache:
             self._evict(size)
             allocate(
                 descriptor, size
-            )  # before the lock is released, so that others count this file
+            )  # within the lock, so that other processes count it
 
     def _evict(self, size: int) -> None:
         """Remove the least recently used shards until ``size`` more bytes are within the limit.
