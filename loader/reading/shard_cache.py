@@ -379,9 +379,7 @@ class ShardCache:
         fetch.doing = f"waiting for another process to make room in {self.root}"
         with locked(self.root, self._patience):
             self._evict(size)
-            allocate(
-                descriptor, size
-            )  # within the lock, so that other processes count it
+            allocate(descriptor, size)  # within the lock, so that other processes count it
 
     def _evict(self, size: int) -> None:
         """Remove the least recently used shards until ``size`` more bytes are within the limit.
