@@ -1,13 +1,16 @@
 """Stream tokens from clustered shards, by mixture weights that may change during a run.
 
-- `ShardDirectory` and `Manifest` read shards, which are in the MDS format.
-- A `Mixture` is one weight per cluster.
-- A `Schedule` is the changes of the weights that are known before the run. A `WeightsLog` records
-  all changes. An `Agreement` makes all ranks apply a change at the same step.
-- `MixtureLoader` serves batches; `MixtureDataset` passes them to a `DataLoader` of torch.
+A corpus is split into clusters (groups of similar documents), and each cluster is stored as shards.
+
+- `ShardDirectory` opens a folder or URL of shards, which are in the MDS format. `Manifest` lists
+  the clusters in it.
+- A `Mixture` holds one weight per cluster.
+- A `Schedule` holds the changes of weights that are known before the run. A `WeightsLog` records
+  all changes of weights. An `Agreement` makes all ranks apply a change at the same step.
+- `MixtureLoader` returns batches; `MixtureDataset` passes them to a `DataLoader` of torch.
 - A `LoaderState` is the position from which a run resumes.
 - `ClusterLoss`, `append_metrics`, `write_metrics` and `TensorBoardWriter` report the losses and
-  other numbers of a trainer. `say_ends` logs which clusters will be used up.
+  other numbers of a trainer. `say_ends` logs which clusters will be used up before the run ends.
 - `as_streams` makes shards usable in mosaicml-streaming.
 
 Each of these names is imported only when it is first used, so that reading a manifest does not
@@ -17,7 +20,7 @@ import torch.
 from .core.lazy import load_on_use
 from .core.version import __version__ as __version__
 
-TYPE_CHECKING = False  # typing takes a while to load, in which Ctrl-C would show a traceback
+TYPE_CHECKING = False  # importing typing is slow, and Ctrl-C during the import shows a traceback
 if TYPE_CHECKING:
     from .dataset import MixtureDataset
     from .formats.directory import ShardDirectory

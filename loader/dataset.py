@@ -3,13 +3,14 @@
     data = DataLoader(MixtureDataset(loader), batch_size=None)
 
 ``batch_size=None`` is needed because the loader returns whole batches. With another value, the
-`DataLoader` would stack several batches, so `UsageError` is raised. The Trainer of transformers
-makes a `DataLoader` that stacks, unless a subclass overrides the method ``get_train_dataloader``.
+`DataLoader` would stack several batches into one, so the data set raises `UsageError`. The Trainer
+of transformers makes a `DataLoader` that stacks batches, unless a subclass overrides the method
+``get_train_dataloader``.
 
-The data set fetches no batch ahead. So its state is the position after the last batch that the
-trainer got. If a library between trainer and `DataLoader` fetches batches ahead, the state counts
-batches that the trainer has not used yet. For example, accelerate's ``prepare`` fetches one batch
-ahead.
+The data set fetches no batch before it is asked for. So its state is the position after the last
+batch that the trainer got. Some libraries fetch batches ahead of the trainer; for example,
+accelerate's ``prepare`` fetches one batch ahead. Then the state also counts the batches that were
+fetched but not used yet.
 """
 
 import sys
@@ -27,10 +28,11 @@ from .loader import MixtureLoader
 
 
 class MixtureDataset(IterableDataset[Batch]):
-    """The batches of ``loader``, as a data set; a new iteration continues after the last batch.
+    """The batches of a `MixtureLoader` as an iterable data set of torch.
 
-    The data set has torchdata's state methods, so a ``StatefulDataLoader`` saves and loads the
-    state of ``loader``.
+    A new iteration does not start again: it continues after the last batch returned. The methods
+    ``state_dict`` and ``load_state_dict`` are those that torchdata expects, so a
+    ``StatefulDataLoader`` saves and loads the state of the loader.
     """
 
     def __init__(self, loader: MixtureLoader) -> None:
@@ -54,7 +56,8 @@ class MixtureDataset(IterableDataset[Batch]):
         """Return an iterator of batches.
 
         Raises:
-            UsageError: This is a worker process, or a `DataLoader` would stack the batches.
+            UsageError: The data set is used in a worker process, or by a `DataLoader` that would
+                stack several batches into one.
         """
         if get_worker_info() is not None:
             _refuse_workers()
@@ -67,8 +70,8 @@ class MixtureDataset(IterableDataset[Batch]):
                 "return DataLoader(self.train_dataset, batch_size=None), as in "
                 "examples/huggingface_trainer.py; let max_steps be the steps, and fields=['labels']"
             )
-        # Not a generator, which two threads cannot share; and not the loader itself, because torch
-        # would use the loader's state methods.
+        # A generator cannot be used by two threads. The loader itself is not returned, because
+        # torch would call the loader's state methods.
         return chain(self.loader)
 
     def __getstate__(self) -> NoReturn:
@@ -87,8 +90,8 @@ class MixtureDataset(IterableDataset[Batch]):
 def _is_stacked(frame: FrameType | None) -> bool:
     """Whether a `DataLoader` that stacks batches is among the callers of ``frame``.
 
-    A data set can only find this out from the call stack. Without this check, the error would occur
-    later, inside a model.
+    A `DataLoader` does not tell its data set whether it stacks, so the call stack is searched.
+    Without this check, stacked batches would cause an error later, inside a model.
     """
     while frame is not None:
         if getattr(frame.f_locals.get("self"), "__dict__", {}).get("auto_collation"):

@@ -1,10 +1,11 @@
 """MixtureLoader: batches of tokens, by mixture weights that may change during the run.
 
-A row is ``seq_len`` tokens of one cluster. A global batch is ``batch_rows`` rows, over all ranks,
-for one optimizer step. Every rank plans the same global batches (`Lookahead`), and copies only its
-own rows. So ranks agree without messages, and a state that was saved with one world size resumes
-with another. Rows are copied only when a batch is asked for. So a change of weights discards only
-planned steps, which are quickly planned again, and no copied rows.
+A row is ``seq_len`` tokens of one cluster. A global batch consists of ``batch_rows`` rows, over all
+ranks, for one optimizer step. Every rank plans the same global batches (`Lookahead`), that is, it
+chooses their rows, and copies only its own rows. So ranks need no messages to agree on the rows,
+and a state that was saved with one world size can resume with another. Rows are copied only when a
+batch is asked for. So a change of weights costs little: steps are planned again, and no copied row
+is thrown away.
 """
 
 import functools
@@ -96,7 +97,7 @@ os.register_at_fork(after_in_child=_refuse_after_fork)
 def _one_at_a_time(
     method: Callable[Concatenate["MixtureLoader", P], R],
 ) -> Callable[Concatenate["MixtureLoader", P], R]:
-    """Wrap ``method`` so that only one thread at a time is in a method of the loader."""
+    """Wrap ``method`` so that a call waits until no other thread is in a method of the loader."""
 
     @functools.wraps(method)
     def call(self: "MixtureLoader", /, *args: P.args, **kwargs: P.kwargs) -> R:
@@ -109,8 +110,8 @@ def _one_at_a_time(
 class MixtureLoader:
     r"""An iterator of batches: dicts of torch tensors with this rank's rows.
 
-    Without ``max_epochs``, the iteration never ends. A batch has these fields, where ``rows`` is
-    ``batch_rows / world_size``; see `Collator` for more fields:
+    Without ``max_epochs``, the iteration never ends. A batch has the following fields, where
+    ``rows`` is ``batch_rows / world_size``. The argument ``fields`` adds more; see `Collator`.
 
     - ``input_ids``, ``[rows, seq_len]``: the tokens.
     - ``cluster_ids``, int64 ``[rows]``: the index in ``names`` of each row's cluster.
@@ -119,7 +120,7 @@ class MixtureLoader:
     ``seed``, ``lanes``, ``pack`` and ``fraction``. It does not depend on rank, threads or cache.
 
     Any thread may call any method: a call waits until other calls have ended. Each batch is
-    returned once, to the thread that asked for it; `state_dict` is the position after the last
+    returned once, to the thread that asked for it; `state_dict` returns the position after the last
     batch returned to any thread. A loader cannot be pickled, copied, or used in a process that was
     forked after the loader was made.
 
@@ -172,53 +173,54 @@ class MixtureLoader:
         Args:
             directory: Shards, as `climb build` makes them: a folder, or a URL (``s3://``,
                 ``hf://``, ``https://``).
-            weights: A mixture, weights by name, the file of a mixture, or a `Schedule` of mixtures.
-                Default: the weights of ``weights_log`` if that file has records; else each
-                cluster's share of all tokens.
-            grouping: Name of a grouping of ``directory``, as `climb regroup` makes it; its groups
-                are used as clusters.
-            others: How to complete weights by name that do not sum to 1. ``scale``: the named
-                weights are scaled, and other clusters get nothing. ``keep``: the named weights are
-                shares of all tokens, and other clusters share the rest in proportion to their
-                tokens.
+            weights: A mixture, weights by name of cluster, the path of a mixture file, or a
+                `Schedule` of mixtures. Default: the weights in ``weights_log`` if that file has
+                records; else each cluster's share of all tokens.
+            grouping: Name of a grouping of ``directory``, as `climb regroup` makes it. A grouping
+                joins clusters into groups, and the loader uses the groups as its clusters.
+            others: What clusters get that weights by name do not name, if these weights do not sum
+                to 1. ``scale``: nothing; the named weights are scaled to sum 1. ``keep``: the rest,
+                in proportion to their tokens; the named weights are shares of all tokens.
             seq_len: Number of tokens of a row.
             batch_rows: Number of rows of a global batch, over all ranks.
             rank: Number of this rank, from 0.
-            world_size: Number of ranks; must divide ``lanes`` and ``batch_rows``.
+            world_size: Number of ranks; it must divide ``lanes`` and ``batch_rows``.
             seed: Seed of the order of rows.
             lanes: Number of lanes (virtual ranks) to which the rows of each cluster are dealt. This
                 number cannot change during a run, so it must be a multiple of every world size that
                 the run will have.
             pack: How documents become rows: ``concat``, ``bfd`` or ``bos``; see `packing`.
             fraction: Fraction of each cluster that is served, above 0 and at most 1; the rows are
-                the same in every epoch. A small fraction makes a short run repeat small clusters as
-                often as a long run with all rows would.
+                the same in every epoch. So a short run with a small fraction can repeat clusters as
+                often as a long run with all rows.
             fields: Further fields of a batch: ``labels``, ``position_ids``, ``cu_seqlens``.
-            max_segments: Largest number of documents of a row in ``cu_seqlens``.
+            max_segments: Largest number of documents that a row can have in ``cu_seqlens``.
             dtype: Type of tokens: ``torch.int64`` or ``torch.int32``.
             pin_memory: Whether batches are in page-locked memory.
             max_epochs: Largest number of epochs of each cluster: one number for all clusters, or
                 numbers by name; fractions are allowed. Default: no limit.
-            on_exhausted: What to do when a cluster reaches ``max_epochs``: ``renormalise`` shares
-                its weight among other clusters, ``stop`` ends the iteration, ``error`` raises.
-            weights_log: File of the weights log; default: the log is kept in memory and in states.
-            ledger: File of the ledger, which records what is served. `climb audit` recomputes these
-                records. Only rank 0 writes the file. Default: no ledger.
-            weights_file: File through which a running job gets new weights. `climb weights` writes
-                this file; rank 0 reads it every `Agreement.every` steps.
+            on_exhausted: What to do when a cluster reaches ``max_epochs``. ``renormalise``: other
+                clusters share its weight. ``stop``: the iteration ends. ``error``: `UsageError` is
+                raised.
+            weights_log: Path of the weights log, a file that records all changes of weights.
+                Default: the log is kept in memory and in saved states.
+            ledger: Path of the ledger, a file that records which rows were served, as hashes. Only
+                rank 0 writes this file; `climb audit` checks it. Default: no ledger.
+            weights_file: Path of a file through which users change the weights of a running job.
+                `climb weights` writes this file; rank 0 reads it every `Agreement.every` steps.
             weights_function: Function that gets the number of the next step. It returns new
                 weights, or None to keep the present weights. Rank 0 calls it every
                 `Agreement.every` steps.
-            agreement: Lets several ranks change weights at the same step. Several ranks need an
-                agreement for ``weights_file`` and ``weights_function``, or if only rank 0 calls
+            agreement: Makes all ranks change weights at the same step. If there are several ranks,
+                it is needed for ``weights_file`` and ``weights_function``, and if only rank 0 calls
                 `set_weights`.
             cache_dir: Folder for decompressed shards; default: the user's cache folder.
             cache_bytes: Largest size of the shards in that folder, in bytes; default: no limit.
 
         Raises:
-            UsageError: An argument is invalid. Or the numbers of rows, ranks and lanes cannot be
-                combined; the message lists some that can. Or weights by name do not sum to 1, and
-                ``others`` is not set.
+            UsageError: An argument is invalid. Or ``world_size`` does not divide ``lanes`` and
+                ``batch_rows``; the message lists numbers that do. Or weights by name do not sum to
+                1, and ``others`` is not set.
             InvalidDataError: ``directory`` has no shards, the mixture is for other clusters, or a
                 cluster with weight has no row.
             RemoteError: A store failed, refused or did not answer.
@@ -275,17 +277,16 @@ class MixtureLoader:
         self._lookahead = self._look_ahead(sources)
         self._batches: list[tuple[int, int]] | None = [(0, self.batch_rows)]
         self._end: tuple[str, int | None] | None = None
-        """Hash of the last weights record, and the result of `len` for a log that ends with this
-        record (None: the run does not end). None: `len` was not called yet."""
+        """Result of the last call of `len`, which is valid as long as the weights log does not
+        change: (hash of the log's last record, number of batches or None for an endless run). None:
+        `len` was not called yet."""
         self._count_from_here()
         self._open_ledger()
         self._told = self._steps_told()
-        """A text that says which steps the ledger and the weights log already have; "" if none.
-
-        The text becomes "" when a state is loaded or a batch is returned."""
+        """Text of `_steps_told` for a warning; "" once a state was loaded or the warning given."""
 
     def _open_sources(self, cache_dir: str | Path | None, limit: int | None) -> list[RowSource]:
-        """Return the source of rows of each cluster, with a cache of ``limit`` bytes for shards."""
+        """Return the source of rows of each cluster; ``limit`` is the cache's limit in bytes."""
         cache = ShardCache(Path(cache_dir) if cache_dir is not None else None, limit=limit)
         self.shards.load_indexes(self.names, cache.root)
         sources = [RowSource(self.shards, name, self._run, cache) for name in self.names]
@@ -296,7 +297,7 @@ class MixtureLoader:
     def _control_weights(
         self, sources: Sequence[RowSource], log: WeightsLog, agreement: Agreement | None
     ) -> WeightsController:
-        """Return the controller of the weights, which changes ``log``."""
+        """Return the controller of the weights, which adds records to ``log``."""
         return WeightsController(
             self._epoch_rows,
             log,
@@ -346,10 +347,9 @@ class MixtureLoader:
     def __len__(self) -> int:
         """Return the number of batches of the whole run, if ``max_epochs`` ends it.
 
-        Changes of weights that are neither in the log nor in a schedule are not considered. The
-        number is exact: a cluster ends before the first batch that needs more of its rows than it
-        has left, and its remaining rows are not served. So with ``max_epochs=1`` the result may be
-        a few batches smaller than `steps_per_epoch`, which counts all rows.
+        The number is exact if there are no other changes of weights than those in the log and the
+        schedule. With ``max_epochs=1`` it may be a few batches smaller than `steps_per_epoch`,
+        because the last rows of a cluster are not served if a batch needs more rows than are left.
 
         Raises:
             TypeError: The run does not end.
@@ -392,7 +392,7 @@ class MixtureLoader:
 
     @property
     def step(self) -> int:
-        """Number of batches returned, which is also the number of the next batch, from 0."""
+        """Number of batches returned so far; also the number of the next batch, counted from 0."""
         return self._lookahead.step
 
     @property
@@ -438,7 +438,7 @@ class MixtureLoader:
     @property
     @_one_at_a_time
     def mixture(self) -> Mixture:
-        """The weights that the next batch will follow."""
+        """The weights of the next batch."""
         return self._weights.log.mixture(self.step)
 
     @property
@@ -457,11 +457,11 @@ class MixtureLoader:
     @property
     @_one_at_a_time
     def steps_per_epoch(self) -> int:
-        """Number of batches, at least 1, in one epoch of all clusters that have weight.
+        """Number of batches, at least 1, that have as many rows as all clusters with weight.
 
-        If each weight is the cluster's share of all tokens, each cluster is served once in this
-        number of batches. With other weights, some clusters are served several times, and some only
-        in part; see `epochs`.
+        If each weight is the cluster's share of all tokens, this number of batches serves each
+        cluster once. With other weights, it serves some clusters several times, and others only in
+        part; see `epochs`.
         """
         rows = sum(self._epoch_rows[name] for name in self._weights.log.mixture(self.step).weights)
         return max(1, rows // self.batch_rows)
@@ -472,10 +472,10 @@ class MixtureLoader:
 
     @property
     def joined(self) -> int:
-        """Number of documents that ``cu_seqlens`` joins to the document before them.
+        """Number of documents so far for which ``cu_seqlens`` had no room.
 
-        Documents are joined if their row has more than ``max_segments`` documents, because
-        ``cu_seqlens`` has no room for more.
+        ``cu_seqlens`` has room for ``max_segments`` documents of a row. It treats each further
+        document of the row as a part of the last of these documents.
         """
         return self._collator.joined
 
@@ -486,11 +486,11 @@ class MixtureLoader:
         label: str | None = None,
         max_tokens: int | None = None,
     ) -> HeldOutBatches:
-        """Return batches of the text that the build held out, packed like training batches.
+        """Return batches of held-out text, packed like training batches.
 
-        The result is finite, and can be iterated any number of times. Training batches never
-        contain this text. Each rank gets its part of the rows. All ranks get the same number of
-        batches.
+        Held-out text is text that the build kept out of the shards, so training batches never
+        contain it. The result is finite, and can be iterated any number of times. Each rank gets
+        its part of the rows, and all ranks get the same number of batches.
 
         Args:
             cluster: Name of a cluster or, if no cluster has that name, a label; default: all.
@@ -499,8 +499,8 @@ class MixtureLoader:
                 Which text is chosen does not depend on the seed. Default: no limit.
 
         Raises:
-            UsageError: There is no such text, or too little for one row per rank. The message says
-                which text exists.
+            UsageError: There is no such text, or too little for one row per rank. The message names
+                the clusters and labels that have held-out text.
         """
         return HeldOutBatches.of(
             self.shards,
@@ -529,26 +529,26 @@ class MixtureLoader:
     def metrics(self) -> dict[str, Any]:
         """Return the state of the run as JSON values.
 
-        Values over all ranks and the whole run:
+        Numbers for all ranks and the whole run:
 
         - ``step``, ``tokens``: numbers of steps and of tokens served so far.
-        - ``weights``: sequence number of the weights record in force.
+        - ``weights``: number of the weights record in force.
 
-        Values by name of cluster:
+        Dicts with one number per cluster, by name, for all ranks and the whole run:
 
         - ``target``: weight in the next batch.
         - ``served``: share of all tokens served so far.
         - ``epochs``: number of epochs served so far.
         - ``used_up_at``: step at which the cluster reaches ``max_epochs`` if weights do not change.
 
-        Values of this rank alone:
+        Numbers for this rank alone:
 
-        - ``since``: step from which the other values of this list are counted. This is the step at
+        - ``since``: step from which the other numbers of this list are counted. This is the step at
           which this loader began, or the step of the state that it loaded last.
         - ``wait_seconds``: seconds that batches waited for shards to be fetched and packed.
-        - ``padding``: number of padding tokens.
-        - ``cut``: number of documents that were cut, in the shards that were opened.
-        - ``dropped``: number of tokens that are in no row, in the shards that were opened.
+        - ``padding``: number of padding tokens in the batches.
+        - ``cut``: number of documents in the opened shards that were split over rows or cropped.
+        - ``dropped``: number of tokens in the opened shards that are in no row.
         """
         position = self._lookahead.position()
         rows = position.consumed.sum(axis=1)
@@ -594,9 +594,9 @@ class MixtureLoader:
 
         Args:
             weights: A mixture, or weights by name, which sum to 1 unless ``others`` is set.
-            others: ``keep``: the named weights are shares of all tokens. Other clusters share the
-                rest in proportion to their weights in the last change, as with `climb weights`.
-                ``scale``: the named weights are scaled to sum 1, and other clusters get nothing.
+            others: What other clusters get if the named weights do not sum to 1. ``keep``: the
+                rest, in proportion to their weights in the last record of the log, as with `climb
+                weights`. ``scale``: nothing; the named weights are scaled to sum 1.
             ramp: Number of steps until the new weights are reached; 0: they take effect
                 immediately.
             why: Reason, which is written to the weights log.
@@ -606,9 +606,9 @@ class MixtureLoader:
             The first step that uses the new weights.
 
         Raises:
-            UsageError: ``at_step`` was already served, is before a change that is logged, or is
-                given although several ranks have an `Agreement`. Or the weights do not sum to 1,
-                and ``others`` is not set.
+            UsageError: The step ``at_step`` was already served, or is before a change in the log.
+                Or ``at_step`` is given although several ranks have an `Agreement`. Or the weights
+                do not sum to 1, and ``others`` is not set.
             InvalidDataError: A weight above 0 is for an unknown cluster, or for one without a row.
         """
         last = self._weights.log.records[-1]
@@ -628,7 +628,7 @@ class MixtureLoader:
 
     @_one_at_a_time
     def flush(self) -> None:
-        """Record in the ledger the steps served so far; `state_dict` calls this method."""
+        """Write the steps served so far to the ledger, if any; `state_dict` calls this method."""
         self._lookahead.note_served()
         if self._ledger is not None:
             self._ledger.write(self._weights.log)
@@ -648,14 +648,14 @@ class MixtureLoader:
         """Go to the position of ``state``, and return this loader.
 
         The state may have been saved with any world size. This loader may already have returned
-        batches. After the call, the weights are those of the state. A warning is logged if this
-        loader was made with other weights or another ``batch_rows`` or, as its ledger says, with
-        other ``max_epochs``.
+        batches. After the call, the weights are those of the state. A warning is logged if the
+        state has other weights or another ``batch_rows`` than this loader was made with, or if the
+        ledger has other ``max_epochs``.
 
         Raises:
-            InvalidDataError: The state is of other shards or settings, which the message names; or
-                the weights log differs from the records in the state.
-            UsageError: This method is called by ``weights_function``.
+            InvalidDataError: The state is of other shards or settings; the message names them. Or
+                the file of the weights log differs from the records in the state.
+            UsageError: ``weights_function`` has called this method.
         """
         self._lookahead.check_not_planning()
         value = LoaderState.from_json(state)
@@ -676,7 +676,10 @@ class MixtureLoader:
         return self
 
     def _steps_told(self) -> str:
-        """Return a text that says which steps the ledger and the log already have; "" if none."""
+        """Say, for a warning, which steps the ledger and the weights log already have; "" if none.
+
+        These steps are those of an earlier run, if no state is loaded.
+        """
         told, log = [], self._weights.log
         if self._ledger is not None and self._ledger.end:
             told.append(f"{self._ledger.path} has {counted(self._ledger.end, 'step')}")
@@ -694,12 +697,12 @@ class MixtureLoader:
         self._told = ""
 
     def _count_from_here(self) -> None:
-        """Set the counters of this rank that `metrics` returns to 0."""
+        """Set to 0 the counters of this rank that `metrics` returns."""
         self._since, self._waited, self._padding = self.step, 0.0, 0
         self._open_shards.cut = self._open_shards.dropped = 0
 
     def _open_ledger(self) -> None:
-        """Begin the ledger at the present position, or continue it."""
+        """Let the ledger, if there is one, begin or continue at the present position."""
         if self._ledger is not None:
             where = str(self.directory)
             where = where if "://" in where else str(Path(where).absolute())
@@ -708,7 +711,7 @@ class MixtureLoader:
             )
 
     def _start(self, weights: Weights, others: str | None) -> Mixture | Schedule | None:
-        """Return the weights with which the run begins; None: those of the log, or the default."""
+        """Return ``weights`` as a mixture or schedule; None if the caller gave no weights."""
         if weights is None or isinstance(weights, Schedule):
             return weights
         if isinstance(weights, str | Path):
@@ -720,7 +723,10 @@ class MixtureLoader:
         return served_shares(self.shards, self.seq_len, self.pack)
 
     def _begin_weights(self, start: Mixture | Schedule | None) -> None:
-        """Begin the weights log with ``start`` or the default; if begun, check it by ``start``."""
+        """Begin an empty weights log with ``start``; None stands for each cluster's token share.
+
+        A log that has records is checked instead: it must have begun with ``start``, if given.
+        """
         if (
             self.rank == 0
             and isinstance(start, Mixture)
@@ -753,14 +759,14 @@ def _sources(
 def _check_agreement(
     agreement: Agreement | None, rank: int, world_size: int, *, live: bool
 ) -> Agreement | None:
-    """Return the agreement of a loader, checked.
+    """Return the agreement that a loader uses, or None if it needs none.
 
-    ``live`` says that weights come from a file or a function. In that case a loader of one rank
-    needs an agreement, which is made if ``agreement`` is None.
+    ``live`` says that new weights come from a file or a function during the run. A loader of one
+    rank then needs an agreement too; it is made here if ``agreement`` is None.
 
     Raises:
-        UsageError: ``agreement`` is for another rank or world size; or weights are ``live``, there
-            are several ranks, and ``agreement`` is None.
+        UsageError: ``agreement`` is for another rank or world size. Or ``live`` is set, there are
+            several ranks, and ``agreement`` is None.
     """
     if agreement is None and live:
         if world_size > 1:
@@ -779,7 +785,10 @@ def _check_agreement(
 
 
 def _check_folder(weights_file: Path, weights_log: str | Path | None) -> None:
-    """Raise `UsageError` unless the folder of ``weights_file`` exists or is the log's folder."""
+    """Raise `UsageError` unless ``weights_file`` is in a folder that exists or will be made.
+
+    The folder of ``weights_log`` is made when the log is written.
+    """
     folder = weights_file.parent
     if not folder.is_dir() and (weights_log is None or folder != Path(weights_log).parent):
         raise UsageError(
@@ -810,7 +819,7 @@ def _check_numbers(seq_len: int, batch_rows: int, rank: int, world_size: int, la
 
 
 def _remedy(batch_rows: int, world_size: int, lanes: int) -> str:
-    """Return a text with numbers of rows or lanes that ``world_size`` ranks can share evenly."""
+    """Return arguments for a message, such as ``lanes=6``, that fit ``world_size`` ranks."""
     wanted = {"batch_rows": batch_rows, "lanes": lanes}
     fits = {name: -(-value // world_size) * world_size for name, value in wanted.items()}
     return " and ".join(f"{name}={n}" for name, n in fits.items() if n != wanted[name])

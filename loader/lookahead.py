@@ -1,7 +1,9 @@
 """Lookahead: plans steps ahead, counts how many are served, and handles used-up clusters.
 
-A plan depends on the weights and on the limits of epochs. After a change of weights, planned steps
-that were not served are discarded, and steps are planned again. Planning takes less than 1 ms.
+To plan a step means to choose the rows of its batch; rows are copied later. A cluster is used up
+when its next rows would exceed ``max_epochs``. A plan depends on the weights and on ``max_epochs``.
+After a change of weights, planned steps that were not served are discarded, and steps are planned
+again. One call of the planner takes less than 1 ms.
 """
 
 from dataclasses import dataclass, field
@@ -29,8 +31,8 @@ _SHARDS_AHEAD = 8
 _MOST_STEPS = 256
 """Largest number of steps in one plan."""
 _MOST_ROWS = 4096
-"""Largest number of rows in one plan, and also the largest product of the number of steps and the
-number of clusters. With these limits, planning takes less than 1 ms."""
+"""Largest number of rows in one plan, and largest product of its number of steps and the number of
+clusters. With these limits, planning takes less than 1 ms."""
 _COUNTED_STEPS = 1 << 16
 """Largest number of steps in one call that only counts the rows of each cluster."""
 _FIRST_STEPS = 16
@@ -42,18 +44,19 @@ waits for this plan. Each later plan has twice as many steps as the plan before.
 class Cursor:
     """The planned steps of this rank, and how many rows of these steps were served.
 
-    A new plan is a new cursor, set by one assignment. So an interrupt, by Ctrl-C or a signal,
-    leaves either the whole old cursor or the whole new one.
+    Each plan gets a new cursor, and one assignment replaces the old cursor. So after an interrupt
+    by Ctrl-C or a signal, either the old or the new cursor is in place, never a mixture of both.
     """
 
     start: Position
     steps: PlannedSteps
     weights: NDArray[np.int64]
-    """Weights of these steps, int64 ``[1 or count, K]``, as in `BatchPlanner.plan`."""
+    """Integer weights of the K clusters in these steps, as for `BatchPlanner.plan`: one row for all
+    steps, int64 ``[1, K]``, or one row per step."""
     row: int = 0
     """Number of this rank's planned rows that were served."""
     ready: int = 0
-    """Number of rows, from the first planned row on, whose shards are open."""
+    """Number of planned rows, counted from the first, whose shards are open."""
     rows: NDArray[np.int64] = field(init=False)
     """The same array as ``steps.rows``; reading it from the named tuple would take 20 ns more."""
     clusters: NDArray[np.int64] = field(init=False)
@@ -73,7 +76,7 @@ class Cursor:
 
 
 class Lookahead:
-    """Plans the steps of one rank ahead, and returns the position after the last batch.
+    """Plans the steps of one rank ahead, and knows the position after the last batch served.
 
     Args:
         planner: Planner of the steps of this rank.
@@ -122,9 +125,10 @@ class Lookahead:
         return self._planner.plan(cursor.start, cursor.weights, done, room).after
 
     def end(self) -> int | None:
-        """Return the first step for which no data is left, by the logged and scheduled weights.
+        """Return the first step for which a cluster is used up and the data ends.
 
-        None: the data never ends.
+        None: the data never ends. Only weights in the log and in the schedule are considered, not
+        changes that are asked for later.
         """
         position, weights = self.position(), self._weights.rehearsal()
         step: int = position.step
@@ -142,7 +146,7 @@ class Lookahead:
                     return step
 
     def note_served(self) -> None:
-        """Record in the ledger those planned steps that were served."""
+        """Record in the ledger the planned steps that were served so far."""
         cursor = self.cursor
         if self._ledger is not None and (done := cursor.row // self._rows_each):
             steps = cursor.steps
@@ -151,10 +155,10 @@ class Lookahead:
             )
 
     def check_not_planning(self) -> None:
-        """Raise `UsageError` if steps are being planned.
+        """Raise `UsageError` if this method is called while steps are being planned.
 
-        Only the function for weights can call the loader during planning. This function must not
-        change the loader's position.
+        Planning calls the user's function for weights. This function may read the loader, but must
+        not change its position.
         """
         if self._planning:
             raise UsageError(
@@ -163,13 +167,13 @@ class Lookahead:
             )
 
     def extend(self) -> Cursor:
-        """Plan the next steps after the present plan; return a cursor before the first of them.
+        """Plan the steps that follow the present plan; return a cursor before the first new step.
 
         Raises:
             StopIteration: A cluster is used up, and ``on_exhausted`` is ``stop``; or all clusters
                 with weight are used up.
             UsageError: A cluster is used up, and ``on_exhausted`` is ``error``; or the function for
-                weights asks for a batch.
+                weights has asked this loader for a batch.
         """
         self.check_not_planning()
         self._planning = True
@@ -184,7 +188,7 @@ class Lookahead:
         return self.cursor
 
     def _plan(self, position: Position, count: int) -> Cursor:
-        """Return a cursor with 1 to ``count`` planned steps from ``position`` on."""
+        """Plan 1 to ``count`` steps from ``position`` on; return a cursor before the first step."""
         count = min(count, max(1, _MOST_ROWS // max(self._planner.batch_rows, len(self._names))))
         weights, count = self._weights.ahead(position.step, count)
         room = self._limits.room(position)
@@ -195,7 +199,10 @@ class Lookahead:
         return Cursor(position, steps, weights)
 
     def _want_next_shards(self) -> None:
-        """Begin to fetch up to 8 shards that lanes need next, in the order of need."""
+        """Begin to fetch up to 8 shards that lanes will need next; the one needed first is first.
+
+        The shards of the present plan are not among them, because `_plan` fetches these.
+        """
         cursor, planner = self.cursor, self._planner
         rates = cursor.weights[-1] * (planner.batch_rows / ONE / planner.lanes.owned.shape[1])
         consumed = cursor.steps.after.consumed
@@ -204,7 +211,15 @@ class Lookahead:
             self._shards.want(cluster, shard)
 
     def _exhaust(self, position: Position, weights: NDArray[np.int64]) -> None:
-        """Handle clusters whose next rows would exceed ``max_epochs``, as ``on_exhausted`` says."""
+        """Do what ``on_exhausted`` says for the clusters that are used up at ``position``.
+
+        ``weights``, int64 ``[K]``, are the weights of the step at ``position``. If this method
+        returns, the used-up clusters are capped in the weights log, so they get no more rows.
+
+        Raises:
+            StopIteration: The data ends at this step.
+            UsageError: ``on_exhausted`` is ``error``.
+        """
         quotas = allocate_rows(weights, self._planner.batch_rows, position.credit.copy())
         over = self._limits.passed(position, quotas)
         what = ", ".join(f"{name} after {epochs:.3f} epochs" for name, epochs in over.items())

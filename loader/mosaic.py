@@ -1,10 +1,10 @@
 """mosaicml-streaming: make a ``Stream`` of that library from each cluster of a mixture.
 
-Shards are used as they are, because their format, MDS, is the format of that library. The library
-expects shares of samples, and in these shards a sample is a document. But the weight of a cluster
-is a share of tokens. So each weight is divided by the mean number of tokens of the cluster's
-documents. On average, each cluster's share of tokens is then its weight. In an epoch with few
-documents of a cluster, the share of the cluster may be far from its weight.
+Shards are used as they are, because their format, MDS, is the format of that library. The weight of
+a cluster is a share of tokens, but the library expects a share of samples, and in these shards a
+sample is a document. So each weight is divided by the mean number of tokens of the cluster's
+documents. On average, each cluster's share of tokens is then its weight. If an epoch has only a few
+documents of a cluster, the cluster's share of tokens may be far from its weight.
 """
 
 from collections.abc import Mapping
@@ -21,15 +21,16 @@ def as_streams(
     mixture: Mixture | Mapping[str, float] | str | Path,
     local: str | Path,
 ) -> list[Any]:
-    """Make the ``streams`` of a ``streaming.StreamingDataset``: one per cluster that has weight.
+    """Return the ``streams`` of a ``streaming.StreamingDataset``: one per cluster with weight.
 
-    A sample is a document, and a weight is a share of tokens. On average, each cluster's share of
-    tokens is its weight. In an epoch with few documents of a cluster, the share of the cluster may
-    be far from its weight.
+    A sample of these streams is a document. On average, each cluster's share of tokens is its
+    weight. If an epoch has only a few documents of a cluster, the cluster's share of tokens may be
+    far from its weight.
 
     Args:
         directory: A shard directory: a folder, or a URL that mosaicml-streaming reads.
-        mixture: Weights of the clusters in ``directory``, which sum to 1, or the file of a mixture.
+        mixture: Weights of the clusters in ``directory``, which sum to 1, or the path of a mixture
+            file.
         local: Folder for decompressed shards; it must differ from ``directory``.
 
     Raises:
@@ -54,10 +55,10 @@ def as_streams(
 def stream_arguments(
     directory: str | Path | ShardDirectory, mixture: Mixture, local: str | Path
 ) -> list[dict[str, Any]]:
-    """Return the arguments of a ``streaming.Stream`` for each cluster that has weight.
+    """Return the arguments of a ``streaming.Stream`` for each cluster with a weight above 0.
 
-    A cluster of weight 0 is left out, because mosaicml-streaming would serve some documents of such
-    a cluster.
+    Other clusters are left out, because mosaicml-streaming would serve some of their documents even
+    if their share were 0.
 
     Args:
         directory: A shard directory: a folder, or a URL that mosaicml-streaming reads.

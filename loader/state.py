@@ -1,4 +1,7 @@
-"""LoaderState: the state from which a loader resumes after a batch; it is equal on all ranks."""
+"""LoaderState: the state of a loader between two batches; a checkpoint holds it.
+
+All ranks have the same state, so a run can resume with another number of ranks.
+"""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
@@ -15,18 +18,21 @@ from climbstream.loader.sampling.planner import Position, RunSettings
 from climbstream.loader.weights.log import WeightsLog, WeightsRecord, check_chain
 
 _MOST_OWED = 4
-"""Largest absolute credit of a cluster that a state may have, in rows, divided by the number of
-clusters."""
+"""Limit of the credit of a cluster: with K clusters, a state in which a credit is above ``4 * K``
+rows or below ``-4 * K`` rows is invalid."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LoaderState:
-    """The position after the last batch that was returned, and the settings of the run."""
+    """The position after the last batch that was returned, and the settings of the run.
+
+    In shapes, K is the number of clusters and C the number of lanes.
+    """
 
     step: Count
     """Number of batches returned."""
     served: Count
-    """Number of rows in all global batches returned."""
+    """Number of rows in all batches returned, over all ranks."""
     seed: int
     seq_len: Count
     batch_rows: Count
@@ -35,17 +41,20 @@ class LoaderState:
     data: str
     """Fingerprint of the manifest of the shards."""
     clusters: list[str]
+    """Names of the clusters."""
     consumed: list[list[Whole]]
     """Number of rows served, by cluster and lane, ``[K][C]``."""
     credit: list[Whole]
-    """Credit of each cluster, in units of 2**-40 row, ``[K]``; the sum is 0."""
+    """Credit of each cluster: rows by which it has received less than its share, in units of 2**-40
+    row, ``[K]``. It is below 0 if the cluster has received more. The sum is 0."""
     weights: list[dict[str, Any]]
-    """Records of the weights log: the record in force, and all later records."""
+    """Records of the weights log, as JSON values: the record in force at ``step``, and all later
+    records."""
     part: float = 1.0
     """Fraction of each cluster that is served."""
     batches: list[tuple[Count, Count]] | None = None
-    """Sizes of batches so far: (first step, rows of a batch) for each change of the size. None:
-    unknown, as in a state of an earlier version."""
+    """Numbers of rows that batches had so far: a pair (first step, rows of a batch) for the first
+    batch and for each change. None: unknown, as in a state of an earlier version."""
 
     version = 1
 
@@ -64,7 +73,10 @@ class LoaderState:
         log: WeightsLog,
         batches: list[tuple[int, int]] | None,
     ) -> Self:
-        """Return the state of a run at ``position``."""
+        """Return the state at ``position`` of a run with settings ``run``.
+
+        ``batches`` is as in `LoaderState`.
+        """
         return cls(
             step=position.step,
             served=position.served,
@@ -103,7 +115,8 @@ class LoaderState:
         """Check that a loader with settings ``run`` and ``manifest`` can resume from this state.
 
         Raises:
-            InvalidDataError: Shards or a setting differ from the state; the message names it.
+            InvalidDataError: The shards or a setting differ from those of the state; the message
+                says which.
         """
         if self.data != manifest.fingerprint and self.data in manifest.earlier:
             raise InvalidDataError(
@@ -128,10 +141,10 @@ class LoaderState:
                 )
 
     def check_rows(self, epoch_rows: Mapping[str, int]) -> None:
-        """Check that each cluster that was served has rows in an epoch.
+        """Check this state against ``epoch_rows``, the number of rows of each cluster by name.
 
         Raises:
-            InvalidDataError: A cluster that was served has no row.
+            InvalidDataError: A cluster has served rows in this state, but has no rows at all.
         """
         for name, row in zip(self.clusters, self.consumed, strict=True):
             if sum(row) and not epoch_rows[name]:
@@ -143,9 +156,9 @@ class LoaderState:
     def to_json(self) -> dict[str, Any]:
         """Return the state as JSON values.
 
-        ``consumed`` has differences: for each lane, its number of rows minus that of the lane
-        before. Lanes serve nearly the same number of rows, so differences are small. The state of
-        1,000 clusters takes less than 100 kB.
+        ``consumed`` is written as differences: for each lane, its number of rows minus that of the
+        lane before. All lanes serve nearly the same number of rows, so the differences are small
+        numbers, and the state of 1,000 clusters takes less than 100 kB.
         """
         steps = [[b - a for a, b in pairwise([0, *row])] for row in self.consumed]
         batches = None if self.batches is None else [list(size) for size in self.batches]
@@ -162,8 +175,8 @@ class LoaderState:
 
         Raises:
             InvalidDataError: ``value`` is no state, has an unknown version, or contradicts itself.
-            IntegrityError: A weights record does not match its hash, or does not follow the record
-                before it.
+            IntegrityError: A weights record was changed: it does not match its hash, or does not
+                follow the record before it.
         """
         fields = check_version(value, cls.version, "state of a loader")
         state = convert(fields, cls, "state of a loader")
@@ -173,7 +186,7 @@ class LoaderState:
         return state
 
     def _misfit(self) -> str:
-        """Return a message if names, lengths or settings do not fit each other; else ""."""
+        """Return a message if names, lengths of lists or settings are inconsistent; else ""."""
         clusters = len(self.clusters)
         if len(set(self.clusters)) < clusters:
             return "two of its clusters have one name"
@@ -198,7 +211,8 @@ class LoaderState:
         """Return a message if numbers of rows or batches, or credits, are impossible; else ""."""
         if any(min(row) < 0 for row in self.consumed):
             return "it has served less than no rows from a lane"
-        # Batches may have had several sizes; a state of an early version does not say when.
+        # Only limits are checked: the number of rows of a batch may have changed during the run,
+        # and a state of an early version does not record these changes.
         if (self.step == 0) != (self.served == 0) or self.step > self.served:
             return f"{self.step:,} batches cannot have had {self.served:,} rows"
         if fault := self._misbatch():
@@ -218,7 +232,7 @@ class LoaderState:
         return ""
 
     def _misbatch(self) -> str:
-        """Return a message if ``batches`` does not fit the numbers of steps and rows; else ""."""
+        """Return a message if ``batches`` contradicts the numbers of steps and rows; else ""."""
         if self.batches is None:
             return ""
         steps = [step for step, _ in self.batches]
@@ -233,7 +247,7 @@ class LoaderState:
         return ""
 
     def batches_from(self, batch_rows: int) -> list[tuple[int, int]] | None:
-        """Return ``batches`` for a run that continues with batches of ``batch_rows`` rows."""
+        """Return `batches` for a run that continues with batches of ``batch_rows`` rows."""
         if self.batches is None:
             return None
         before = [(step, rows) for step, rows in self.batches if step < self.step]
@@ -241,7 +255,7 @@ class LoaderState:
         return before if same else [*before, (self.step, batch_rows)]
 
     def _misweigh(self) -> str:
-        """Return a message if ``weights`` cannot be the records from ``step`` on; else ""."""
+        """Return a message if ``weights`` cannot be what a log has from ``step`` on; else ""."""
         records = self.records()
         if not records:
             return "it has no weights"
@@ -258,8 +272,8 @@ class LoaderState:
     def _misshare(self, first: WeightsRecord) -> str:
         """Return a message if the rows of a cluster do not match its weight in ``first``; else "".
 
-        ``first`` is the first record of the log, and in force since step 0. So the rows of a
-        cluster plus its credit must be exactly its weight times the number of all rows.
+        ``first`` is the first record of the log, and was in force in all steps so far. So the rows
+        of a cluster plus its credit must be exactly its weight times the number of all rows.
         """
         units = first.units(0)
         for name, row, credit in zip(self.clusters, self.consumed, self.credit, strict=True):
@@ -273,7 +287,11 @@ class LoaderState:
         return ""
 
     def records(self) -> tuple[WeightsRecord, ...]:
-        """Return ``weights`` as records, with their chain of hashes checked."""
+        """Return ``weights`` as records.
+
+        Raises:
+            IntegrityError: A record does not match its hash, or does not follow the record before.
+        """
         records = tuple(WeightsRecord.from_json(value) for value in self.weights)
         check_chain(records)
         return records

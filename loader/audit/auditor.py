@@ -1,10 +1,10 @@
 """Auditor: compare the ledger of a run with the steps that follow from its weights log.
 
-Every step in the ledger is planned again, with the weights record that the block of the step names.
-This record is still in the weights log, because no record is ever removed from the log. If a run
-was resumed at an earlier step, later blocks replace the steps from there on. The replaced steps are
-checked as well. For a step that was not replaced, the audit also checks that by the log the named
-record is in force at this step.
+Every step in the ledger is planned again, with the weights record that the ledger names for this
+step. The weights log has this record, because no record is ever removed from the log. If the run
+was resumed at an earlier step, the steps from there on were served again, and later blocks of the
+ledger replace the earlier ones. Replaced steps are checked as well. For a step that was not
+replaced, the audit also checks that the named record is the one in force by the weights log.
 """
 
 import sys
@@ -25,16 +25,17 @@ from .replay import Replay
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClusterShare:
-    """Target share, served share, tokens and epochs of one cluster.
-
-    Shares are of all rows of the audited steps. ``epochs`` is counted from the start of the run.
-    """
+    """What one cluster should have got in the audited steps, and what it got."""
 
     name: str
     target: float
+    """Share of all rows that was due to the cluster by the weights, from 0 to 1."""
     served: float
+    """Share of all rows that the cluster got, from 0 to 1."""
     tokens: int
+    """Number of tokens that the cluster got."""
     epochs: float
+    """Number of epochs of the cluster since the start of the run."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,25 +43,28 @@ class Audit:
     """Result of an audit."""
 
     first: int
-    """First step of the ledger; rows that were served before this step count only in ``epochs``."""
+    """First step of the ledger. Rows that were served before this step are not audited; they count
+    only in `ClusterShare.epochs`."""
     steps: int
     """Number of steps in the ledger; a step that was served several times counts once."""
     again: int
     """Number of steps that were served again, after the run was resumed from an earlier step."""
     abandoned: int
-    """Number of steps that were served before the run was resumed from an earlier step, and that
-    the run has not reached again."""
+    """Number of steps that were served, but no longer count: the run was then resumed from an
+    earlier step, and has not reached them again."""
     unwritten: int
-    """Number of steps that no block records, although the run was resumed at a later step."""
+    """Number of steps that are missing in the ledger, although the run was resumed after them; for
+    example, a power cut may have lost their lines."""
     clusters: tuple[ClusterShare, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class _Place:
-    """A position in a run, and the exact number of rows due to each cluster before it, ``[K]``."""
+    """A position in a run, with the number of rows due to each cluster before the position."""
 
     position: Position
     due: NDArray[np.float64]
+    """Sum over steps of weight times rows of a batch, not rounded to whole rows, ``[K]``."""
 
     def same(self, position: Position) -> bool:
         """Whether ``position`` equals the position of this place."""
@@ -80,27 +84,28 @@ class _Auditor:
         self._openings = [line for line in replay.lines if isinstance(line, Opening)]
         self._begins = sorted({opening.state.step for opening in self._openings})
         self._places: dict[int, list[_Place]] = {}
-        """Places by step, only for steps at which an opening begins. A step has one place for each
-        time that the run reached it."""
+        """Places by step, for those steps at which an opening begins. A step has one place for each
+        time that the run has reached it."""
         self._opening = self._openings[0]
         self.base = self._opening.state.position()
         """Position at which the ledger begins."""
         self._here = _Place(self.base, np.zeros(len(replay.names)))
         self.again = self.unwritten = 0
         self.furthest = self.base.step
-        """The step after the last step that the run has reached in any attempt."""
+        """The largest step that the run has reached so far."""
 
     def walk(self) -> _Place:
         """Check all lines of the ledger; return the place after the last line.
 
         Raises:
-            IntegrityError: A line differs from the plan; the message names the first such step.
+            IntegrityError: A line differs from the plan; the message names the first step that
+                differs.
         """
         begins = [
             line.state.step if isinstance(line, Opening) else sys.maxsize
             for line in self._replay.lines
         ]
-        # For each line, the earliest step to which a later opening goes back.
+        # For each line, the earliest step at which a later opening begins.
         later = [*list(accumulate(reversed(begins[1:]), min))[::-1], sys.maxsize]
         self._start(self._openings[0], self._here)
         for line, again in zip(self._replay.lines[1:], later[1:], strict=True):
@@ -115,7 +120,11 @@ class _Auditor:
         self._places.setdefault(place.position.step, []).append(place)
 
     def _open(self, opening: Opening) -> None:
-        """Go to the position of ``opening``; raise `IntegrityError` if the run was never there."""
+        """Go to the position of ``opening``.
+
+        Raises:
+            IntegrityError: The run has reached this step, but at another position.
+        """
         start, here = opening.state.position(), self._here
         if start.step > here.position.step:
             self.unwritten += start.step - here.position.step
@@ -123,7 +132,7 @@ class _Auditor:
             place: _Place | None = self._here
         else:
             places = self._places.get(start.step, [])
-            # None: this opening begins before the first opening.
+            # None if this opening begins before the first step of the ledger.
             place = next((p for p in places if p.same(start)), places[-1] if places else None)
         if place is not None and not place.same(start):
             raise IntegrityError(
@@ -136,7 +145,12 @@ class _Auditor:
         self._start(opening, place or _Place(start, np.zeros(len(start.credit))))
 
     def _check(self, block: Block, again: int) -> None:
-        """Check one block; later blocks replace its steps from step ``again`` on."""
+        """Check one block of the ledger; later blocks replace its steps from step ``again`` on.
+
+        Raises:
+            IntegrityError: The block does not follow the line before, differs from the plan, or
+                names another weights record than the log.
+        """
         step, log = self._here.position.step, self._replay.log
         if block.step != step:
             raise IntegrityError(
@@ -165,7 +179,11 @@ class _Auditor:
         self._advance(block.end, WeightsLog((record,)), block)
 
     def _advance(self, end: int, log: WeightsLog, block: Block | None) -> None:
-        """Plan the steps up to ``end`` by ``log``, and compare them with ``block``, if given."""
+        """Plan the steps up to ``end`` - 1 by ``log``, and compare them with ``block``, if given.
+
+        Raises:
+            IntegrityError: A step differs, or needs more rows than ``max_epochs`` allows.
+        """
         names, here = self._replay.names, self._here
         first, rows, marks = here.position.step, np.zeros(len(names), np.int64), []
         stops = [s for s in self._begins if first < s < end]
@@ -198,8 +216,8 @@ def _compare(
 ) -> None:
     """Raise `IntegrityError` unless ``block`` has the planned hashes and numbers of rows.
 
-    ``rows``, ``[K]``, is the number of planned rows of each cluster; ``marks``, ``[steps]``, is the
-    hash of each planned step.
+    ``rows``, int64 ``[K]``, is the number of planned rows of each cluster; ``marks``, uint64
+    ``[steps]``, is the hash of each planned step.
     """
     short = short_marks(marks)
     for i in range(block.steps):
@@ -219,10 +237,11 @@ def _compare(
 
 
 def audit_run(replay: Replay) -> Audit:
-    """Plan all steps of a run again, and compare them with its ledger.
+    """Return the result of an audit, in which all steps are planned again and compared.
 
     Raises:
-        IntegrityError: The ledger differs from the plan; the message names the first such step.
+        IntegrityError: The ledger differs from the plan; the message names the first step that
+            differs.
     """
     auditor = _Auditor(replay)
     end = auditor.walk()

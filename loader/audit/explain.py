@@ -17,31 +17,35 @@ class Piece:
     """Consecutive tokens of one document in a row of a batch."""
 
     row: int
-    """Number of the row in the global batch. Of W ranks, rank r has the rows for which ``lane``
-    modulo W is r."""
+    """Number of the row in the global batch, from 0."""
     lane: int
+    """Lane (virtual rank) that served the row. Of W ranks, rank r has the lanes for which ``lane``
+    modulo W is r."""
     cluster: str
     epoch: int
-    """Number of epochs that the lane had completed before this row, so 0 in the first epoch."""
+    """Epoch of the cluster in this lane, from 0."""
     shard: int
+    """Position of the shard in the index of the cluster, from 0."""
     document: int
-    """Position of the document in the shard."""
+    """Position of the document in the shard, from 0."""
     first: int
     """Position of the piece's first token in the document, from 0."""
     tokens: int
     """Number of tokens of the piece."""
     id: str | None = None
-    """Id in the corpus; None: the document is not in the catalogue, or there is no catalogue."""
+    """Id of the document in the corpus; None: there is no catalogue, or it lacks the document."""
     origin: str | None = None
+    """Where the document came from, as the catalogue says; None: as for ``id``."""
 
 
 @renamed_parameters(cache="cache_dir")
 def explain_step(
     replay: Replay, step: int, row: int | None = None, cache_dir: Path | None = None
 ) -> list[Piece]:
-    """Return the pieces of the batch of step ``step``, or only those of row number ``row``.
+    """Return the pieces of documents that make up the batch of step ``step``.
 
-    Shards of these rows are cached in ``cache_dir``; default: the user's cache folder.
+    With ``row``, only the pieces of this row of the batch are returned. The shards that contain
+    them are fetched into ``cache_dir``; default: the user's cache folder.
 
     Raises:
         UsageError: There is no such step or row.
@@ -79,7 +83,10 @@ def explain_step(
 
 
 def _with_origins(replay: Replay, pieces: list[Piece]) -> list[Piece]:
-    """Return ``pieces`` with id and origin from the catalogue; unchanged if shards are remote."""
+    """Return ``pieces`` with id and origin from the catalogue.
+
+    If the shards are not in a local folder, the pieces are returned unchanged.
+    """
     folder = replay.shards.base.folder
     if folder is None:
         return pieces

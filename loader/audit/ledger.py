@@ -1,10 +1,13 @@
-"""Ledger: a file of what a run served, in blocks of steps, so that an audit can recompute it.
+"""Ledger: a file that records what a run served, so that an audit can compute the same again.
 
-The file consists of lines of JSON, and is append-only; each line has the hash of the line before.
-An `Opening` says at which step a loader began or resumed, and with which settings. Each `Block`
-after an opening says what was served in some steps. An opening replaces all earlier blocks from the
-step of the opening on; the replaced blocks stay in the file. So the rows that a run has served are
-the sum of two numbers: the rows in the state of the last opening, and the rows of later blocks.
+The file consists of lines of JSON; lines are only added, and each has the hash of the line before.
+There are two kinds of lines. An `Opening` is written when a loader begins or resumes: it has the
+step and the settings. A `Block` says what was served in some consecutive steps.
+
+If a run resumes at an earlier step, it serves the steps from there on again. So an opening replaces
+all earlier records of its own step and of later steps, but these lines stay in the file. The number
+of rows that a run has served is the number in the state of the last opening, plus the rows of the
+blocks after this opening.
 """
 
 from collections.abc import Iterator
@@ -50,7 +53,9 @@ class Opening:
     shards: str
     """Folder or URL of the shards."""
     max_epochs: dict[str, float]
+    """Largest number of epochs, by name of the cluster; a cluster without a limit is left out."""
     state: LoaderState
+    """State of the loader before its first step."""
 
     kind = "opening"
 
@@ -81,6 +86,7 @@ class Block:
     step: Count
     """First step of the block."""
     steps: Count
+    """Number of steps."""
     v: Count
     """Number of the weights record."""
     weights: str
@@ -90,10 +96,10 @@ class Block:
     tokens: Count
     """Number of tokens in all rows of the block."""
     marks: str
-    """The last four hex digits of each step's hash, as one text. With these digits, an audit finds
-    the first step that differs."""
+    """The last four hex digits of the hash of each step, as one text. They let an audit find the
+    first step that differs. `PlannedSteps` says what is hashed."""
     digest: str
-    """Hash over the full hashes of all steps in the block."""
+    """Hash of the full hashes of all steps in the block."""
 
     kind = "steps"
 
@@ -127,21 +133,22 @@ _KINDS: dict[str, type[Line]] = {kind.kind: kind for kind in (Opening, Block)}
 
 
 def short_marks(marks: NDArray[np.uint64]) -> str:
-    """Return the last four hex digits of each of ``marks``, uint64 ``[n]``, as one text."""
+    """Return the last four hex digits of each hash in ``marks``, uint64 ``[n]``, as one text."""
     return (marks & np.uint64(0xFFFF)).astype(">u2").tobytes().hex()
 
 
 def hash_marks(marks: NDArray[np.uint64]) -> str:
-    """Return the hash of all ``marks``, uint64 ``[n]``, as 32 hex digits."""
+    """Return one hash of all hashes in ``marks``, uint64 ``[n]``, as 32 hex digits."""
     return hash_bytes(marks.astype("<u8").tobytes())
 
 
 class Ledger:
-    """Writes the ledger of a run; only one process may write.
+    """Writes the ledger of a run to the file ``path``; only one process may write.
 
-    The file is not flushed to disk (fsync) after each block. So a power cut may lose the last
-    blocks. If the run is resumed at a step before the lost blocks, their steps are served and
-    recorded again. If it is resumed at a later step, an audit can still plan the lost steps.
+    The file is not flushed to disk (fsync) after each block, so a power cut may lose the last
+    blocks. This does little harm. If the run then resumes at a step before the lost blocks, their
+    steps are served and recorded again. If it resumes at a later step, an audit plans the lost
+    steps, but cannot compare them with a record.
     """
 
     def __init__(self, path: Path) -> None:
@@ -155,11 +162,11 @@ class Ledger:
         self._held: list[tuple[NDArray[np.int64], NDArray[np.uint64]]] = []
 
     def open(self, opening: Opening) -> None:
-        """Continue the file with ``opening``, which is written together with its first block.
+        """Begin or continue the file with ``opening``, which is written with its first block.
 
         Raises:
-            InvalidDataError: The file is the ledger of another run (the message names the
-                difference), or its beginning is missing.
+            InvalidDataError: The file is the ledger of a run with other settings, which the message
+                names; or the beginning of the file is missing.
         """
         if lines := read_lines(self.path):
             first = _parse(self.path, lines[0])
@@ -177,7 +184,7 @@ class Ledger:
         self._seq_len = opening.state.seq_len
 
     def _warn_of_other_limits(self, lines: list[Any], opening: Opening) -> None:
-        """Warn if ``max_epochs`` of ``opening`` and of the last opening in ``lines`` differ."""
+        """Warn if ``opening`` has other ``max_epochs`` than the last opening in ``lines``."""
         numbered = [*enumerate(lines, start=1)]
         number, value = next(
             (n, v) for n, v in reversed(numbered) if isinstance(v, dict) and "state" in v
@@ -196,9 +203,15 @@ class Ledger:
         marks: NDArray[np.uint64],
         log: WeightsLog,
     ) -> None:
-        """Add the steps from ``step`` on; steps that were added before are skipped.
+        """Record the steps from ``step`` on; steps that were added before are skipped.
 
-        ``quotas`` and ``marks`` are as in `PlannedSteps`; ``log`` is the weights log.
+        Steps are collected in memory, and written to the file 1,024 or more at a time.
+
+        Args:
+            step: The first step.
+            quotas: Number of rows of each cluster in each step, as in `PlannedSteps`.
+            marks: Hash of each step, as in `PlannedSteps`.
+            log: The weights log.
         """
         new = self._step - step
         if new < len(marks):
@@ -208,13 +221,14 @@ class Ledger:
             self.write(log)
 
     def write(self, log: WeightsLog) -> None:
-        """Write the steps in memory to the file; ``log`` is the weights log of these steps."""
+        """Write the steps in memory to the file; ``log`` is the weights log."""
         if not self._held:
             return
         quotas, marks = (np.concatenate(parts) for parts in zip(*self._held, strict=True))
         begin = self._step - len(marks)
         if self._opening is not None:
-            # Read the file only now, when an earlier writer has written all its lines.
+            # Read the last line only now, when the writer of an earlier loader has written all of
+            # its lines.
             lines = read_lines(self.path)
             if lines:
                 _parse(self.path, lines[-1], len(lines))
@@ -249,7 +263,7 @@ class Ledger:
 
 
 def read_ledger(path: Path) -> list[Line]:
-    """Return the lines of the file that a `Ledger` wrote, checked by the chain of hashes.
+    """Return the lines of the ledger in the file ``path``.
 
     Raises:
         InvalidDataError: There is no ledger, or a line is no line of a ledger.
@@ -275,13 +289,14 @@ def read_ledger(path: Path) -> list[Line]:
 
 
 def segments(lines: list[Line]) -> Iterator[tuple[Opening, int]]:
-    """Yield (opening, end): no later opening replaces the opening's steps before step ``end``.
+    """Yield (opening, end) for each opening: its steps before step ``end`` were not replaced.
 
-    If all steps of an opening were replaced, ``end`` is at or before the opening's first step.
+    Steps from ``end`` on, if there are any, were replaced by later openings. If all steps were,
+    ``end`` is at or before the opening's first step.
     """
     openings = [(i, line) for i, line in enumerate(lines) if isinstance(line, Opening)]
     begins = [opening.state.step for _, opening in openings]
-    # The earliest step at which any later opening begins.
+    # For each opening, the earliest step at which a later opening begins.
     least = list(accumulate(reversed(begins[1:]), min))[::-1]
     stops = [i for i, _ in openings[1:]] + [len(lines)]
     for number, ((i, opening), stop) in enumerate(zip(openings, stops, strict=True)):
@@ -291,13 +306,17 @@ def segments(lines: list[Line]) -> Iterator[tuple[Opening, int]]:
 
 
 def _fixed(opening: Opening) -> dict[str, Any]:
-    """Return the settings that must not change in a run, by names of the loader's parameters."""
+    """Return the settings that must not change during a run, named as parameters of the loader."""
     fixed = {name: getattr(opening.state, name) for name in _FIXED}
     return {**fixed, "fraction": fixed.pop("part")}
 
 
 def _parse(path: Path, value: Any, number: int = 1) -> Line:
-    """Return line number ``number`` of the file ``path`` as an opening or block, checked."""
+    """Return ``value``, the JSON of line ``number`` of the file ``path``, as opening or block.
+
+    Raises:
+        InvalidDataError: ``value`` is no line of a ledger.
+    """
     return located(_read_line, value, f"{path}, line {number}")
 
 

@@ -1,4 +1,7 @@
-"""Replay: plan the steps of a run again, from its ledger, weights log and indexes of shards."""
+"""Replay: plan the steps of a run again, from its ledger, its weights log and its shard indexes.
+
+To plan a step means to choose the rows of its batch; no shard is read.
+"""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,7 +23,7 @@ _AT_ONCE = 1024
 
 
 class Replay:
-    """The ledger, weights log and indexes of a run, from which its steps are planned again.
+    """Plans the steps of a run again, from its ledger, its weights log and its shard indexes.
 
     Args:
         run: Folder of the run, with weights log and ledger.
@@ -50,11 +53,11 @@ class Replay:
 
     @property
     def steps(self) -> int:
-        """Number of the step after the last step in the ledger."""
+        """The step after the last step that the ledger records."""
         return max(end for _, end in segments(self.lines))
 
     def room(self, opening: Opening, position: Position) -> NDArray[np.int64]:
-        """Return the number of rows of each cluster that may be served after ``position``, ``[K]``.
+        """Return how many rows of each cluster may be served after ``position``, int64 ``[K]``.
 
         The limits are the ``max_epochs`` of ``opening``.
         """
@@ -63,10 +66,10 @@ class Replay:
     def plan(
         self, opening: Opening, position: Position, count: int, log: WeightsLog
     ) -> Iterator[tuple[PlannedSteps, NDArray[np.int64]]]:
-        """Plan ``count`` steps from ``position`` on; yield (steps, weights) for parts of the plan.
+        """Plan ``count`` steps from ``position`` on; yield them in parts, as (steps, weights).
 
-        A part has at most 1,024 steps; its weights are int64 ``[steps, K]``. The plan ends early
-        before a step that would need more rows than ``max_epochs`` of ``opening`` allows.
+        A part has at most 1,024 steps; its weights, from ``log``, are int64 ``[steps, K]``. The
+        plan ends early if a step would need more rows than ``max_epochs`` of ``opening`` allows.
         """
         planner = self._planner._replace(batch_rows=opening.state.batch_rows)
         end = position.step + count
@@ -80,7 +83,10 @@ class Replay:
             position = steps.after
 
     def step(self, step: int) -> PlannedSteps:
-        """Plan step ``step`` as it was last served; the result lists the rows of all ranks.
+        """Return the plan of step ``step``, with the rows of all ranks.
+
+        If the run served the step several times, because it was resumed from an earlier step, the
+        plan is that of the last time.
 
         Raises:
             UsageError: The step is not in the ledger.

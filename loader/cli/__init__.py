@@ -1,1 +1,1 @@
-"""The command line, ``climb``: the table of commands, exit codes, and the loader's commands."""
+"""The command line, ``climb``: the table of all commands, and the commands of the loader."""

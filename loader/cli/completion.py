@@ -1,7 +1,7 @@
-"""Completion with Tab in the shell: of folders, names of clusters, and targets.
+"""Completion: what the Tab key completes in a shell: folders, names of clusters, and targets.
 
-If a file cannot be read, nothing is completed. No message is shown either, because it would break
-the line that the user is typing.
+If a file cannot be read, nothing is completed, and no message is shown, because a message would
+break the line that the user is typing.
 """
 
 from collections.abc import Callable
@@ -20,7 +20,10 @@ Complete = Callable[[click.Context, click.Parameter, str], list[CompletionItem]]
 
 
 class Place(click.ParamType):  # type: ignore[type-arg] # generic only in later releases
-    """The type of an argument that is a URL or a local path; only paths are completed."""
+    """The type of an argument that is a URL or a path of this machine; paths are completed.
+
+    ``kind`` says what the shell completes: "dir" for folders only, or "file".
+    """
 
     name = "text"
 
@@ -34,7 +37,7 @@ class Place(click.ParamType):  # type: ignore[type-arg] # generic only in later 
     def shell_complete(
         self, ctx: click.Context, param: click.Parameter, incomplete: str
     ) -> list[CompletionItem]:
-        """Let the shell complete a path."""
+        """Return an item that tells the shell to complete a path."""
         del ctx, param
         return [CompletionItem(incomplete, type=self.kind)]
 
@@ -46,14 +49,17 @@ SOURCE = Place("file")
 def complete_weights(
     ctx: click.Context, _param: click.Parameter, incomplete: str
 ) -> list[CompletionItem]:
-    """Complete ``CLUSTER=`` with the clusters of the shards or the run that the command names."""
+    """Return completions ``CLUSTER=`` for the clusters of the shards or run in the command line."""
     return _matching([f"{name}=" for name in _clusters(ctx)], incomplete)
 
 
 def complete_targets(
     ctx: click.Context, _param: click.Parameter, incomplete: str
 ) -> list[CompletionItem]:
-    """Complete ``label=NAME`` or ``cluster=NAME`` with names from the shards, or else a path."""
+    """Return completions ``label=NAME`` and ``cluster=NAME`` with names from the shards.
+
+    If none fits, the shell completes a path.
+    """
     found = [f"cluster={name}" for name in _clusters(ctx)]
     with suppress(Exception):
         described = load_clusters(_directory(ctx))
@@ -73,8 +79,8 @@ def _clusters(ctx: click.Context) -> list[str]:
 def _directory(ctx: click.Context) -> str:
     """Return the shard directory that the command line names before the word to be completed.
 
-    While the value of an option is completed, click has not parsed the arguments yet. In that case
-    the result is the first argument that is a folder.
+    If the word is the value of an option, click has not parsed the arguments yet. In that case the
+    result is the first argument that is a folder.
     """
     return str(ctx.params.get("directory") or next(a for a in ctx.args if Path(a).is_dir()))
 

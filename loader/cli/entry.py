@@ -1,8 +1,8 @@
-"""The entry point of ``climb``; after its import, Ctrl-C and SIGTERM end ``climb`` quietly.
+"""The entry point of ``climb``, the first module of ours that is imported.
 
-Quietly means without a traceback, even while the other modules of ``climb`` are still being
-imported. Before the import of this module, Python itself starts, and no code of ours can catch a
-signal.
+From its import on, Ctrl-C and SIGTERM end ``climb`` without a traceback, even while its other
+modules are being imported. A signal that comes earlier, while Python itself starts, cannot be
+caught.
 """
 
 import os
@@ -16,8 +16,8 @@ def main() -> None:
     run()
 
 
-# Handlers are set at import and not in `main`, so that they exist as early as possible. Only the
-# command ``climb`` imports this module.
+# Handlers are set when this module is imported, not in `main`, so that they exist as early as
+# possible. Only the command ``climb`` imports this module.
 for _number in (signal.SIGINT, signal.SIGTERM):
     if signal.getsignal(_number) != signal.SIG_IGN:
         signal.signal(_number, lambda number, _: os._exit(128 + number))

@@ -1,4 +1,4 @@
-"""Two examples for the help of each command; tests check that each example can be parsed."""
+"""Two examples of each command, for ``--help``; tests check that ``climb`` can parse each one."""
 
 EXAMPLES = {
     "demo": (
@@ -86,4 +86,4 @@ EXAMPLES = {
         "climb regroup shards/web --by topic,tier",
     ),
 }
-"""Examples by name of the command; each example is a line for a shell."""
+"""Examples by name of the command; each example is one line for a shell."""

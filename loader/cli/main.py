@@ -1,9 +1,9 @@
 """The command line, ``climb``: the table of commands, exit codes, and options of many commands.
 
 The module of a command is imported only when the command is called, so ``climb --help`` is fast.
-Results are written to stdout; progress and messages are written to stderr. An error of climbstream
-is shown as one line, and sets the exit code (`climbstream.loader.core.errors`). A traceback is
-shown only with ``--debug``.
+Results are written to stdout; progress and messages are written to stderr. An error is shown as one
+line, without a traceback unless ``--debug`` is given. The type of the error determines the exit
+code; see `climbstream.loader.core.errors`.
 """
 
 import difflib
@@ -31,12 +31,15 @@ from .options import F
 
 
 class _Home(NamedTuple):
-    """The module of a command (``MODULE:NAME``), and its line in ``climb --help``."""
+    """Where a command is, what ``climb --help`` says about it, and what it needs."""
 
     place: str
+    """Module and function of the command, as ``MODULE:NAME``."""
     help: str
+    """The line about the command in ``climb --help``."""
     extra: str
-    """The extra that the command needs: ``pip install 'climbstream[EXTRA]'``."""
+    """The extra that installs what the command needs (``pip install 'climbstream[EXTRA]'``); "" if
+    it needs none."""
 
 
 COMMANDS = {
@@ -137,7 +140,7 @@ COMMANDS = {
 
 
 class _LazyGroup(click.Group):
-    """A group whose commands are imported when they are called."""
+    """A group of click whose commands are imported only when they are called."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(COMMANDS)
@@ -156,7 +159,7 @@ class _LazyGroup(click.Group):
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        """Return the command that ``args`` name; fail with similar names if there is none."""
+        """Return the command that ``args`` name; the error for an unknown name suggests others."""
         if args and args[0] not in COMMANDS and not args[0].startswith("-"):
             close = difflib.get_close_matches(args[0], COMMANDS, n=2)
             hint = f" Did you mean {' or '.join(close)}?" if close else ""
@@ -183,7 +186,8 @@ def main() -> None:
     show_warnings_of_others()
     code = run(sys.argv[1:])
     if code:
-        # Exit at once, so that neither an abandoned thread nor a signal changes the exit code.
+        # Exit at once, so that no thread that is still running, and no signal, can change the exit
+        # code.
         with suppress(OSError):
             sys.stdout.flush()
         os._exit(code)
@@ -191,7 +195,7 @@ def main() -> None:
 
 
 def run(arguments: Sequence[str]) -> int:
-    """Run ``climb`` with ``arguments``; return the exit code."""
+    """Run ``climb`` with ``arguments``; show errors, and return the exit code."""
     try:
         return call(arguments)
     except click.ClickException as error:
@@ -216,15 +220,15 @@ def run(arguments: Sequence[str]) -> int:
 
 
 def call(arguments: Sequence[str]) -> int:
-    """Run ``climb`` with ``arguments`` and return the exit code; unlike `run`, raise errors."""
+    """Run ``climb`` with ``arguments``, and return the exit code; errors are raised, not shown."""
     result = root.main(list(arguments), "climb", standalone_mode=False)
     return result if isinstance(result, int) else 0
 
 
 def _ours(error: Exception, arguments: Sequence[str]) -> ClimbError | None:
-    """Return ``error`` as a `ClimbError`; None if it is an internal error.
+    """Return the `ClimbError` that tells the user about ``error``; None if the cause is a bug.
 
-    The error of a missing package or of the disk is turned into a `ClimbError`.
+    Errors of the disk and of missing packages are turned into a `ClimbError`.
     """
     if isinstance(error, ClimbError):
         return error
@@ -236,10 +240,10 @@ def _ours(error: Exception, arguments: Sequence[str]) -> ClimbError | None:
 
 
 def timeout_option(meaning: str) -> Callable[[F], F]:
-    """Return the option ``--task-timeout``, whose help text is ``meaning``.
+    """Return a decorator that adds the option ``--task-timeout``, with the help text ``meaning``.
 
-    The function of the command gets no argument for the option. The value is put into the
-    environment variable that `task_timeout` reads, until the command ends.
+    The value of the option is not passed to the command. It is in the environment variable that
+    `task_timeout` reads until the command ends.
     """
     return click.option(
         "--task-timeout",

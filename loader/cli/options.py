@@ -1,4 +1,4 @@
-"""Parts that commands share: options such as ``--json``, types of numbers, output to stdout."""
+"""Options: parts that commands share, such as the option ``--json``, types of arguments, output."""
 
 import functools
 import re
@@ -20,7 +20,7 @@ _UNITS = {
     **{f"{name}{end}": 1000**power for name, power in _PREFIXES.items() for end in ("", "b")},
     **{f"{name}ib": 1024**power for name, power in _PREFIXES.items()},
 }
-"""Factor of each unit; units are in lower case, and ``b`` alone means billion."""
+"""The number that each unit stands for; units are in lower case, and ``b`` alone means billion."""
 _NUMBER = re.compile(r"([+-]?[\d_,]*\.?\d*(?:e[+-]?\d+)?)\s*([a-z]*)", re.IGNORECASE)
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -35,7 +35,7 @@ class Count(click.ParamType):  # type: ignore[type-arg] # generic only in later 
         self.least = least
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
-        """Return ``value`` as an integer; fail if it is not whole, or too small."""
+        """Return ``value`` as an integer; fail if it is no whole number, or too small."""
         if isinstance(value, int):
             number = Decimal(value)
         else:
@@ -79,12 +79,16 @@ class GroupedCommand(click.Command):
     """A command whose help lists its options in groups, each under a heading."""
 
     def __init__(self, *args: Any, groups: dict[str, str], **kwargs: Any) -> None:
-        """Make a command; ``groups`` maps headings to names of parameters, separated by spaces."""
+        """Make a command of click.
+
+        ``groups`` has, for each heading, the names of the parameters below it, in one text and
+        separated by spaces.
+        """
         super().__init__(*args, **kwargs)
         self.groups = {heading: names.split() for heading, names in groups.items()}
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Write the groups of options in order, and then options that are in no group."""
+        """Write the options of each group, and then those that are in no group."""
         options = [p for p in self.get_params(ctx) if isinstance(p, click.Option)]
         records = {option.name: option.get_help_record(ctx) for option in options}
         grouped = {name for names in self.groups.values() for name in names}
@@ -96,7 +100,9 @@ class GroupedCommand(click.Command):
 
 
 def split_number(word: str) -> tuple[str, float]:
-    """Return name and number of a word ``NAME=NUMBER``; the name may contain ``=``.
+    """Return the name and the number in ``word``, which is ``NAME=NUMBER``.
+
+    The name may contain ``=``.
 
     Raises:
         ValueError: ``word`` has another form.
@@ -108,7 +114,7 @@ def split_number(word: str) -> tuple[str, float]:
 
 
 def json_option(command: F) -> F:
-    """Add the option ``--json`` to ``command``; the parameter ``as_json`` gets its value."""
+    """Add the option ``--json`` to ``command``, which gets it as the argument ``as_json``."""
     decorate: Callable[[F], F] = click.option(
         "--json", "as_json", is_flag=True, help="Write the result as JSON."
     )

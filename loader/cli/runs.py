@@ -1,7 +1,7 @@
 """The commands for a running or finished job: weights, audit, explain, monitor.
 
-Modules that plan steps or read shards are imported only where they are called. Their compiled code
-takes almost a second to load, and neither ``--help`` nor the monitor should wait for it.
+Modules that plan steps or read shards are imported inside the commands that use them. Their
+compiled code takes almost a second to load, and ``--help`` and the monitor should not wait for it.
 """
 
 import json
@@ -37,7 +37,7 @@ from .completion import PLACE, complete_weights
 from .options import INPUT, json_option, show, split_number
 
 _LOOK_EVERY = 0.2
-"""Seconds between two checks for the beginning of a run."""
+"""Seconds between two checks whether a run has begun."""
 _RUN = click.argument("run", type=INPUT)
 _SHARDS = click.option(
     "--shards",
@@ -51,10 +51,11 @@ _SHARDS = click.option(
 @_SHARDS
 @json_option
 def audit(run: Path, shards: str | None, as_json: bool) -> None:
-    """Recompute what the job in the folder RUN served; exit 4 if a step differs from its ledger.
+    """Check the record of what the job in the folder RUN served; exit 4 if a step differs.
 
-    The audit plans each step again, from weights.jsonl and the indexes of the shards. It compares
-    the result with the ledger, served.jsonl.
+    The audit works out again which rows each step had to serve, from the weights log,
+    weights.jsonl, and the indexes of the shards. It compares the result with the ledger,
+    served.jsonl, in which the job recorded what it served.
     """
     from climbstream.loader.audit.auditor import audit_run
     from climbstream.loader.audit.replay import Replay
@@ -130,7 +131,8 @@ def monitor(run: Path, port: int, as_json: bool) -> None:
     """Show the job in the folder RUN on a local web page, and change its weights there.
 
     If the run has not begun, the command waits for it. The printed address works only on this
-    machine. It contains a token, so whoever has the address can change the weights.
+    machine. Everyone who has the address can change the weights, because it contains a secret
+    token.
     """
     if not as_json:
         _wait_for_run(run)
@@ -152,10 +154,10 @@ def monitor(run: Path, port: int, as_json: bool) -> None:
 
 
 def _wait_for_run(run: Path) -> None:
-    """Wait until the job in ``run`` has begun.
+    """Wait until the job in the folder ``run`` has begun, so that it has a weights log.
 
-    Do not wait if the folder exists but belongs to no run. A job creates its folder some seconds
-    before its weights log.
+    There is no wait if the folder exists, but is not that of a job: no log may ever come. A job
+    makes its folder some seconds before its log.
     """
     if has_begun(run) or (run.exists() and not (run / TRAIN.plan).exists()):
         return
@@ -186,8 +188,9 @@ def weights(
 ) -> None:
     """Show the weights of the job in the folder RUN, or ask the job to change them.
 
-    Each named cluster gets the given share of the tokens (c03=0.4); the other clusters share the
-    rest in their present proportions. The job changes its weights without a restart.
+    Without CLUSTER=WEIGHT, the weights are shown. With c03=0.4, cluster c03 gets 0.4 of the tokens;
+    the clusters that are not named share the rest in their present proportions. The job changes its
+    weights without a restart.
     """
     log = open_weights_log(run)
     if not named:
@@ -213,7 +216,11 @@ def weights(
 
 
 def _shares(named: Sequence[str]) -> dict[str, float]:
-    """Return weights by cluster from words such as ``c03=0.4``; refuse a repeated cluster."""
+    """Return weights by cluster from words such as ``c03=0.4``.
+
+    Raises:
+        UsageError: A word has another form, or a cluster is named twice.
+    """
     shares: dict[str, float] = {}
     for word in named:
         try:
@@ -228,7 +235,7 @@ def _shares(named: Sequence[str]) -> dict[str, float]:
 
 
 def _log_value(run: Path, log: WeightsLog) -> dict[str, Any]:
-    """Return the content of a weights log, and the request not yet applied, as JSON values."""
+    """Return a weights log, and the change that is requested but not applied, as JSON values."""
     last = log.records[-1]
     waiting = _waiting(run, log)
     return {
@@ -242,7 +249,7 @@ def _log_value(run: Path, log: WeightsLog) -> dict[str, Any]:
 
 
 def _log_text(run: Path, log: WeightsLog) -> str:
-    """Format a weights log for a terminal: the weights at its end, then all changes."""
+    """Return a text for a terminal: the weights after the last record, then all records."""
     last = log.records[-1]
     rows = [
         (r.v, f"{r.at_step:,}", r.kind, f"{r.steps:,}" if r.steps else "", r.hash[:8], r.why)

@@ -51,12 +51,13 @@ def inspect(directory: str, as_json: bool) -> None:
 def pull(source: str, directory: Path, mixture: str | None, dry_run: bool, as_json: bool) -> None:
     """Fetch the shards at SOURCE into DIRECTORY.
 
-    SOURCE is OWNER/NAME[@REVISION] of the Hub, or a URL. If a cluster has no weight in the
-    mixture, only its index is fetched; with a mixture, the catalogue is not fetched. A pull that
-    was interrupted continues when the same command is run again. A later pull with another mixture
-    fetches only what is missing.
+    SOURCE is OWNER/NAME[@REVISION] of the Hub, or a URL. With --mixture, only the index is fetched
+    of clusters without weight, and the list of all documents (the catalogue) is not fetched. A pull
+    that was interrupted continues when the same command is run again. A later pull with another
+    mixture fetches only what is missing.
     """
-    # Imported here, as in the commands below, so that other commands need not load compiled code.
+    # Imported here, and likewise in the commands below, so that other commands need not load
+    # compiled code.
     from climbstream.loader.tools.pull import pull as fetch_shards
 
     weights = Mixture.load(mixture) if mixture else None
@@ -115,13 +116,15 @@ def verify(directory: str, as_json: bool) -> None:
 def regroup(directory: Path, by: str, name: str | None, as_json: bool) -> None:
     """Merge the clusters of DIRECTORY into fewer groups without rewriting any shard.
 
-    Cells that climb build --tiers or --cells micro made can be grouped by their axes: topic and
-    tier, language if the cells have several languages, and micro if they are micro-clusters.
+    --by says what the groups are. A JSON file can name the clusters of each group. Clusters that
+    climb build --tiers or --cells micro made (cells) can also be grouped by what they have in
+    common: their topic, their quality tier, their language if they have several, or their
+    micro-cluster if they are micro-clusters.
 
-    The grouping is written to DIRECTORY/groupings/NAME. Use this folder in place of DIRECTORY
-    wherever shards are read, or pass --grouping NAME to inspect, train, search and export. Either
-    way, the groups are then the clusters that have weights. All tokens of a group are equally
-    likely.
+    The grouping is written to DIRECTORY/groupings/NAME. To use it, name this folder in place of
+    DIRECTORY wherever shards are read, or pass --grouping NAME to inspect, train, search and
+    export. Each group then has one weight, as if it were a cluster, and all tokens of a group are
+    equally likely to be served.
     """
     from climbstream.loader.tools.regroup import axes_of, groups_of, read_groups
     from climbstream.loader.tools.regroup import regroup as write_grouping

@@ -1,1 +1,1 @@
-"""Code that all packages share: errors, files, working folders, the console; none reads shards."""
+"""Core: code that all packages share, such as errors, files and the console; none reads shards."""

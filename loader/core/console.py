@@ -1,4 +1,4 @@
-"""Console: messages and progress on stderr, tables for stdout."""
+"""Console: messages and progress on stderr, and texts and tables for people to read."""
 
 import math
 import sys
@@ -11,19 +11,25 @@ from .visible_text import visible, visible_cell
 
 
 def say(message: str) -> None:
-    """Write ``message`` to stderr, where progress is also shown; stdout is reserved for results."""
+    """Write ``message`` as a line to stderr, because stdout is only for results."""
     sys.stderr.write(visible(message) + "\n")
     sys.stderr.flush()
 
 
 class Progress:
-    """Shows ``done/total``, rate, time elapsed and time left for work of ``total`` units.
+    """Shows the progress of a piece of work: units done, rate, time elapsed and time left.
 
     On a terminal one line is rewritten; elsewhere a line is written every ten seconds, so that
-    logs stay readable. Units that were skipped, such as those of earlier runs, count in ``done``.
-    They do not count in the rate, which is measured from the last skip on.
-    ``part`` names the part of the work that these units are, such as ``round 2``; the line then
-    says that the elapsed time is that of this part.
+    logs stay readable.
+
+    Args:
+        what: Name of the work, with which the line begins.
+        total: Number of units of the work; None: unknown.
+        unit: Name of the units, such as "tokens".
+        done: Number of units that were done before; they do not count in the rate.
+        stream: Where the line is written; default: stderr.
+        part: Name of a part of the work, such as "round 2", if the units are those of a part. The
+            line then says that the elapsed time is that of the part.
     """
 
     def __init__(
@@ -58,13 +64,16 @@ class Progress:
         self._show(ending="" if kind is None else " · stopped", end="\n", ended=kind is None)
 
     def skip(self, units: int) -> None:
-        """Add ``units`` to the work that was done before; measure the rate from now on."""
+        """Add ``units`` that were done earlier, for example in a run before.
+
+        They count as done, but not in the rate, which is measured from now on.
+        """
         self._done += units
         self._before = self._done
         self._rated = time.monotonic()
 
     def add(self, units: int, note: str = "") -> None:
-        """Add ``units`` to the work done in this run; ``note`` is shown at the end of the line."""
+        """Add ``units`` that were done now; ``note`` is shown at the end of the line."""
         self._done += units
         now = time.monotonic()
         if now - self._shown >= self._period:
@@ -99,7 +108,7 @@ class Progress:
 
 
 def duration(seconds: float) -> str:
-    """Format a time span for people.
+    """Return ``seconds`` as a text for people.
 
     >>> duration(7.25), duration(67), duration(7380)
     ('7.2 s', '1 min 07 s', '2 h 03 min')
@@ -113,7 +122,9 @@ def duration(seconds: float) -> str:
 
 
 def counted(n: int, what: str, plural: str = "") -> str:
-    """Format a number with the noun ``what``; the default ``plural`` is ``what`` with an s.
+    """Return a text with the number ``n`` and the noun ``what``, in the plural unless ``n`` is 1.
+
+    ``plural`` is the plural of ``what``; default: ``what`` with an s.
 
     >>> counted(1, "document"), counted(1200, "document"), counted(0, "proxy", "proxies")
     ('1 document', '1,200 documents', '0 proxies')
@@ -122,7 +133,7 @@ def counted(n: int, what: str, plural: str = "") -> str:
 
 
 def short_number(value: float) -> str:
-    """Format a number with at most four digits and, from 10,000 on, a unit prefix.
+    """Return ``value`` as a text of at most four digits; from 10,000 on, with k, M, G or T.
 
     >>> short_number(9_999), short_number(12_345), short_number(2_345_678_901)
     ('9999', '12.3k', '2.35G')
@@ -135,23 +146,25 @@ def short_number(value: float) -> str:
 
 
 def decimals(sds: Sequence[float], values: Sequence[float]) -> int:
-    """Return the number of decimals with which ``values`` of standard deviations ``sds`` are shown.
+    """Return how many decimals to show of ``values`` that have the standard deviations ``sds``.
 
-    The result is the number of decimals that the smallest sd needs, but at most 6. The result is at
-    least 3 if all values are below 100, otherwise at least 1.
+    This is the number of decimals that the smallest standard deviation needs. It is 6 at most, and
+    at least 3 if all values are below 100, else at least 1.
 
     >>> decimals([0.0031], [3.1149]), decimals([1e-17], [3.1149])
     (3, 3)
     """
     largest = max(map(abs, values), default=0)
     least = 3 if largest < 100 else 1
-    # An sd that is only rounding error of the values is ignored.
+    # A standard deviation that is only a rounding error of the values is ignored.
     least_sd = min((sd for sd in sds if 1e-9 * largest < sd < math.inf), default=1.0)
     return min(6, max(least, math.ceil(-math.log10(least_sd))))
 
 
 def with_error(value: float, sd: float | None, digits: int) -> str:
-    """Format ``value ± sd`` with ``digits`` decimals; only ``value`` if the sd is unknown.
+    """Return the text ``value ± sd`` with ``digits`` decimals.
+
+    If the standard deviation ``sd`` is None or infinite, the text is only ``value``.
 
     >>> with_error(3.1149, 0.0031, 3), with_error(0.026, None, 3), with_error(-1e-9, None, 3)
     ('3.115 ± .003', '.026', '.000')
@@ -166,7 +179,10 @@ def _plain(value: float, digits: int) -> str:
 
 
 def text_table(heads: Sequence[str], rows: Sequence[Sequence[object]], left: int = 1) -> str:
-    """Format a table for a terminal: ``left`` left-aligned columns, then right-aligned ones."""
+    """Return a table for a terminal.
+
+    The first ``left`` columns are aligned to the left, the others to the right.
+    """
     cells = [
         [visible_cell(head) for head in heads],
         *([visible_cell(str(value)) for value in row] for row in rows),

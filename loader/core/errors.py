@@ -9,8 +9,8 @@
     ├── LockedError           6  another process works on this directory
     └── NoSpaceError          7  the disk is full
 
-A message says what was asked for, what is possible, which item is concerned, and the remedy,
-with numbers.
+The number is the exit code. A message says what was asked for, what is possible, which item is
+concerned, and the remedy, with numbers.
 """
 
 
@@ -21,7 +21,7 @@ class ClimbError(Exception):
 
 
 class UsageError(ClimbError):
-    """The call asks for something impossible: a bad argument or combination of arguments."""
+    """The call asks for something impossible: an argument, or several together, are invalid."""
 
     exit_code = 2
 

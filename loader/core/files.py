@@ -1,8 +1,8 @@
-"""Atomic writes, reads, hashes and locks of files.
+"""Files: write them whole or not at all, read, hash and lock them.
 
-A file is written under a temporary name in the same folder, flushed to disk (fsync), and renamed.
-So a reader sees either the old bytes or the new ones, never a mixture of both, even after a power
-cut.
+A file is written under a temporary name in the same folder, flushed to disk (fsync), and then
+renamed. So a reader sees either the old bytes or the new ones, never a mixture of both, even after
+a power cut.
 """
 
 import errno
@@ -44,18 +44,20 @@ _FULL_WORDS = (
     "os error 28",
     " requested and ",
 )
-"""Words that mean a full disk in errors without a number: numpy, safetensors, pyarrow, sqlite."""
+"""Texts in errors of numpy, safetensors, pyarrow and sqlite that mean a full disk. These errors
+have no error number."""
 COPY_FIRST = "copy it to this machine first, and name the copy (climb pull fetches shards)"
 COPY_AFTER = "write to a path of this machine, and copy the result to the URL afterwards"
-"""Remedies if a URL is given where only a path is possible: for a file to read, one to write."""
+"""Remedies in messages if a user gives a URL where only a path is possible: for a file to read, and
+for a file to write."""
 _URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):/")
-"""Beginning of a URL as a `Path`, which makes one slash of two."""
+"""The beginning of a URL. It has one slash only, because a `Path` turns two slashes into one."""
 _REFUSED = (errno.EIO, errno.EROFS, errno.EACCES, errno.EPERM)
 _NO_FILES = (errno.EMFILE, errno.ENFILE)
 
 
 def is_url(path: str | Path) -> bool:
-    """Return whether ``path`` is a URL, as text or as a `Path` that was made of its text.
+    """Whether ``path`` is a URL; a `Path` can be one if it was made from the text of a URL.
 
     >>> is_url("s3://bucket/name"), is_url(Path("s3://bucket/name")), is_url("/s3://bucket")
     (True, True, False)
@@ -64,14 +66,16 @@ def is_url(path: str | Path) -> bool:
 
 
 def refuse_url(path: str | Path, remedy: str) -> None:
-    """Raise `UsageError` with ``remedy`` if ``path`` is a URL, and not a path of this machine."""
+    """Raise `UsageError` if ``path`` is a URL; its message ends with ``remedy``."""
     if is_url(path):
         url = _URL.sub(r"\1://", str(path), count=1).replace(":///", "://", 1)
         raise UsageError(f"{url} is a URL, and only a path is possible here; {remedy}")
 
 
 def open_regular(path: Path) -> BinaryIO:
-    """Open a regular file for reading; refuse a pipe or device, which might never end.
+    """Open a regular file for reading, in binary mode.
+
+    A pipe or a device is refused, because reading it might never end.
 
     Raises:
         FileNotFoundError: There is no file at ``path``.
@@ -98,7 +102,10 @@ def _not_regular(path: Path) -> InvalidDataError:
 
 
 def read_regular(path: Path, most: int | None = None) -> bytes:
-    """Return the content of a regular file; with ``most``, only its first ``most`` + 1 bytes.
+    """Return the content of a regular file.
+
+    If ``most`` is given, the result has ``most`` + 1 bytes at most; more than ``most`` bytes mean
+    that the file is larger than allowed.
 
     Raises the same errors as `open_regular`.
     """
@@ -121,15 +128,16 @@ def hash_file(path: Path) -> str:
 
 
 def hash_json(value: object) -> str:
-    """Return the hash of ``value`` as canonical JSON; the order of keys does not matter."""
+    """Return the hash of the JSON text of ``value``; it does not depend on the order of keys."""
     return hash_bytes(json.dumps(value, sort_keys=True, separators=(",", ":")).encode())
 
 
 @contextmanager
 def atomic_path(path: Path, size: int | None = None) -> Iterator[Path]:
-    """Yield a temporary path beside ``path``; rename it to ``path`` unless the block raises.
+    """Yield a temporary path; the file that the block writes there becomes the file ``path``.
 
-    ``size`` is the expected size of the file in bytes, for error messages.
+    If the block raises an error, the temporary file is removed, and ``path`` is not changed.
+    ``size`` is the expected size of the file in bytes, for messages.
 
     Raises:
         NoSpaceError: The disk is full; nothing is left behind.
@@ -150,10 +158,10 @@ def atomic_path(path: Path, size: int | None = None) -> Iterator[Path]:
 
 @contextmanager
 def naming(path: Path) -> Iterator[None]:
-    """Add ``path`` to an `OSError` that the block raises, if the error names no file.
+    """Add ``path`` to each `OSError` in the block that names no file.
 
     Raises:
-        UsageError: This process may open no more files.
+        OpenFilesError: This process may open no more files.
     """
     try:
         yield
@@ -167,9 +175,10 @@ def naming(path: Path) -> Iterator[None]:
 
 @contextmanager
 def reading(path: Path | str, what: str) -> Iterator[None]:
-    """Turn any error in the block, which reads ``path``, into a `ClimbError` that names ``path``.
+    """Turn each error in the block, which reads the file ``path``, into a `ClimbError`.
 
-    ``what`` is the kind of file that is expected, such as "part of a catalogue".
+    The message names ``path``. ``what`` is the kind of file that is expected, such as "part of a
+    catalogue".
 
     Raises:
         UsageError: The system refuses to read the file, or the file is missing.
@@ -186,10 +195,10 @@ def reading(path: Path | str, what: str) -> Iterator[None]:
 
 @contextmanager
 def writing(path: Path, temporary: Path | None = None, size: int | None = None) -> Iterator[None]:
-    """Turn a disk error in the block that writes ``path`` into a `ClimbError` that names ``path``.
+    """Turn each disk error in the block, which writes the file ``path``, into a `ClimbError`.
 
-    Other errors are raised unchanged. ``temporary`` is the file that is being written, ``size`` its
-    expected size in bytes.
+    The message names ``path``. Other errors are raised unchanged. ``temporary`` is the file that is
+    written before it is renamed to ``path``; ``size`` is its expected size in bytes.
 
     Raises:
         NoSpaceError: The disk is full.
@@ -212,9 +221,9 @@ def disk_error(
     temporary: Path | None = None,
     size: int | None = None,
 ) -> ClimbError | None:
-    """Return a `ClimbError` if a disk problem caused ``error``; None if something else caused it.
+    """Return the `ClimbError` for an ``error`` of the disk or of too many open files; else None.
 
-    ``path`` is the final file, of ``size`` bytes; ``temporary`` is the file that was being written.
+    ``path``, ``temporary`` and ``size`` are as in `writing`; they are used only in the message.
     """
     cause: BaseException | None = error
     while cause is not None:
@@ -230,7 +239,7 @@ def disk_error(
 
 
 def too_many_files() -> str:
-    """Return a message that this process has reached its limit of open files, with the remedy."""
+    """Return the message, with the remedy, that this process may open no more files."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     return (
         f"this process may open no more files than {soft:,}, and all are in use; "
@@ -241,7 +250,7 @@ def too_many_files() -> str:
 def _no_space(
     cause: BaseException, path: Path | None, temporary: Path | None, size: int | None
 ) -> str:
-    """Return a message that the disk is full, with its free space and the remedy."""
+    """Return the message, with the free space and the remedy, that the disk is full."""
     again = "free some, and run the same command again"
     if path is None:
         return f"no space left: {cause}; {again}"
@@ -271,7 +280,7 @@ def write_json(path: Path, value: object) -> None:
 def json_bytes(value: object) -> bytes:
     """Return the bytes that `write_json` writes for ``value``."""
     text = json.dumps(value, indent=1, ensure_ascii=False) + "\n"
-    # JSON has an escape for a lone surrogate, as in a file name that is not UTF-8.
+    # A file name that is not UTF-8 has lone surrogates, for which JSON has escapes.
     return text.encode(errors="backslashreplace")
 
 
@@ -289,9 +298,10 @@ def read_json(path: Path) -> Any:
 
 
 def append_line(path: Path, value: object, *, sync: bool = True) -> None:
-    """Append ``value`` as one line of JSON to ``path``, and fsync unless ``sync`` is False.
+    """Append ``value`` to the file ``path`` as one line of JSON.
 
-    If a crash has cut the last line of the file short, that line is overwritten.
+    With ``sync``, the line is flushed to disk (fsync). If the last line of the file is incomplete
+    because of a crash, it is removed first.
 
     Raises:
         NoSpaceError: The disk is full.
@@ -313,9 +323,9 @@ def _append(path: Path, line: bytes, *, sync: bool) -> None:
 
 
 def _end_of_lines(file: BinaryIO, block: int = 1 << 16) -> int:
-    """Return the offset at which the last whole line ends, in bytes.
+    """Return the offset, in bytes, at which the last complete line ends.
 
-    The file is read from its end, because a log may be long.
+    The file is read backwards, in blocks, because a log may be long.
     """
     end = file.seek(0, os.SEEK_END)
     while end:
@@ -327,12 +337,12 @@ def _end_of_lines(file: BinaryIO, block: int = 1 << 16) -> int:
 
 
 def read_lines(path: Path) -> list[Any]:
-    """Return the values that `append_line` wrote; [] if there is no file.
+    """Return the values that `append_line` wrote to the file ``path``; [] if there is no file.
 
-    A last line that was cut short is left out.
+    An incomplete last line is left out.
 
     Raises:
-        InvalidDataError: A whole line is not JSON.
+        InvalidDataError: A complete line is not JSON.
     """
     if not path.exists():
         return []
@@ -344,9 +354,9 @@ def read_lines(path: Path) -> list[Any]:
 
 
 def is_temporary(path: Path, name: str = "") -> bool:
-    """Whether ``path`` is a temporary file that `atomic_path` made.
+    """Whether ``path`` is a temporary file of `atomic_path`, by its name.
 
-    If ``name`` is given, the final name of the file must be ``name``. A link or a folder is never a
+    If ``name`` is given, it must be one for the file ``name``. A link or a folder is never a
     temporary file.
     """
     match = _TEMPORARY.fullmatch(path.name)
@@ -358,8 +368,8 @@ def is_temporary(path: Path, name: str = "") -> bool:
 def remove_temporaries(directory: Path, *folders: str) -> None:
     """Remove the temporary files that a killed process of climbstream left in ``directory``.
 
-    Call this function only for a directory of climbstream. ``folders`` are glob patterns of folders
-    in ``directory`` that are also searched; other folders and links are not searched.
+    ``directory`` must be one that climbstream fills. ``folders`` are glob patterns of folders in
+    ``directory`` from which temporary files are also removed. Links are not followed.
     """
     root = directory.resolve()
     for folder in (root, *(path for pattern in folders for path in root.glob(pattern))):
@@ -370,7 +380,7 @@ def remove_temporaries(directory: Path, *folders: str) -> None:
 
 
 def check_regular(path: Path, root: Path) -> None:
-    """Check that ``path`` is a regular file in the folder ``root``, reached through no link.
+    """Check that ``path`` is a regular file in the folder ``root``, and that no link leads to it.
 
     Raises:
         InvalidDataError: ``path`` or a folder between ``root`` and ``path`` is a link, or ``path``
@@ -394,8 +404,10 @@ def check_regular(path: Path, root: Path) -> None:
 def lock(directory: Path) -> Iterator[None]:
     """Lock ``directory`` for this process until the block or the process ends.
 
+    The directory is made if it does not exist.
+
     Raises:
-        LockedError: Another process holds the lock.
+        LockedError: Another process has the lock.
         UsageError: ``directory`` is a URL.
     """
     refuse_url(directory, COPY_AFTER)
@@ -424,7 +436,14 @@ def _sync_directory(directory: Path) -> None:
 
 
 def default_cache() -> Path:
-    """Return the folder of the cache: ``$CLIMBSTREAM_CACHE``, or one in the user's cache folder."""
+    """Return the folder of the cache of shards.
+
+    This is the folder in the environment variable CLIMBSTREAM_CACHE or, if that is not set,
+    ``climbstream/shards`` in the user's cache folder.
+
+    Raises:
+        UsageError: The variable has a URL.
+    """
     if folder := os.environ.get("CLIMBSTREAM_CACHE"):
         refuse_url(folder, "set CLIMBSTREAM_CACHE to a folder of this machine")
         return Path(folder)

@@ -1,9 +1,9 @@
-"""Parts of an HTML report: one self-contained page that loads nothing and runs its own script.
+"""HTML page: functions that make the parts of a report, one page that needs no other file.
 
-Everything that comes from data goes through `escape`, so the functions return safe HTML. The
-content security policy of the page lets a browser run ``page.js`` and nothing else. ``page.css`` is
-the style of all pages, including the monitor's. ``page.js`` sorts and searches tables, and shows
-the details of a point under the mouse.
+All text from data is escaped, so the functions return safe HTML. The content security policy of the
+page lets a browser run the script ``page.js`` and nothing else. The script sorts and searches
+tables, and shows the details of a point under the mouse. ``page.css`` is the style of all pages,
+also of the page of ``climb monitor``.
 """
 
 import base64
@@ -21,7 +21,7 @@ from pathlib import Path
 STYLE = Path(__file__).with_name("page.css").read_text(encoding="utf-8")
 SCRIPT = Path(__file__).with_name("page.js").read_text(encoding="utf-8")
 ROUNDS = 8
-"""Number of colours for rounds of a search, ``r0`` to ``r7``; the ninth round has ``r0`` again."""
+"""Number of colours for the rounds of a search: ``r0`` to ``r7``, then ``r0`` again."""
 _HEADING = re.compile(r'<section id="([^"]+)"><h2>(.*?)</h2>')
 
 
@@ -31,7 +31,9 @@ def script_hash(script: str) -> str:
 
 
 def page(title: str, lead: str, sections: Sequence[str]) -> bytes:
-    """Return an HTML page with ``sections``, and a link to each section, as UTF-8.
+    """Return an HTML page, in UTF-8, with ``sections`` and a link to each of them.
+
+    ``title`` is the heading of the page, and ``lead`` the sentence below it.
 
     Raises:
         ValueError: Two sections have the same heading.
@@ -57,33 +59,33 @@ def page(title: str, lead: str, sections: Sequence[str]) -> bytes:
 
 
 def section(title: str, *parts: str) -> str:
-    """Return a section: ``parts`` of HTML under the heading ``title``."""
+    """Return a section of a page: the HTML of ``parts`` under the heading ``title``."""
     name = re.sub(r"\W+", "-", title.lower()).strip("-")
     return f'<section id="{name}"><h2>{escape(title)}</h2>{"".join(parts)}</section>'
 
 
 def paragraph(text: str) -> str:
-    """Make a paragraph of plain text."""
+    """Return a paragraph of plain text."""
     return f"<p>{escape(text)}</p>"
 
 
 def claim(text: str, *, holds: bool) -> str:
-    """Return the main statement of a page, in one style if it ``holds`` and in another if not."""
+    """Return the main statement of a page; ``holds`` decides between two styles."""
     return f'<p class="claim{"" if holds else " none"}">{escape(text)}</p>'
 
 
 def warning(text: str) -> str:
-    """Make a paragraph that is highlighted as a warning."""
+    """Return a paragraph of plain text that is highlighted as a warning."""
     return f'<p class="warn">{escape(text)}</p>'
 
 
 def subheading(title: str) -> str:
-    """Make a heading within a section."""
+    """Return a heading within a section."""
     return f"<h3>{escape(title)}</h3>"
 
 
 def facts(entries: Sequence[tuple[str, str]]) -> str:
-    """Make a row of key figures; ``entries`` are pairs (figure, what the figure is)."""
+    """Return a row of key figures; ``entries`` are pairs (figure, what the figure is)."""
     items = "".join(
         f'<div class="fact"><b>{escape(figure)}</b><span>{escape(what)}</span></div>'
         for figure, what in entries
@@ -92,7 +94,10 @@ def facts(entries: Sequence[tuple[str, str]]) -> str:
 
 
 def legend(entries: Sequence[tuple[str, str, bool]]) -> str:
-    """Make a legend; ``entries`` are (name, colour, whether the marks of that name are hollow)."""
+    """Return a legend of a plot.
+
+    An entry is (name, colour in page.css, whether its points are drawn as hollow circles).
+    """
     items = "".join(
         f'<li><i style="--c:var(--{color})"{" class=hollow" if hollow else ""}></i>'
         f"{escape(name)}</li>"
@@ -102,7 +107,7 @@ def legend(entries: Sequence[tuple[str, str, bool]]) -> str:
 
 
 def heat_cell(share: float, text: str) -> tuple[str, str]:
-    """Return a cell for `table`; the larger ``share``, from 0 to 1, the darker the background."""
+    """Return a cell for `table`; a larger ``share``, from 0 to 1, makes a darker background."""
     return f'class="n heat" style="--h:{0.75 * min(max(share, 0.0), 1.0):.2f}"', text
 
 
@@ -113,15 +118,16 @@ def table(
     texts: Sequence[int] = (),
     clusters: Sequence[str] = (),
 ) -> str:
-    """Make a table of HTML cells; readers can sort it, and search it if it is long.
+    """Return a table; readers of the page can sort it, and search it if it is long.
 
     Args:
-        heads: Heads of the columns, plain text.
-        rows: Cells of each row: HTML, or pairs of attributes and HTML.
-        numbers: Positions, from 0, of the columns that are aligned to the right.
-        texts: Positions, from 0, of the columns that are wide enough for sentences; a word that is
-            wider than its column is broken.
-        clusters: Cluster of each row, to link the row to a map; empty if there is no map.
+        heads: Headings of the columns, plain text.
+        rows: Cells of each row. A cell is HTML, or a pair of HTML attributes and HTML.
+        numbers: Columns that are aligned to the right, by position from 0.
+        texts: Columns that are wide enough for sentences, by position from 0. If a word is wider
+            than the column, it is broken.
+        clusters: Cluster of each row, which links the row to a map of clusters on the page; empty:
+            there is no map.
     """
 
     def kind(i: int) -> str:
@@ -143,10 +149,10 @@ def table(
 
 
 def direction(text: str) -> str:
-    """Return the ``dir`` attribute for an element with ``text``; "" if it reads left to right.
+    """Return the HTML attribute for the writing direction of ``text``; "" for left to right.
 
-    The share of right-to-left letters decides, not the first letter: Arabic text may begin with a
-    Latin name.
+    The share of right-to-left letters decides, not the first letter as in browsers, because Arabic
+    text may begin with a Latin name.
 
     >>> direction("React: مكتبة لبناء الواجهات"), direction("the word مكتبة means library")
     (' dir="rtl"', '')
@@ -160,24 +166,24 @@ _FROM_RIGHT = 1 / 3
 
 
 def _directions(text: str) -> tuple[int, int]:
-    """Return the number of letters written from right to left, and of those from left to right."""
+    """Return two numbers of letters: of right-to-left scripts, and of left-to-right scripts."""
     counts = Counter(map(unicodedata.bidirectional, text))
     return counts["R"] + counts["AL"], counts["L"]
 
 
 def isolated(text: str) -> str:
-    """Return a name or word as HTML whose writing direction does not affect the text around it."""
+    """Return ``text`` as HTML, so that its writing direction does not change the text around it."""
     right, _ = _directions(text)
     return f"<bdi>{escape(text)}</bdi>" if right else escape(text)
 
 
 def listed(words: Sequence[str]) -> str:
-    """Join words of any direction with commas; the first word is on the left."""
+    """Return ``words`` as HTML, joined with commas; the first is on the left in any script."""
     return ", ".join(map(isolated, words))
 
 
 def quotation(name: str, text: str, html: str = "") -> str:
-    """Return a quotation from the document ``name``: plain ``text``, or ``html`` for that text."""
+    """Return a quotation from document ``name``: ``html`` or, by default, the plain ``text``."""
     return (
         f"<blockquote{direction(text)}><b>{isolated(name)}</b><br>"
         f"{html or escape(text)}</blockquote>"
@@ -185,26 +191,29 @@ def quotation(name: str, text: str, html: str = "") -> str:
 
 
 def bar(share: float, color: str = "blue") -> str:
-    """Draw a bar whose length is proportional to ``share``, which is 0 to 1."""
+    """Return the drawing of a bar whose length is proportional to ``share``, from 0 to 1."""
     return f'<span class="bar" style="width:{120 * share:.1f}px;background:var(--{color})"></span>'
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Series:
-    """Points of one kind, in one colour."""
+    """Points of one kind, in one colour, for `scatter_plot`."""
 
     name: str
+    """Name in the legend."""
     color: str
     """Name of a colour in page.css, such as ``blue`` or ``r3``."""
     points: Sequence[tuple[float, float]]
+    """Values (x, y) of each point."""
     sds: Sequence[float] = ()
-    """Standard deviation of each point's y value, drawn as an error bar; empty: no error bars."""
+    """Standard deviation of each y value, drawn as an error bar; empty: there are no error bars."""
     tips: Sequence[str] = ()
-    """Further text that is shown for each point under the mouse, after its y value."""
+    """A text for each point that is shown after its y value when the mouse is over the point."""
     hollow: bool = False
+    """Whether points are drawn as hollow circles."""
 
     def bars(self) -> Iterator[tuple[float, float]]:
-        """Yield height and error of each point whose error is known."""
+        """Yield (y value, standard deviation) of each point that has an error bar."""
         for (_, y), sd in zip(self.points, self.sds, strict=False):
             if math.isfinite(sd) and sd > 0:
                 yield y, sd
@@ -218,9 +227,10 @@ def scatter_plot(
     *,
     diagonal: bool = False,
 ) -> str:
-    """Draw points of several series on common axes, with a legend; "" without points.
+    """Return a plot of several series on common axes, with a legend; "" if there are no points.
 
-    ``lines`` are horizontal lines, as (name, y value). ``diagonal`` adds the line where x equals y.
+    ``lines`` are horizontal lines, as (name, y value). ``diagonal`` adds the line on which x and y
+    are equal.
     """
     points = [point for some in series for point in some.points]
     if not points:
@@ -252,7 +262,7 @@ _WIDTH, _HEIGHT, _LEFT, _RIGHT, _TOP, _LOW = 760, 320, 64, 120, 26, 40
 
 
 class _Axes:
-    """The map from values to positions in a drawing, in pixels."""
+    """The axes of a plot, which turn values into positions in the drawing, in pixels."""
 
     def __init__(self, points: Sequence[tuple[float, float]], heights: Sequence[float]) -> None:
         xs, ys = [x for x, _ in points], [*(y for _, y in points), *heights]
@@ -267,7 +277,7 @@ class _Axes:
         return _LEFT + 12 + across, _HEIGHT - _LOW - up
 
     def line(self, begin: tuple[float, float], end: tuple[float, float], style: str) -> str:
-        """Draw a line between two points."""
+        """Return the drawing of a line between two points, given by their values."""
         (x1, y1), (x2, y2) = self.at(*begin), self.at(*end)
         return (
             f'<line x1="{x1:.1f}" y1="{y1:.1f}" x2="{x2:.1f}" y2="{y2:.1f}" '
@@ -275,7 +285,7 @@ class _Axes:
         )
 
     def marks(self, x_title: str) -> list[str]:
-        """Return the parts of the drawing that show the scales of both axes."""
+        """Return the drawing of the scales of both axes, as several parts."""
         marks = []
         for value in _ticks(self.y0, self.y1):
             _, y = self.at(self.x0, value)
@@ -311,7 +321,7 @@ def _ticks(low: float, high: float) -> list[float]:
 
 
 def _circles(axes: _Axes, series: Series) -> str:
-    """Draw the points of one series, with error bars."""
+    """Return the drawing of the points of one series, with error bars."""
     color, marks = f"var(--{series.color})", []
     for number, (x, y) in enumerate(series.points):
         cx, cy = axes.at(x, y)
@@ -330,10 +340,10 @@ def _circles(axes: _Axes, series: Series) -> str:
 def small_curve(
     title: str, points: Sequence[tuple[float, float]], span: tuple[float, float], tip: str
 ) -> str:
-    """Draw a small curve through ``points``, which are pairs (share from 0 to 1, value).
+    """Return the drawing of a small curve through ``points``, pairs (share from 0 to 1, value).
 
-    ``span`` is the range of the values; curves with the same ``span`` can be compared. ``tip`` is
-    shown under the mouse.
+    ``span`` is the range of values that the height of the drawing stands for, so curves with the
+    same ``span`` can be compared. ``tip`` is the text that is shown when the mouse is over it.
     """
     (x0, _), (x1, _) = points[0], points[-1]
     low, high = span
@@ -350,7 +360,7 @@ def small_curve(
 
 
 def _fitting(name: str, most: int = 26) -> str:
-    """Cut ``name`` to ``most`` columns of a terminal, where Chinese characters take two.
+    """Return ``name``, cut to a width of ``most`` letters; a Chinese character counts as two.
 
     >>> _fitting("c03 written, incrementaldecoder"), _fitting("c03 sea")
     ('c03 written, incrementald…', 'c03 sea')
@@ -366,10 +376,13 @@ def heat_map(
     groups: Sequence[tuple[str, int]],
     label: str,
 ) -> str:
-    """Draw a heat map: ``columns`` of values from 0 to 1, with one value per name, as shades.
+    """Return the drawing of a heat map, in which a larger value is a darker cell.
 
-    ``groups`` are titles of consecutive columns, as (title, number of columns). ``label`` describes
-    the picture for readers who cannot see it.
+    Args:
+        names: Names of the rows.
+        columns: Values of each column, one per row, from 0 to 1.
+        groups: Titles above consecutive columns, as (title, number of columns).
+        label: Description of the picture for readers who cannot see it.
     """
     rows, count = len(names), len(columns)
     size, left, top = max(3.0, min(28.0, 860 / max(count, 1))), 200, 24

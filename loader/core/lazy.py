@@ -1,4 +1,4 @@
-"""Lazy: public names of a package load on first use, so that importing the package is fast."""
+"""Lazy: import the public names of a package when they are first used, not with the package."""
 
 from __future__ import annotations
 
@@ -12,7 +12,11 @@ if TYPE_CHECKING:
 def load_on_use(
     package: str, homes: Mapping[str, str]
 ) -> tuple[Callable[[str], object], Callable[[], list[str]]]:
-    """Return ``__getattr__`` and ``__dir__`` for ``package``; ``homes`` maps names to modules."""
+    """Return the functions ``__getattr__`` and ``__dir__`` of a package.
+
+    ``package`` is the name of the package, and ``homes`` has the module of each public name,
+    relative to the package.
+    """
 
     def load(name: str) -> object:
         if name in homes:

@@ -1,9 +1,8 @@
-"""Log: all messages of the library go through `logging`, under the names of its modules.
+"""Log: all messages of the library go through Python's `logging`, under the names of its modules.
 
-Settings of the logger ``climbstream`` apply to all messages; settings of ``climbstream.loader``
-apply only to the messages of that package. Python shows warnings without any set-up. Messages of
-level INFO are shown only if a program asks for them, as the command ``climb`` does with
-`show_messages`.
+So a program can set the level of the logger ``climbstream`` for all messages, or of
+``climbstream.loader`` for those of that package. Python itself shows warnings. Messages of level
+INFO are shown only if a program asks for them; the command ``climb`` does so with `show_messages`.
 """
 
 import logging
@@ -15,20 +14,20 @@ from .visible_text import visible
 
 ROOT = "climbstream"
 ALL_RANKS = "CLIMBSTREAM_LOG_ALL_RANKS"
-"""Environment variable that lets every rank of a job log all messages, not only errors."""
+"""Environment variable that, if set, lets all ranks of a job log all messages, not only errors."""
 
 
 def get_logger(name: str) -> logging.Logger:
-    """Return the logger of module ``name``; on ranks other than 0, it shows only errors."""
+    """Return the logger of module ``name``, which logs only errors on ranks other than 0."""
     logger = logging.getLogger(name)
     logger.addFilter(_filter)
     return logger
 
 
 def _filter(record: logging.LogRecord) -> bool:
-    """Return whether a message is logged: all are on rank 0, and errors on every rank.
+    """Whether a message is logged: rank 0 logs all messages, and every rank logs errors.
 
-    Characters that steer a terminal are escaped in the message.
+    Characters in the message that control a terminal are replaced by escapes.
     """
     if record.levelno < logging.ERROR and not speaks():
         return False
@@ -37,15 +36,15 @@ def _filter(record: logging.LogRecord) -> bool:
 
 
 def speaks() -> bool:
-    """Whether this process logs messages that are equal on all ranks.
+    """Whether this process should log messages that would be the same on all ranks.
 
-    Rank 0 does; other ranks do only if all ranks were asked to log.
+    Rank 0 should; other ranks only if the variable `ALL_RANKS` is set.
     """
     return _rank() == 0 or bool(os.environ.get(ALL_RANKS))
 
 
 def _rank() -> int:
-    """Return the rank of this process in its distributed job; 0 if there is no such job."""
+    """Return the rank of this process in a distributed job; 0 if it is in no such job."""
     if (distributed := sys.modules.get("torch.distributed")) is not None and (
         distributed.is_available() and distributed.is_initialized()
     ):
@@ -73,12 +72,18 @@ _messages, _foreign = _Messages(), _Foreign(logging.WARNING)
 
 
 def show_messages() -> None:
-    """Write the library's messages to stderr, from level INFO on; a second call changes nothing."""
+    """Let messages of this library of level INFO or above appear on stderr.
+
+    A second call changes nothing.
+    """
     logger = logging.getLogger(ROOT)
     logger.setLevel(logging.INFO)
     logger.addHandler(_messages)
 
 
 def show_warnings_of_others() -> None:
-    """Write warnings of other libraries to stderr, one line each; a second call changes nothing."""
+    """Let warnings of other libraries appear on stderr, one line each.
+
+    A second call changes nothing.
+    """
     logging.getLogger().addHandler(_foreign)

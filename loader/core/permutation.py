@@ -1,8 +1,8 @@
-"""Permutation: pseudo-random orders of n items, as pure functions of (key, position).
+"""Permutation: pseudo-random orders of n items; the item at a position is computed from a key.
 
-A Feistel network permutes the numbers below the next power of two. The network is applied to a
-position, and again to its result, until the result is below n. So nothing is shuffled in memory,
-and finding the item at a position takes about the same time for every position and epoch.
+No list is shuffled in memory, so the item at any position of any order is found in about the same
+time. A Feistel network, which permutes the numbers below the next power of two, is applied to the
+position, and then to its result again, until the result is below n.
 """
 
 from typing import Any
@@ -23,7 +23,10 @@ def derive_key(*parts: object) -> int:
 
 @njit(cache=True)
 def mix(value: Any) -> Any:
-    """Return a scrambled uint64 (by the finaliser of MurmurHash3 with Stafford's constants)."""
+    """Return a hash of the integer ``value``, as uint64.
+
+    This is the finaliser of MurmurHash3 with the constants of Stafford.
+    """
     value = np.uint64(value)
     value ^= value >> np.uint64(30)
     value *= np.uint64(0xBF58476D1CE4E5B9)
@@ -34,15 +37,19 @@ def mix(value: Any) -> Any:
 
 @njit(cache=True)
 def subkey(secret: Any, number: Any) -> Any:
-    """Return key ``number`` derived from ``secret``, as uint64; arguments are uint64 or int64."""
+    """Return a key, uint64, that is derived from the key ``secret`` and the integer ``number``.
+
+    The arguments are uint64 or int64.
+    """
     return mix(np.uint64(secret) ^ mix(np.uint64(number) + _STEP))
 
 
 @njit(cache=True)
 def permute(position: Any, n: Any, secret: Any) -> Any:
-    """Return the image of ``position`` under the permutation of [0, n) with the key ``secret``.
+    """Return the number at ``position`` of a pseudo-random order of the numbers 0 to ``n`` - 1.
 
-    ``position`` and ``n`` are int64, ``secret`` is uint64; returns int64. A call takes about 30 ns.
+    ``secret`` is the key of the order, uint64. ``position``, ``n`` and the result are int64. A call
+    takes about 30 ns.
     """
     if n == 1:
         return np.int64(0)
@@ -55,7 +62,7 @@ def permute(position: Any, n: Any, secret: Any) -> Any:
     while True:
         high, right = value >> low, value & low_mask
         turn = np.uint64(secret)
-        # Each half in turn is masked by a keyed function of the other half.
+        # In turn, each half is combined (by exclusive or) with a keyed hash of the other half.
         for _ in range(_ROUNDS // 2):
             high ^= _scramble(right + turn) & high_mask
             turn += _STEP
@@ -84,7 +91,10 @@ def _beginning(n: Any, count: Any, secret: Any) -> Any:
 
 @njit(cache=True)
 def permutation(n: Any, secret: Any) -> Any:
-    """Return the whole permutation of [0, n) with the key ``secret``, int64 ``[n]``."""
+    """Return the numbers 0 to ``n`` - 1 in the order of key ``secret``, int64 ``[n]``.
+
+    Entry i is ``permute(i, n, secret)``.
+    """
     return _beginning(n, n, secret)
 
 
@@ -94,6 +104,6 @@ def shuffled(n: int, *parts: object) -> NDArray[np.int64]:
 
 
 def sample_indices(n: int, count: int, *parts: object) -> NDArray[np.int64]:
-    """Return the first ``count`` (at most n) entries of `shuffled`, without computing the rest."""
+    """Return the first ``count`` entries of `shuffled`, int64; only these are computed."""
     order: NDArray[np.int64] = _beginning(n, min(n, count), np.uint64(derive_key(*parts)))
     return order

@@ -1,4 +1,4 @@
-"""Renamed: an old parameter name works for one more release, and warns with the new name."""
+"""Renamed: old names of parameters and attributes work for one more release, with a warning."""
 
 import functools
 import warnings
@@ -10,7 +10,9 @@ R = TypeVar("R")
 
 
 def renamed_parameters(**names: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
-    """Return a decorator by which a function also accepts old parameter names, given as old=new.
+    """Return a decorator: the function then also accepts old names of parameters, and warns.
+
+    ``names`` are the new names by old name, as in ``old="new"``.
 
     >>> @renamed_parameters(part="fraction")
     ... def take(*, fraction=1.0):
@@ -47,7 +49,7 @@ def renamed_parameters(**names: str) -> Callable[[Callable[P, R]], Callable[P, R
 
 
 def renamed_attribute(old: str, new: str) -> property:
-    """Return a property for the name ``old`` that reads attribute ``new`` and warns."""
+    """Return a property for the name ``old``; it warns, and returns the attribute ``new``."""
 
     def read(owner: object) -> object:
         warnings.warn(

@@ -1,7 +1,7 @@
-"""Signals that ask a command to stop: SIGINT, which is Ctrl-C, and SIGTERM.
+"""Signals: what SIGINT (Ctrl-C) and SIGTERM do, by which a command is asked to stop.
 
-The first signal unwinds the command, so that workers end and no half-written file is left. A second
-signal ends the process at once. Either way, finished files stay whole.
+The first signal raises an exception, so that worker processes are ended and half-written files are
+removed. A second signal ends the process at once. In both cases, finished files stay whole.
 """
 
 import os
@@ -15,13 +15,14 @@ from .log import speaks
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 _SAME = 2.0
-"""Seconds within which a second signal counts as a repeat of the first. Repeats occur because a
-terminal sends Ctrl-C to all processes, and torchrun then sends its processes the signal again."""
+"""Time after the first signal, in seconds, within which another signal counts as the same one. One
+Ctrl-C can cause several signals: a terminal sends it to all processes, and torchrun then sends its
+processes a signal again."""
 AGAIN = "stopped; run the same command again to go on"
 
 
 class _First:
-    """The first signal of this process; a later signal is a repeat of it, or ends the process."""
+    """Remembers the first signal of this process, to tell later signals from it."""
 
     def __init__(self) -> None:
         self._at: float | None = None
@@ -31,9 +32,9 @@ class _First:
         self._at = None
 
     def repeats(self, number: int) -> bool:
-        """Whether signal ``number`` is a repeat of the first signal.
+        """Whether signal ``number`` is the same as the first signal, and was only sent again.
 
-        A signal over 2 s after the first is no repeat: it ends the process here.
+        A signal more than 2 s after the first ends the process here.
         """
         now = time.monotonic()
         if self._at is None:
@@ -48,7 +49,7 @@ _first = _First()
 
 
 class Stopped(BaseException):
-    """A signal asked this process to stop; the message says how to continue."""
+    """The exception for a signal that asks this process to stop; its message says how to go on."""
 
     def __init__(self, number: int, message: str = AGAIN) -> None:
         super().__init__(message)
@@ -56,7 +57,7 @@ class Stopped(BaseException):
 
 
 def unwind_on_signals() -> None:
-    """Set handlers by which the first signal raises `Stopped` in the main thread."""
+    """Set handlers of signals, so that the first signal raises `Stopped` in the main thread."""
     for number in SIGNALS:
         if signal.getsignal(number) != signal.SIG_IGN:
             signal.signal(number, _unwind)
@@ -68,7 +69,7 @@ def _unwind(number: int, frame: FrameType | None) -> None:
         return
     stopped = Stopped(number)
     if _imports(frame):
-        # Code that is half imported may swallow an exception, or turn it into another.
+        # Code that runs during an import may catch the exception, or turn it into another one.
         _exit(stopped)
     raise stopped
 
@@ -83,7 +84,7 @@ def _imports(frame: FrameType | None) -> bool:
 
 
 def _exit_unraisable(unraisable: Any) -> None:
-    """End the process if the signal came where nothing can be raised, as in ``__del__``."""
+    """End the process if `Stopped` was raised where Python cannot raise, such as in ``__del__``."""
     if isinstance(unraisable.exc_value, Stopped):
         _exit(unraisable.exc_value)
     sys.__unraisablehook__(unraisable)
@@ -95,10 +96,10 @@ def _exit(stopped: Stopped) -> None:
 
 
 class StopRequest:
-    """Notes a signal during its ``with`` block, so that the work can stop at a suitable point.
+    """Notes a signal that comes during a ``with`` block, so that the work can choose where to stop.
 
-    A second signal ends the process at once. Only the main thread can note signals; in another
-    thread the block has no effect.
+    A second signal ends the process at once. Only the main thread can get signals, so the block has
+    no effect in another thread.
     """
 
     def __init__(self) -> None:

@@ -1,4 +1,4 @@
-"""Streams: keep standard output and error open, and writable after their reader has gone."""
+"""Streams: make writing to standard output and standard error safe, even if nobody reads them."""
 
 import io
 import os
@@ -7,7 +7,7 @@ from typing import Any
 
 
 class _Pipe(io.FileIO):
-    """An open file, such as a pipe; after its reader has gone, writes to it are discarded."""
+    """An open file, such as a pipe. If the reader of a pipe has ended, writes are discarded."""
 
     def write(self, data: Any) -> int:
         try:
@@ -20,10 +20,12 @@ class _Pipe(io.FileIO):
 
 
 def keep_streams() -> None:
-    """Make writes to the standard streams of this process safe after their reader has gone.
+    """Make writing to standard output and standard error safe.
 
-    A stream that was closed when the process began is opened to the null device. Otherwise the next
-    opened file would get the number of that stream, and our messages would be written to the file.
+    If the reader of a stream has ended, as in ``climb … | head``, later writes are discarded and
+    raise no error. A standard stream that was closed when the process began is opened to the null
+    device. Otherwise the next file that is opened would get the number of that stream, and messages
+    would be written into the file.
     """
     for number in range(3):
         try:
@@ -34,7 +36,7 @@ def keep_streams() -> None:
         before = getattr(sys, name)
         if before is not None:
             before.flush()
-        # With backslashreplace, file names that are not UTF-8 can be written.
+        # With backslashreplace, names of files that are not valid UTF-8 can be written.
         stream = io.TextIOWrapper(
             io.BufferedWriter(_Pipe(number, "w", closefd=False)),
             encoding=getattr(before, "encoding", "utf-8"),

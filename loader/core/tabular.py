@@ -1,4 +1,4 @@
-"""Tabular: export rows as a data frame of pandas or polars, as Markdown or as CSV."""
+"""Tabular: return rows as a data frame of pandas or polars, as Markdown, or as CSV."""
 
 import csv
 import importlib
@@ -14,12 +14,12 @@ LIBRARIES = ("pandas", "polars")
 
 
 class Tabular:
-    """A mixin whose methods export the rows that the method `to_rows` of the class returns."""
+    """A base class for objects that can be shown as a table; a subclass defines `to_rows`."""
 
     __slots__ = ()
 
     def to_rows(self) -> list[dict[str, Any]]:
-        """Return the rows, each as values by column name; all rows have the same columns."""
+        """Return the rows, each as a dict of values by column; all rows have the same columns."""
         raise NotImplementedError
 
     def to_frame(self, library: str = "pandas") -> Any:
@@ -39,7 +39,7 @@ class Tabular:
         return module.DataFrame(self.to_rows())
 
     def to_csv(self, path: str | Path | None = None) -> str:
-        """Return the rows as CSV text; also write the text to the file ``path`` if given."""
+        """Return the rows as CSV text; if ``path`` is given, also write the text to this file."""
         rows = self.to_rows()
         text = io.StringIO()
         writer = csv.DictWriter(text, _columns(rows), lineterminator="\n")

@@ -1,4 +1,4 @@
-"""Threads: make several calls at the same time, because each call waits for the network."""
+"""Threads: make calls at the same time if each of them waits for the network."""
 
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
@@ -9,9 +9,9 @@ R = TypeVar("R")
 
 
 def in_threads(function: Callable[[T], R], items: Iterable[T], threads: int) -> Iterator[R]:
-    """Call ``function`` on ``items`` in ``threads`` threads; yield results as the calls end.
+    """Call ``function`` with each of ``items``, in ``threads`` threads; yield results as calls end.
 
-    The first error is raised; calls that have not begun by then are cancelled.
+    The first error of a call is raised; calls that have not begun by then are not made.
     """
     executor = ThreadPoolExecutor(threads, "climbstream")
     try:

@@ -1,8 +1,8 @@
-"""Typed: convert JSON from files to the types of a format; errors name the faulty field.
+"""Typed: convert JSON from files to the types of a format; errors name the wrong field.
 
-Files are not trusted: a file may hold no JSON, endless nesting, numbers too large for any type, or
-text instead of a number. `parse_json` returns plain JSON values, and `convert` returns an object of
-a format's type. Both functions raise only `InvalidDataError`.
+Files are not trusted. For example, a file may not be JSON, may be nested without end, or may have a
+text in place of a number. `parse_json` returns plain JSON values, and `convert` turns these into an
+object of a given type. Both functions raise only `InvalidDataError`.
 """
 
 import json
@@ -28,16 +28,17 @@ Finite = Annotated[float, Meta(ge=-1.7976931348623157e308, le=1.7976931348623157
 """A number that is neither infinite nor NaN."""
 
 _DEEPEST = 100
-"""Largest depth of nested lists and objects; our own files have about ten levels."""
+"""Largest accepted depth of nested lists and objects; our own files have about ten levels."""
 _SHOWN = 80
-"""Number of characters after which a value in a message is cut."""
+"""Largest length of a value in a message, in characters; longer values are cut."""
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 def parse_json(data: bytes, name: str) -> Any:
-    """Return the JSON value in ``data``, the content of ``name``: a file, or one line of a file.
+    """Return the JSON value in ``data``, the content of a file or of a line of a file.
 
-    If an object has a key twice, the last value counts, as in Python's own JSON reader.
+    ``name`` names the file or line in messages. If an object has a key twice, the last value
+    counts, as in Python's own JSON reader.
 
     Raises:
         InvalidDataError: ``data`` is not JSON, is nested too deeply, or has too long a number.
@@ -46,10 +47,12 @@ def parse_json(data: bytes, name: str) -> Any:
 
 
 def parse_line(data: bytes, name: str) -> Any:
-    """Read a line of a log like `parse_json`, but accept bytes that are not UTF-8.
+    """Return the JSON value in a line of a log, which need not be valid UTF-8.
 
-    Bytes that are not UTF-8 become lone surrogates, as in the arguments of a command. A log is
-    never rewritten, so each of its lines must stay readable.
+    Bytes that are not UTF-8 become lone surrogates, as in the arguments of a command. Such a line
+    must stay readable, because a log is never rewritten.
+
+    Raises the same errors as `parse_json`.
     """
     return _parse(data, name, "surrogateescape")
 
@@ -81,13 +84,15 @@ def _parse(data: bytes, name: str, errors: str) -> Any:
 
 
 def convert(value: Any, kind: type[T], what: str) -> T:
-    """Convert ``value``, plain JSON, to the type ``kind``; error messages call it a ``what``.
+    """Return ``value``, plain JSON values, as an object of the type ``kind``.
 
-    An object becomes a dataclass only if all its keys are fields of that dataclass. A whole number
-    is accepted as a float; no other conversion between types is made.
+    For a dataclass, the keys of a JSON object must be fields of the dataclass. A whole number is
+    accepted in place of a float; otherwise types must match. ``what`` says in messages what
+    ``value`` should be, such as "manifest".
 
     Raises:
-        InvalidDataError: A type is wrong, or a field is unknown or missing; the message names it.
+        InvalidDataError: A type is wrong, or a field is unknown or missing; the message names the
+            field.
     """
     try:
         result: T = msgspec.convert(value, kind, strict=True, dec_hook=_counter)
@@ -100,14 +105,14 @@ def convert(value: Any, kind: type[T], what: str) -> T:
 
 
 def _counter(kind: Any, value: Any) -> Any:
-    """Convert ``value`` to a ``Counter`` for a field of that type, which msgspec does not know."""
+    """Return ``value`` as a ``Counter`` if ``kind`` is this type, which msgspec does not know."""
     if get_origin(kind) is not Counter:
         raise NotImplementedError
     return Counter(msgspec.convert(value, dict[str, Count], strict=True))
 
 
 def located(read: Callable[[Any], T], value: Any, where: str) -> T:
-    """Return ``read(value)``; if it raises, ``where`` is put before the message of the error."""
+    """Return ``read(value)``; if it raises an error of data, ``where`` begins the message."""
     try:
         return read(value)
     except (InvalidDataError, IntegrityError) as error:
@@ -115,7 +120,9 @@ def located(read: Callable[[Any], T], value: Any, where: str) -> T:
 
 
 def check_version(value: Any, version: int, what: str) -> dict[str, Any]:
-    """Check the version of ``value``, the JSON object of a ``what``; return its other fields.
+    """Return the fields of ``value``, a JSON object, without its version, which is checked.
+
+    ``what`` says in messages what ``value`` should be, such as "manifest".
 
     Raises:
         InvalidDataError: ``value`` is no object with a version, or its version is not ``version``.
@@ -131,7 +138,10 @@ def check_version(value: Any, version: int, what: str) -> dict[str, Any]:
 
 
 def explain(error: msgspec.ValidationError) -> str:
-    """Return msgspec's message, field first: ``clusters[3].tokens: expected int, got str``."""
+    """Return the message of ``error`` with the field first.
+
+    For example: ``clusters[3].tokens: expected int, got str``.
+    """
     said, _, path = str(error).replace("`", "").partition(" - at ")
     said = f"{said[:1].lower()}{said[1:]}"
     return f"{path.removeprefix('$').removeprefix('.')}: {said}" if path else said

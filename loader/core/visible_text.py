@@ -1,20 +1,20 @@
-"""Visible text: escape characters that would steer a terminal.
+"""Visible text: replace characters that would control a terminal by escapes.
 
-Identifiers, labels, reasons, file names and answers of servers may hold any character. All output
-passes through `visible` where it is written, so no other code has to escape output.
+Identifiers, labels, reasons, file names and answers of servers may contain any character. All
+output passes through `visible` where it is written, so no other code needs to escape output.
 """
 
 import json
 import re
 from typing import Any
 
-# Control characters except tab and line feed, DEL, C1, marks that reorder a line, line separators,
-# and lone surrogates, which could not be encoded.
+# Control characters (C0, DEL and C1) except tab and line feed; characters that separate lines or
+# reverse the direction of text; and lone surrogates, which cannot be encoded.
 _STEERING = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
 def visible(text: str) -> str:
-    r"""Return ``text`` with escapes for the characters that steer a terminal.
+    r"""Return ``text`` with escapes in place of characters that would control a terminal.
 
     >>> print(visible("red: \x1b[31m, reversed: \u202e"))
     red: \x1b[31m, reversed: \u202e
@@ -23,7 +23,7 @@ def visible(text: str) -> str:
 
 
 def visible_cell(text: str) -> str:
-    r"""Return ``text`` as `visible` does, with line feeds and tabs escaped as well.
+    r"""Return ``text`` as `visible` does, with escapes also for line feeds and tabs.
 
     >>> print(visible_cell("one\ttwo\n"))
     one\ttwo\n
@@ -32,7 +32,7 @@ def visible_cell(text: str) -> str:
 
 
 def visible_json(value: Any) -> str:
-    """Return ``value`` as one line of JSON, with characters that steer a terminal escaped."""
+    """Return ``value`` as one line of JSON that cannot control a terminal."""
     return _STEERING.sub(_as_json, json.dumps(value, ensure_ascii=False))
 
 

@@ -1,4 +1,4 @@
-"""Waits: report calls and steps that take over 60 s, and give up a call after a deadline."""
+"""Waits: log calls and steps that take over 60 s, and give up a call after a time limit."""
 
 import queue
 import threading
@@ -20,10 +20,15 @@ _TICK = 1.0
 
 
 def wait_for(call: Callable[[], T], what: str, timeout: float) -> T:
-    """Return what ``call`` returns; in messages, ``what`` follows the words "waiting for".
+    """Return what ``call`` returns; a wait of over 60 s is logged.
 
-    The call runs in a thread of its own, so that signals are handled meanwhile. After ``timeout``
-    seconds an error is raised, although the thread of the call runs on until the process ends.
+    The call runs in a thread of its own, so that signals are handled meanwhile. After a timeout,
+    this thread goes on until the process ends.
+
+    Args:
+        call: Function to call.
+        what: What is waited for, for messages, such as "the Hub to list files".
+        timeout: Longest time to wait, in seconds.
 
     Raises:
         RemoteError: The call did not return in ``timeout`` seconds.
@@ -63,13 +68,14 @@ def _told(what: str, waited: float, timeout: float) -> str:
 
 
 class SlowStepWatch:
-    """Logs each step that takes over 60 s; a thread watches the steps of the ``with`` block.
+    """Logs each step of a ``with`` block that takes over 60 s.
 
-    The watch never ends a step: each wait within a step has its own deadline.
+    A thread watches the steps. It never ends a step, because each wait in a step has a time limit
+    of its own.
     """
 
     def __init__(self, what: str) -> None:
-        """Make a watch; messages end with ``what``, a likely cause of a slow step."""
+        """Make a watch; ``what`` is a likely cause of a slow step, for messages."""
         self._what = what
         self._step = "the first step"
         self._begun = time.monotonic()

@@ -1,6 +1,7 @@
-"""Plan: all settings that decide a result; only a command with equal settings may resume the work.
+"""Workdir: the folder that a command fills; the same command can resume its work there.
 
-A plan is stored in a file beside the result.
+All settings on which the result depends are stored in a file beside the result: the plan. Only a
+command with an equal plan may resume the work.
 """
 
 import os
@@ -13,10 +14,10 @@ from .errors import InvalidDataError
 from .files import is_temporary, read_json, remove_temporaries, write_json
 
 _MOST = 5
-"""Largest number of differences, or of foreign files, that a message names."""
+"""Largest number of differences, or of other files, that a message names."""
 _OTHER_PLACE = "name another place"
 _ABSENT = "absent"
-"""Stands for a value that a plan does not have."""
+"""Stands for the value of a setting that a plan does not have."""
 _OPTIONS = {"scores": "score", "pinned": "pin", "groups": "group", "allowed": "allow"}
 """Name of the option, by name of the setting, where the two names differ."""
 
@@ -31,26 +32,26 @@ def begin_or_resume(
     folders: Sequence[str] = (),
     remedy: str = _OTHER_PLACE,
 ) -> bool:
-    """Write ``plan`` to the file ``name`` in ``place``; if the file exists, compare the plans.
+    """Begin or resume the work of a command in the folder ``place``; return whether it had begun.
 
-    Returns whether the file existed. In that case the temporary files of a killed process are
-    removed; no other file is removed or overwritten.
+    If the file of the plan is missing, it is written. If it exists, its plan must equal ``plan``;
+    the temporary files of a killed process are then removed. No other file is removed or
+    overwritten.
 
     Args:
         place: The folder that a command fills.
-        name: Name of the plan's file. A folder with this file was begun by climbstream.
-        plan: The settings that decide the result, as JSON values.
-        effect: ``effect(old plan, new plan)`` returns a text: what the differences of the two plans
-            would change in the result.
-        leaves: Names of the files and folders that the command leaves in ``place``. If the plan's
-            file is missing, none of these may exist. Default: if the plan's file is missing,
-            ``place`` must be empty.
-        folders: Glob patterns of further folders below ``place`` to which the command writes.
-        remedy: What to do instead of using the old plan; the message ends with it.
+        name: Name of the plan's file. It marks a folder in which climbstream has begun.
+        plan: The settings on which the result depends, as JSON values.
+        effect: Function of the old plan and the new one. It returns a text that says, for the
+            message, what their differences would change in the result.
+        leaves: Names of the files and folders that the command writes to ``place``. None of these
+            may exist before the work begins. Default: ``place`` must be empty before.
+        folders: Glob patterns of folders below ``place`` to which the command writes.
+        remedy: What to do instead of using the old plan, for the end of the message.
 
     Raises:
-        InvalidDataError: The plan in ``place`` differs, or ``place`` has files of other programs;
-            the message names the differences or the files.
+        InvalidDataError: The plan in ``place`` differs, or ``place`` has other files although no
+            work has begun there; the message names the differences or the files.
     """
     path = place / name
     if path.exists():
@@ -71,10 +72,10 @@ def begin_or_resume(
 
 
 def read_plan(path: Path) -> dict[str, Any]:
-    """Read the plan in the file ``path``.
+    """Return the plan in the file ``path``.
 
     Raises:
-        InvalidDataError: The file holds no JSON object.
+        InvalidDataError: The file is missing, or has no JSON object.
     """
     plan = read_json(path)
     if not isinstance(plan, dict):
@@ -83,10 +84,11 @@ def read_plan(path: Path) -> dict[str, Any]:
 
 
 def _others(place: Path, path: Path, leaves: Sequence[str] | None) -> list[str]:
-    """Return the names of the entries of ``place`` that keep a command from beginning there.
+    """Return the names of files and folders because of which a command must not begin in ``place``.
 
-    Some leftovers of a process that was killed before it wrote its plan are allowed. They are the
-    temporary file of the plan, the folder of the plan, and an engine's task folder in it.
+    A process that was killed before it wrote its plan may have left three things, which are
+    allowed: the temporary file of the plan, the folder of the plan, and in it the task folder of an
+    engine.
     """
     if leaves is not None:
         return [name for name in leaves if os.path.lexists(place / name)]
@@ -103,9 +105,11 @@ def _others(place: Path, path: Path, leaves: Sequence[str] | None) -> list[str]:
 def check_same_config(
     old: object, new: object, place: object, effect: str = "", remedy: str = _OTHER_PLACE
 ) -> None:
-    """Raise `InvalidDataError` with the differences and their ``effect`` if the plans differ.
+    """Raise `InvalidDataError` if two plans differ; the message names the differences.
 
-    The message ends with ``remedy``, what to do instead of using the old plan.
+    ``place`` is the folder of the old plan. ``effect`` follows the differences in the message, and
+    says what they would change. ``remedy``, at its end, says what to do instead of using the old
+    plan.
     """
     if differences := differences_text(old, new):
         raise InvalidDataError(
@@ -115,7 +119,7 @@ def check_same_config(
 
 
 def differences_text(old: object, new: object) -> str:
-    """Describe how two plans differ, by the options that set the values; "" if they are equal."""
+    """Return a text on the differences of two plans, by names of options; "" if there are none."""
     texts = [
         f"{setting_name(keys)} was {_shown(before)} and is {_shown(now)}"
         for keys, before, now in _differences(old, new)
@@ -127,7 +131,10 @@ def differences_text(old: object, new: object) -> str:
 def _differences(
     old: object, new: object, keys: tuple[str, ...] = ()
 ) -> Iterator[tuple[tuple[str, ...], object, object]]:
-    """Yield (keys that lead to a value, old value, new value) for each difference of two plans."""
+    """Yield (keys, old value, new value) for each difference of two plans.
+
+    ``keys`` are the keys that lead to the value in the nested plan.
+    """
     if isinstance(old, list | tuple) and isinstance(new, list | tuple) and not _are_names(old, new):
         old, new = dict(enumerate(old)), dict(enumerate(new))
     if isinstance(old, Mapping) and isinstance(new, Mapping):
@@ -138,7 +145,9 @@ def _differences(
 
 
 def setting_name(keys: tuple[str, ...]) -> str:
-    """Return a name for the value at ``keys`` of a plan: for a setting, the option that sets it.
+    """Return the name, for messages, of the value at ``keys`` of a plan.
+
+    The name of a setting is the option of the command line that sets it.
 
     >>> setting_name(("settings", "proxy", "tokens")), setting_name(("settings", "seq_len"))
     ('--proxy-tokens', '--seq-len')
@@ -162,7 +171,7 @@ def setting_name(keys: tuple[str, ...]) -> str:
 
 
 def _are_names(*values: list[Any] | tuple[Any, ...]) -> bool:
-    """Whether ``values`` are lists of text of different lengths, which are compared as a whole."""
+    """Whether ``values`` are lists of texts of different lengths, which are compared as a whole."""
     texts = all(isinstance(item, str) for value in values for item in value)
     return texts and len({len(value) for value in values}) > 1
 

@@ -1,4 +1,4 @@
-"""Tables of clusters: as text for a terminal, as HTML for a report."""
+"""Tables of clusters: as text for a terminal, and as HTML for a report."""
 
 from collections.abc import Mapping, Sequence
 from html import escape
@@ -17,9 +17,9 @@ _LICENSES = 5
 
 
 def unlicensed_text(manifest: Manifest) -> str:
-    """Return a text with the number of documents without a licence and their share of the tokens.
+    """Return a text that says how many documents state no licence, and their share of the tokens.
 
-    Returns "" if each document states a licence, or if documents are not counted by licence.
+    Returns "" if each document states a licence, or if documents were not counted by licence.
     """
     sizes = join_licenses(cluster.licenses for cluster in manifest.clusters)
     if sizes or manifest.license != _UNKNOWN:
@@ -35,7 +35,7 @@ def unlicensed_text(manifest: Manifest) -> str:
 
 
 def licenses_text(licenses: Mapping[str, Size], most: int = _LICENSES) -> str:
-    """Format the tokens and documents of each licence, the licence with the most tokens first.
+    """Return a text with the tokens and documents of the ``most`` licences with the most tokens.
 
     >>> licenses_text({"unknown": Size(1, 20), "MIT": Size(12, 3400)})
     'MIT 3,400 tokens in 12 documents; unknown 20 tokens in 1 document'
@@ -55,16 +55,20 @@ _LISTED = 40
 
 
 def largest(sizes: Mapping[str, float], most: int = _LISTED) -> list[str]:
-    """Return all names in their order or, of more than ``most`` names, the ``most`` largest."""
+    """Return the names of the ``most`` largest ``sizes``, largest first.
+
+    If there are not more than ``most`` names, all are returned, in their order in ``sizes``.
+    """
     if len(sizes) <= most:
         return [*sizes]
     return sorted(sizes, key=lambda name: -sizes[name])[:most]
 
 
 def others_text(sizes: Mapping[str, float], where: str) -> str:
-    r"""Return a line on the names that `largest` leaves out; "" if it leaves out none.
+    r"""Return a line that says how much a table leaves out if it lists only `largest` names.
 
-    ``where`` is the end of the line, which says where all names are listed.
+    ``where`` is the end of the line, which says where all names are listed. The result is "" if
+    nothing is left out.
 
     >>> others_text({f"c{n}": 1 for n in range(50)}, "mixture.json lists all")
     '\n40 of 50 are listed, the largest; the other 10 have 20.0% together. mixture.json lists all.'
@@ -81,7 +85,7 @@ def others_text(sizes: Mapping[str, float], where: str) -> str:
 
 
 def clusters_text(manifest: Manifest, clusters: Sequence[ClusterInfo]) -> str:
-    """Format the clusters of ``manifest``, with their descriptions, as a table for a terminal."""
+    """Return a table for a terminal of the clusters of ``manifest``, with their descriptions."""
     about = {info.name: info for info in clusters}
     sizes = {cluster.name: cluster.tokens for cluster in manifest.clusters}
     entries = {cluster.name: cluster for cluster in manifest.clusters}

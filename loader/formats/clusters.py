@@ -1,4 +1,4 @@
-"""ClusterInfo: the description of a cluster; ``clusters.json`` holds those of all clusters."""
+"""ClusterInfo: the description of a cluster; the file ``clusters.json`` has one per cluster."""
 
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -12,17 +12,17 @@ from climbstream.loader.storage.store import Store
 from .manifest import CLUSTERS
 
 ADVERTISEMENT, AD_FREE = "advertisement", "ad-free"
-"""Two names of one quality score: the name in files, and the name that people see. A score of 5
-means no advertising, so people see ``ad-free``."""
+"""Two names of one quality score: the name in files, and the name that is shown to users. The score
+is 5 for text without advertising, so ``ad-free`` says better what a high score means."""
 
 
 def score_title(score: str) -> str:
-    """Return the name of ``score`` that people see, under which a higher score is always better."""
+    """Return the name under which ``score`` is shown to users."""
     return AD_FREE if score == ADVERTISEMENT else score
 
 
 def reason_title(reason: str) -> str:
-    """Return a reason for leaving documents out, with the names of scores that people see.
+    """Return ``reason``, for leaving documents out, with the names of scores shown to users.
 
     >>> reason_title("low advertisement score"), reason_title("held out")
     ('low ad-free score', 'held out')
@@ -45,23 +45,25 @@ class ClusterInfo:
     quality: dict[str, Finite]
     """Mean of each quality score over the documents, from 0 to 5; empty after an import."""
     labels: dict[str, Count]
-    """Number of documents by known domain, most frequent first; empty if the corpus names none."""
+    """Number of documents of each domain that the corpus names, most frequent first; empty if it
+    names none."""
     samples: tuple[dict[str, str], ...]
     """A few documents: each with its ``id`` and, as ``text``, the beginning of its text."""
     micro: tuple[Count, ...]
-    """Micro-clusters that were merged into the cluster, as row numbers of ``centroids.npy``; after
-    an import, the number of the cluster in the source."""
+    """Micro-clusters (the clusters of k-means) that were merged into this cluster, as row numbers
+    of ``centroids.npy``. After an import: the number of the cluster in the source."""
     micro_documents: tuple[Count, ...] = ()
     """Number of documents of each micro-cluster in ``micro``; empty: unknown."""
     spread: dict[str, tuple[Count, ...]] = field(default_factory=dict)
     """Histogram of each quality score: number of documents in 10 bins of width 0.5, from 0 to 5."""
     copies: Count = 0
-    """Number of documents that are near copies of another document, including those near copies
-    that were left out of the shards."""
+    """Number of documents that are near copies of another document, also those that were left out
+    of the shards."""
     effective_tokens: Count = 0
-    """Number of effective tokens: tokens of documents that are no near copies of another one."""
+    """Number of tokens of the documents that are not near copies of another document."""
     axes: dict[str, str] = field(default_factory=dict)
-    """If the cluster is a cell: its value on each axis, as in the manifest; else empty."""
+    """If the cluster is a cell (a cluster by topic, language and quality tier): its value on each
+    axis, as in the manifest. Empty: it is no cell."""
     languages: dict[str, Count] = field(default_factory=dict)
     """Number of documents by language (ISO 639, ``code`` or ``und``), most frequent first; empty:
     unknown, as after an import."""
@@ -89,17 +91,22 @@ class ClusterInfo:
 
 
 def save_clusters(directory: Path, clusters: list[ClusterInfo], **more: Any) -> None:
-    """Write ``clusters.json`` in ``directory``; ``more`` are further keys of the JSON object."""
+    """Write the file ``clusters.json`` to ``directory``.
+
+    ``clusters`` are the descriptions; ``more`` are further keys of the JSON object in the file.
+    """
     write_json(
         directory / CLUSTERS, {"version": 1, "clusters": [c.to_json() for c in clusters], **more}
     )
 
 
 def load_clusters(directory: str | Path | Store) -> list[ClusterInfo]:
-    """Read ``clusters.json`` of a shard directory: a folder or a URL; [] if the file is missing.
+    """Return the descriptions of the clusters of a shard directory, which is a folder or at a URL.
+
+    The result is [] if the directory has no file ``clusters.json``.
 
     Raises:
-        InvalidDataError: The file is not one that `save_clusters` wrote.
+        InvalidDataError: The file has no descriptions of clusters.
         RemoteError: The file could not be read from the store.
     """
     store = Store.of(directory)

@@ -1,4 +1,4 @@
-"""ShardDirectory: a shard directory, opened once and passed to all code that reads from it."""
+"""ShardDirectory: shards in a folder or at a URL; it is opened once, and passed to all readers."""
 
 import io
 from bisect import bisect_right
@@ -47,13 +47,14 @@ REQUESTS = 64
 
 
 class ShardDirectory(Tabular):
-    """Shards in one folder or behind one URL.
+    """Shards in one folder or at one URL.
 
-    Only the manifest is read when the directory is opened. Indexes, tokenizer and descriptions of
-    clusters are each read at first use, and kept. The indexes are mapped from ``shards.columns``;
-    if there is no such file, they are read from the ``index.json`` of each cluster. The folder of a
-    `Grouping` can be opened as a shard directory whose clusters are the groups. A `ShardDirectory`
-    can be pickled: the process that unpickles it gets the manifest, and reads the rest itself.
+    Only the manifest, which lists the clusters, is read when the directory is opened. Indexes,
+    tokenizer and descriptions of clusters are read at first use, and kept. The indexes come from
+    the file ``shards.columns`` or, if there is no such file, from the ``index.json`` of each
+    cluster. The folder of a `Grouping` can be opened as a shard directory whose clusters are the
+    groups. A `ShardDirectory` can be pickled: the process that unpickles it gets the manifest, and
+    reads the rest itself.
 
     Args:
         place: A folder, a URL, or the `Store` of a folder or URL.
@@ -72,7 +73,7 @@ class ShardDirectory(Tabular):
 
     @classmethod
     def open(cls, place: "str | Path | Store | ShardDirectory") -> "ShardDirectory":
-        """Return the shard directory at ``place``; an open one is returned unchanged.
+        """Return the shard directory at ``place``; a `ShardDirectory` is returned unchanged.
 
         Raises:
             InvalidDataError: There is no shard directory at ``place``.
@@ -93,12 +94,12 @@ class ShardDirectory(Tabular):
 
     @property
     def names(self) -> list[str]:
-        """Names of the clusters, in order."""
+        """Names of the clusters, in the order of the manifest."""
         return self.manifest.names
 
     @property
     def address(self) -> str:
-        """Absolute path or URL, which names the shards in any process."""
+        """Absolute path or URL of the shards, which is valid in any process."""
         if self.local is not None:
             return str(self.local.resolve())
         return str(self._place).rstrip("/")
@@ -124,15 +125,15 @@ class ShardDirectory(Tabular):
 
     @property
     def base(self) -> Store:
-        """Folder of the shards: `store` or, for a grouping, the directory that is grouped."""
+        """Store that has the shards: `store` or, for a grouping, the directory that is grouped."""
         return base_of(self.store) if self.manifest.members else self.store
 
     def locate(self, name: str, shard: int) -> tuple[str, int]:
-        """Return where a shard of cluster ``name`` is stored, as (cluster, number).
+        """Return (cluster, number): the cluster whose folder has a shard, and its position there.
 
-        ``shard`` is the position of the shard in `index`. Usually the result is ``name`` and
-        ``shard``. In a grouping, ``name`` is a group; the result is the cluster whose folder has
-        the shard, and the position of the shard in the index of that cluster.
+        ``shard`` is the position of the shard in the `index` of ``name``. If ``name`` is a cluster,
+        the result is (``name``, ``shard``). If ``name`` is a group, the result is the cluster of
+        the group that has the shard, and the position of the shard in the index of this cluster.
         """
         entries = self._entries(name)
         ends = [*accumulate((len(self._index(entry).shards) for entry in entries), initial=0)]
@@ -140,14 +141,14 @@ class ShardDirectory(Tabular):
         return entries[part].name, shard - ends[part]
 
     def folder(self, name: str, shard: int) -> Store:
-        """Return the folder that has a shard of cluster ``name``; ``shard`` is as in `locate`."""
+        """Return the folder that has a shard; ``name`` and ``shard`` are as in `locate`."""
         return cluster_folder(self.base, self.locate(name, shard)[0])
 
     def index(self, name: str) -> Index:
         """Return the index of cluster ``name``, checked against the manifest.
 
         Raises:
-            IntegrityError: Its bytes or counts differ from the manifest.
+            IntegrityError: The bytes or counts of the index differ from the manifest.
             RemoteError: The index could not be read from the store.
         """
         indexes = [self._index(entry) for entry in self._entries(name)]
@@ -180,11 +181,11 @@ class ShardDirectory(Tabular):
         return self._columns
 
     def load_indexes(self, names: Sequence[str], cache_dir: Path | None = None) -> None:
-        """Read and check the indexes of the clusters ``names``; later, `index` returns these.
+        """Read and check the indexes of the clusters ``names``, so that `index` need not wait.
 
-        At a URL without ``shards.columns``, up to 64 indexes are read at the same time, because
-        each index needs a request of its own. A large ``shards.columns`` at a URL is kept in
-        ``cache_dir``; default: `default_cache`.
+        If the shards are at a URL, a large ``shards.columns`` is kept in ``cache_dir``; default:
+        `default_cache`. If there is no such file, each index needs a request, and up to 64 are read
+        at the same time.
 
         Raises:
             IntegrityError: Bytes or counts of an index differ from the manifest.
@@ -199,13 +200,13 @@ class ShardDirectory(Tabular):
     def documents(
         self, name: str, shards: Sequence[int] | None = None
     ) -> Iterator[list[NDArray[Any]]]:
-        """Yield a list of documents for each shard of cluster ``name``.
+        """Yield the documents of cluster ``name``: one list per shard.
 
-        A document is given as its tokens, uint16 or uint32 ``[n]``.
+        A document is an array of its tokens, uint16 or uint32 ``[n]``.
 
         Args:
             name: Name of the cluster.
-            shards: Positions in `index` of the shards to read; default: all.
+            shards: Which shards to read, by their positions in `index`; default: all.
 
         Raises:
             IntegrityError: The bytes of a shard differ from the index.
@@ -225,7 +226,7 @@ class ShardDirectory(Tabular):
         return self._clusters
 
     def to_rows(self) -> list[dict[str, Any]]:
-        """Return one row per cluster: counts, share of tokens, words, and mean quality scores.
+        """Return one row per cluster, as a dict: counts, share of tokens, words, and mean scores.
 
         Raises:
             InvalidDataError: The descriptions of the clusters cannot be read.
@@ -249,16 +250,16 @@ class ShardDirectory(Tabular):
         """Return the tokenizer of the shards.
 
         Raises:
-            UsageError: There is no tokenizer, as after an import of tokens alone.
+            UsageError: There is no tokenizer. For example, an import of tokens has none.
             InvalidDataError: The tokenizer cannot be read.
         """
         return self._tokenizer
 
     def heldout(self) -> Iterator[HeldOutDocument]:
-        """Yield the documents that the build held out; nothing if it held out none.
+        """Yield the documents that the build held out, if any.
 
-        At a URL, the file of these documents is fetched at first use, and kept in memory in
-        compressed form.
+        If the shards are at a URL, the file of these documents is fetched at first use, and kept in
+        memory in compressed form.
 
         Raises:
             InvalidDataError: A line is no held-out document.
@@ -276,11 +277,11 @@ class ShardDirectory(Tabular):
             yield from parse_heldout(io.BytesIO(data), self.base / HELDOUT)
 
     def read(self, name: str) -> bytes:
-        """Return the bytes of file ``name`` beside the shards, checked by the manifest's hash.
+        """Return the content of file ``name``, checked by its hash if the manifest has one.
 
         Raises:
             FileNotFoundError: There is no such file.
-            IntegrityError: The bytes differ from the manifest's hash.
+            IntegrityError: The hash of the file differs from the one in the manifest.
             RemoteError: The file could not be read from the store.
         """
         return read_file(self.store, self.manifest, name)
@@ -311,7 +312,7 @@ class ShardDirectory(Tabular):
 
 
 def _reopen(place: str | Path | Store, manifest: Manifest) -> ShardDirectory:
-    """Return the directory that another process pickled; its manifest is not read again."""
+    """Return the directory that another process has pickled, without reading its manifest."""
     directory = ShardDirectory.__new__(ShardDirectory)
     directory._place, directory.store, directory.manifest = place, Store.of(place), manifest
     directory._indexes, directory._columns = {}, None

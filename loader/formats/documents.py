@@ -1,4 +1,4 @@
-"""Documents: read them from finished shards, one shard at a time."""
+"""Documents: read the documents of finished shards, one shard at a time."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -14,7 +14,9 @@ from climbstream.loader.storage.store import Store
 
 
 def read_shard(folder: Path | Store, entry: ShardEntry, dtype: str) -> ShardView:
-    """Read one shard in ``folder``, the folder of its cluster, and check it against ``entry``.
+    """Return one shard, with the places of its documents, after checking it against ``entry``.
+
+    ``folder`` is the folder of its cluster; ``dtype`` is the type of a token.
 
     Raises:
         IntegrityError: The bytes of the shard differ from ``entry``.
@@ -27,7 +29,12 @@ def read_shard(folder: Path | Store, entry: ShardEntry, dtype: str) -> ShardView
 def documents_of(
     folder: Path | Store, shards: Sequence[ShardEntry], dtype: str
 ) -> Iterator[list[NDArray[Any]]]:
-    """Yield a list of documents, as arrays of tokens, for each of ``shards`` in ``folder``."""
+    """Yield the documents of each of ``shards`` in ``folder``: one list per shard.
+
+    A document is an array of its tokens, of type ``dtype``, ``[n]``.
+
+    Raises the same errors as `read_shard`.
+    """
     for entry in shards:
         view = read_shard(folder, entry, dtype)
         yield [view.document(row, dtype) for row in range(entry.samples)]

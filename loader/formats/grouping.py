@@ -1,10 +1,10 @@
 """Grouping: clusters of a shard directory joined into groups, without writing shards.
 
 A grouping is stored beside the shards, as ``DIR/groupings/NAME/grouping.json``. The folder of a
-grouping can be read like any shard directory; its clusters are the groups. A group has the shards
-of its clusters, one cluster after the other. So a loader treats a group like a cluster with all
-these shards: a mixture of groups is served as exactly as a mixture of clusters, and all tokens
-within a group are equally likely to be served.
+grouping can be read like a shard directory whose clusters are the groups. The shards of a group are
+those of all its clusters, one cluster after the other. So a loader treats a group like one large
+cluster: weights of groups are followed as exactly as weights of clusters, and within a group all
+tokens are equally likely to be served.
 """
 
 from collections import Counter
@@ -26,7 +26,7 @@ GROUPINGS = "groupings"
 
 
 def folder_of(directory: str | Path | Store, name: str) -> str | Path | Store:
-    """Return the place of grouping ``name``: a folder, URL or store, whichever ``directory`` is.
+    """Return where grouping ``name`` is stored, as a path, URL or store like ``directory``.
 
     Raises:
         UsageError: ``directory`` is a local folder without such a grouping; the message lists the
@@ -58,8 +58,8 @@ class Grouping:
         """Check that each of the clusters ``names`` is in exactly one group.
 
         Raises:
-            InvalidDataError: A cluster is in no group or in several, a group names a cluster that
-                is not in ``names``, or a group is empty.
+            InvalidDataError: A cluster is in no group or in several groups, a group names a cluster
+                that is not in ``names``, or a group is empty.
         """
         times = Counter(name for group in self.groups.values() for name in group)
         faults = {
@@ -90,7 +90,7 @@ class Grouping:
 
     @classmethod
     def from_bytes(cls, data: bytes, path: str) -> Self:
-        """Return the grouping in ``data``, the content of the file ``path``.
+        """Return the grouping in ``data``, the content of the file at ``path``.
 
         Raises:
             InvalidDataError: The file is no grouping.

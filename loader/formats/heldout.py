@@ -1,4 +1,4 @@
-"""Held-out text: documents that a build kept out of its shards, for evaluating models."""
+"""Held-out text: documents that a build kept out of its shards, to evaluate models on them."""
 
 import io
 from collections.abc import Iterator
@@ -15,24 +15,24 @@ from climbstream.loader.core.typed import convert, located, parse_json
 from .manifest import HELDOUT
 
 FEW_ITEMS = 30
-"""Least number of held-out documents, or of other items, for a comparison of models. With fewer, a
-bootstrap over items is unreliable."""
+"""Smallest number of held-out documents, or of other items, with which models can be compared. With
+fewer items, a bootstrap over them is unreliable."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HeldOutDocument:
-    """One document that was held out, so that it is in no shard."""
+    """A document that was held out, so it is in no shard."""
 
     id: str
     text: str
     label: str
-    """Known domain, if the corpus names one."""
+    """Domain of the document, if the corpus names one; else ""."""
     cluster: str
-    """Name of the cluster that the document would be in."""
+    """Name of the cluster to which the document belongs by its content."""
 
 
 def read_heldout(directory: Path) -> Iterator[HeldOutDocument]:
-    """Yield the held-out documents of a shard directory; nothing if it has none.
+    """Yield the held-out documents of the shard directory ``directory``, if it has any.
 
     Raises:
         InvalidDataError: A line is no held-out document.
@@ -52,7 +52,7 @@ def parse_heldout(file: BinaryIO, place: object) -> Iterator[HeldOutDocument]:
         InvalidDataError: A line is no held-out document.
         IntegrityError: The file cannot be decompressed.
     """
-    # Each append to the directory adds a frame of zstd to the file.
+    # The file may have several zstd frames: each append to the directory adds one.
     packed = zstandard.ZstdDecompressor().stream_reader(file, read_across_frames=True)
     try:
         for number, line in enumerate(io.BufferedReader(packed), start=1):

@@ -1,4 +1,4 @@
-"""The files that make up a shard directory, with their hashes."""
+"""Listing: the files that make up a shard directory, with their hashes."""
 
 import os
 from collections.abc import Collection
@@ -19,10 +19,10 @@ from .manifest import (
 def list_files(
     directory: Path, manifest: Manifest, *, without: Collection[str] = ()
 ) -> dict[str, str | None]:
-    """Return the hash of each file, by its path in ``directory``; None if the manifest has no hash.
+    """Return the hash of each file of a shard directory, by its path in ``directory``.
 
-    Files of groupings are left out. A file of `BESIDE` is left out if it is in ``without``, or if
-    it does not exist and the manifest does not require it.
+    The hash is None if the manifest does not have it. Files of groupings are left out, and so are
+    those files of `BESIDE` that are in ``without``, or that do not exist and need not exist.
     """
     parts = len(part_paths(directory)) if manifest.parts is None else manifest.parts
     files: dict[str, str | None] = {}

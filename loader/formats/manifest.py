@@ -1,4 +1,7 @@
-"""Manifest: the contents of a shard directory; a build writes its manifest last."""
+"""Manifest: the list of what a shard directory contains.
+
+A build writes the manifest last. So a directory with a manifest is complete.
+"""
 
 import re
 from collections import Counter
@@ -23,13 +26,14 @@ PULL = "pull.json"
 TOKENIZER = "tokenizer.json"
 INDEX = "index.json"
 NEXT_INDEX = "index.next.json"
-"""File name of a new index that a committed append has written, until it replaces the index."""
+"""Name of the new index of a cluster after an append of documents, until it replaces the index. If
+the append is killed in between, readers use the new index."""
 NEXT_FILES = ".build/aside"
-"""Folder of other new files that a committed append has written, until they replace the files."""
+"""Folder of the other new files after an append of documents, until they replace the old ones."""
 COLUMNS = "shards.columns"
 """Name of the file with the indexes of all clusters, in columns."""
 DOCUMENTS = "documents"
-"""Name of the folder of the catalogue."""
+"""Name of the folder of the catalogue, which lists all documents."""
 CLUSTERS = "clusters.json"
 CENTROIDS = "centroids.npy"
 HELDOUT = "heldout.jsonl.zst"
@@ -54,8 +58,8 @@ AXES = ("topic", "micro", "language", "tier")
 """Axes on which cells (clusters by topic, language and quality tier) may differ."""
 Folder = TypeVar("Folder", Path, Store)
 MOST_BYTES = 1 << 26
-"""Largest size in bytes of a manifest, grouping or index; an index of this size lists about 60,000
-shards."""
+"""Largest size in bytes of a manifest, a grouping or an index that is read. An index of this size
+lists about 60,000 shards."""
 _NAME = re.compile(r"[\w-][\w .-]*")
 _GROUPING = re.compile(rf"{GROUPINGS}/({_NAME.pattern})/{re.escape(GROUPING)}")
 _PART = re.compile(rf"{DOCUMENTS}/part-[0-9]{{5,}}\.parquet")
@@ -63,7 +67,7 @@ _PART = re.compile(rf"{DOCUMENTS}/part-[0-9]{{5,}}\.parquet")
 
 @dataclass(frozen=True, slots=True)
 class Size:
-    """Number of documents and of tokens in a part of a cluster."""
+    """The size of a part of a cluster: its number of documents and its number of tokens."""
 
     documents: Count
     tokens: Count
@@ -82,11 +86,12 @@ class ClusterEntry:
     index_hash: str
     """Hash of the cluster's ``index.json``; this file has the hashes of the cluster's shards."""
     axes: dict[str, str] = field(default_factory=dict)
-    """If the cluster is a cell: its value on each axis on which cells differ; see `AXES`. The
-    lowest tier is ``t0``. Empty: the cluster is no cell."""
+    """If the cluster is a cell (a cluster by topic, language and quality tier): its value on each
+    axis, of those in `AXES`. The lowest tier is ``t0``. Empty: the cluster is no cell."""
     licenses: dict[str, Size] = field(default_factory=dict)
-    """Number of documents and tokens by licence; documents without a licence count as ``unknown``.
-    Empty: no document of the directory states a licence, or licences were not counted."""
+    """Size of the documents of each licence, by licence; documents without a licence count as
+    ``unknown``. Empty: no document of the directory states a licence, or licences were not counted.
+    """
 
     def to_json(self) -> dict[str, Any]:
         """Return the entry as JSON values, without ``axes`` and ``licenses`` if they are empty."""
@@ -94,7 +99,7 @@ class ClusterEntry:
 
 
 class _Append(TypedDict):
-    """One append, as the provenance in a manifest lists it."""
+    """One append of documents, as `Manifest.provenance` lists it."""
 
     before: str
     """Fingerprint of the directory before the append."""
@@ -103,7 +108,7 @@ class _Append(TypedDict):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Manifest:
-    """The contents of a shard directory."""
+    """The list of what a shard directory contains."""
 
     clusters: tuple[ClusterEntry, ...]
     dtype: str
@@ -112,25 +117,26 @@ class Manifest:
     eos_id: Count | None
     """Token that ends every document; None: the tokenizer has no such token."""
     tokenizer_hash: str
-    """Hash of ``tokenizer.json``; empty: no tokenizer, as after an import of tokens alone."""
+    """Hash of ``tokenizer.json``; empty: there is no tokenizer, as after an import of tokens."""
     build: str
     """Fingerprint of the sources and settings that the directory was built from."""
     license: str
     provenance: dict[str, Any] = field(default_factory=dict)
     """Settings and sources of the build; `build` is their hash."""
     conservation: tuple[dict[str, Any], ...] = ()
-    """For each stage of the build: documents, bytes and tokens in, out, and dropped by reason."""
+    """For each stage of the build: how many documents, bytes and tokens went in, came out, and were
+    dropped, by reason."""
     parts: Count | None = None
-    """Number of parts of the catalogue, ``documents/part-*.parquet``; further parts in the folder
-    belong to an append that has not ended. None: all parts in the folder count."""
+    """Number of parts of the catalogue, ``documents/part-*.parquet``. If the folder has more parts,
+    they belong to an append that has not ended. None: all parts in the folder count."""
     files: dict[str, str] = field(default_factory=dict)
-    """Hash of each file beside the shards, by its path in the directory: files in `BESIDE`, parts
-    of the catalogue, and groupings that were published with the shards. Empty in directories that
-    older versions made."""
+    """Hash of each file that is not a shard or index, by its path in the directory: of the files in
+    `BESIDE`, the parts of the catalogue, and the groupings that were published with the shards.
+    Empty in directories that older versions made."""
     members: dict[str, tuple[ClusterEntry, ...]] = field(default_factory=dict)
-    """For a `Grouping`: the clusters of each group. In that case `clusters` are the groups, and all
-    files are in the directory that is grouped, two folders up. No file stores this field. Empty:
-    not a grouping."""
+    """Only in the manifest of a `Grouping`: the clusters of each group, by name of the group. Then
+    `clusters` are the groups, and all files are in the directory that is grouped, two folders up.
+    No file stores this field. Empty: not a grouping."""
 
     version = 1
 
@@ -164,34 +170,40 @@ class Manifest:
 
     @property
     def names(self) -> list[str]:
-        """Names of the clusters, in order."""
+        """Names of the clusters, in their order in the manifest."""
         return [cluster.name for cluster in self.clusters]
 
     @property
     def tokens(self) -> int:
-        """Tokens in all clusters."""
+        """Number of tokens in all clusters."""
         return sum(cluster.tokens for cluster in self.clusters)
 
     @property
     def token_shares(self) -> Mixture:
-        """Mixture in which each cluster's weight is its share of all tokens."""
+        """The mixture in which the weight of each cluster is its share of all tokens."""
         return Mixture.of({c.name: c.tokens for c in self.clusters}, {"kind": "token shares"})
 
     @property
     def fingerprint(self) -> str:
-        """Hash of all that readers depend on: names and bytes of the clusters, type of a token."""
+        """Hash of the names and bytes of the clusters, and of the type of a token.
+
+        Shards with the same fingerprint are the same for any reader.
+        """
         return hash_json([[c.name, c.index_hash] for c in self.clusters] + [self.dtype])
 
     @property
     def found_on(self) -> dict[str, Any]:
-        """Facts about these clusters that a mixture stores, so that `misfit` can compare them."""
+        """Facts about these clusters, as JSON values, for the field ``about`` of a mixture.
+
+        `misfit` later compares them with the clusters for which the mixture is used.
+        """
         hashes = {c.name: c.index_hash for c in self.clusters}
         return {"shards": self.fingerprint, "clusters": hashes}
 
     def misfit(self, mixture: Mixture) -> str:
-        """Describe how these clusters differ from those for which ``mixture`` was made.
+        """Say how these clusters differ from those for which ``mixture`` was made.
 
-        Returns "" in three cases: the clusters are the same, only documents were appended since, or
+        Returns "" in three cases: the clusters are the same; documents were only appended since; or
         the mixture does not say for which clusters it was made.
         """
         shards = mixture.about.get("shards", self.fingerprint)
@@ -212,18 +224,18 @@ class Manifest:
 
     @property
     def earlier(self) -> list[str]:
-        """Fingerprint of the directory before each append of documents."""
+        """Fingerprints that the directory had before each append of documents."""
         return [append["before"] for append in self.provenance.get("appended", ())]
 
     def hash_of(self, name: str) -> str | None:
-        """Return the hash of file ``name`` beside the shards; None if the manifest lacks it."""
+        """Return the hash of file ``name``, no shard or index; None if the manifest lacks it."""
         return self.files.get(name) or (self.tokenizer_hash if name == TOKENIZER else "") or None
 
     def spread(self, mixture: Mixture) -> Mixture:
-        """Return ``mixture`` with weights of clusters in place of weights of groups.
+        """Return ``mixture``, which has weights of groups, with weights of clusters instead.
 
-        The weight of a group is divided among its clusters in proportion to their tokens. If the
-        shards are not a grouping, the weights stay the same.
+        The weight of a group is divided among its clusters in proportion to their tokens. If this
+        is not the manifest of a grouping, the weights stay the same.
 
         Raises:
             InvalidDataError: The mixture has weights of clusters that are not in this manifest.
@@ -242,7 +254,7 @@ class Manifest:
         )
 
     def to_json(self) -> dict[str, Any]:
-        """Return the manifest as JSON values; for a grouping, they include ``members``."""
+        """Return the manifest as JSON values, with ``members`` only if it is of a grouping."""
         fields = asdict(self)
         fields["clusters"] = [cluster.to_json() for cluster in self.clusters]
         fields["members"] = {k: [m.to_json() for m in v] for k, v in self.members.items()}
@@ -272,7 +284,7 @@ class Manifest:
         return manifest
 
     def grouped(self, grouping: Grouping) -> Self:
-        """Return a manifest of these shards whose clusters are the groups of ``grouping``.
+        """Return a manifest of the same shards, in which the groups of ``grouping`` are clusters.
 
         Raises:
             InvalidDataError: A cluster of the shards is not in exactly one group, a group names an
@@ -300,7 +312,7 @@ class Manifest:
         return [match[1] for name in self.files if (match := _GROUPING.fullmatch(name))]
 
     def by_grouping(self, name: str, data: bytes, place: str) -> Self:
-        """Return a manifest of these shards whose clusters are the groups of grouping ``name``.
+        """Return a manifest of the same shards, in which the groups of a grouping are clusters.
 
         Args:
             name: Name of the grouping.
@@ -322,12 +334,12 @@ class Manifest:
             raise InvalidDataError(f"{path}: {error}") from None
 
     def save(self, directory: Path) -> None:
-        """Write the manifest, which makes ``directory`` a complete shard directory."""
+        """Write the manifest to ``directory``, which is then a complete shard directory."""
         write_json(directory / MANIFEST, self.to_json())
 
     @classmethod
     def load(cls, directory: str | Path | Store) -> Self:
-        """Read the manifest of ``directory``: a folder, a URL, or the folder or URL of a grouping.
+        """Return the manifest of ``directory``: the folder or URL of shards or of a grouping.
 
         Raises:
             InvalidDataError: There is no manifest, or it cannot be read.
@@ -355,13 +367,13 @@ class Manifest:
 
 
 def _common_axes(cells: Sequence[ClusterEntry]) -> dict[str, str]:
-    """Return the axes on which all ``cells`` have the same value, and that value for each axis."""
+    """Return the values that all ``cells`` share, by axis."""
     first, *others = (cell.axes for cell in cells)
     return {k: v for k, v in first.items() if all(other.get(k) == v for other in others)}
 
 
 def join_licenses(parts: Iterable[Mapping[str, Size]]) -> dict[str, Size]:
-    """Return the sums of documents and tokens over ``parts``, by licence."""
+    """Return the sum of the sizes over all ``parts``, by licence."""
     joined: dict[str, Size] = {}
     for part in parts:
         for name, size in part.items():
@@ -370,7 +382,7 @@ def join_licenses(parts: Iterable[Mapping[str, Size]]) -> dict[str, Size]:
 
 
 def _read_grouping(store: Store) -> bytes | None:
-    """Read the file of the grouping in the folder ``store``; None if ``store`` is no grouping."""
+    """Return the content of the grouping's file in ``store``; None if ``store`` is no grouping."""
     if base_of(store) is store:
         return None
     try:
@@ -380,10 +392,10 @@ def _read_grouping(store: Store) -> bytes | None:
 
 
 def check_name(name: str, what: str, times: int = 1) -> None:
-    """Raise `InvalidDataError` unless ``name``, which a ``what`` has, is valid and used only once.
+    """Raise `InvalidDataError` unless ``name`` is a valid name, and is used only once.
 
-    ``times`` is how often the name is used. The name also becomes the name of a folder, so it must
-    not be a path to another place.
+    A folder gets this name, so it must not be a path to another place. ``what`` says what has the
+    name, such as "cluster", and ``times`` is how often it is used.
     """
     if not _NAME.fullmatch(name) or times > 1:
         raise InvalidDataError(
@@ -393,9 +405,10 @@ def check_name(name: str, what: str, times: int = 1) -> None:
 
 
 def refuse_grouping(manifest: Manifest, place: object, what: str) -> None:
-    """Raise `UsageError` if ``manifest`` is that of a grouping, which has no shards of its own.
+    """Raise `UsageError` if ``manifest`` is of a grouping, which has no shards of its own.
 
-    ``what`` is the verb in the remedy: "``what`` the directory that it groups".
+    ``place`` is the folder of the manifest. ``what`` is the verb that the message ends with, as in
+    "verify the directory that it groups".
     """
     if manifest.members:
         raise UsageError(
@@ -404,7 +417,7 @@ def refuse_grouping(manifest: Manifest, place: object, what: str) -> None:
 
 
 def _check_there(directory: Path, name: object) -> None:
-    """Raise `InvalidDataError` if ``directory``, which the user called ``name``, does not exist."""
+    """Raise `InvalidDataError` if ``directory`` does not exist; ``name`` is what the user wrote."""
     if not directory.exists():
         raise InvalidDataError(
             f"{name} is no shard directory: nothing is there (looked in "
@@ -413,12 +426,12 @@ def _check_there(directory: Path, name: object) -> None:
 
 
 def cluster_folder(directory: Folder, name: str) -> Folder:
-    """Return the folder of the shards of cluster ``name``."""
+    """Return the folder in ``directory`` that has the shards of cluster ``name``."""
     return directory / "clusters" / name
 
 
 def load_index(directory: Path | Store, manifest: Manifest, cluster: ClusterEntry) -> Index:
-    """Read the index of one cluster, and check it against the manifest.
+    """Return the index of one cluster, checked against the manifest.
 
     Raises:
         IntegrityError: The index is missing, or its bytes or counts differ from the manifest.
@@ -444,7 +457,10 @@ def load_index(directory: Path | Store, manifest: Manifest, cluster: ClusterEntr
 
 
 def check_counts(index: Index, cluster: ClusterEntry, path: object) -> None:
-    """Raise `IntegrityError` if ``index``, from ``path``, has other counts than ``cluster``."""
+    """Raise `IntegrityError` if ``index`` counts other tokens or documents than ``cluster``.
+
+    ``path`` is the file of the index, for the message.
+    """
     if (index.tokens, index.samples) != (cluster.tokens, cluster.documents):
         raise IntegrityError(
             f"{path} counts {index.tokens} tokens in {index.samples} documents, "
@@ -471,10 +487,10 @@ def list_groupings(directory: Path | None, manifest: Manifest) -> list[str]:
 def grouping_of(
     mixture: Mixture, manifest: Manifest, groupings: Mapping[str, Manifest]
 ) -> str | None:
-    """Return the name of the grouping to whose groups ``mixture`` gives weights.
+    """Return the name of the grouping for whose groups ``mixture`` has weights.
 
-    ``groupings`` are the candidates: manifests by the name of the grouping. None: the mixture has
-    weights for the clusters of ``manifest``, or fits neither these clusters nor any grouping.
+    None: the mixture has weights for the clusters of ``manifest``, or fits neither these clusters
+    nor any grouping. ``groupings`` has the manifests of the groupings to choose from, by name.
     """
     ours: list[tuple[str | None, Manifest]] = [(None, manifest), *groupings.items()]
     weighed = {name for name, weight in mixture.weights.items() if weight}
@@ -490,28 +506,30 @@ def part_name(number: int) -> str:
 
 
 def part_paths(directory: Path) -> list[Path]:
-    """Return the paths of the catalogue's parts, ordered by the numbers in their file names."""
-    # Numbers from 100,000 on have more digits, so names are sorted by length first.
+    """Return the paths of all parts of the catalogue, in the order of their numbers."""
+    # Sorted by length first, because numbers from 100,000 on have more than five digits.
     parts = (directory / DOCUMENTS).glob("part-*.parquet")
     return sorted(parts, key=lambda path: (len(path.name), path.name))
 
 
 def hash_files(directory: Path, parts: Iterable[int] = ()) -> dict[str, str]:
-    """Return the hash of each file by its path.
+    """Return the hashes of files in ``directory``, by path.
 
-    The files are those named in `BESIDE` that exist, and the parts of the catalogue with the
-    numbers in ``parts``.
+    The files are those in `BESIDE` that exist, and the parts of the catalogue with the numbers
+    ``parts``.
     """
     names = [name for name in BESIDE if (directory / name).exists()]
     return {name: hash_file(directory / name) for name in (*names, *map(part_name, parts))}
 
 
 def read_file(directory: str | Path | Store, manifest: Manifest, name: str) -> bytes:
-    """Read file ``name`` of a shard directory, checked by its hash if ``manifest`` has one.
+    """Return the content of file ``name`` of a shard directory.
+
+    If ``manifest`` has the hash of the file, the content is checked.
 
     Raises:
         FileNotFoundError: There is no such file.
-        IntegrityError: The bytes differ from the manifest's hash.
+        IntegrityError: The hash of the file differs from the one in the manifest.
         RemoteError: The file could not be read from the store.
     """
     store = Store.of(directory)
@@ -530,9 +548,12 @@ def read_file(directory: str | Path | Store, manifest: Manifest, name: str) -> b
 
 
 def _read_next(folder: Path | Store, cluster: ClusterEntry, got: str) -> bytes:
-    """Read the index that a killed append had committed, but not moved into place.
+    """Return the new index of a cluster that an append wrote, but did not yet move into place.
 
-    ``got`` is the hash of the present index. Raises `IntegrityError` if there is no such index.
+    ``got`` is the hash of the index that is in place, for the message.
+
+    Raises:
+        IntegrityError: There is no new index that fits the manifest.
     """
     with suppress(FileNotFoundError):
         if hash_bytes(data := Store.of(folder).read(NEXT_INDEX, MOST_BYTES)) == cluster.index_hash:

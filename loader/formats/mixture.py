@@ -21,19 +21,18 @@ from climbstream.loader.storage.hub import hub_url, put_file
 from climbstream.loader.storage.store import Store
 
 ONE = 1 << 40
-"""Sum of integer weights: large enough for a precision of 1e-12, while ``ONE`` times the rows of a
-batch fits into an int64."""
+"""Sum of integer weights, so the integer that stands for a weight of 1. It is large enough for a
+precision of 1e-12, and small enough that ``ONE`` times the rows of a batch fits into an int64."""
 MIXTURE = "mixture.json"
 _MOST_BYTES = 1 << 24
 _LARGEST = 1e100
-"""Largest weight that is accepted; with this limit, every sum of weights is finite."""
+"""Largest weight that is accepted, so that every sum of weights is finite."""
 OTHERS = ("scale", "keep")
 """Values of the argument ``others``; see `read_weights`."""
 _ROUNDED = 1e-4
-"""Largest difference between 1 and a sum of weights that still counts as 1: a user may have rounded
-the weights."""
+"""Largest accepted difference from 1 of a sum of weights; users may have rounded the weights."""
 _ROUNDING = 1e-9
-"""If named weights sum to 1 within this difference, no rest is left for other clusters."""
+"""Largest rest, 1 minus the sum of named weights, that counts as no rest for other clusters."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,9 +48,10 @@ class Mixture(Tabular):
     """
 
     weights: dict[str, float]
-    """Share of tokens by cluster name, in the given order."""
+    """Share of the tokens of each cluster, by name."""
     about: dict[str, Any] = field(default_factory=dict, compare=False)
-    """Origin of the mixture as JSON values, such as how it was found and for which shards."""
+    """Where the mixture comes from, as JSON values; for example, how it was found, and for which
+    shards."""
 
     version = 1
 
@@ -69,7 +69,7 @@ class Mixture(Tabular):
         return f"Mixture({some_names(shares)}; {counted(len(largest), 'cluster')})"
 
     def _repr_html_(self) -> str:
-        """Return the mixture as an HTML table, which a notebook shows."""
+        """Return the mixture as an HTML table; notebooks show it."""
         rows = "".join(
             f"<tr><td>{escape(name)}</td><td style='text-align:right'>{weight:.2%}</td>"
             f"<td><div style='background:#4a7fb5;height:.8em;width:{200 * weight:.0f}px'></div>"
@@ -84,7 +84,7 @@ class Mixture(Tabular):
 
     @classmethod
     def of(cls, weights: Mapping[str, float], about: Mapping[str, Any] | None = None) -> Self:
-        """Return a mixture of any non-negative ``weights``, scaled to sum 1.
+        """Return a mixture of ``weights``, which may have any sum; they are scaled to sum 1.
 
         Raises:
             InvalidDataError: A weight is negative or not finite, or all are zero.
@@ -116,16 +116,19 @@ class Mixture(Tabular):
         return np.array([self.weights.get(n, 0.0) for n in names], np.float64)
 
     def integers(self, names: Sequence[str]) -> NDArray[np.int64]:
-        """Return the weights in the order of ``names``, as int64 that sum to exactly `ONE`.
+        """Return integer weights in the order of ``names``: int64 ``[len(names)]``, sum `ONE`.
 
-        The weights are rounded by largest remainder. A weight of 0 stays 0, and a positive weight
-        is never rounded to 0.
+        Weights are rounded by the method of the largest remainder. A weight of 0 stays 0, and a
+        positive weight is never rounded to 0.
+
+        Raises:
+            InvalidDataError: The mixture has a weight for a cluster that is not in ``names``.
         """
         return integer_weights(self.array(names))
 
     @property
     def fingerprint(self) -> str:
-        """Hash of the positive weights; ``about`` has no influence."""
+        """Hash of the weights above 0; it does not depend on ``about``."""
         return hash_json({n: w for n, w in self.weights.items() if w > 0})
 
     def to_json(self) -> dict[str, Any]:
@@ -137,7 +140,7 @@ class Mixture(Tabular):
         """Read the value that `to_json` returned, or a JSON object of weights by name.
 
         Raises:
-            InvalidDataError: ``value`` is neither of these, or a weight is not usable.
+            InvalidDataError: ``value`` is neither of these, or a weight is invalid.
         """
         if isinstance(value, dict) and "weights" in value:
             value = check_version(value, cls.version, "mixture")
@@ -157,9 +160,13 @@ class Mixture(Tabular):
 
     @classmethod
     def load(cls, path: Path | str) -> Self:
-        """Read a mixture from the JSON file at ``path``, or from the Hub if ``path`` is a URL.
+        """Read a mixture from a JSON file, or from a data set on the Hugging Face Hub.
 
-        For a URL, ``hf://OWNER/NAME``, see `from_hub`.
+        ``path`` is the path of the file, or ``hf://OWNER/NAME``; for the latter, see `from_hub`.
+
+        Raises:
+            InvalidDataError: The file is missing, or is no mixture.
+            UsageError: ``path`` is a folder or another URL.
         """
         if isinstance(path, str) and path.startswith("hf://"):
             return cls.from_hub(path)
@@ -183,7 +190,9 @@ class Mixture(Tabular):
 
     @classmethod
     def from_hub(cls, repo: str) -> Self:
-        """Read the mixture of a data set on the Hugging Face Hub, ``OWNER/NAME[@REVISION]``.
+        """Read the mixture of data set ``repo`` on the Hugging Face Hub.
+
+        ``repo`` is ``OWNER/NAME`` or ``OWNER/NAME@REVISION``.
 
         Raises:
             InvalidDataError: The data set has no mixture.
@@ -198,7 +207,7 @@ class Mixture(Tabular):
         return cls.from_json(parse_json(data, f"{store}/{MIXTURE}"))
 
     def push_to_hub(self, repo: str) -> str:
-        """Upload the mixture to data set ``repo`` on the Hub; return the commit.
+        """Upload the mixture to data set ``repo`` on the Hugging Face Hub; return the commit.
 
         The data set is created if it is missing.
 
@@ -216,17 +225,17 @@ def read_weights(
 
     Args:
         weights: A mixture, which is returned unchanged, or weights by name.
-        others: How to treat clusters that ``weights`` does not name. ``scale``: the named weights
-            are ratios, scaled to sum 1; other clusters have weight 0. ``keep``: the named weights
-            are shares of all tokens; other clusters share the rest in proportion to ``now``. None:
-            the named weights must sum to 1, within 0.0001, or be whole numbers for two or more
-            clusters. Whole numbers cannot be shares of several clusters, so they count as ratios,
-            for example 3 to 1.
+        others: What clusters get that ``weights`` does not name. ``scale``: nothing; the named
+            weights are scaled to sum 1. ``keep``: the rest, in proportion to ``now``; the named
+            weights are shares of all tokens. None: nothing; the named weights must sum to 1, within
+            0.0001. If there are several and all are whole numbers, they count as ratios, such as 3
+            to 1, and are scaled too.
         now: Present weights of the clusters that may share the rest.
 
     Raises:
-        UsageError: ``others`` is None, and the weights neither sum to 1 nor are ratios; or the
-            weights leave a rest that no cluster can share.
+        UsageError: ``others`` is None, and the weights neither sum to 1 nor are ratios. Or
+            ``others`` is ``keep``, and the weights sum to more than 1, or leave a rest that no
+            cluster can share.
         InvalidDataError: A weight is not a finite number of 0 or more.
     """
     if others not in (None, *OTHERS):
@@ -250,14 +259,14 @@ def share_rest(named: Mapping[str, float], now: Mapping[str, float], remedy: str
     """Return a mixture with the shares ``named``; other clusters of ``now`` share the rest.
 
     Args:
-        named: Shares of all tokens by name of the cluster.
-        now: Weights in proportion to which other clusters share the rest; clusters that are in
-            ``named`` are left out.
-        remedy: What the user has to do to have ``named`` scaled to sum 1, for messages.
+        named: Shares of all tokens, by name of cluster.
+        now: Present weights, by name of cluster. Clusters that are not in ``named`` share the rest
+            in proportion to these.
+        remedy: What the user has to do so that ``named`` is scaled to sum 1, for messages.
 
     Raises:
-        UsageError: The shares sum to more than 1; or they sum to less, and no other cluster has
-            weight.
+        UsageError: The shares sum to more than 1. Or they sum to less than 1, and no other cluster
+            has weight.
         InvalidDataError: A weight is not a finite number of 0 or more.
     """
     check_weights({**now, **named})
@@ -288,10 +297,11 @@ def _listed(weights: Mapping[str, float]) -> str:
 
 
 def integer_weights(weights: NDArray[np.float64]) -> NDArray[np.int64]:
-    """Return ``weights``, float64 ``[K]`` with sum > 0, scaled to int64 ``[K]`` with sum `ONE`.
+    """Return ``weights``, float64 ``[K]`` with a sum above 0, as int64 ``[K]`` with sum `ONE`.
 
-    Rounding is by largest remainder; of equal remainders the lowest index comes first. Positive
-    weights become at least 1; if the sum is then too large, the largest weight is reduced.
+    Weights are rounded by the method of the largest remainder; of equal remainders, the lowest
+    index comes first. A positive weight becomes at least 1. If the sum is then too large, the
+    largest weight is reduced.
     """
     exact = weights / weights.sum() * ONE
     result: NDArray[np.int64] = np.floor(exact).astype(np.int64)
@@ -309,7 +319,10 @@ def integer_weights(weights: NDArray[np.float64]) -> NDArray[np.int64]:
 
 
 def check_weights(weights: object) -> None:
-    """Raise `InvalidDataError` unless ``weights`` maps names to finite numbers, some above 0."""
+    """Raise `InvalidDataError` unless ``weights`` maps names to weights.
+
+    A weight is a number from 0 to 1e100, and at least one weight must be above 0.
+    """
     if not isinstance(weights, Mapping) or not weights:
         remedy = "; Mixture.load(FILE) reads one from a file" if isinstance(weights, str) else ""
         raise InvalidDataError(
@@ -331,6 +344,6 @@ def check_weights(weights: object) -> None:
 
 
 def some_names(names: Sequence[str], most: int = 6) -> str:
-    """Return the first ``most`` of ``names``, joined with commas, and how many more there are."""
+    """Return a text with the first ``most`` of ``names``, and with the number of the others."""
     text = ", ".join(names[:most])
     return text + (f" and {len(names) - most} more" if len(names) > most else "")

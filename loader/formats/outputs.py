@@ -1,4 +1,4 @@
-"""Outputs: folders that commands fill, and which command filled a folder."""
+"""Outputs: the folders that commands fill, and how to find out which command filled a folder."""
 
 from collections.abc import Mapping, Set
 from dataclasses import dataclass
@@ -13,9 +13,10 @@ from .grouping import GROUPING
 from .manifest import MANIFEST, PULL
 
 WORK = ".build"
-"""Folder of the work in progress of a build, an import or an append."""
+"""Folder of unfinished work of a build, an import or an append, in the shard directory."""
 BASE = "append to"
-"""Key in the plan of an append: the build that it adds to."""
+"""Key in the plan of an append; its value names the build to which documents are added. A plan is
+the file with the settings of a command (`core.workdir`)."""
 _PLAN = f"{WORK}/plan.json"
 _SHARDS = (
     (MANIFEST, {"fingerprint", "clusters"}),
@@ -23,7 +24,7 @@ _SHARDS = (
     (GROUPING, {"version", "groups"}),
     *((_PLAN, {key}) for key in ("builder", "importer", BASE)),
 )
-"""Files that mark a folder as a shard directory, each with keys that its JSON object has."""
+"""Files that mark a folder as a shard directory, each with keys that its JSON object must have."""
 _EXPORTS = tuple(
     (name, {key})
     for key, names in {
@@ -32,34 +33,38 @@ _EXPORTS = tuple(
     }.items()
     for name in names
 )
-"""Files that mark a folder as an export, each with keys that its JSON object has. Early versions
-wrote ``export.json``."""
+"""Files that mark a folder as an export, each with a key that its JSON object must have. Early
+versions wrote ``export.json``."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunFolder:
-    """The files that a command writes to a folder, which may also hold files of other programs."""
+    """The files of a command in its folder, which may also contain files of other programs."""
 
     command: str
+    """The command, for messages."""
     plan: str
-    """Name of the file with the plan of the command."""
+    """Name of the file with the plan of the command, which has its settings."""
     keys: frozenset[str]
-    """Keys of that plan; no other command's plan has all of them."""
+    """Keys of the plan by which it is recognised: no other command's plan has all of them."""
     leaves: tuple[str, ...]
-    """Files and folders that the command writes beside the plan. If the plan is missing, none of
-    them may exist."""
+    """Files and folders that the command writes beside the plan. None of them may exist before the
+    command begins."""
     more: tuple[str, ...] = ()
     """Files of the user or of another command that may exist before the command begins."""
 
     def has(self, folder: Path) -> bool:
-        """Return whether the command has begun in ``folder``."""
+        """Whether the command has begun in ``folder``."""
         return self.keys <= keys_of(folder / self.plan)
 
     def begin(self, out: Path, plan: Mapping[str, Any], *, folders: tuple[str, ...] = ()) -> bool:
-        """Begin or resume ``plan`` in ``out`` with `begin_or_resume`; return its result.
+        """Begin the work of ``plan`` in the folder ``out``; return whether it had begun before.
+
+        ``folders`` is as in `begin_or_resume`, which this method calls.
 
         Raises:
-            InvalidDataError: Another command fills ``out``, or `begin_or_resume` raises it.
+            InvalidDataError: Another command fills ``out``; or ``out`` has other files, or a plan
+                that differs.
         """
         if owner := _owner(out, self):
             raise InvalidDataError(f"{out} is {owner}; name a new folder")
@@ -67,8 +72,8 @@ class RunFolder:
 
 
 TRIALS, ITEMS, CELLS, PROXIES = "trials.jsonl", "items.jsonl", "cells.json", "proxies"
-"""Names in the folder of a search: the file of its trials, the file of their scores on each item of
-the targets, the file of the cells of its clusters, and the folder of its proxies' parameters."""
+"""Names in the folder of a search: three files, with its trials, with the scores of trials on each
+item of the targets, and with the cells of clusters; and the folder of the proxies' parameters."""
 
 SEARCH = RunFolder(
     command="climb search",
@@ -91,8 +96,8 @@ DOREMI = RunFolder(
     ),
 )
 RESULT = "result.json"
-"""File with the loss and the tokens of a run, in the folder of the run; it is written when the run
-has ended."""
+"""Name of the file with the loss and the number of tokens of a run, in the folder of the run. It is
+written when the run ends."""
 TRAIN = RunFolder(
     command="climb train",
     plan="run.json",
@@ -131,21 +136,23 @@ _NAMES = frozenset(name for run in _RUNS for name in (run.plan, *run.leaves, *ru
 
 
 def has_ended(run: Path) -> bool:
-    """Return whether ``climb train`` has ended in the folder ``run``; False for other trainers."""
+    """Whether the folder ``run`` is that of a ``climb train`` that has ended.
+
+    Whether another trainer has ended is not known; then the result is False.
+    """
     return TRAIN.has(run) and (run / RESULT).exists()
 
 
 def is_shard_directory(folder: Path) -> bool:
-    """Return whether ``folder`` is a shard directory, or a build or pull has begun in it."""
+    """Whether ``folder`` is a shard directory, or a command that writes one has begun in it."""
     return _is_marked(folder, _SHARDS)
 
 
 def writer_of(path: Path) -> str:
-    """Return the command that wrote ``path`` or a folder above ``path``.
+    """Return the command that wrote ``path`` or a folder that contains it; "" if none did.
 
-    Returns "" if there is no such command. Only commands whose folder may also hold files of other
-    programs are considered. So climb build, for example, is never returned, because no other
-    program may write to its folder.
+    Only commands with a `RunFolder` are considered, whose folders may also contain files of other
+    programs. So climb build, for example, is never returned.
     """
     for place in (path, *path.parents):
         if place.name in _NAMES:
@@ -165,7 +172,7 @@ def keys_of(path: Path) -> Set[str]:
 
 
 def _owner(folder: Path, user: RunFolder) -> str:
-    """Describe what fills ``folder``, for a message; "" if only ``user`` or nothing does."""
+    """Say in words, for a message, what ``folder`` is; "" if it is of ``user`` or of no command."""
     if is_shard_directory(folder):
         return "a shard directory"
     if _is_marked(folder, _EXPORTS):

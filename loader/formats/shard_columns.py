@@ -1,19 +1,20 @@
-"""The file ``shards.columns``: the indexes of all clusters in one file that processes share.
+"""The file ``shards.columns``: the indexes of all clusters in one file.
 
-The file has the same content as the files ``index.json``. Climbstream reads it in their place,
-because it is mapped into memory and not decoded: 10^6 shards open in less than a second. Other
-readers need ``index.json``. All numbers are little-endian::
+The file has the same content as the files ``index.json`` of all clusters. Climbstream reads it
+instead of these, because it need not be decoded: processes map it into memory and share it. So the
+indexes of 10^6 shards are opened in less than a second. Other readers need ``index.json``. All
+numbers are little-endian::
 
     "climbcol" | u32 version | u32 size of the header | header | columns
 
-The header is JSON, ``{"clusters": {NAME: shards, …}, "lengths": m}``, followed by spaces, so that
-the columns begin at a multiple of 32 bytes from the start of the file. The clusters have their
-order in the manifest. The columns are those of `ShardColumns`, for the n shards of all clusters::
+The header is JSON, ``{"clusters": {NAME: number of shards, …}, "lengths": m}``, followed by spaces,
+so that the columns begin at a multiple of 32 bytes from the start of the file. Clusters are in the
+order of the manifest. The columns are those of `ShardColumns`, for the n shards of all clusters::
 
     hashes u8 [n, 32] | lengths u32 [m, 2] | ends u32 [n + 1] |
     samples u32 [n] | tokens u32 [n] | raw_bytes u32 [n] | zip_bytes u32 [n]
 
-So a shard takes 52 bytes, and 8 bytes for each entry of its histogram of document lengths.
+So a shard takes 52 bytes, plus 8 bytes for each entry of its histogram of document lengths.
 """
 
 import json
@@ -41,7 +42,7 @@ _HEAD = struct.Struct("<8sII")
 _ALIGNED = 32
 _REMEDY = "remove it, and the indexes of the clusters are read in its place"
 _KEPT = 1 << 20
-"""Size in bytes from which a remote file is kept in the cache, where processes share it."""
+"""Smallest size, in bytes, of a remote file that is kept in the cache, where processes share it."""
 
 
 class _Header(msgspec.Struct):
@@ -55,16 +56,20 @@ _HEADER = msgspec.json.Decoder(_Header)
 
 
 def save_columns(folder: Path, clusters: Mapping[str, ShardColumns]) -> None:
-    """Write the shards of all ``clusters``, by name, to the file ``shards.columns`` in ``folder``.
+    """Write the file ``shards.columns`` to ``folder``; ``clusters`` has the shards of each cluster.
 
-    No file is written if a shard has another name than the one that `shard_name` returns.
+    Nothing is written if a shard has another name than `shard_name` gives it, because the file has
+    no column for names.
     """
     if all(columns.names is None for columns in clusters.values()):
         write_bytes(folder / COLUMNS, pack_columns(clusters))
 
 
 def pack_columns(clusters: Mapping[str, ShardColumns]) -> bytes:
-    """Return the content of ``shards.columns``; shards must have the names of `shard_name`."""
+    """Return the content of the file ``shards.columns``.
+
+    ``clusters`` has the shards of each cluster; they must have the names that `shard_name` gives.
+    """
     parts = [*clusters.values()]
     counts = np.concatenate([np.diff(part.ends) for part in parts])
     columns = (
@@ -87,7 +92,9 @@ def pack_columns(clusters: Mapping[str, ShardColumns]) -> bytes:
 
 
 def parse_columns(data: memoryview, path: object) -> dict[str, ShardColumns]:
-    """Return the shards of each cluster, by name, as views of ``data``, the content of ``path``.
+    """Return the shards of each cluster, by name of the cluster, as views of ``data``.
+
+    ``data`` is the content of the file at ``path``.
 
     Raises:
         InvalidDataError: ``data`` is no such file, or a shard has impossible sizes.
@@ -102,7 +109,7 @@ def parse_columns(data: memoryview, path: object) -> dict[str, ShardColumns]:
         )
     hashes, *columns = np.split(body, np.cumsum(sizes[:-1]))
     lengths, ends, samples, tokens, raw_bytes, zip_bytes = (c.view(np.uint32) for c in columns)
-    # Differences of unsigned numbers are large where the numbers fall.
+    # If the numbers in `ends` fall anywhere, a difference of unsigned numbers is very large.
     if ends[0] != 0 or ends[-1] != m or np.diff(ends).max(initial=0) > MOST_BINS:
         raise InvalidDataError(f"{path} has wrong ends of histograms; {_REMEDY}")
     if (least := raw_bytes.min(initial=MOST_BYTES)) < LEAST_BYTES:
@@ -133,7 +140,7 @@ def parse_columns(data: memoryview, path: object) -> dict[str, ShardColumns]:
 
 
 def _split_head(data: memoryview, path: object) -> tuple[_Header, NDArray[np.uint8]]:
-    """Return the header and the bytes of the columns of a file.
+    """Return the header of a file, and the bytes after it, which are the columns.
 
     Raises:
         InvalidDataError: ``data`` does not begin like such a file.
@@ -161,14 +168,15 @@ def _split_head(data: memoryview, path: object) -> tuple[_Header, NDArray[np.uin
 
 
 def read_columns(store: Store, manifest: Manifest, cache: Path) -> dict[str, ShardColumns]:
-    """Return the shards of each cluster, from ``shards.columns``; {} if there is no such file.
+    """Return the shards of each cluster, by name, from the file ``shards.columns`` of ``store``.
 
-    A local file is mapped into memory. A remote file is fetched by one request; if it has 1 MiB or
-    more, it is kept in the folder ``columns`` of ``cache``, and mapped from there.
+    The result is {} if there is no such file. A local file is mapped into memory. A remote file is
+    fetched with one request; if it has 1 MiB or more, it is kept in the folder ``columns`` of
+    ``cache``, and mapped from there.
 
     Raises:
         IntegrityError: The hash of the file differs from the one in ``manifest``.
-        InvalidDataError: The file has that hash, but is no index in columns.
+        InvalidDataError: The file has the right hash, but is no index in columns.
         RemoteError: The file could not be read from the store.
     """
     if (expected := manifest.files.get(COLUMNS)) is None:
@@ -183,14 +191,17 @@ def read_columns(store: Store, manifest: Manifest, cache: Path) -> dict[str, Sha
 def _map(store: Store, expected: str, *names: str) -> memoryview | None:
     """Return the content of the first of the files ``names`` that has the hash ``expected``.
 
-    Returns None if no file exists; raises `IntegrityError` if all have other hashes.
+    None: none of the files exists.
+
+    Raises:
+        IntegrityError: All files that exist have other hashes.
     """
     wrong = ""
     for name in names:
         with suppress(FileNotFoundError, NotADirectoryError):
             data = store.map(name)
             got = hash_bytes(data)
-            if isinstance(data.obj, mmap.mmap):  # what was read for the hash need not stay mapped
+            if isinstance(data.obj, mmap.mmap):  # free the memory that was read for the hash
                 data.obj.madvise(mmap.MADV_DONTNEED)
             if got == expected:
                 return data
@@ -204,14 +215,17 @@ def _map(store: Store, expected: str, *names: str) -> memoryview | None:
 
 
 def _read_remote(store: Store, expected: str, cache: Path) -> memoryview | None:
-    """Return ``shards.columns`` of a remote ``store``, from ``cache`` if the file is there."""
+    """Return the content of ``shards.columns`` of a remote ``store``; None if there is none.
+
+    It is read from the folder ``cache`` if it is there.
+    """
     kept = Store.of(cache)
     with suppress(ClimbError, OSError):
         if (data := _map(kept, expected, expected)) is not None:
             return data
     data = _map(store, expected, COLUMNS, f"{NEXT_FILES}/{COLUMNS}")
     if data is not None and len(data) >= _KEPT:
-        with suppress(ClimbError, OSError):  # without room in the cache, it stays in memory
+        with suppress(ClimbError, OSError):  # if the cache has no room, the data stay in memory
             write_bytes(cache / expected, data)
             return kept.map(expected)
     return data

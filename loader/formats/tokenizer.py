@@ -1,4 +1,4 @@
-"""Tokenizer: read the tokenizer of a shard directory, which turns text into tokens."""
+"""Tokenizer: read the tokenizer that is stored in a shard directory."""
 
 from contextlib import suppress
 from pathlib import Path
@@ -15,7 +15,7 @@ from .manifest import TOKENIZER
 
 
 def parse_tokenizer(data: bytes, place: str) -> "Tokenizer":
-    """Return the tokenizer in ``data``, the bytes of a ``tokenizer.json``.
+    """Return the tokenizer in ``data``, the content of a file ``tokenizer.json``.
 
     ``place`` is the path or URL of the file, for messages.
 
@@ -31,10 +31,10 @@ def parse_tokenizer(data: bytes, place: str) -> "Tokenizer":
 
 
 def read_tokenizer(folder: str | Path | Store) -> "Tokenizer":
-    """Read the tokenizer of the shard directory or grouping ``folder``, a path or URL.
+    """Return the tokenizer of ``folder``: a shard directory or a grouping, by path or URL.
 
     Raises:
-        UsageError: There is no tokenizer, as after an import of tokens alone.
+        UsageError: There is no tokenizer. For example, an import of tokens has none.
         InvalidDataError: The tokenizer cannot be read.
     """
     store = Store.of(folder)
@@ -45,7 +45,7 @@ def read_tokenizer(folder: str | Path | Store) -> "Tokenizer":
 
 
 def no_tokenizer(folder: object) -> UsageError:
-    """Return an error that says that ``folder`` has no tokenizer, and the remedy."""
+    """Return the error for a ``folder`` without a tokenizer; its message says the remedy."""
     return UsageError(
         f"{folder} has no {TOKENIZER}, so no text can be turned into its tokens, nor tokens into "
         "text; put the one that made them there, or import again with --tokenizer"

@@ -1,4 +1,4 @@
-"""ClusterLoss: the mean loss of each cluster, which a trainer reports with its metrics."""
+"""ClusterLoss: the mean loss of each cluster, which a trainer adds to its metrics."""
 
 import threading
 from collections.abc import Callable, Mapping, Sequence
@@ -14,14 +14,14 @@ from climbstream.loader.core.typed import Finite, convert
 @dataclass(frozen=True, slots=True)
 class _State:
     sums: list[list[Finite]] | None
-    """Two lists by cluster: the sum of losses of rows, and the number of rows."""
+    """Two lists with one number per cluster: the sum of losses of rows, and the number of rows."""
 
 
 class ClusterLoss:
-    """Collects the losses of rows by cluster, and returns their means.
+    """Collects the losses of rows, and returns the mean loss of each cluster.
 
-    Sums are kept on the device of the losses, so that no step waits for the device. Any thread may
-    call `add` or `take`: each row still counts in exactly one mean.
+    Sums are kept on the device of the losses, so that a step need not wait for the device. Several
+    threads may call `add` and `take`; each row counts in exactly one mean.
 
     >>> losses = ClusterLoss(["c00", "c01"])
     >>> losses.add(torch.tensor([0, 1, 0]), torch.tensor([2.0, 5.0, 4.0]))
@@ -29,11 +29,12 @@ class ClusterLoss:
     ({'c00': 3.0, 'c01': 5.0}, {})
     """
 
-    # All instances share one lock, so that each can be pickled; it is locked for microseconds.
+    # All instances share one lock, because an instance with its own lock could not be pickled. The
+    # lock is held only for microseconds.
     _lock: ClassVar = threading.Lock()
 
     def __init__(self, names: Sequence[str]) -> None:
-        """Make empty sums for the clusters ``names``, in the order of `MixtureLoader.names`."""
+        """Begin without losses; ``names`` are the names of the clusters, `MixtureLoader.names`."""
         self._names = list(names)
         self._sums: torch.Tensor | None = None
 
@@ -41,10 +42,10 @@ class ClusterLoss:
         return f"ClusterLoss({len(self._names)} clusters)"
 
     def add(self, cluster_ids: torch.Tensor, losses: torch.Tensor) -> None:
-        """Add the rows of a batch.
+        """Add the losses of the rows of a batch.
 
         Args:
-            cluster_ids: Cluster of each row, int64 ``[rows]``, as in the batch.
+            cluster_ids: The batch's field of this name: the cluster of each row, int64 ``[rows]``.
             losses: Mean loss of each row in nats per token, float ``[rows]``.
         """
         losses = losses.detach().to(torch.float64)
@@ -62,11 +63,13 @@ class ClusterLoss:
     def take(
         self, gather: Callable[[torch.Tensor], torch.Tensor] | None = None
     ) -> dict[str, float]:
-        """Return the mean loss, in nats per token, of each cluster with rows since the last call.
+        """Return the mean loss, in nats per token, of each cluster since the last call, by name.
+
+        Clusters that had no rows since the last call are left out.
 
         Args:
-            gather: Function that sums a tensor over all ranks; if given, all ranks must call
-                `take` at the same time. None: only rows of this rank count.
+            gather: Function that returns the sum of a tensor over all ranks. If it is given, all
+                ranks must call `take` at the same time. None: only rows of this rank count.
         """
         with self._lock:
             both, self._sums = self._sums, None
@@ -76,7 +79,7 @@ class ClusterLoss:
         return {n: s / c for n, s, c in zip(self._names, sums, rows, strict=True) if c}
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the sums of what was added since the last `take`, as JSON values."""
+        """Return what was added since the last `take`, as JSON values for `load_state_dict`."""
         return {"sums": None if self._sums is None else self._sums.tolist()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:

@@ -1,4 +1,4 @@
-"""Metrics: write the state of a run, as numbers by name, to a file, TensorBoard or W&B."""
+"""Metrics: write the numbers of a running job to a file, to TensorBoard, or to W&B."""
 
 import importlib
 import time
@@ -17,7 +17,11 @@ METRICS = "metrics.jsonl"
 
 
 def say_ends(metrics: Mapping[str, Any], end: int) -> None:
-    """Log which clusters will be used up before ``end``, the last step of the run."""
+    """Log a warning that names the clusters that will be used up before the run ends.
+
+    ``metrics`` is the result of `MixtureLoader.metrics`, and ``end`` the number of steps of the
+    whole run. Nothing is logged if there are no such clusters.
+    """
     early = {name: at for name, at in metrics["used_up_at"].items() if at < end}
     if early:
         which = ", ".join(f"{name} at step {at:,}" for name, at in early.items())
@@ -35,10 +39,12 @@ def append_metrics(
     cluster_loss: Mapping[str, float] | None = None,
     heldout_loss: Mapping[str, float] | None = None,
 ) -> None:
-    """Append a line with the metrics and the time to a file; only one process may write to it.
+    """Append a line of JSON with the metrics and the present time to a file.
+
+    Only one process may write to the file.
 
     Args:
-        path: The file; `climb monitor` reads ``metrics.jsonl`` in the folder of the run.
+        path: The file; `climb monitor` reads the file ``metrics.jsonl`` in the folder of the run.
         metrics: The result of `MixtureLoader.metrics`.
         loss: Loss of the trainer, in nats per token.
         cluster_loss: Loss by name of cluster, in nats per token, as from `ClusterLoss.take`.
@@ -56,7 +62,7 @@ def append_metrics(
 
 
 def flatten(metrics: Mapping[str, Any]) -> dict[str, float]:
-    """Flatten ``metrics`` to one level of names, as TensorBoard and W&B need them.
+    """Return ``metrics`` as numbers by name, without nested dicts, as TensorBoard and W&B need it.
 
     >>> flatten({"step": 3, "served": {"c00": 0.25, "c01": 0.75}})
     {'step': 3, 'served/c00': 0.25, 'served/c01': 0.75}
@@ -74,17 +80,17 @@ class Writer(Protocol):
     """Interface of a writer of metrics; a run of W&B and a `TensorBoardWriter` are writers."""
 
     def log(self, data: dict[str, Any], step: int) -> object:
-        """Write ``data``, the numbers by name after ``step`` steps."""
+        """Write ``data``: numbers by name, as they are after ``step`` steps."""
 
 
 class TensorBoardWriter:
     """Writes metrics as scalars of TensorBoard.
 
-    A run that continues from a checkpoint makes a new writer in the same folder. From the first
-    step of the new writer on, TensorBoard then hides the points of earlier writers.
+    If a run continues from a checkpoint, it makes a new writer for the same folder. TensorBoard
+    then hides those points of earlier writers that are at or after the first step of the new one.
 
     Args:
-        folder: Folder of the event files; each writer that logs anything makes one file.
+        folder: Folder of the event files. A writer makes its file when it first writes metrics.
 
     Raises:
         UsageError: TensorBoard is not installed.
@@ -110,7 +116,7 @@ class TensorBoardWriter:
         self.close()
 
     def log(self, data: dict[str, Any], step: int) -> None:
-        """Write ``data``, and flush the file, so that a crash of the job loses nothing."""
+        """Write the numbers ``data`` of step ``step``, so that a later crash cannot lose them."""
         if self._events is None:
             self._events = self._tensorboard.SummaryWriter(self._folder, purge_step=step)
         for name, number in data.items():
@@ -124,7 +130,9 @@ class TensorBoardWriter:
 
 
 def write_metrics(metrics: Mapping[str, Any], *writers: Writer) -> None:
-    """Write the ``metrics`` of a loader and its job to each of ``writers``, under their ``step``.
+    """Write ``metrics`` to each of ``writers``, as the numbers of step ``metrics["step"]``.
+
+    ``metrics`` is the result of `MixtureLoader.metrics`; the job may add numbers of its own.
 
     >>> class Printer:
     ...     def log(self, data, step):

@@ -1,4 +1,4 @@
-"""RunFacts: the end of a run, its limits on epochs, and the words of its clusters."""
+"""RunFacts: facts of a run that do not change: its end, its limits on epochs, and cluster words."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -13,7 +13,7 @@ from climbstream.loader.formats.clusters import load_clusters
 from climbstream.loader.formats.outputs import TRAIN
 
 _LONGEST = 1 << 22
-"""Largest number of bytes of a ledger's first line that are read."""
+"""Number of bytes of a ledger's first line that are read; a longer line counts as missing."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,16 +23,17 @@ class RunFacts:
     tokens: int | None = None
     """Number of tokens after which the run ends; None: unknown."""
     max_epochs: Mapping[str, float] = field(default_factory=dict)
+    """Largest number of epochs, by name of the cluster; a cluster without a limit is left out."""
     words: Mapping[str, str] = field(default_factory=dict)
-    """Words that distinguish each cluster from the other clusters, by name of the cluster."""
+    """For each cluster, by name, a few words that distinguish it from the other clusters."""
 
     @classmethod
     def read(cls, run: Path) -> Self:
         """Read the facts of the run in the folder ``run``; facts that cannot be read are unknown.
 
-        Words are read only from a local folder of shards; nothing is fetched from a URL.
+        The words are unknown if the shards are at a URL, because nothing is fetched.
         """
-        # The ledger of a short run is written only when the run ends.
+        # The ledger may be missing: a short run writes it only when the run ends.
         opening = _opening(run)
         shards, caps = opening.get("shards"), opening.get("max_epochs")
         return cls(

@@ -1,7 +1,8 @@
 """RunStatus: the state of a running job, read from the files in its folder as they grow.
 
-Each call of `RunStatus.look` reads ``metrics.jsonl`` from where the last call ended. The first call
-reads only the end of a long file. So the time and memory of a call do not grow with the run.
+Each call of `RunStatus.look` reads only those lines of ``metrics.jsonl`` that were added since the
+last call. The first call reads only the end of a long file. So the time and memory of a call do not
+grow with the length of the run.
 """
 
 import math
@@ -26,32 +27,32 @@ from .metrics import METRICS
 from .run_facts import RunFacts
 
 _MOST_READ = 1 << 24
-"""Number of bytes at the end of the metrics that the first look reads."""
+"""Number of bytes at the end of ``metrics.jsonl`` that the first look reads."""
 _POINTS = 500
 """Largest number of points of a curve."""
 _CLUSTER_POINTS, _CLUSTER_CURVES = 60, 24
-"""Largest number of points of the loss curve of a cluster, and number of clusters that have a
-curve: those with the largest weights."""
+"""Largest number of points of the loss curve of a cluster, and largest number of clusters that have
+a loss curve: those with the largest weights."""
 _RECENT = 32
-"""Number of lines of metrics that count as recent."""
+"""Number of lines of metrics that count as recent; see `RunStatus._recent`."""
 _BY_CLUSTER = ("target", "served", "epochs", "used_up_at", "cluster_loss", "heldout_loss")
 """Fields of a line of metrics that hold one number per cluster, by name of the cluster."""
 _MOST_STEP = 1 << 53
 """Largest step that a JSON number holds exactly."""
 _RECORDS = 50
-"""Number of records of the weights log that a look returns: the latest ones."""
+"""Largest number of records of the weights log that a look returns: the latest ones."""
 _CHANGED = 4
-"""Number of clusters per record whose weights a look returns: those that changed most."""
+"""Largest number of clusters whose weights a look returns for a record: those that changed most."""
 
 
 class RunStatus:
-    """Returns the state of the run in a folder, at each call of `look`.
+    """The state of the run in a folder; each call of `look` returns the present state.
 
-    A line of ``metrics.jsonl`` has the values of `MixtureLoader.metrics`, and values that the job
-    adds: ``loss``, and ``cluster_loss`` and ``heldout_loss`` by name of cluster. The line also has
-    ``time``, in seconds of `time.time`; without ``time`` no throughput is shown. `append_metrics`
-    writes such lines. All fields except ``step``, ``tokens`` and ``served`` are optional. Several
-    threads may look at the same time.
+    The state is read from ``metrics.jsonl``, to which `append_metrics` writes. A line of this file
+    has the values of `MixtureLoader.metrics`, the ``time`` in seconds as `time.time` returns it,
+    and values that the job adds: ``loss``, and ``cluster_loss`` and ``heldout_loss`` by name of
+    cluster. All fields except ``step``, ``tokens`` and ``served`` are optional; without ``time``,
+    no throughput is shown. Several threads may call `look` at the same time.
     """
 
     def __init__(self, run: Path) -> None:
@@ -79,7 +80,7 @@ class RunStatus:
 
     @property
     def log(self) -> WeightsLog:
-        """The weights log as it is now; read again when it has changed.
+        """The present weights log; the file is read again only if it has changed.
 
         Raises:
             ClimbError: The weights log cannot be read.
@@ -156,10 +157,11 @@ class RunStatus:
         }
 
     def _recent(self) -> dict[str, float]:
-        """Return each cluster's share of the rows served recently, since the targets last changed.
+        """Return each cluster's share of the rows that were served recently, by name.
 
-        The result is empty if no rows were served in that time. The rows of several lines of
-        metrics are counted together, because fewer rows than clusters may lie between two lines.
+        Recently means: within the last 32 lines of metrics, and since the weights last changed.
+        The result is empty if no rows were served in that time. Several lines are counted together,
+        because the few rows between two lines may be fewer than the clusters.
         """
         if self._last is None or not self._before:
             return {}
@@ -189,7 +191,7 @@ class RunStatus:
                     self._offset = max(0, size - _MOST_READ)
                     file.seek(self._offset)
                     if self._offset:
-                        self._offset += len(file.readline())  # skip a line that began earlier
+                        self._offset += len(file.readline())  # skip the rest of a line
                 file.seek(self._offset)
                 data = file.read(2 * _MOST_READ)
         except FileNotFoundError:
@@ -218,7 +220,7 @@ class RunStatus:
             raise ValueError("nothing is said of what was served")
         before = self._last
         if before is not None and step <= before["step"]:
-            # The job went back to a checkpoint, so later lines no longer count.
+            # The job went back to a checkpoint, so points at this step or later no longer count.
             for curve in (*self._curves.values(), *self._loss_curves.values()):
                 while curve and curve[-1][0] >= step:
                     curve.pop()
@@ -234,8 +236,10 @@ class RunStatus:
                 rate = (tokens - before["tokens"]) / seconds
                 self._curves["tokens_per_second"].append((step, rate))
                 self._curves["waiting"].append((step, min(1.0, waited / seconds)))
-        self._losses |= line["cluster_loss"]  # a cluster may have had no row since
-        self._heldout_losses |= line["heldout_loss"]  # measured at some steps only
+        # Update, not replace: a line has no loss of a cluster without rows since the line before,
+        # and most lines have no held-out losses.
+        self._losses |= line["cluster_loss"]
+        self._heldout_losses |= line["heldout_loss"]
         for name, mean in line["cluster_loss"].items():
             curve = self._loss_curves.setdefault(name, deque(maxlen=_CLUSTER_POINTS))
             curve.append((step, mean))
@@ -251,7 +255,7 @@ class RunStatus:
             return None
 
     def _waiting(self, log: WeightsLog) -> dict[str, Any] | None:
-        """Return the requested change that the run has not applied yet, as JSON values, or None."""
+        """Return the requested change that is not applied yet, as JSON values; None if none is."""
         try:
             request = read_request(self.run / REQUEST)
         except (ClimbError, OSError):
@@ -272,7 +276,7 @@ def _changed(
 ) -> list[tuple[str, float | None, float]]:
     """Return (cluster, weight before, weight after) for the largest changes of the weights.
 
-    The weight before is None if there are no weights before.
+    The weight before is None for the first record, which has no weights before it.
     """
     apart = {
         name: after.get(name, 0.0) - before.get(name, 0.0)
@@ -288,7 +292,7 @@ def _changed(
 def _numbers(value: Any) -> dict[str, float]:
     """Return the finite numbers in ``value``, by name.
 
-    Values null are left out, because some programs write null for NaN.
+    A value of null is left out like NaN, because some programs write null for NaN.
 
     Raises:
         TypeError: ``value`` is no object of numbers.

@@ -1,9 +1,10 @@
 """MonitorServer: a local web page that shows a running job, and changes its weights.
 
-The server listens only on the loopback address. The page itself contains no data; its script
-requests data with a token. The token is in the printed address after ``#``, a part that browsers
-never send. The page sends the token in a header, so no other site can make these requests. Requests
-with a wrong ``Host`` are also refused, because other host names may resolve to this machine.
+The server listens only on the loopback address, so other machines cannot reach it. The page itself
+contains no data; its script requests data from the server, with a secret token. The page takes the
+token from its own address, where it is after ``#``, a part that browsers never send. The script
+sends the token in a header, which no page of another site can do. Requests with a wrong ``Host``
+are also refused, because another site may let its host name resolve to this machine.
 """
 
 import base64
@@ -33,7 +34,9 @@ from .run_status import RunStatus
 HOST = "127.0.0.1"
 _PAGE = Path(__file__).with_name("monitor.html")
 _MOST_BODY = 1 << 20
+"""Largest size of the body of a request, in bytes."""
 _MOST_CONNECTIONS = 32
+"""Largest number of connections that are open at the same time."""
 _SILENCE = 10.0
 """Longest time without data on a connection, in seconds."""
 _LONGEST = 30.0
@@ -41,12 +44,14 @@ _LONGEST = 30.0
 
 
 class MonitorServer(ThreadingHTTPServer):
-    """Serves the page of one run, on the loopback address."""
+    """Serves the page of one run on the loopback address, ``127.0.0.1``."""
 
     daemon_threads = True
 
     def __init__(self, watch: RunStatus, port: int = 0) -> None:
-        """Listen on ``port`` of the loopback address; 0: on a free port.
+        """Begin to listen on ``port``; 0: on any free port.
+
+        ``watch`` provides the state of the run.
 
         Raises:
             OSError: The port is in use.
@@ -64,13 +69,13 @@ class MonitorServer(ThreadingHTTPServer):
 
     @cached_property
     def page(self) -> bytes:
-        """The HTML of the page, with the style and script that all pages share."""
+        """The HTML of the page, with the style and script that all pages of climbstream share."""
         html = _PAGE.read_text(encoding="utf-8")
         return html.replace("/* page.css */", STYLE).replace("/* page.js */", SCRIPT).encode()
 
     @cached_property
     def policy(self) -> str:
-        """The content security policy: the page may run its own script and call this server."""
+        """Content security policy: the page runs only its script, and calls only this server."""
         script = re.search(rb"<script>(.*?)</script>", self.page, re.DOTALL)
         assert script
         digest = base64.b64encode(hashlib.sha256(script[1]).digest()).decode()
@@ -81,7 +86,7 @@ class MonitorServer(ThreadingHTTPServer):
         )
 
     def process_request(self, request: Any, client_address: Any) -> None:
-        """Accept a connection; close it at once if 32 connections are open."""
+        """Answer on a new connection; if 32 connections are open already, close the new one."""
         with self._counting:
             if taken := len(self._begun) < _MOST_CONNECTIONS:
                 self._begun[request] = time.monotonic()
@@ -105,7 +110,7 @@ class MonitorServer(ThreadingHTTPServer):
                         request.shutdown(socket.SHUT_RDWR)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """Ignore the error: most often the client has closed the connection."""
+        """Do nothing: most errors mean that the client has closed the connection."""
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -128,7 +133,7 @@ class _Handler(BaseHTTPRequestHandler):
             self._refuse(HTTPStatus.NOT_FOUND, f"there is no {self.path[:100]}")
 
     def do_POST(self) -> None:
-        """Answer a request for new weights: write it to the folder of the run."""
+        """Answer a request for new weights, which is written to the folder of the run."""
         if not self._is_ours():
             return
         if self.path != "/weights":
@@ -140,7 +145,13 @@ class _Handler(BaseHTTPRequestHandler):
         """Write nothing, because requests contain the token."""
 
     def _change(self, body: bytes) -> dict[str, Any]:
-        """Write the request in ``body`` to the folder of the run; return it as JSON values."""
+        """Write the change in ``body`` to the folder of the run; return the change as JSON values.
+
+        Raises:
+            InvalidDataError: ``body`` is no change of weights.
+            UsageError: The weights have changed since the page was last updated, or the change is
+                not possible.
+        """
         try:
             value = parse_json(body, "it")
             weights, only = value["weights"], value.get("only", False)
@@ -172,9 +183,9 @@ class _Handler(BaseHTTPRequestHandler):
             self._send(HTTPStatus.OK, json.dumps(value).encode(), "application/json")
 
     def _is_ours(self) -> bool:
-        """Whether the request has this server's name and does not come from another site.
+        """Whether the request names this server as its host, and does not come from another site.
 
-        Other requests are answered with an error.
+        If the result is False, the request has been answered with an error.
         """
         names = {f"{name}:{self.server.server_port}" for name in (HOST, "localhost")}
         if self.headers.get("Host") not in names:
@@ -197,9 +208,9 @@ class _Handler(BaseHTTPRequestHandler):
         return False
 
     def _body(self) -> bytes | None:
-        """Return the body of the request; None if it is cut short or refused.
+        """Return the body of the request; None if it is incomplete, too large or of unknown length.
 
-        A body without a declared length, or above 1 MiB, is answered with an error.
+        A body that is too large, above 1 MiB, or of unknown length is answered with an error.
         """
         length = self.headers.get("Content-Length", "")
         if not re.fullmatch("[0-9]{1,9}", length) or int(length) > _MOST_BODY:

@@ -1,1 +1,1 @@
-"""Reading: from shards to tensors. The shard cache, packing, open shards, and the collator."""
+"""Reading: turn shards into tensors. The shard cache, packing, open shards, and the collator."""

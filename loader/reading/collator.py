@@ -1,7 +1,7 @@
 """Collator: makes the tensors of a batch.
 
-Fields that were not asked for are not computed. A batch with only ``input_ids`` and ``cluster_ids``
-needs one call of compiled code, which copies the tokens.
+Only the fields that the user asks for are computed. A batch with only ``input_ids`` and
+``cluster_ids`` needs one call of compiled code, which copies the tokens.
 """
 
 import sys
@@ -25,26 +25,27 @@ Batch = dict[str, torch.Tensor]
 
 
 class Collator:
-    """Makes batches of ``rows`` rows of ``seq_len`` tokens.
+    """Makes batches of ``rows`` rows of ``seq_len`` tokens, as dicts of tensors.
 
     - ``input_ids``, ``[rows, seq_len]``: the tokens.
     - ``cluster_ids``, int64 ``[rows]``: the index of each row's cluster.
-    - ``labels``, ``[rows, seq_len]``: the tokens, but `IGNORED` in padding and at the first token
-      of each document except the first document of a row. Labels are not shifted: the model shifts
-      them.
+    - ``labels``, ``[rows, seq_len]``: the tokens, with `IGNORED` in place of padding and of the
+      first token of each document except the first document of a row. Labels are not shifted,
+      because models shift them.
     - ``position_ids``, int64 ``[rows, seq_len]``: the position of a token in its document, from 0.
       If the row has only a part of the document, positions count within that part.
-    - ``cu_seqlens``, int32 ``[rows * max_segments + 1]``: 0, then the ends of all documents,
-      counted in tokens from the first token of the batch. Each row has ``max_segments`` ends; if a
-      row has fewer documents, its last end is repeated. The last of a row's ends is the row's end.
+    - ``cu_seqlens``, int32 ``[rows * max_segments + 1]``: 0, then ``max_segments`` numbers for each
+      row. These are the ends of the row's documents, counted in tokens from the first token of the
+      batch. If a row has fewer documents, the end of the row is repeated.
 
     Args:
         rows: Number of rows of a batch on this rank.
         seq_len: Number of tokens of a row.
         size: Number of bytes of a token in the shards.
         padding: Token that fills the part of a row that has no document.
-        fields: Names from `FIELDS` of further tensors in a batch.
-        max_segments: Largest number of documents of a row in ``cu_seqlens``.
+        fields: Names of further tensors in a batch, from `FIELDS`.
+        max_segments: Largest number of documents that a row can have in ``cu_seqlens``. Further
+            documents of a row count as a part of the last of these documents.
         dtype: Type of ``input_ids`` and ``labels``: `torch.int64` or `torch.int32`.
         pin_memory: Whether tensors are in page-locked memory, from which copies to a GPU can be
             asynchronous.
@@ -82,21 +83,21 @@ class Collator:
         self._fields, self._max_segments = frozenset(fields), max_segments
         self._dtype, self._kind, self._pin = dtype, DTYPES[dtype], pin_memory
         self._arrays: list[Any] = [np.empty(self._shape, self._kind)]
-        """Arrays of the last batches, at most 4, to be reused."""
+        """Arrays of the last 4 or fewer batches. An array is used again when no batch needs it."""
         for array in self._arrays:
             self._unused = sys.getrefcount(array)
             """Value of `sys.getrefcount` for an array to which only this collator refers."""
         self.joined = 0
-        """Number of documents for which ``cu_seqlens`` had no room, over all batches; each was
-        joined to the document before it."""
+        """Number of documents in all batches so far for which ``cu_seqlens`` had no room; each
+        counts there as a part of the document before it."""
 
     def make(
         self, addresses: NDArray[np.int64], rows: NDArray[np.int64], begin: int, clusters: Any
     ) -> Batch:
-        """Return the batch whose first row is number ``begin`` of ``rows``.
+        """Return the batch that begins with row number ``begin`` of ``rows``.
 
         ``addresses`` and ``rows`` are as in `gather`. ``clusters``, int64 ``[n]``, is the cluster
-        of each of ``rows``.
+        of each of the n ``rows``.
         """
         tokens = self._pinned() if self._pin else self._memory()
         gather(addresses, rows, begin, self._size, self._padding, tokens)
@@ -109,12 +110,11 @@ class Collator:
         return batch
 
     def _memory(self) -> Any:
-        """Return an array for the tokens of a batch: one of an earlier batch if that is not in use.
+        """Return an array for the tokens of a batch: that of an earlier batch if it is not in use.
 
         Copying into an array that was used before is fast, because the array is in the processor's
         caches. A new array needs memory pages, and getting them can take ten times as long as the
-        copy. An array is in use as long as its batch, or a view of its batch, exists, because these
-        refer to the array.
+        copy. An array is in use as long as its batch, or a view of its batch, exists.
         """
         arrays = self._arrays
         for array in arrays:
@@ -127,7 +127,7 @@ class Collator:
     def _add_fields(
         self, batch: Batch, tokens: Any, addresses: NDArray[np.int64], rows: Any, begin: int
     ) -> None:
-        """Add the fields that the trainer asked for to ``batch``."""
+        """Add to ``batch`` the fields that the user asked for."""
         n, seq_len = self._shape
         labels = tokens.copy() if "labels" in self._fields else tokens[:0]
         positions = np.empty((n if "position_ids" in self._fields else 0, seq_len), np.int64)
@@ -140,7 +140,7 @@ class Collator:
         if "position_ids" in self._fields:
             batch["position_ids"] = self._tensor(positions)
         if "cu_seqlens" in self._fields:
-            # `cu_seqlens` counts tokens over all rows: a row begins at the end of the row before.
+            # `cu_seqlens` counts tokens from the start of the batch, `bounds` from that of the row.
             ends = bounds[:, 1:] + seq_len * np.arange(n, dtype=np.int32)[:, None]
             ends[:, -1] = seq_len * (1 + np.arange(n, dtype=np.int32))
             batch["cu_seqlens"] = self._tensor(np.append(np.int32(0), ends))

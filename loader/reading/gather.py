@@ -1,12 +1,12 @@
 """Gather: copy the rows of a batch from memory-mapped shards, with one compiled call per batch.
 
 Rows are scattered over memory, and memory is slow. So while one row is copied, the next row is
-prefetched.
+prefetched into the processor's caches.
 
-Compiled code gets the memory addresses of shards instead of arrays, for two reasons. A token may
-begin at an odd byte, where no array of uint16 can begin. And passing hundreds of arrays to compiled
-code would take longer than copying the rows. `parse_shard` checks a shard against its index when
-the shard is opened, so no address points outside of the shard.
+Compiled code gets the memory addresses of shards instead of arrays, for two reasons. First, a token
+may begin at an odd byte, where no array of uint16 can begin. Second, passing hundreds of arrays to
+compiled code would take longer than copying the rows. Reading outside of a shard is impossible,
+because `parse_shard` checks each shard against its index before the shard is opened.
 """
 
 from typing import Any, NamedTuple
@@ -33,19 +33,23 @@ IGNORED = -100
 
 
 class ByteSpans(NamedTuple):
-    """The spans of bytes in a shard that make up the rows of the shard."""
+    """The packing of a shard as spans of bytes: a row consists of one or several spans."""
 
     ends: NDArray[np.int64]
-    """Number of spans before each row, ``[rows + 1]``; the last entry counts all spans."""
+    """Number of spans before each row, ``[rows + 1]``; the last entry is the total number."""
     pieces: NDArray[np.uint32]
-    """Offset in the raw shard, in bytes, and number of tokens of each span, ``[pieces, 2]``."""
+    """Two numbers for each span, ``[pieces, 2]``: its offset in the raw shard, in bytes, and its
+    number of tokens."""
     cut: int
     dropped: int
     """``cut`` and ``dropped`` have the same meaning as in `PackedRows`."""
 
     @classmethod
     def of(cls, view: ShardView, packed: PackedRows, size: int) -> "ByteSpans":
-        """Return the spans of the packing ``packed`` of a shard with tokens of ``size`` bytes."""
+        """Return ``packed``, a packing of the shard ``view``, as spans of bytes.
+
+        ``size`` is the number of bytes of a token.
+        """
         pieces = _find_pieces(packed.pieces, view.starts, size)
         return cls(packed.ends, pieces, packed.cut, packed.dropped)
 
@@ -58,7 +62,7 @@ class ByteSpans(NamedTuple):
 class OpenShard(NamedTuple):
     """A shard from which `gather` copies rows.
 
-    The memory at its addresses stays valid as long as this object exists.
+    The memory at ``addresses`` stays valid as long as this object exists.
     """
 
     data: NDArray[np.uint8]
@@ -69,13 +73,13 @@ class OpenShard(NamedTuple):
 
     @classmethod
     def of(cls, data: NDArray[np.uint8], pieces: ByteSpans) -> "OpenShard":
-        """Return an open shard of the raw shard ``data``, whose rows consist of ``pieces``."""
+        """Return the raw shard ``data`` as an open shard, whose rows consist of ``pieces``."""
         arrays = (data, pieces.ends, pieces.pieces)
         return cls(data, pieces, tuple(array.ctypes.data for array in arrays))
 
 
 def _type_pointer(_context: Any, _address: Any) -> Any:
-    """Compile a call that turns an integer into a pointer."""
+    """Tell numba the types of `_pointer`, and how to compile it: an integer becomes a pointer."""
 
     def build(_context: Any, builder: Any, _signature: Any, args: Any) -> Any:
         return builder.inttoptr(args[0], cgutils.voidptr_t)
@@ -84,14 +88,18 @@ def _type_pointer(_context: Any, _address: Any) -> Any:
 
 
 def _type_prefetch(_context: Any, _address: Any) -> Any:
-    """Compile a call that prefetches the cache line at an address, even if it is not mapped."""
+    """Tell numba the types of `_prefetch`, and how to compile it.
+
+    `_prefetch` loads the memory at an address into the processor's caches. An address that is not
+    mapped does no harm.
+    """
 
     def build(context: Any, builder: Any, _signature: Any, args: Any) -> Any:
         number = ir.IntType(32)
         kind = ir.FunctionType(ir.VoidType(), [cgutils.voidptr_t, number, number, number])
         function = builder.module.declare_intrinsic("llvm.prefetch", (cgutils.voidptr_t,), kind)
         address = builder.inttoptr(args[0], cgutils.voidptr_t)
-        # Arguments: for reading, into the nearest cache, of data.
+        # The three numbers mean: for reading, into the nearest cache, data and not instructions.
         builder.call(function, [address, number(0), number(3), number(1)])
         return context.get_dummy_value()
 
@@ -110,7 +118,8 @@ _CHUNK = 128
 def _find_pieces(packed: Any, starts: Any, size: Any) -> Any:
     """Return the offset in bytes and the number of tokens of each piece, uint32 ``[n, 2]``.
 
-    ``packed`` is the pieces as in `PackedRows`; ``starts`` is the offset of each document in bytes.
+    ``packed`` is the field ``pieces`` of `PackedRows`, ``starts`` the offset of each document in
+    bytes, and ``size`` the number of bytes of a token.
     """
     pieces = np.empty((len(packed), 2), np.uint32)
     for p in range(len(packed)):
@@ -121,12 +130,15 @@ def _find_pieces(packed: Any, starts: Any, size: Any) -> Any:
 
 @njit(cache=True, nogil=True)
 def gather(addresses: Any, rows: Any, begin: Any, size: Any, padding: Any, out: Any) -> Any:
-    """Copy n of ``rows``, beginning with row number ``begin``, to ``out``, ``[n, seq_len]``.
+    """Copy n rows, from number ``begin`` of ``rows`` on, to ``out``, ``[n, seq_len]``.
 
-    ``addresses``, int64 ``[visits, 3]``, is the `OpenShard.addresses` of each visit. ``rows`` is as
-    in `PlannedSteps`. ``size`` is the number of bytes of a token in a shard, 2 or 4. ``out`` is
-    int32 or int64. If a row has fewer than ``seq_len`` tokens, the rest of the row is filled with
-    the token ``padding``.
+    Args:
+        addresses: The `OpenShard.addresses` of each visit, int64 ``[visits, 3]``.
+        rows: Planned rows, as in `PlannedSteps`.
+        begin: Index in ``rows`` of the first row to copy.
+        size: Number of bytes of a token in a shard, 2 or 4.
+        padding: Token that fills the rest of a row with fewer than ``seq_len`` tokens.
+        out: Array that gets the tokens, int32 or int64.
     """
     n = len(out)
     # First find where each row begins: these look-ups do not depend on each other.
@@ -158,7 +170,7 @@ def gather(addresses: Any, rows: Any, begin: Any, size: Any, padding: Any, out: 
 
 @njit(cache=True, nogil=True)
 def count_padding(addresses: Any, rows: Any, begin: Any, n: Any, seq_len: Any) -> Any:
-    """Count the tokens of padding in ``n`` of ``rows``, beginning with row number ``begin``.
+    """Return the number of padding tokens in ``n`` rows, from number ``begin`` of ``rows`` on.
 
     ``addresses`` and ``rows`` are as in `gather`.
     """
@@ -175,15 +187,23 @@ def count_padding(addresses: Any, rows: Any, begin: Any, n: Any, seq_len: Any) -
 def mark_pieces(
     addresses: Any, rows: Any, begin: Any, labels: Any, positions: Any, bounds: Any
 ) -> Any:
-    """Write labels, positions and bounds of n of ``rows``, beginning with row number ``begin``.
+    """Write labels, positions and bounds of n rows, from number ``begin`` of ``rows`` on.
 
-    ``addresses`` and ``rows`` are as in `gather`. Each of the other arguments is an output, and is
-    not written if it has 0 rows. ``labels``, ``[n, seq_len]``, has the tokens, and gets `IGNORED`
-    in padding and at the first token of each piece except the first piece of a row. ``positions``,
-    int64 ``[n, seq_len]``, counts from 0 in each piece and in padding. ``bounds``, int32 ``[n, most
-    + 1]``, gets 0, the end of each piece in the row, and then the end of the last piece again.
-    Pieces for which ``bounds`` has no room are joined to the last piece for which there is room.
-    Returns the number of pieces that were joined in this way.
+    Returns the number of pieces for which ``bounds`` had no room. Each of them is treated as a part
+    of the last piece for which there was room.
+
+    Args:
+        addresses: As in `gather`.
+        rows: As in `gather`.
+        begin: Index in ``rows`` of the first row.
+        labels: Output, ``[n, seq_len]``. It contains the tokens; `IGNORED` is written into padding
+            and at the first token of each piece except the first piece of a row.
+        positions: Output, int64 ``[n, seq_len]``: positions that begin at 0 in each piece and in
+            padding.
+        bounds: Output, int32 ``[n, most + 1]``: 0, then the end of each piece, counted in tokens
+            from the start of the row; the last end is repeated up to the end of the array.
+
+    An output of 0 rows is not written.
     """
     n = max(len(labels), len(positions), len(bounds))
     most, joined = bounds.shape[1] - 1, 0
@@ -219,8 +239,7 @@ def mark_pieces(
 def _widen(source: Any, target: Any, at: Any, ahead: Any) -> Any:
     """Copy ``source`` to ``target`` from index ``at`` on; return the index after the last token.
 
-    During the copy, the memory from address ``ahead`` on is prefetched: as many bytes as ``source``
-    has.
+    During the copy, as many bytes as ``source`` has are prefetched from address ``ahead`` on.
     """
     done, size = 0, source.itemsize
     while done < len(source):

@@ -1,8 +1,8 @@
-"""HeldOutBatches: text that a build kept out of the shards, packed like training batches.
+"""HeldOutBatches: batches of held-out text, which a build kept out of the shards for evaluation.
 
 The text is tokenized as in a build. The documents of each cluster are packed as if they were one
-shard, so less than one row of tokens is left out per cluster. Rows do not depend on seed, ranks or
-weights, so two runs measure their losses on the same rows.
+shard, so less than one row of tokens is left out per cluster. Rows do not depend on the seed, the
+number of ranks or the weights, so different runs measure their losses on the same rows.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -76,7 +76,7 @@ class HeldOutChoice:
 
 
 class HeldOutBatches:
-    """Batches of held-out text for one rank: dicts with the same fields as a `MixtureLoader`'s.
+    """Batches of held-out text for one rank: dicts with the same fields as training batches.
 
     Each iteration yields every row once, always in the same order. The last batch may have fewer
     rows than the others. All ranks have the same number of batches and rows, so up to
@@ -91,10 +91,15 @@ class HeldOutBatches:
         rows_each: int,
         seq_len: int,
     ) -> None:
-        """Make batches of ``rows``, which are in the shards ``opened``.
+        """Make batches of the given rows of the shards ``opened``.
 
-        ``rows``, int64 ``[n, 3]``, is (cluster, index in ``opened``, row in that shard).
-        ``rows_each`` is the number of rows of a batch; ``make_collator`` makes its collator.
+        Args:
+            opened: Shards that contain the rows.
+            rows: The rows of this rank in their order, int64 ``[n, 3]``: cluster, index of the
+                shard in ``opened``, and number of the row in that shard.
+            make_collator: Function that returns the collator for a number of rows.
+            rows_each: Number of rows of a batch.
+            seq_len: Number of tokens of a row.
         """
         self._opened = opened  # this keeps alive the memory to which addresses point
         self._addresses = np.array([shard.addresses for shard in opened], np.int64)
@@ -135,7 +140,7 @@ class HeldOutBatches:
             if not rows:
                 small |= {name: int(lengths.sum())} if documents else {}
                 continue
-            # In a random order, because max_tokens may leave only the first rows of each cluster.
+            # The rows are shuffled, because with max_tokens only the first ones may be used.
             turns = enumerate(shuffled(rows, _KEY, name).tolist())
             listed += [(turn, cluster, len(opened), row) for turn, row in turns]
             opened.append(_open(pack, tokens, lengths, rows, seq_len, name))
@@ -181,7 +186,10 @@ class HeldOutBatches:
 def _encode(
     shards: ShardDirectory, documents: Sequence[HeldOutDocument], most: int | None
 ) -> list[NDArray[Any]]:
-    """Tokenize documents until there are ``most`` tokens or more; return an array per document."""
+    """Return the tokens of documents: an array for each document, uint16 or uint32 ``[n]``.
+
+    If ``most`` is not None, later documents are left out once there are ``most`` tokens or more.
+    """
     if not documents:
         return []
     tokenizer, end = shards.tokenizer(), shards.manifest.eos_id

@@ -1,4 +1,4 @@
-"""Locked files: files that processes of one node share, with functions to lock and map them."""
+"""Locked files: functions to lock, write and map files that the processes of one node share."""
 
 import errno
 import fcntl
@@ -27,9 +27,10 @@ def allow_files() -> None:
 
 
 def claim(path: Path, flags: int) -> int | None:
-    """Open and lock the file at ``path``; return its descriptor, or None if that failed.
+    """Open and lock the file at ``path``; return its descriptor, or None if it could not be locked.
 
-    It fails if another process or thread has the lock, or had it and has replaced the file.
+    The file cannot be locked while another process or thread has the lock. It counts as not locked
+    if another process has renamed, replaced or removed it before the lock was set.
     """
     descriptor = os.open(path, flags, 0o666)
     try:
@@ -47,9 +48,9 @@ def claim(path: Path, flags: int) -> int | None:
 
 
 def remove_unused(path: Path) -> bool:
-    """Remove a file of the cache unless a process on this node uses it.
+    """Remove a file of the cache, unless a process on this node uses it.
 
-    Returns whether the file is gone.
+    Returns True if there is no such file any more, and False if the file is in use.
     """
     try:
         if (descriptor := claim(path, os.O_RDONLY)) is None:
@@ -65,10 +66,12 @@ def remove_unused(path: Path) -> bool:
 
 @contextmanager
 def locked(directory: Path, patience: float) -> Iterator[None]:
-    """Lock ``directory`` during the block; wait for the lock up to ``patience`` seconds.
+    """Lock ``directory`` while the block of a ``with`` statement runs.
 
-    A process keeps this lock only for a moment. If the wait takes longer than ``patience``,
-    `LockedError` is raised.
+    Processes have this lock only for a moment, so a long wait means that one of them hangs.
+
+    Raises:
+        LockedError: Another process has kept the lock for ``patience`` seconds.
     """
     descriptor, begin = os.open(directory, os.O_RDONLY), time.monotonic()
     try:
@@ -106,12 +109,13 @@ def write_all(descriptor: int, data: bytes) -> None:
 
 
 def map_file(descriptor: int) -> NDArray[np.uint8]:
-    """Map an open file into memory, read-only; return its bytes, uint8 ``[bytes]``.
+    """Map an open file into memory; return its bytes, uint8 ``[bytes]``, read-only.
 
-    No process on this node evicts the file as long as the map exists.
+    As long as the map exists, no process on this node removes the file from the cache.
     """
-    # The map has a copy of the descriptor, which shares the lock. A writer's exclusive lock is
-    # turned into a shared lock. If that fails, the file is being evicted, but the map stays valid.
+    # The map keeps a copy of the descriptor, and so keeps the lock. If this process wrote the file,
+    # its exclusive lock becomes a shared lock. If locking fails, another process is removing the
+    # file, but the map stays valid.
     with suppress(BlockingIOError):
         fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
     # A plain ndarray over the map: slices of np.memmap take twice as long.
@@ -119,7 +123,7 @@ def map_file(descriptor: int) -> NDArray[np.uint8]:
 
 
 def identity_of(status: os.stat_result) -> tuple[int, ...]:
-    """Return numbers that identify a file: a later file of the same name has other numbers."""
+    """Return numbers that change if the file is written again or replaced by another file."""
     return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
 
 

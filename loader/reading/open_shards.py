@@ -1,4 +1,8 @@
-"""OpenShards: the shards that lanes are reading from, open for `gather`."""
+"""OpenShards: the shards that lanes are reading from, kept open so that `gather` can copy rows.
+
+A lane is a virtual rank: it reads its own part of each cluster's rows. A visit is the reading of
+one shard by one lane in one epoch (see `sampling.planner`).
+"""
 
 import sys
 from collections import OrderedDict
@@ -44,16 +48,21 @@ class LRUCache(Generic[Key, Value]):
 
 
 _KEPT = 16 << 20
-"""Size, in bytes, of the cache of packings. It keeps the packings of shards from which no lane
-reads now, because another lane may still need rows of them. With a cached packing, a shard need not
-be parsed and packed again."""
+"""Size, in bytes, of the cache of packings; a packing says which tokens are in which row of a
+shard. The cache keeps the packings of closed shards. If another lane then needs such a shard in the
+same epoch, the shard need not be parsed and packed again."""
 
 Place = tuple[int, int, int]
-"""Cluster, shard in the cluster, and epoch."""
+"""Cluster, shard in the cluster, and epoch; the packing of a shard is different in each epoch."""
 
 
 class OpenShards:
-    """Opens each shard when its first row is needed, and closes it when no lane reads from it."""
+    """Opens each shard when its first row is needed, and closes it when no lane reads from it.
+
+    Args:
+        sources: Source of the rows of each of the K clusters.
+        lanes: Number of lanes.
+    """
 
     def __init__(self, sources: list[RowSource], lanes: int) -> None:
         self._sources = sources
@@ -61,24 +70,28 @@ class OpenShards:
         self._packings: LRUCache[Place, ByteSpans] = LRUCache(_KEPT)
         self._readers: dict[Place, set[tuple[int, int]]] = {}
         self._reading = np.full((len(sources), lanes, 5), -1)
-        """Shard and epoch that each lane reads from (-1: none) and the three addresses of that
-        shard, by cluster and lane. All these numbers are in one array, so that an interrupt cannot
-        mix two shards."""
+        """What each lane reads of each cluster, ``[K, lanes, 5]``: shard, epoch (both -1: nothing
+        yet), and the three addresses of the open shard. One assignment sets all five numbers, so
+        that an interrupt cannot mix the numbers of two shards."""
         self._left: list[OpenShard] = []
+        """Shards that the last lane has left since `prepare` got its present argument; they stay
+        open until it gets another one."""
         self._prepared = 0
-        """Argument of the last call of `prepare`. Shards that lanes have left during calls with
-        this argument are in `_left`, and stay open."""
+        """Argument of the last call of `prepare`."""
         self._turns: list[tuple[int, ...]] = []
+        """Visits whose shard is not open yet, the first one last: (first row, index of the visit,
+        cluster, lane, shard, epoch)."""
         self.addresses: NDArray[np.int64] = np.zeros((0, 3), np.int64)
-        """Addresses of the shard of each visit, as `gather` needs them; 0: it is not open yet."""
+        """Three memory addresses of the shard of each visit, as `gather` needs them; 0: the shard
+        is not open yet."""
         self.dropped, self.cut = 0, 0
-        """Number of tokens that are in no row, and number of documents that were cut, summed over
-        all shards opened so far."""
+        """Number of tokens that are in no row, and number of documents that were split over rows or
+        cropped, summed over all shards opened so far."""
 
     def begin(self, steps: PlannedSteps) -> None:
-        """Begin to serve ``steps``: begin to fetch their shards, which `prepare` opens later."""
+        """Begin to fetch the shards of the planned ``steps``; `prepare` opens them later."""
         clusters, lanes = steps.visits[:, 0], steps.visits[:, 1]
-        # A lane that continues with its present shard keeps it open until its next visit.
+        # If the first visit of a lane is to the shard that it reads already, that shard stays open.
         stays = np.zeros(len(clusters), np.bool_)
         stays[np.unique(clusters * self._reading.shape[1] + lanes, return_index=True)[1]] = True
         reading = self._reading[clusters, lanes]
@@ -98,12 +111,12 @@ class OpenShards:
         self._sources[cluster].want(shard)
 
     def prepare(self, rows: int) -> int:
-        """Open the shards of the first ``rows`` planned rows; return how many rows are ready then.
+        """Open the shards of the first ``rows`` planned rows; return how many rows can be copied.
 
-        If no further shard is needed, the result is larger than any number of rows. A shard that
-        all lanes have left stays open until a call with another value of ``rows``. Two cases need
-        this: the present batch may have rows of that shard, and the batch may be tried again after
-        an error.
+        The result is at least ``rows``; it is `sys.maxsize` if the plan needs no further shard. A
+        shard that all lanes have left stays open until a call with another value of ``rows``,
+        because the present batch may have rows of that shard, also if it is tried again after an
+        error.
 
         Raises:
             IntegrityError: A shard is missing or damaged.
@@ -118,7 +131,11 @@ class OpenShards:
         return self._turns[-1][0] if self._turns else sys.maxsize
 
     def _turn(self, lane: tuple[int, int], place: Place) -> OpenShard:
-        """Let ``lane`` read from the shard at ``place``; return that shard, opened if needed."""
+        """Let ``lane``, a pair (cluster, lane), read from the shard at ``place``; return the shard.
+
+        The shard is opened if it is not open, and the lane's last shard is closed if no other lane
+        reads from it.
+        """
         if (opened := self._open.get(place)) is None:
             cluster, shard, epoch = place
             opened = self._sources[cluster].open(shard, epoch, self._packings.get(place))
@@ -127,8 +144,8 @@ class OpenShards:
             self.cut += opened.pieces.cut
         before = (place[0], *self._reading[lane][:2].tolist())
         self._readers[place].add(lane)
-        # `_reading` is set before the old shard is closed, so that its addresses always point to an
-        # open shard.
+        # `_reading` is set before the old shard is closed, so that the addresses in it always point
+        # to an open shard.
         self._reading[lane] = (*place[1:], *opened.addresses)
         if before in self._open and before != place:
             self._readers[before].discard(lane)

@@ -1,27 +1,26 @@
 """Packing: turn the documents of one shard into rows of ``seq_len`` tokens.
 
-A row is a list of pieces, and each piece is consecutive tokens of one document. So the code that
-copies rows, positions and masks does not depend on the packing. The number of rows of a shard
-follows from its entry in the index, so the n-th row of a cluster is found without reading other
-shards.
+A row is a list of pieces, and a piece is consecutive tokens of one document. So the code that
+copies rows is the same for all packings. The number of rows of a shard is computed from its entry
+in the index, so the n-th row of a cluster is found without reading other shards.
 
 ``concat``
     Documents are joined end to end, and the result is cut every ``seq_len`` tokens.
 ``bfd``
-    Best fit decreasing: the longest document comes first, and each document is put whole into the
-    fullest row that has room. A document that is longer than a row is cut into full rows and a
-    rest. Documents and rests for which no row has room are cut to fill the gaps that are left. So
-    every row is full.
+    Best fit decreasing: documents are taken from the longest to the shortest, and each is put whole
+    into the fullest row that has room for it. A document that is longer than a row is first cut
+    into full rows and a rest. Documents and rests for which no row has room are cut to fill the
+    gaps that are left. So every row is full.
 ``bos``
     Every piece is the beginning of a document. Of a document longer than a row, only the first
     ``seq_len`` tokens are served. A document for which no row has room is cropped to fill a gap,
-    and padding fills the gaps that are left.
+    and padding fills the gaps that are left then.
 
 With ``concat`` and ``bfd``, up to ``seq_len`` - 1 tokens of a shard fill no row, and are not served
 in an epoch. Which tokens are left out differs between epochs.
 
-Memory: 12 bytes per piece and 8 bytes per row. `bfd` packs a shard of 8 million tokens in a few
-milliseconds.
+The result takes 12 bytes of memory per piece and 8 bytes per row. ``bfd`` packs a shard of 8
+million tokens in a few milliseconds.
 """
 
 from collections.abc import Sequence
@@ -43,12 +42,13 @@ class PackedRows(NamedTuple):
     """The packed rows of one shard."""
 
     ends: NDArray[np.int64]
-    """Number of pieces before each row, ``[rows + 1]``: row r has pieces ends[r]:ends[r + 1]."""
+    """Number of pieces before each row, ``[rows + 1]``: row r has the pieces from number ends[r] up
+    to, but without, ends[r + 1]."""
     pieces: NDArray[np.uint32]
-    """For each piece, ``[pieces, 3]``: the document, the position of the piece's first token in the
-    document, and the number of tokens of the piece."""
+    """Three numbers for each piece, ``[pieces, 3]``: the document, the position of the piece's
+    first token in the document, and the number of tokens of the piece."""
     cut: int
-    """Number of documents that are in rows, but not whole in one piece."""
+    """Number of documents that were split over several rows or cropped."""
     padding: int
     """Number of tokens of padding in all rows."""
     dropped: int
@@ -58,9 +58,9 @@ class PackedRows(NamedTuple):
 def count_rows(pack: str, tokens: int, lengths: Sequence[tuple[int, int]], seq_len: int) -> int:
     """Return the number of rows of ``seq_len`` tokens that a shard of ``tokens`` tokens has.
 
-    ``lengths`` is the histogram of document lengths in the shard, as in `ShardEntry`. With ``bos``,
-    ``seq_len`` should be a power of two; otherwise the result can be slightly smaller than the
-    number of rows that the documents would fill.
+    ``lengths`` is the histogram of document lengths in the shard, as in `ShardEntry`. If
+    ``seq_len`` is no power of two, the histogram is too coarse for ``bos``: the shard may then get
+    slightly fewer rows than its documents could fill.
     """
     if pack == "bos":
         tokens = sum(
@@ -71,7 +71,7 @@ def count_rows(pack: str, tokens: int, lengths: Sequence[tuple[int, int]], seq_l
 
 
 def count_shard_rows(pack: str, index: Index, seq_len: int) -> NDArray[np.int64]:
-    """Return the number of rows of ``seq_len`` tokens of each shard of ``index``, ``[n]``."""
+    """Return how many rows of ``seq_len`` tokens each shard of ``index`` has, int64 ``[n]``."""
     tokens = index.shard_tokens
     if pack == "bos":
         kept = [_count_kept(part.ends, part.lengths, seq_len) for part in index.parts]
@@ -85,12 +85,12 @@ def pack_documents(
     """Pack the documents of a shard into ``rows`` rows of ``seq_len`` tokens.
 
     Args:
-        pack: Packing, one of `PACKS`; see the module.
+        pack: Packing, one of `PACKS`; the docstring of the module describes them.
         lengths: Number of tokens of each document, int64 ``[n]``.
         rows: Number of rows, as `count_rows` returns it.
         seq_len: Number of tokens of a row.
-        secret: Key of all random choices: which tokens are in no row, and the order of documents of
-            the same length.
+        secret: Key that determines all random choices: which tokens are in no row, and the order of
+            documents of the same length.
 
     Raises:
         UsageError: ``pack`` is not in `PACKS`.
@@ -105,8 +105,9 @@ def pack_documents(
 
 @njit(cache=True)
 def _count_kept(ends: Any, lengths: Any, most: Any) -> Any:
-    """Return, for each shard, the sum of `_beginnings` over its histogram, int64 ``[n]``.
+    """Return, for each shard, how many tokens remain if documents are cropped to ``most`` tokens.
 
+    The result is int64 ``[n]``; each number is a lower bound, a sum of results of `_beginnings`.
     ``ends`` and ``lengths`` are those of `ShardColumns`.
     """
     kept = np.zeros(len(ends) - 1, np.int64)
@@ -122,7 +123,8 @@ def _count_kept(ends: Any, lengths: Any, most: Any) -> Any:
 def _beginnings(least: Any, documents: Any, tokens: Any, most: Any) -> Any:
     """Return a lower bound on the tokens that remain if documents are cropped to ``most`` tokens.
 
-    There are ``documents`` documents of ``least`` to ``2 * least - 1`` tokens, ``tokens`` in total.
+    ``documents`` is the number of documents, ``tokens`` the number of tokens of all of them. Each
+    document has ``least`` to ``2 * least - 1`` tokens.
     """
     if most >= 2 * least - 1:
         return tokens
@@ -245,18 +247,21 @@ def _fit_whole(
 ) -> Any:
     """Put each document whole into the fullest row that has room for it, longest document first.
 
-    Of each document, ``rest`` tokens (at most ``seq_len``) from token ``first`` on are to be
-    placed. ``left`` is the room in each row, in tokens. Pieces are written to ``table`` from index
-    ``count`` on. Returns the new number of pieces in ``table``, and the documents for which no row
-    had room, longest first. ``rest`` and ``left`` are updated.
+    Returns the new number of pieces in ``table``, and the documents for which no row had room,
+    longest first. ``rest`` and ``left`` are updated in place.
+
+    ``rest`` is the number of tokens of each document that are to be placed, at most ``seq_len``;
+    they begin at token ``first`` of the document. ``left`` is the room in each row, in tokens.
+    Pieces are written to ``table`` from index ``count`` on.
     """
-    # Linked lists of rows with equal room: `head` is the first row by room, `after` the next row.
+    # Rows with equal room are in a linked list: `head[room]` is its first row, and `after[row]` the
+    # row that follows; -1 ends the list.
     head = np.full(seq_len + 1, -1, np.int64)
     after = np.full(len(left), -1, np.int64)
     for row in range(len(left) - 1, -1, -1):
         after[row] = head[left[row]]
         head[left[row]] = row
-    # Number of rows by block of sizes of room: a block without rows is skipped as a whole.
+    # The number of rows in each block of 64 sizes of room: a block without rows is skipped at once.
     filled = np.zeros(seq_len // _BLOCK + 1, np.int64)
     for row in range(len(left)):
         filled[left[row] // _BLOCK] += 1
@@ -288,9 +293,10 @@ def _fit_whole(
 
 @njit(cache=True)
 def _longest_first(order: Any, rest: Any, most: Any) -> Any:
-    """Return the documents of ``order`` sorted by ``rest``, 0 to ``most``, largest first.
+    """Return the documents of ``order`` sorted by ``rest``, largest first.
 
-    The sort is stable.
+    Numbers in ``rest`` are 0 to ``most``. Of documents with equal ``rest``, the first in ``order``
+    comes first.
     """
     place = np.zeros(most + 2, np.int64)
     for size in rest:
@@ -307,10 +313,9 @@ def _longest_first(order: Any, rest: Any, most: Any) -> Any:
 
 @njit(cache=True)
 def _by_row(table: Any, rows: Any, lengths: Any, padding: Any) -> Any:
-    """Sort pieces by row, and count the documents that are cut.
+    """Sort pieces by row; return ends, pieces, cut and padding as in `PackedRows`.
 
-    ``table`` is (row, document, first token, tokens) of each piece. Returns ends, pieces, cut and
-    padding of `PackedRows`.
+    ``table`` has the row, the document, the first token and the number of tokens of each piece.
     """
     ends = np.zeros(rows + 1, np.int64)
     for i in range(len(table)):

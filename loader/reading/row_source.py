@@ -1,4 +1,4 @@
-"""RowSource: the documents of one cluster, packed into rows."""
+"""RowSource: opens the shards of one cluster, with their documents packed into rows."""
 
 from functools import lru_cache
 
@@ -27,7 +27,7 @@ _RECENT = 64
 
 
 def epoch_rows(shards: ShardDirectory, name: str, run: RunSettings) -> NDArray[np.int64]:
-    """Return the rows that each shard of cluster ``name`` has in an epoch of the run, ``[n]``."""
+    """Return how many rows each shard of cluster ``name`` has in an epoch of the run, ``[n]``."""
     rows = count_shard_rows(run.pack, shards.index(name), run.seq_len)
     return keep_part(rows, run.fraction, run.seed, name)
 
@@ -57,7 +57,16 @@ def served_shares(shards: ShardDirectory, seq_len: int, pack: str = "concat") ->
 
 
 class RowSource:
-    """Opens the shards of one cluster, each with its rows in a given epoch; has no position."""
+    """Opens the shards of one cluster, packed into rows as in a given epoch.
+
+    It has no position: any shard can be opened in any epoch.
+
+    Args:
+        shards: The shard directory.
+        name: Name of the cluster.
+        run: Settings of the run.
+        cache: Cache through which shards are read.
+    """
 
     def __init__(
         self, shards: ShardDirectory, name: str, run: RunSettings, cache: ShardCache
@@ -66,7 +75,7 @@ class RowSource:
         self._shards, self._cache = shards, cache
         self._index = shards.index(name)
         self._entries = self._index.shards
-        # Making an entry and a folder takes as long as copying dozens of rows.
+        # Cached, because making an entry and a folder takes as long as copying dozens of rows.
         self._located = lru_cache(_RECENT)(self._locate)
         self._run = run
         self._secret = np.uint64(derive_key(run.seed, name, "pack"))
@@ -76,10 +85,10 @@ class RowSource:
         self.rows = int(self.shard_rows.sum())
         """Number of rows of the cluster in an epoch."""
         self.longest = int(self._index.shard_tokens.max(initial=0))
-        """Number of tokens of the largest shard: no row can be longer."""
+        """Number of tokens of the largest shard, which is the largest ``seq_len`` with a row."""
 
     def want(self, shard: int) -> None:
-        """Begin to fetch a shard into the cache, unless it is there or being fetched."""
+        """Begin to fetch a shard into the cache, unless it is there or being fetched already."""
         self._cache.want(*self._located(shard))
 
     def release(self, shard: int) -> None:
@@ -89,8 +98,8 @@ class RowSource:
     def open(self, shard: int, epoch: int, pieces: ByteSpans | None = None) -> OpenShard:
         """Return a shard from which `gather` can copy rows, packed as in ``epoch``.
 
-        ``pieces`` is the packing of the shard in ``epoch``, if the caller has it; None: it is
-        computed.
+        ``pieces`` is the packing of the shard in ``epoch``, if the caller has kept it. None: the
+        packing is computed.
 
         Raises:
             IntegrityError: The shard is missing, or its bytes differ from the index.
@@ -108,10 +117,10 @@ class RowSource:
         """
         run = self._run
         view = self._cache.view(*self._located(shard), self._index.dtype)
-        # With a fraction, the same rows are served in every epoch, so the packing must also be the
-        # same in every epoch: another packing would put other tokens into these rows.
+        # A run with a fraction below 1 serves the same rows in every epoch, so it needs the same
+        # packing in every epoch: another packing would put other tokens into these rows.
         packing = epoch if run.fraction == 1 else 0
-        # Compiled code returns a plain int, but accepts no plain int of 2**63 or more.
+        # Converted, because compiled code returns a plain int, but accepts none of 2**63 or more.
         secret = np.uint64(subkey(np.uint64(subkey(self._secret, packing)), shard))
         rows = int(self._whole[shard])
         return view, pack_documents(run.pack, view.lengths, rows, run.seq_len, secret)

@@ -1,13 +1,14 @@
 """ShardCache: decompressed shards on this node's disk, checked, and mapped into memory.
 
-A file of the cache is named by the hash of its content, so that runs and ranks share files. The
-first process that needs a shard fetches it into a temporary file, and then renames the file. While
-it writes, the process has a lock on the temporary file (flock, which the system releases when the
-process ends). Other processes wait until the renamed file exists or the lock is free. A temporary
-file without a lock was left by a killed process.
+A file of the cache is named by the hash of its content, so that all runs and ranks of the node
+share it. The first process that needs a shard fetches it into a temporary file, and then renames
+this file. While it writes, the process has a lock on the temporary file (by flock; the system
+releases the lock when the process ends). Other processes wait until the renamed file exists or the
+lock is free. So a temporary file without a lock was left by a killed process.
 
 Each memory map of a file keeps a shared lock on the file. So a process that makes room in the cache
-detects which files are in use on the node. There are no lock files, no server and no shared memory.
+can tell which files are in use on the node. There are no lock files, no server and no shared
+memory.
 """
 
 import errno
@@ -61,16 +62,19 @@ _LONGEST_PAUSE = 0.05
 
 
 class _Fetch:
-    """One shard that was asked for, and the state of its fetch."""
+    """A shard that was asked for; ``result`` gets its map, or an error."""
 
     def __init__(self, folder: str | Path | Store, entry: ShardEntry) -> None:
         self.folder, self.entry = folder, entry
-        self.doing = "waiting for its turn"
+        self.doing = "waiting for its turn"  # what the fetch does now, for messages
         self.result: Future[NDArray[np.uint8]] = Future()
 
 
 class ShardCache:
-    """Provides raw shards as read-only maps; each is fetched and decompressed once per node."""
+    """Returns raw shards as read-only memory maps; a node fetches and decompresses each one once.
+
+    Any thread may call any method.
+    """
 
     def __init__(
         self,
@@ -84,10 +88,10 @@ class ShardCache:
 
         Args:
             root: Folder of the cache; default: `default_cache`.
-            limit: Largest size of all shards in the cache, in bytes; the least recently used are
-                evicted first. None: no limit.
-            threads: Number of shards that are fetched at the same time, each kept in memory.
-            patience: Time limit of a wait for a shard in `get`, in seconds.
+            limit: Largest size of all shards in the cache together, in bytes. To stay below it, the
+                least recently used shards are removed. None: no limit.
+            threads: Number of shards that are fetched at the same time; each is in memory then.
+            patience: Longest time that `get` waits for a shard, in seconds.
         """
         self.root = root or default_cache()
         self._limit, self._threads, self._patience = limit, threads, patience
@@ -104,7 +108,10 @@ class ShardCache:
         allow_files()
 
     def want(self, folder: str | Path | Store, entry: ShardEntry) -> None:
-        """Begin to fetch shard ``entry`` of ``folder``, unless it is cached or being fetched."""
+        """Begin to fetch shard ``entry`` of ``folder``, unless it is cached or being fetched.
+
+        The call does not wait for the shard, and reports no error; `get` does both.
+        """
         with self._lock:
             if not self._closed:
                 self._begin(folder, entry)
@@ -117,14 +124,16 @@ class ShardCache:
             RemoteError: The store failed to read the shard, or did not read it in time.
             LockedError: Another process has begun to fetch the shard, and does not finish.
             NoSpaceError: The disk has no room for the shard.
+            UsageError: The cache was closed.
         """
         with self._lock:
             if self._closed:
                 raise UsageError(f"the cache {self.root} was closed; make another to read shards")
             fetch = self._begin(folder, entry)
             if fetch in self._queue:
-                # A thread waits for this shard, so it is moved before shards that are only wanted.
-                # This is one assignment: a signal between two could drop the shard from the queue.
+                # A thread waits for this shard, so move it before the shards for which no thread
+                # waits. One assignment does this, because a signal between a removal and an
+                # insertion could drop the shard from the queue.
                 self._queue = deque(
                     [fetch, *(other for other in self._queue if other is not fetch)]
                 )
@@ -144,7 +153,7 @@ class ShardCache:
             raise
 
     def view(self, folder: str | Path | Store, entry: ShardEntry, dtype: str) -> ShardView:
-        """Return shard ``entry`` of ``folder``, mapped and parsed.
+        """Return shard ``entry`` of ``folder``, mapped, and with the places of its documents.
 
         Raises:
             IntegrityError: The shard is missing, or its bytes differ from the index.
@@ -178,29 +187,29 @@ class ShardCache:
     # Threads that fetch.
 
     def _begin(self, folder: str | Path | Store, entry: ShardEntry) -> _Fetch:
-        """Return the fetch of a shard; begin one if there is none. The caller holds the lock."""
+        """Return the fetch of a shard; begin one if there is none. The caller has the lock."""
         if (fetch := self._wanted.get(_key(entry))) is None:
             fetch = _Fetch(folder, entry)
-            # A shard that was cached a while ago most likely still is, and to check that takes less
-            # time than to start a thread.
+            # A shard that was in the cache before is most likely still there, and to look takes
+            # less time than to start a thread.
             if (data := self._still_here(entry)) is not None:
                 fetch.result.set_result(data)
             else:
                 self._queue.append(fetch)
-            # This comes last, because a signal may interrupt anywhere: every shard in this
-            # dictionary must have been fetched or be in the queue.
+            # This line comes last, because a signal may interrupt the code anywhere, and each shard
+            # in this dictionary must be fetched already or be in the queue.
             self._wanted[_key(entry)] = fetch
         if self._queue:
             self._start_worker()
         return fetch
 
     def _start_worker(self) -> None:
-        """Start a thread that fetches shards, unless there are enough; the caller holds the lock.
+        """Start a thread that fetches shards, unless there are enough; the caller has the lock.
 
-        Threads end when the queue is empty. So an idle cache has no threads, and need not be
-        closed.
+        Threads end when the queue is empty. So a cache that fetches nothing has no threads, and
+        need not be closed.
         """
-        # A thread whose start was interrupted never began, and is not counted.
+        # Threads that never began, because their start was interrupted, are not counted.
         self._workers = {worker for worker in self._workers if worker.is_alive()}
         if len(self._workers) >= self._threads:
             return
@@ -228,7 +237,7 @@ class ShardCache:
             del fetch  # else its map would be kept until the next shard arrives
 
     def _bring(self, fetch: _Fetch) -> NDArray[np.uint8]:
-        """Return a map of a shard in the cache; fetch the shard first if it is missing."""
+        """Return a map of a shard; fetch the shard into the cache first if it is not there."""
         entry, begin, pause = fetch.entry, time.monotonic(), 0.001
         path = self._path(entry)
         temporary = path.with_name(f"{_TEMPORARY}{path.name}")
@@ -245,8 +254,8 @@ class ShardCache:
                         os.close(descriptor)
                 fetch.doing = "another process or thread has begun to fetch it"
                 waited = time.monotonic() - begin
-                # Give up slightly before `get` does, so that the caller gets this error, which says
-                # more than that of `get`.
+                # Give up slightly before `get` does, because this error says more than the error of
+                # `get`.
                 if waited >= self._patience - 2 * _LONGEST_PAUSE:
                     raise LockedError(
                         f"{fetch.folder}: {entry.basename} was waited for {waited:.1f} s, but the "
@@ -271,7 +280,10 @@ class ShardCache:
         return self.root / entry.raw_hash[:2] / f"{entry.raw_hash}.mds"
 
     def _map_cached(self, path: Path, entry: ShardEntry) -> NDArray[np.uint8] | None:
-        """Return a map of a shard in the cache, or None; a damaged shard is removed."""
+        """Return a map of a shard in the cache; None if it is not there or damaged.
+
+        A damaged file is removed.
+        """
         try:
             descriptor = os.open(path, os.O_RDONLY)
         except FileNotFoundError:
@@ -291,7 +303,10 @@ class ShardCache:
         return data
 
     def _still_here(self, entry: ShardEntry) -> NDArray[np.uint8] | None:
-        """Return a map of a shard that is unchanged since this process verified it; else None."""
+        """Return a map of a shard in the cache; None if the file is missing or may have changed.
+
+        The file is compared with the one that this process has verified before.
+        """
         if (identity := self._verified.get(_key(entry))) is None:
             return None
         try:
@@ -308,10 +323,13 @@ class ShardCache:
     def _fill(
         self, fetch: _Fetch, path: Path, temporary: Path, descriptor: int
     ) -> NDArray[np.uint8]:
-        """Fetch a shard into ``temporary``, which is locked; rename it to ``path``, and map it."""
+        """Fetch a shard into ``temporary``, rename it to ``path``, and return a map of it.
+
+        The caller has locked ``temporary``, which is open as ``descriptor``.
+        """
         entry = fetch.entry
         try:
-            # Another process may have fetched the shard after the check and before the lock.
+            # Another process may have fetched the shard before this one locked the temporary file.
             if (data := self._map_cached(path, entry)) is None:
                 raw = self._fetch(fetch)
                 # Reserve space only after the hash was checked: an index may have wrong sizes.
@@ -319,7 +337,7 @@ class ShardCache:
                 fetch.doing = f"writing {path}"
                 write_all(descriptor, raw)
                 del raw
-                # The file is not fsynced: damage by a power cut is detected by the hash.
+                # The file is not fsynced, because its hash reveals damage by a power cut.
                 temporary.rename(path)
                 self._verified[_key(entry)] = identity_of(os.fstat(descriptor))
                 return map_file(descriptor)
@@ -350,7 +368,7 @@ class ShardCache:
     # Making room.
 
     def _reserve(self, fetch: _Fetch, descriptor: int) -> None:
-        """Reserve disk space for the temporary file; evict other shards to stay under the limit."""
+        """Reserve disk space for a temporary file; remove other shards first if that is needed."""
         size = fetch.entry.raw_bytes
         with self._lock:
             if fits := size <= self._room:
@@ -361,14 +379,14 @@ class ShardCache:
         fetch.doing = f"waiting for another process to make room in {self.root}"
         with locked(self.root, self._patience):
             self._evict(size)
-            allocate(descriptor, size)  # within the lock, so that other processes count the file
+            allocate(descriptor, size)  # within the lock, so that other processes count it
 
     def _evict(self, size: int) -> None:
-        """Remove least recently used shards until ``size`` bytes fit under the limit.
+        """Remove the least recently used shards until ``size`` more bytes are within the limit.
 
-        Listing 1,000 files takes 5 ms, so it is done seldom. If the limit allows many shards, 1/32
-        of the limit is evicted at once. After that, a process writes as many bytes as 1/8 of the
-        free room before it lists files again.
+        Listing 1,000 files takes 5 ms, so it is done seldom: if the limit allows many shards, 1/32
+        of the limit is freed at once. After that, a process lists files again only when it has
+        written 1/8 of the free room.
         """
         assert self._limit is not None
         ahead = self._limit // 32 // max(size, 1) * size
@@ -409,7 +427,7 @@ class ShardCache:
                             yield file
 
     def _sweep(self) -> None:
-        """Remove temporary files that no process has locked; only the first call does this."""
+        """Remove temporary files that no process has locked; later calls do nothing."""
         with self._lock:
             swept, self._swept = self._swept, True
         if not swept:
@@ -422,5 +440,6 @@ _Key = tuple[str, str]
 
 
 def _key(entry: ShardEntry) -> _Key:
-    # Both hashes are used: if one of them is wrong in an index, no other shard must be returned.
+    # Both hashes are in the key: if one of them is wrong in an index, the key must not be that of
+    # another shard.
     return entry.raw_hash, entry.zip_hash

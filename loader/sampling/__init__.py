@@ -1,1 +1,1 @@
-"""Sampling: which rows come next. Quotas of clusters, lanes, planned batches, limits of epochs."""
+"""Sampling: choose which rows come next. Quotas, lanes, the planner, and limits of epochs."""

@@ -12,7 +12,7 @@ from climbstream.loader.formats.mixture import ONE
 from .planner import Position
 
 UNLIMITED = 1 << 62
-"""Stands for the number of rows that a cluster without a limit has left; no run serves as many."""
+"""Number of rows that a cluster without a limit has left: more than any run serves."""
 
 
 class EpochLimits:
@@ -56,10 +56,10 @@ class EpochLimits:
             ],
             np.int64,
         )
-        """Number of rows of each cluster that the whole run may serve, ``[K]``."""
+        """Number of rows of each cluster that the whole run may serve, int64 ``[K]``."""
 
     def room(self, position: Position) -> NDArray[np.int64]:
-        """Return the number of rows of each cluster that may be served after ``position``, ``[K]``.
+        """Return how many rows of each cluster may be served after ``position``, int64 ``[K]``.
 
         The number is `UNLIMITED` for clusters without a limit.
         """
@@ -75,9 +75,11 @@ class EpochLimits:
         return dict(zip(self._names, epochs.tolist(), strict=True))
 
     def passed(self, position: Position, quotas: NDArray[np.int64]) -> dict[str, float]:
-        """Return, for each cluster that would exceed its limit, the epochs served so far, by name.
+        """Return the clusters that a step would take over their limit, with their epochs so far.
 
-        ``quotas``, ``[K]``, is the number of rows of each cluster to be served after ``position``.
+        ``position`` is the position before the step, and ``quotas``, int64 ``[K]``, the number of
+        rows of each cluster in the step. The result has the number of epochs served so far, by name
+        of cluster.
         """
         served = self.served(position)
         over = quotas > self.room(position)
@@ -94,16 +96,17 @@ def forecast_ends(
 ) -> dict[str, int]:
     """Return, by name, the step at which each cluster will be used up if weights do not change.
 
-    The step is the first for which a cluster has too few rows left. This step is exact, except for
-    the rounding of quotas to whole rows. Clusters without weight or without a limit are left out.
+    This is the first step for which the cluster has too few rows left. It is exact, except for the
+    rounding of quotas to whole rows. Clusters without weight or without a limit are left out.
 
     Args:
         names: Names of the K clusters.
         step: The next step.
         room: Number of rows of each cluster that may still be served, int64 ``[K]``.
-        credit: Rows that each cluster is owed, in units of row / `ONE`, int64 ``[K]``.
+        credit: Credit of each cluster, which is the number of rows owed to it, in units of 1 /
+            `ONE` of a row, int64 ``[K]``.
         weights: Weight of each cluster in units of 1 / `ONE`, int64 ``[K]``.
-        batch_rows: Rows of a batch.
+        batch_rows: Number of rows of a batch, over all ranks.
     """
     ends = {}
     for k, name in enumerate(names):

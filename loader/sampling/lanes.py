@@ -1,13 +1,16 @@
 """Lanes: deal the rows of each cluster to C lanes once per run, and find the n-th row of a lane.
 
-The shards of a cluster are put into one pseudo-random order, which depends on the seed. Their R
-rows are cut into C equal parts: lane l owns rows l * R / C to (l + 1) * R / C. So a node that
-serves a few lanes reads few shards, and the numbers of rows of any two lanes differ by at most one.
-In each epoch, a lane visits its shards in a new order, and the rows of each shard in a new order.
-The n-th row of a lane is a pure function of (seed, cluster, lane, n). One binary search over the
-shards of the lane finds this row.
+A lane is a virtual rank: each rank reads one or several whole lanes. The number of lanes stays the
+same if the run resumes on another number of ranks, and so does the order of rows.
 
-The data of all clusters are in flat arrays, so that compiled code plans a batch without calling
+The shards of a cluster are put into one pseudo-random order, which depends on the seed. Their R
+rows are cut into C parts of nearly equal size: lane l owns the rows from l * R / C up to (l + 1) *
+R / C. So a node that serves a few lanes reads few shards, and the numbers of rows of any two lanes
+differ by at most one. In each epoch, a lane reads its shards in a new order, and the rows of each
+shard in a new order. The n-th row of a lane depends only on the shards, the seed, the cluster, the
+lane and n. A binary search over the shards of the lane finds this row.
+
+The data of all clusters are in flat arrays, so that compiled code can plan a batch without calling
 Python.
 """
 
@@ -25,31 +28,38 @@ from climbstream.loader.core.permutation import derive_key, permutation, permute
 class Lanes(NamedTuple):
     """The rows of K clusters in C lanes.
 
-    A lane is a list of runs. A run is consecutive rows of one shard.
+    Each lane has a list of runs for each cluster. A run is consecutive rows of one shard.
     """
 
     secrets: NDArray[np.uint64]
-    """Key of each cluster, ``[K]``."""
+    """Key of each cluster, from which its pseudo-random orders are derived, ``[K]``."""
     owned: NDArray[np.int64]
     """Number of rows of each cluster in each lane, ``[K, C]``. If a cluster has fewer rows than
     there are lanes, several lanes own the same row, so that each lane has one row."""
     heads: NDArray[np.int64]
-    """Three numbers for each cluster and lane, ``[K * C, 3]``: its first run, the run after its
-    last run, and the epoch whose order is in `orders` (-1: none yet)."""
+    """Three numbers for each cluster and lane, ``[K * C, 3]``: the index of its first run, the
+    index after its last run, and the epoch whose order is in `orders` (-1: none yet)."""
     runs: NDArray[np.int64]
-    """For each run: its shard (counted within the cluster), its first row within the shard, and its
-    number of rows, ``[runs, 3]``."""
+    """Three numbers for each run, ``[runs, 3]``: its shard (counted within the cluster), its first
+    row within the shard, and its number of rows."""
     orders: NDArray[np.int64]
-    """The runs of each lane in the order of an epoch, ``[runs, 3]``. An entry is the run, the
-    number of rows of the lane up to the end of the run, and the key of the order of the run's rows,
-    as int64. Compiled code fills the entries of a lane when it first needs an epoch of that
-    lane."""
+    """The runs of each lane in the order of one epoch, ``[runs, 3]``. The three numbers are the
+    index of a run, the number of rows of the lane up to the end of this run, and the key of the
+    order of the run's rows. Compiled code replaces the entries of a lane when the lane needs
+    another epoch."""
 
     @classmethod
     def deal(
         cls, names: Sequence[str], shard_rows: Sequence[ArrayLike], lanes: int, seed: int
     ) -> Self:
-        """Deal rows to lanes; ``shard_rows`` has the number of rows of each shard, by cluster."""
+        """Deal the rows of clusters to lanes.
+
+        Args:
+            names: Names of the K clusters; their pseudo-random orders depend on these.
+            shard_rows: For each cluster, the number of rows of each of its shards, ``[n]``.
+            lanes: Number of lanes.
+            seed: Seed of the run.
+        """
         secrets = np.array([derive_key(seed, name) for name in names], np.uint64)
         each = [np.asarray(rows, np.int64) for rows in shard_rows]
         ends = np.cumsum([0, *map(len, each)])
@@ -63,9 +73,9 @@ def keep_part(
 ) -> NDArray[np.int64]:
     """Return how many rows of each shard are served if ``part`` of a cluster's rows is served.
 
-    Whole shards are served, in a pseudo-random order, and then the first rows of one more shard. So
-    only few shards are fetched. At least one row of a cluster is served, unless the cluster has no
-    rows.
+    ``part`` is a fraction. Shards are taken in a pseudo-random order: all rows of the first shards,
+    and then the first rows of one more shard. So only few shards are fetched. At least one row of a
+    cluster is served, unless the cluster has no rows. The result is int64 ``[n]``.
     """
     order = shuffled(len(shard_rows), seed, name, "part")
     rows = shard_rows[order]
@@ -77,10 +87,10 @@ def keep_part(
 
 @njit(cache=True)
 def locate(lanes: Any, cluster: Any, lane: Any, number: Any) -> Any:
-    """Return (shard, row, epoch) of a row that ``lane`` serves of ``cluster``.
+    """Return (shard, row within the shard, epoch) of row ``number`` of ``lane`` in ``cluster``.
 
-    ``number`` is the number of the row: 0 is the first row of this cluster that the lane serves in
-    the run, and the count goes on from epoch to epoch.
+    The rows of this cluster that the lane serves are numbered from 0; the numbers go on from one
+    epoch to the next.
     """
     owned, at = lanes.owned[cluster, lane], cluster * lanes.owned.shape[1] + lane
     secret = lanes.secrets[cluster]
@@ -91,11 +101,11 @@ def locate(lanes: Any, cluster: Any, lane: Any, number: Any) -> Any:
 def find_row(
     secret: Any, lane: Any, number: Any, owned: Any, at: Any, heads: Any, runs: Any, orders: Any
 ) -> Any:
-    """Return what `locate` returns. The arguments are arrays of `Lanes`, for compiled loops.
+    """Return what `locate` returns, but take the arrays of `Lanes` as separate arguments.
 
-    ``owned`` is the number of rows of the lane, ``at`` the index of the lane in ``heads``. A loop
-    takes the arrays out of the tuple once, because taking an array out counts a reference, which
-    takes time.
+    ``secret`` is the key of the cluster, ``owned`` the number of rows of the lane, and ``at`` the
+    index of the lane in ``heads``. A compiled loop takes the arrays out of the tuple once, before
+    the loop, because numba counts a reference each time, which takes time.
     """
     begin, end, epoch = heads[at, 0], heads[at, 1], heads[at, 2]
     position = number - epoch * owned
@@ -120,12 +130,18 @@ def find_row(
 
 @njit(cache=True)
 def next_runs(lanes: Any, consumed: Any, rates: Any, rank: Any, world_size: Any) -> Any:
-    """Return the shard that each lane of a rank needs next, and the number of steps until then.
+    """Return (steps, shards): which shard each lane of a rank needs next, and in how many steps.
 
-    ``consumed``, int64 ``[K, C]``, is the number of rows that each lane has served. ``rates``,
-    float64 ``[K]``, is the number of rows of a cluster that one lane serves per step. Returns the
-    numbers of steps, float64 ``[n]``, and (cluster, shard), int64 ``[n, 2]``. Clusters of rate 0
-    are left out, as are lanes with a single shard, which never change their shard.
+    ``steps`` is float64 ``[n]``; ``shards`` has (cluster, shard), int64 ``[n, 2]``. Two kinds of
+    lanes are left out: lanes of a cluster with rate 0, and lanes with a single shard, which never
+    need another one.
+
+    Args:
+        lanes: The lanes of all ranks.
+        consumed: Number of rows that each lane has served of each cluster, int64 ``[K, C]``.
+        rates: Number of rows of each cluster that one lane serves per step, float64 ``[K]``.
+        rank: Rank whose lanes are looked at.
+        world_size: Number of ranks.
     """
     clusters, width = consumed.shape
     most = clusters * width
@@ -154,7 +170,10 @@ def next_runs(lanes: Any, consumed: Any, rates: Any, rank: Any, world_size: Any)
 
 @njit(cache=True)
 def _turn(secret: Any, begin: Any, end: Any, runs: Any, orders: Any) -> None:
-    """Write runs ``begin`` to ``end`` of a lane to ``orders``, in the order of key ``secret``."""
+    """Write a lane's runs, ``begin`` to ``end`` - 1, to ``orders`` in the order of an epoch.
+
+    The order is determined by the key ``secret``.
+    """
     total = np.int64(0)
     for i in range(end - begin):
         run = begin + permute(i, end - begin, secret)
@@ -165,10 +184,10 @@ def _turn(secret: Any, begin: Any, end: Any, runs: Any, orders: Any) -> None:
 
 @njit(cache=True)
 def _deal(rows: Any, ends: Any, secrets: Any, lanes: Any) -> Any:
-    """Cut the rows of each cluster into equal parts, one per lane; return owned, heads and runs.
+    """Cut the rows of each cluster into one part per lane; return owned, heads and runs of `Lanes`.
 
-    ``rows`` is the number of rows of each shard; cluster k has the shards ends[k] to ends[k + 1].
-    See `Lanes` for the arrays that are returned.
+    ``rows`` is the number of rows of each shard. Cluster k has the shards from index ends[k] up to,
+    but without, ends[k + 1].
     """
     clusters = len(secrets)
     # A run ends where a shard or a lane ends.
@@ -205,20 +224,20 @@ def _deal(rows: Any, ends: Any, secrets: Any, lanes: Any) -> Any:
 def assign_lanes(quotas: Any, served: Any, lane_rows: Any, consumed: Any, secret: Any) -> Any:
     """Return (cluster, lane, number) of each row of a global batch of B rows, int64 ``[B, 3]``.
 
-    ``number`` is the row's number within its cluster and lane, as for `locate`. Slot i of the batch
-    belongs to lane ``(served + i) % C``. So the number of slots of each lane is fixed, and all
-    ranks get the same number of rows if the world size divides C and the batch.
+    ``number`` is the row's number within its cluster and lane, as for `locate`. A batch has B slots
+    for rows, and slot i belongs to lane ``(served + i) % C``. So all ranks get the same number of
+    rows if the world size divides both C and B.
 
-    This function chooses which cluster fills a slot. Each row of a cluster goes to the lane, among
-    the lanes with free slots, that has read the smallest fraction of its own rows of the cluster.
-    So the lanes of a cluster stay within a few rows of each other.
+    This function chooses the cluster for each slot. Each row of a cluster goes to a lane that has a
+    free slot: to the lane that has read the smallest fraction of its own rows of the cluster. So
+    the lanes of a cluster stay within a few rows of each other.
 
     Args:
         quotas: Number of rows of each cluster in the batch, int64 ``[K]``.
         served: Number of rows in all batches before this one.
         lane_rows: Number of rows that each lane owns, int64 ``[K, C]``.
         consumed: Number of rows that each lane has served, int64 ``[K, C]``; updated in place.
-        secret: Key of the order within the batch.
+        secret: Key of the pseudo-random order of rows within the batch.
     """
     lanes = consumed.shape[1]
     rows = quotas.sum()
@@ -228,8 +247,8 @@ def assign_lanes(quotas: Any, served: Any, lane_rows: Any, consumed: Any, secret
         room[(begin + i) % lanes] += 1
     left = room.copy()
     result = np.empty((rows, 3), np.int64)
-    # Clusters whose lanes differ most choose their lanes first, so that no difference goes on
-    # growing; the other clusters fill the slots that are left.
+    # Clusters whose lanes have read the most different fractions choose slots first, so that these
+    # differences do not grow; the other clusters fill the slots that are left.
     clusters = np.flatnonzero(quotas)
     spread = np.empty(len(clusters), np.float64)
     for i in range(len(clusters)):
@@ -244,8 +263,8 @@ def assign_lanes(quotas: Any, served: Any, lane_rows: Any, consumed: Any, secret
         for _ in range(quotas[k]):
             best, lane = -1, first
             part, whole = np.int64(1), np.int64(0)  # rows consumed plus 1, and rows, of lane `best`
-            # The index wraps without a division or a branch: a division, or a wrongly predicted
-            # branch, would take most of the time here.
+            # `lane` goes round without a division or a branch, because a division or a wrongly
+            # predicted branch would take most of the time here.
             for _ in range(lanes):
                 its_part, its_whole = done[lane] + 1, owned[lane]
                 # The fractions its_part / its_whole and part / whole are compared without division.

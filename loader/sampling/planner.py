@@ -1,11 +1,12 @@
 """BatchPlanner: plan many batches in one call, and list the rows of this rank in them.
 
-One call plans many steps, because a call from Python takes longer than the one or two microseconds
-in which compiled code plans a batch. If weights change, the steps are planned again. Planning reads
-no shards.
+To plan a batch means to choose its rows; no shard is read. One call plans many batches, because a
+call from Python takes longer than the one or two microseconds in which compiled code plans a batch.
+If weights change, the batches are planned again.
 
-A visit is the reading of one shard by one lane in one epoch. Each row has the number of its visit.
-So the code that copies rows opens a shard once per visit, and needs no search for each row.
+A visit is the reading of one shard by one lane (a virtual rank) in one epoch. Each planned row has
+the index of its visit. So the code that copies rows opens a shard once per visit, and needs no
+search for each row.
 """
 
 from collections.abc import Mapping
@@ -24,12 +25,12 @@ from .lanes import Lanes, assign_lanes, find_row
 from .quotas import allocate_rows
 
 NOBODY = -1
-"""A rank that owns no lane."""
+"""A rank that reads no lane: a planner for this rank plans batches, but lists no rows."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunSettings:
-    """The settings that, with shards and weights, determine the order of rows of a whole run.
+    """The settings of a run on which its order of rows depends, beside shards and weights.
 
     Raises:
         UsageError: ``fraction`` is not above 0 and at most 1.
@@ -41,7 +42,9 @@ class RunSettings:
     batch_rows: int
     """Number of rows of a batch, over all ranks; a resumed run may use another number."""
     lanes: int
+    """Number of lanes (virtual ranks)."""
     pack: str
+    """How documents become rows: one of `packing.PACKS`."""
     fraction: float = 1.0
     """Fraction of each cluster that is served, above 0 and at most 1."""
 
@@ -54,7 +57,10 @@ class RunSettings:
 
 
 class Position(NamedTuple):
-    """A position between two batches. With weights and settings, it determines all later rows."""
+    """A position between two batches of a run.
+
+    The position, the weights and the settings of the run determine all later rows.
+    """
 
     step: int
     """Number of batches before this position."""
@@ -63,8 +69,8 @@ class Position(NamedTuple):
     consumed: NDArray[np.int64]
     """Number of rows served, by cluster and lane, ``[K, C]``."""
     credit: NDArray[np.int64]
-    """Credit of each cluster: rows owed to it, in units of row / `ONE`, ``[K]``; below 0 if it got
-    more than its share."""
+    """Credit of each cluster: the number of rows by which it has received less than its share, in
+    units of 1 / `ONE` of a row, ``[K]``. It is below 0 if the cluster has received more."""
 
     @classmethod
     def start(cls, clusters: int, lanes: int) -> Self:
@@ -76,17 +82,18 @@ class PlannedSteps(NamedTuple):
     """The rows that a rank serves in steps that were planned together."""
 
     rows: NDArray[np.int64]
-    """Cluster, visit, and row within the shard, ``[n, 3]``, step by step; all steps have the same
-    number of rows."""
+    """Three numbers for each row, ``[n, 3]``: its cluster, the index of its visit, and its number
+    within the shard. Rows are in the order of steps, and all steps have the same number of rows."""
     visits: NDArray[np.int64]
-    """Cluster, lane, shard, epoch, and index of the first row of the visit, ``[m, 5]``."""
+    """Five numbers for each visit, ``[m, 5]``: cluster, lane, shard, epoch, and the index in `rows`
+    of its first row."""
     planned: int
     """Number of steps that were planned."""
     quotas: NDArray[np.int64]
     """Number of rows of each cluster in each step, over all ranks, ``[planned, K]``."""
     marks: NDArray[np.uint64]
-    """Hash of each step, ``[planned]``. It depends on the cluster, lane and number of each row of
-    all ranks, in order."""
+    """Hash of each step, ``[planned]``. It depends on the cluster, lane and number within the lane
+    of each row of all ranks, and on the order of these rows."""
     after: Position
     """The position after these steps."""
 
@@ -117,10 +124,10 @@ class BatchPlanner(NamedTuple):
         rank: int = NOBODY,
         world_size: int = 1,
     ) -> Self:
-        """Return the planner of a run; loader and audit use it, so both compute the same batches.
+        """Return the planner of a run. Loader and audit both use it, so they plan the same batches.
 
         Args:
-            shard_rows: Number of rows of each shard in an epoch, by cluster.
+            shard_rows: For each cluster, by name, the number of rows of each shard in an epoch.
             run: Settings of the run.
             rank: Rank whose rows are listed, or `NOBODY`.
             world_size: Number of ranks.
@@ -132,11 +139,17 @@ class BatchPlanner(NamedTuple):
     def plan(
         self, position: Position, weights: NDArray[np.int64], count: int, room: NDArray[np.int64]
     ) -> PlannedSteps:
-        """Plan at most ``count`` steps from ``position`` on; ``position`` is not changed.
+        """Return a plan of at most ``count`` steps from ``position`` on.
 
-        ``weights`` is int64 ``[1 or count, K]``: one row for all steps or one per step, each with
-        sum `ONE`. ``room``, int64 ``[K]``, is the number of rows of each cluster that may still be
-        served. The plan ends before the first step that needs more rows than that; it may be empty.
+        The plan ends before the first step that needs more rows of a cluster than ``room`` allows,
+        so it may be empty. ``position`` is not changed.
+
+        Args:
+            position: Position before the first step.
+            weights: Weights of the clusters, int64 ``[1 or count, K]``: one row for all steps or
+                one row per step, each with sum `ONE`.
+            count: Largest number of steps.
+            room: Number of rows of each cluster that may still be served, int64 ``[K]``.
         """
         consumed, credit = position.consumed.copy(), position.credit.copy()
         rows, visits, quotas, marks, done = _plan(
@@ -175,7 +188,8 @@ def _plan(
 ) -> Any:
     """Plan at most ``count`` steps; return rows, visits, quotas, marks and the number of steps.
 
-    See `PlannedSteps` for these. ``consumed``, ``credit`` and ``room`` are updated in place.
+    `PlannedSteps` describes what is returned. ``consumed``, ``credit`` and ``room`` are updated in
+    place.
     """
     secrets, owned, heads, runs, orders = lanes
     clusters, width = consumed.shape

@@ -1,4 +1,7 @@
-"""Quotas: the number of rows of each cluster in a batch; credit is kept for the next batch.
+"""Quotas: the number of rows of each cluster in a batch.
+
+A quota is a whole number, but the share of a cluster is usually not. The difference is the credit
+of the cluster, which the next batch makes up for.
 
 All arithmetic is on int64, so results are the same on every rank and machine, and for any number
 of threads.
@@ -13,17 +16,20 @@ from climbstream.loader.formats.mixture import ONE
 
 _SHIFT = ONE.bit_length() - 1
 _FEW = 2_000
-"""If a search needs fewer comparisons than this number, it takes less time than sorting."""
+"""Number of comparisons below which a search for the largest credits is faster than sorting."""
 
 
 @njit(cache=True)
 def allocate_rows(weights: Any, rows: Any, credit: Any) -> Any:
     """Divide ``rows`` rows among the clusters; return quotas, int64 ``[K]`` with sum ``rows``.
 
-    ``weights`` is int64 ``[K]`` with sum `ONE`. ``credit``, int64 ``[K]`` with sum 0, is the rows
-    that each cluster is owed because of earlier rounding, in units of row / `ONE`. ``credit`` is
-    updated in place. A cluster of weight 0 gets no rows, and keeps its credit until it has weight
-    again.
+    A cluster of weight 0 gets no rows, and keeps its credit until it has weight again.
+
+    Args:
+        weights: Weights of the clusters, int64 ``[K]`` with sum `ONE`.
+        rows: Number of rows of the batch.
+        credit: Number of rows that each cluster is owed because earlier quotas were rounded, in
+            units of 1 / `ONE` of a row, int64 ``[K]`` with sum 0; updated in place.
     """
     clusters = len(weights)
     quotas = np.zeros(clusters, np.int64)
@@ -34,10 +40,11 @@ def allocate_rows(weights: Any, rows: Any, credit: Any) -> Any:
             quotas[k] = max(np.int64(0), credit[k] >> _SHIFT)
         credit[k] -= quotas[k] << _SHIFT
         allocated += quotas[k]
-    # This takes one pass, unless an earlier mixture left a cluster more than a row ahead.
+    # Give out the rows that are left after rounding down. To sort once is enough, unless a cluster
+    # is more than a row ahead because of an earlier mixture.
     while allocated < rows:
         if (rows - allocated) * clusters < _FEW:
-            # The cluster with the largest credit gets a row; of equal ones, the first.
+            # The cluster with the largest credit gets a row; of equal credits, the first cluster.
             most = -1
             for k in range(clusters):
                 if weights[k] > 0 and (most < 0 or credit[k] > credit[most]):
@@ -46,8 +53,8 @@ def allocate_rows(weights: Any, rows: Any, credit: Any) -> Any:
             credit[most] -= ONE
             allocated += 1
             continue
-        # Do the same for many rows at once. Of clusters with equal credit, the index in the key
-        # puts the first cluster first.
+        # Do the same for many rows at once. The index in the sort key puts the first cluster first
+        # if credits are equal.
         order = np.argsort(-credit * clusters + np.arange(clusters))
         for i in range(clusters):
             k = order[i]
@@ -55,7 +62,7 @@ def allocate_rows(weights: Any, rows: Any, credit: Any) -> Any:
                 quotas[k] += 1
                 credit[k] -= ONE
                 allocated += 1
-    # After a change of weights, old credit can round to more rows than the batch has.
+    # After a change of weights, clusters may have so much credit that quotas exceed the batch.
     while allocated > rows:
         least = -1
         for k in range(clusters):
@@ -69,13 +76,19 @@ def allocate_rows(weights: Any, rows: Any, credit: Any) -> Any:
 
 @njit(cache=True)
 def count_steps(weights: Any, rows: Any, count: Any, credit: Any, room: Any) -> Any:
-    """Count the steps, at most ``count``, until a cluster has fewer rows left than its quota.
+    """Return (quotas, number of steps that are possible, at most ``count``).
 
-    ``weights`` is int64 ``[1 or count, K]``: one row for all steps or one per step. ``rows`` is the
-    number of rows of a batch. ``room``, int64 ``[K]``, is the number of rows of each cluster that
-    may still be served. ``credit`` and ``room`` are updated in place by the counted steps. Returns
-    (quotas, number of steps). The quotas, int64 ``[K]``, are those of the first step that was not
-    possible. If all steps were possible, the quotas are those of the last step.
+    A step is possible if no cluster has fewer rows left than its quota. The quotas, int64 ``[K]``,
+    are those of the first step that is not possible; if all steps are, those of the last step.
+
+    Args:
+        weights: Weights of the clusters, int64 ``[1 or count, K]`` with sum `ONE`: one row for all
+            steps or one row per step.
+        rows: Number of rows of a batch.
+        count: Largest number of steps.
+        credit: Credit of each cluster, as in `allocate_rows`; updated in place.
+        room: Number of rows of each cluster that may still be served, int64 ``[K]``; updated in
+            place.
     """
     quotas = np.zeros(len(room), np.int64)
     for done in range(count):

@@ -1,7 +1,7 @@
-"""Bucket: list, write and delete the objects below a URL of S3, without replacing any object.
+"""Bucket: list, write and delete the objects below a URL of S3; no object is ever replaced.
 
-S3 itself refuses to replace an object (``If-None-Match: *``), so two writers cannot overwrite each
-other's objects. The metadata of each object contains the hash of its bytes.
+Each write asks S3 to refuse it if the object exists (``If-None-Match: *``), so two programs cannot
+overwrite each other's objects. The metadata of each object contain the hash of its bytes.
 """
 
 import mimetypes
@@ -22,11 +22,11 @@ from .service import PATIENCE
 
 T = TypeVar("T")
 LARGE = 64 << 20
-"""Size in bytes from which a file is sent in parts."""
+"""Smallest size of a file that is sent in parts, in bytes."""
 _PART, _MOST_PARTS = 16 << 20, 10_000
-"""Smallest size of a part in bytes, and the largest number of parts that S3 accepts."""
+"""Smallest size of a part in bytes, and largest number of parts that S3 accepts."""
 _SECONDS = 60.0
-"""Seconds without any data after which a try has failed."""
+"""Time without any data after which a try has failed, in seconds."""
 _DIGEST = "climbstream-xxh3-128"
 """Name of the hash in the metadata of an object."""
 _NAME = re.compile(r"[a-z0-9A-Z][\w.-]{1,254}")
@@ -40,15 +40,18 @@ class Stored:
     """Size and hash of an object in a bucket."""
 
     size: int
+    """Size in bytes."""
     digest: str | None
-    """Hash of the bytes, which `Bucket.put` noted; None if something else wrote the object."""
+    """Hash of the bytes, from the metadata; None if another program wrote the object."""
 
 
 class Bucket:
     """The objects below ``s3://BUCKET/PREFIX``; names of objects are relative to this URL."""
 
     def __init__(self, url: str, *, patience: float = PATIENCE) -> None:
-        """Open ``url`` without sending a request.
+        """Make a client for ``url``; no request is sent yet.
+
+        ``patience`` is the time for which a request that fails is repeated, in seconds.
 
         Raises:
             UsageError: ``url`` names no bucket, boto3 is missing, or there are no credentials.
@@ -71,7 +74,7 @@ class Bucket:
         return self.url
 
     def list(self) -> dict[str, int]:
-        """Return the size of each object in bytes, by name; empty if there are no objects.
+        """Return the size of each object in bytes, by name.
 
         Raises:
             RemoteError: The bucket does not exist, listing it is not allowed, or S3 failed.
@@ -81,7 +84,7 @@ class Bucket:
         for page in list_pages(self._client, where, partial(self._ask, "list", "")):
             for entry in page.get("Contents", []):
                 name = entry["Key"].removeprefix(self._prefix)
-                if name:  # an object without a name stands for the folder, in consoles
+                if name:  # consoles make an object without a name to stand for the folder
                     sizes[name] = entry["Size"]
         return sizes
 
@@ -97,11 +100,11 @@ class Bucket:
         return Stored(answer["ContentLength"], answer.get("Metadata", {}).get(_DIGEST))
 
     def put(self, name: str, content: bytes | Path, digest: str) -> bool:
-        """Write an object unless it exists; return whether this call wrote it.
+        """Write an object unless it exists; return whether it was written.
 
-        ``digest`` is the hash of ``content``. If an earlier try of this call wrote the object, but
-        the answer of S3 was lost, the result is also False. So after False, compare ``digest`` with
-        the hash that `find` returns.
+        ``content`` is the bytes, or the path of a file; ``digest`` is their hash. If the result is
+        False, the object exists, but this call may have written it: the answer of S3 may have been
+        lost, and the request sent again. So compare ``digest`` with the hash that `find` returns.
 
         Raises:
             RemoteError: S3 refused, or failed.
@@ -137,9 +140,10 @@ class Bucket:
         return self._ask("write", name, put, size)
 
     def _put_parts(self, name: str, path: Path, size: int, about: dict[str, Any]) -> bool:
-        """Write an object in parts, each with its own retries; return whether it was written.
+        """Write an object in parts; return whether it was written.
 
-        The object exists only after the last call, which joins the parts.
+        Each part is sent again if it fails. The object exists only after the last request, which
+        joins the parts.
         """
         begun = self._ask("begin", name, lambda: self._client.create_multipart_upload(**about))
         upload = {**self._key(name), "UploadId": begun["UploadId"]}
@@ -168,7 +172,7 @@ class Bucket:
     def _put_part(
         self, name: str, data: bytes, number: int, upload: dict[str, Any]
     ) -> dict[str, Any]:
-        """Send one part; return the entry that identifies it in the call that joins the parts."""
+        """Send one part; return the entry that names it in the request that joins the parts."""
         answer = self._ask(
             f"write part {number} of",
             name,
@@ -188,11 +192,11 @@ class Bucket:
 
 
 def _unless_there(write: Callable[..., Any], **options: Any) -> bool:
-    """Call ``write`` so that it replaces no object; return whether it wrote the object."""
+    """Call ``write`` so that it replaces no object; return whether it wrote one."""
     try:
         write(IfNoneMatch="*", **options)
     except Exception as error:
-        # NoSuchUpload: an earlier try has completed the upload, and its answer was lost.
+        # NoSuchUpload means that an earlier try has ended the upload, but its answer was lost.
         if status_of(error) == _THERE or code_of(error) == "NoSuchUpload":
             return False
         raise

@@ -1,8 +1,8 @@
-"""First contact: tries at a server end soon if it has never answered, and go on longer if it has.
+"""Contact: whether a server has ever answered, which decides how long its errors are waited out.
 
-Before the first answer, a name that does not resolve or a refused connection most often means a
-wrong address or no network. Nobody should wait minutes for that. After the first answer, the same
-error most often means that the server restarts, and waiting helps.
+Some errors mean that a server cannot be reached, such as a refused connection. If the server has
+never answered, the cause is most often a wrong address or no network, so tries end after 3 s. If
+the server has answered before, it most often restarts, and waiting helps.
 """
 
 import errno
@@ -11,30 +11,34 @@ import re
 import socket
 
 FIRST_SECONDS = 3.0
-"""Seconds for all tries at a place that has never answered."""
+"""Time for all tries at a server that has never answered, in seconds."""
 _ANSWERED = "CLIMBSTREAM_ANSWERED"
-"""Environment variable with the places that have answered; later processes inherit it."""
+"""Environment variable that lists the servers that have answered; child processes inherit it."""
 _NUMBERS = (errno.ECONNREFUSED, errno.ENETUNREACH, errno.EHOSTUNREACH)
 _TEXT = re.compile(rf"\[Errno ({'|'.join(map(str, _NUMBERS))})\]")
-"""Finds the error number in the text of an error that joins several errors, one per address."""
+"""Finds the number of an error in a text. If a host has several addresses, a client joins the
+errors of all addresses into one text."""
 
 
 def note_answer(place: str) -> None:
-    """Note that ``place``, the beginning of a URL, has answered; an error is an answer as well."""
+    """Note that the server at ``place``, the beginning of a URL, has answered.
+
+    An error that the server itself sent is also an answer.
+    """
     if not has_answered(place):
         os.environ[_ANSWERED] = " ".join([*os.environ.get(_ANSWERED, "").split(), place])
 
 
 def has_answered(place: str) -> bool:
-    """Whether ``place`` has answered this process, or its parent before this process started."""
+    """Whether the server at ``place`` has answered this process, or a parent before it started."""
     return place in os.environ.get(_ANSWERED, "").split()
 
 
 def is_unreachable(error: BaseException | None) -> bool:
-    """Whether ``error``, of any client, means that a server cannot be reached.
+    """Whether ``error`` means that a server cannot be reached.
 
-    A server cannot be reached if the cause is a name that does not resolve, a refused connection,
-    or a missing route.
+    Such causes are a host name that does not resolve, a refused connection, and a missing route.
+    The error may come from any client, and may be the cause or context of another error.
     """
     while error is not None:
         if isinstance(error, socket.gaierror):

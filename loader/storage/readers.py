@@ -1,9 +1,9 @@
-"""Readers: read whole files at a URL with boto3, the Hub's client or fsspec.
+"""Readers: functions that read a whole file at a URL, with boto3, the Hub's client or fsspec.
 
-A reader takes the URL of a file and the largest size that the file may have. It trusts no server:
-it reads an answer in blocks and counts the bytes, and reads only the beginning of an error message.
-A reader never follows a redirect from https to http. Only the reader for the Hub follows redirects
-to another server, because the Hub needs them.
+A reader gets the URL of a file and the largest size that the file may have. It does not trust the
+server: it reads the answer in blocks and counts their bytes, and it reads only the beginning of an
+error message. No reader follows a redirect from https to http. Only the reader for the Hub follows
+redirects to another server, because the Hub stores its files on other servers.
 """
 
 import re
@@ -21,7 +21,8 @@ from .retry import AnswerError, without_secrets
 from .s3 import open_client
 
 Reader = Callable[[str, int], bytes]
-"""Takes a URL and the largest size that the file may have, in bytes; returns its content."""
+"""Function of a URL and of the largest size that the file may have, in bytes; it returns the
+content of the file."""
 
 _BLOCK = 1 << 20
 _REDIRECTS, _MOST_REDIRECTS = (301, 302, 303, 307, 308), 10
@@ -29,11 +30,11 @@ _UNPACKED_BY_ITS_NAME = re.compile(r"\.zstd?$")
 
 
 def reader_for(url: str, seconds: float) -> Reader:
-    """Return the reader for files under ``url``; one request may take at most ``seconds``.
+    """Return the reader for files below ``url``; a request may take ``seconds`` at most.
 
     Raises:
-        ImportError: The package that reads such a URL is not installed.
-        UsageError: The URL is of a kind that cannot be read.
+        ImportError: A package that is needed for URLs of this kind is not installed.
+        UsageError: URLs of this kind cannot be read.
     """
     scheme = urlsplit(url).scheme
     if scheme == "s3":
@@ -44,7 +45,7 @@ def reader_for(url: str, seconds: float) -> Reader:
 
 
 def too_large(name: str, size: int | None, most: int) -> IntegrityError:
-    """Return the error for a file of more than ``most`` bytes; ``size`` is None if unknown."""
+    """Return the error for a file of ``size`` bytes, None if unknown, if ``most`` are allowed."""
     has = "more" if size is None else f"{size:,} bytes"
     return IntegrityError(
         f"{without_secrets(name)} has {has}, and such a file has at most {most:,} bytes"
@@ -52,13 +53,15 @@ def too_large(name: str, size: int | None, most: int) -> IntegrityError:
 
 
 class _Body:
-    """The body of an answer, read block by block."""
+    """The body of an answer, to which blocks are added as they arrive."""
 
     def __init__(self, url: str, most: int, seconds: float, size: object = "") -> None:
-        """Begin a body whose header says ``size`` bytes; the header may be missing or wrong.
+        """Begin an empty body, for which ``most`` bytes and ``seconds`` are allowed.
+
+        ``size`` is the size that the header of the answer states; it may be missing or wrong.
 
         Raises:
-            IntegrityError: The header says more than ``most`` bytes.
+            IntegrityError: The header states more than ``most`` bytes.
         """
         self._url, self._most = url, most
         if re.fullmatch("[0-9]{1,18}", text := str(size)) and int(text) > most:
@@ -80,10 +83,11 @@ class _Body:
             raise TimeoutError("the answer did not end in time")
 
     def content(self, headers: Mapping[str, str]) -> bytes:
-        """Return the content of the file that was sent.
+        """Return the content of the file; ``headers`` are those of the answer.
 
         Raises:
-            ValueError: The body is a web page, or cannot be uncompressed.
+            ValueError: The body is a web page and not the file, or cannot be decompressed.
+            IntegrityError: The decompressed content has more than ``most`` bytes.
         """
         data = self._unpack(headers.get("Content-Encoding", "").strip().lower())
         page = headers.get("Content-Type", "").lower().startswith("text/html")
@@ -92,7 +96,7 @@ class _Body:
         return data
 
     def _unpack(self, encoding: str) -> bytes:
-        """Return the bytes as stored; if the server compressed them unasked, uncompress them."""
+        """Return the bytes of the file, decompressed if the server compressed them for sending."""
         if encoding in ("", "identity"):
             return bytes(self._data)
         if encoding == "zstd" and _UNPACKED_BY_ITS_NAME.search(self._url):
@@ -111,12 +115,14 @@ class _Body:
 def _next_place(
     place: str, status: int, headers: Mapping[str, str], *, elsewhere: bool
 ) -> str | None:
-    """Return the URL that an answer redirects to; None if the answer is the file itself.
+    """Return the URL to which an answer redirects; None if the answer is the file itself.
+
+    ``elsewhere`` says whether redirects to another server are allowed.
 
     Raises:
         AnswerError: The answer is neither a file nor a redirect.
-        RemoteError: The answer redirects to another server, and ``elsewhere`` is false or the
-            redirect is not safe.
+        RemoteError: The answer redirects to another server, which is not allowed, or from https to
+            http.
     """
     location = headers.get("Location")
     if status == 200:
@@ -171,10 +177,10 @@ def _http(url: str, seconds: float) -> Reader:
 
 
 def _hub(seconds: float) -> Reader:
-    """Return a reader of ``hf://datasets/OWNER/NAME@REVISION/PATH``.
+    """Return a reader of URLs ``hf://datasets/OWNER/NAME@REVISION/PATH``.
 
-    `HfFileSystem` is not used: it lists the folder of each file first, trusts the size in that
-    list, and sets no limit to the length of a body.
+    `HfFileSystem` of the Hub's client is not used, for three reasons: it lists the folder of each
+    file first, trusts the size in that list, and does not limit the size of an answer.
     """
     from huggingface_hub import get_session, get_token, hf_hub_url  # an extra
 
@@ -206,14 +212,18 @@ def _hub(seconds: float) -> Reader:
 
 
 def _hub_file(url: str) -> tuple[str, str | None, str]:
-    """Split the URL of a file on the Hub into data set, revision (None if not named) and path."""
+    """Return data set, revision and path of the URL of a file on the Hub; no revision is None.
+
+    Raises:
+        UsageError: ``url`` is not the URL of a file of a data set.
+    """
     if not (match := PLACE.fullmatch(url)) or not match[3]:
         raise UsageError(f"{url} is no file of a data set; say hf://datasets/OWNER/NAME/PATH")
     return match[1], unquote(match[2]) if match[2] else None, match[3].lstrip("/")
 
 
 def _s3(seconds: float) -> Reader:
-    """Return a reader of ``s3://BUCKET/KEY``; without credentials it reads only public buckets."""
+    """Return a reader of URLs ``s3://BUCKET/KEY``; without credentials, only of public buckets."""
     client = open_client(seconds)
 
     def get(url: str, most: int) -> bytes:
@@ -245,7 +255,11 @@ def _fsspec(url: str) -> Reader:
 
 
 def _file_system(url: str, **options: Any) -> Any:
-    """Return fsspec's file system for ``url``."""
+    """Return the file system of fsspec for ``url``.
+
+    Raises:
+        UsageError: fsspec does not know URLs of this kind.
+    """
     import fsspec  # imported only for remote files
 
     try:

@@ -1,6 +1,7 @@
-"""Retry: tries and pauses of one request to a remote store, and what its errors mean.
+"""Retry: counts the tries of a request to a remote store, and says how long to pause between them.
 
-An error may come from any client: boto3, httpx, aiohttp, or our own `AnswerError`.
+The functions in this module say what the errors of a request mean. An error may be one of boto3,
+httpx or aiohttp, or an `AnswerError` of our own.
 """
 
 import random
@@ -16,17 +17,18 @@ from climbstream.loader.core.visible_text import visible
 from .contact import FIRST_SECONDS, has_answered, is_unreachable, note_answer
 
 FIRST_PAUSE, LONGEST_PAUSE = 0.5, 30.0
+"""First pause between two tries and largest pause, in seconds."""
 _PASSING = (408, 416, 425, 429)
 """HTTP statuses below 500 after which another try may succeed. Status 416 says that a range of
-bytes was refused. Whole files are read without a range, so for them 416 comes from a proxy that has
-cached the answer to another request."""
+bytes is impossible. A request for a whole file has no range, so in that case the status comes from
+a proxy that has cached the answer to another request."""
 _MOST_SAID = 300
 _SECRETS = re.compile(r"(?<=://)[^\s/@'\"]+@|\?[^\s'\"]*")
-"""Parts of a URL that no message shows: user names, passwords and signatures."""
+"""Parts of a URL that must not be shown in messages: user names, passwords and signatures."""
 
 
 class AnswerError(OSError):
-    """A server answered, but not with the file that was asked for."""
+    """The error for an answer of a server that is not the file that was asked for."""
 
     def __init__(self, message: str, status: int, headers: Any = None) -> None:
         super().__init__(message)
@@ -34,20 +36,21 @@ class AnswerError(OSError):
 
 
 class Retry:
-    """The tries of one request: each pause is twice the one before, up to 30 s.
+    """Counts the tries of one request, and says how long to pause before the next try.
 
-    Each pause is shortened by a random part, up to half, so that ranks do not retry at the same
+    The first pause is 0.5 s, and each later one is twice the one before, up to 30 s. Each pause is
+    then shortened at random, to no less than half, so that ranks do not all try again at the same
     time. If the server asks for a longer pause, the pause is as long as the server asks.
     """
 
     def __init__(self, seconds: float, place: str) -> None:
-        """Begin tries that take ``seconds`` in all; ``place`` is scheme and host of the URL."""
+        """Begin the time for all tries, ``seconds``; ``place`` is scheme and host of the URL."""
         self._seconds, self._begin, self._place = seconds, time.monotonic(), place
         self.tries = 0
         """Number of tries that have failed."""
 
     def succeed(self) -> None:
-        """Note that a try has succeeded."""
+        """Note that a try has succeeded, so the server has answered."""
         note_answer(self._place)
 
     @property
@@ -61,9 +64,9 @@ class Retry:
         return self._seconds - self.waited
 
     def pause_after(self, error: Exception) -> float | None:
-        """Count a try that ended in ``error``; return the pause before the next try, in seconds.
+        """Count a try that ended with ``error``; return the pause before the next try, in seconds.
 
-        None: too little time is left for another try.
+        None: there should be no next try, because too little time is left.
         """
         self.tries += 1
         if is_unreachable(error):
@@ -90,25 +93,25 @@ def status_of(error: Exception) -> int | None:
 
 
 def is_refusal(status: int | None) -> bool:
-    """Whether ``status`` is final: an HTTP error for which another try would not help."""
+    """Whether ``status`` is an HTTP error below 500 after which another try would not help."""
     return status is not None and 400 <= status < 500 and status not in _PASSING
 
 
 def asked_pause(error: Exception) -> float:
-    """Return the pause, in seconds, that a server asked for; 0 if the server asked for no pause."""
+    """Return the pause that the server asked for, in seconds; 0 if it asked for none."""
     headers = _headers(error)
     asked = headers.get("retry-after", "").strip()
     if re.fullmatch("[0-9]{1,18}", asked):
         return float(asked)
     if (until := _date(asked)) is None:
         return 0.0
-    # Compare with the server's clock if the answer has its time: our clock may differ.
+    # Compare with the server's time if the answer has it, because our clock may differ.
     now = _date(headers.get("date", "")) or datetime.now(UTC)
     return max(0.0, (until - now).total_seconds())
 
 
 def _headers(error: Exception) -> dict[str, str]:
-    """Return the headers of the answer that caused ``error``, by lower-case name; {} if none."""
+    """Return the headers of the answer that caused ``error``, by name in lower case; {} if none."""
     response = getattr(error, "response", None)
     if isinstance(response, dict):
         headers = response.get("ResponseMetadata", {}).get("HTTPHeaders")
@@ -129,7 +132,7 @@ def _date(text: str) -> datetime | None:
 
 
 def describe(error: Exception) -> str:
-    """Return type and message of ``error`` as one short line without credentials."""
+    """Return the type and the message of ``error`` as one short line, without credentials."""
     name = "" if isinstance(error, AnswerError) else f"{type(error).__name__}: "
     text = " ".join(f"{name}{error}".split()).rstrip(": ")
     text = visible(without_secrets(text))

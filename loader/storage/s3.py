@@ -1,4 +1,4 @@
-"""S3 clients of boto3 that do not retry by themselves, and what their errors mean."""
+"""S3: clients of boto3 that try each request once, and functions that interpret their errors."""
 
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
@@ -10,19 +10,19 @@ from .retry import describe, is_refusal, status_of
 from .service import Service
 
 _MOST_OF_AN_ERROR = 1 << 16
-"""Largest number of bytes that are read of an error message; S3 sends a few hundred."""
+"""Largest number of bytes of an error message that are read; S3 sends a few hundred bytes."""
 _BUSY = 409
-"""HTTP status if another writer is writing the object now."""
+"""HTTP status if another program is writing the object now."""
 
 
 def open_client(seconds: float, *, to_write: bool = False) -> Any:
-    """Return a client whose calls try once, and wait at most ``seconds`` for a byte.
+    """Return a client of boto3 whose calls try once, and wait ``seconds`` at most for data.
 
-    Without credentials, requests are not signed, and only public objects can be read.
+    If there are no credentials, requests are not signed, and only public objects can be read.
 
     Raises:
         ImportError: boto3 is not installed.
-        UsageError: The settings of boto3 cannot be used, or ``to_write`` is set and there are no
+        UsageError: The settings of boto3 cannot be used; or ``to_write`` is set, and there are no
             credentials.
     """
     import boto3  # an extra
@@ -53,9 +53,9 @@ def open_client(seconds: float, *, to_write: bool = False) -> Any:
 
 
 def _bound_errors(client: Any) -> None:
-    """Make a client of boto3 read at most `_MOST_OF_AN_ERROR` bytes of the body of an error.
+    """Change a client of boto3 so that it reads only the first 64 KiB of an error message.
 
-    Without this, boto3 reads the whole body, however long it is.
+    Otherwise boto3 would read the whole message, however long it is.
     """
     from botocore.awsrequest import AWSResponse  # an extra
 
@@ -106,7 +106,10 @@ def open_service(bucket: str, needed: str) -> Service:
 
 
 def look_at(client: Any, where: Mapping[str, Any]) -> dict[str, Any] | None:
-    """Return S3's description of the object at ``where`` (``Bucket``, ``Key``); None if missing."""
+    """Return S3's description of an object; None if the object does not exist.
+
+    ``where`` has the ``Bucket`` and the ``Key`` of the object.
+    """
     try:
         answer: dict[str, Any] = client.head_object(**where)
         return answer
@@ -119,9 +122,10 @@ def look_at(client: Any, where: Mapping[str, Any]) -> dict[str, Any] | None:
 def list_pages(
     client: Any, where: Mapping[str, Any], ask: Callable[[Callable[[], Any]], Any]
 ) -> Iterator[Any]:
-    """Yield the pages of a listing; ``ask`` makes each request, and repeats it if need be.
+    """Yield the pages of a list of objects, as boto3 returns them.
 
-    ``where`` has the options of `list_objects_v2`, such as ``Bucket`` and ``Prefix``.
+    ``where`` has the options of `list_objects_v2`, such as ``Bucket`` and ``Prefix``. ``ask`` calls
+    the function that it gets, which sends one request, and repeats the call if necessary.
     """
     options = dict(where)
     while True:
@@ -133,16 +137,16 @@ def list_pages(
 
 
 def code_of(error: Exception) -> str:
-    """Return the code that S3 gave for an error, such as NoSuchBucket; "" if there is none."""
+    """Return the code of S3 in ``error``, such as NoSuchBucket; "" if there is none."""
     response = getattr(error, "response", None)
     return str(response.get("Error", {}).get("Code", "")) if isinstance(response, dict) else ""
 
 
 def _stumble(error: Exception) -> Exception | None:
-    """Return the error of S3 behind ``error``; None if S3 did not cause it.
+    """Return ``error`` if S3 or the connection to it has caused it; else None.
 
     Raises:
-        UsageError: The client is not set up correctly, for example because a login has expired.
+        UsageError: The client is not set up correctly; for example, a login has expired.
     """
     from botocore import exceptions as of_client
     from botocore.parsers import ResponseParserError

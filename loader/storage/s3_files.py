@@ -1,6 +1,7 @@
-"""S3Files: objects of S3 as files of fsspec, which are read with boto3.
+"""S3Files: a file system of fsspec for S3 that reads with boto3.
 
-fsspec itself reads S3 with s3fs, but s3fs pins the versions of libraries that boto3 shares with it.
+The file system of fsspec itself for S3, s3fs, is not used, because it fixes the versions of
+libraries that boto3 also needs.
 """
 
 from collections.abc import Callable
@@ -19,22 +20,22 @@ from .s3 import list_pages, look_at, open_client, open_service
 
 T = TypeVar("T")
 _SECONDS = 60.0
-"""Seconds without any data after which a try has failed."""
+"""Time without any data after which a try has failed, in seconds."""
 _BLOCK = 8 << 20
-"""Number of bytes of one request."""
+"""Number of bytes that one request reads."""
 _NEEDED = "s3:ListBucket of the bucket, and s3:GetObject below it"
 _CHANGED = 412
-"""HTTP status if the object is no longer the one that was opened."""
+"""HTTP status if the object was replaced since it was opened."""
 
 
 def file_system(url: str) -> tuple[AbstractFileSystem, str]:
-    """Return the file system for ``url``, a URL or path, and the path of ``url`` in it.
+    """Return the file system of fsspec for ``url``, a URL or path, and the path of ``url`` in it.
 
     Raises:
-        UsageError: ``url`` is in S3, and boto3 is missing or cannot be used; or it is on the Hub,
-            and the Hub's client is told not to ask the Hub.
-        ValueError: fsspec does not know the protocol.
-        ImportError: The library that fsspec needs for the protocol is not installed.
+        UsageError: ``url`` is in S3, and boto3 is missing or cannot be used. Or ``url`` is on the
+            Hub, and HF_HUB_OFFLINE is set.
+        ValueError: fsspec does not know URLs of this kind.
+        ImportError: A library that fsspec needs for URLs of this kind is not installed.
     """
     if url.startswith("s3://"):
         return S3Files(), S3Files._strip_protocol(url)
@@ -45,13 +46,13 @@ def file_system(url: str) -> tuple[AbstractFileSystem, str]:
 
 
 class S3Files(AbstractFileSystem):  # type: ignore[misc]
-    """Objects of all buckets, which can only be read; paths are ``BUCKET/KEY``."""
+    """A read-only file system of the objects of all buckets; paths are ``BUCKET/KEY``."""
 
     protocol = "s3"
 
     @cached_property
     def client(self) -> Any:
-        """Client of boto3.
+        """The client of boto3.
 
         Raises:
             UsageError: boto3 is not installed or cannot be used.
@@ -62,7 +63,10 @@ class S3Files(AbstractFileSystem):  # type: ignore[misc]
             raise UsageError(f"S3 cannot be read: {error}; pip install 'climbstream[s3]'") from None
 
     def ask(self, what: str, path: str, call: Callable[[], T], size: int = 0) -> T:
-        """Return what ``call``, a request about ``path``, returns; repeat it while S3 fails.
+        """Return what ``call`` returns; repeat the call while S3 fails temporarily.
+
+        ``call`` sends a request about ``path``. ``what`` is its verb for messages, such as "list".
+        ``size`` is the number of bytes that the call receives.
 
         Raises:
             RemoteError: S3 refused, or failed.
@@ -71,10 +75,10 @@ class S3Files(AbstractFileSystem):  # type: ignore[misc]
         return open_service(bucket, _NEEDED).ask(f"{what} s3://{path}", call, size=size)
 
     def info(self, path: str, **_: Any) -> dict[str, Any]:
-        """Return name, type, size and ETag of an object or a folder.
+        """Return facts about an object or a folder: name, type, size and, for an object, ETag.
 
         Raises:
-            FileNotFoundError: There is neither.
+            FileNotFoundError: There is no object and no folder at ``path``.
             RemoteError: S3 refused, or failed.
         """
         path = self._strip_protocol(path)
@@ -98,7 +102,9 @@ class S3Files(AbstractFileSystem):  # type: ignore[misc]
         return True
 
     def ls(self, path: str, detail: bool = True, **_: Any) -> list[Any]:
-        """Return the infos of the objects and folders in ``path``, or only names if not ``detail``.
+        """Return the objects and folders in ``path``, each as `info` does.
+
+        If ``detail`` is false, only names are returned.
 
         Raises:
             FileNotFoundError: There is no such folder or object.
@@ -119,7 +125,7 @@ class S3Files(AbstractFileSystem):  # type: ignore[misc]
         detail: bool = False,
         **more: Any,
     ) -> Any:
-        """Return all objects below ``path``, as `AbstractFileSystem.find` does."""
+        """Return all objects below ``path``, in the form of `AbstractFileSystem.find`."""
         path = self._strip_protocol(path)
         if maxdepth is not None or withdirs:
             return super().find(path, maxdepth=maxdepth, withdirs=withdirs, detail=detail, **more)
@@ -131,7 +137,7 @@ class S3Files(AbstractFileSystem):  # type: ignore[misc]
         return found if detail else list(found)
 
     def _head(self, path: str, bucket: str, key: str) -> dict[str, Any] | None:
-        """Return the info of an object; None if it does not exist."""
+        """Return the facts of `info` about an object; None if it does not exist."""
         where = {"Bucket": bucket, "Key": key}
         answer = self.ask("look at", path, partial(look_at, self.client, where))
         return None if answer is None else _info(path, answer["ContentLength"], answer["ETag"])
@@ -139,7 +145,10 @@ class S3Files(AbstractFileSystem):  # type: ignore[misc]
     def _pages(
         self, path: str, prefix: str, **options: Any
     ) -> tuple[list[dict[str, Any]], list[str]]:
-        """Return the infos of the objects whose keys begin with ``prefix``, and the folders."""
+        """Return the objects whose keys begin with ``prefix``, as `info` does, and the folders.
+
+        ``options`` are further options of `list_objects_v2`.
+        """
         bucket = path.partition("/")[0]
         files: list[dict[str, Any]] = []
         folders: list[str] = []
@@ -154,7 +163,7 @@ class S3Files(AbstractFileSystem):  # type: ignore[misc]
                 f"{bucket}/{entry['Prefix'].rstrip('/')}"
                 for entry in page.get("CommonPrefixes", [])
             ]
-            if "MaxKeys" in options:  # the caller asks only whether there is any
+            if "MaxKeys" in options:  # the caller only asks whether there is any object
                 break
         return files, folders
 
@@ -168,7 +177,7 @@ class _S3File(AbstractBufferedFile):  # type: ignore[misc]
     """An object that is read in ranges of bytes."""
 
     def _fetch_range(self, start: int, end: int) -> bytes:
-        """Return the bytes from ``start`` to before ``end``.
+        """Return the bytes from offset ``start`` to ``end`` - 1.
 
         Raises:
             RemoteError: S3 refused or failed, or the object was replaced since it was opened.

@@ -1,4 +1,4 @@
-"""Service: repeats calls to a server while the server fails temporarily."""
+"""Service: calls a server, and repeats the call while the server fails temporarily."""
 
 import time
 from collections.abc import Callable
@@ -17,9 +17,9 @@ logger = get_logger(__name__)
 
 T = TypeVar("T")
 PATIENCE = 300.0
-"""Seconds for which a call that fails is repeated."""
+"""Time for which a call that fails is repeated, in seconds."""
 _SLOWEST = 100_000.0
-"""Speed of the slowest connection that is waited for, in bytes per second."""
+"""Lowest speed of a connection, in bytes per second; with a slower one, calls may be given up."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,21 +29,25 @@ class Service:
     name: str
     """Name of the server in messages."""
     place: str
-    """Beginning of the URLs of the server."""
+    """The text with which the URLs of the server begin."""
     stumble: Callable[[Exception], Exception | None]
-    """Takes an error; returns the server's error that caused it, or None if the server did not."""
+    """Function of an error. It returns the server's error behind this error, or None if the server
+    did not cause the error."""
     check_refusal: Callable[[str, Exception, str], None]
-    """Raises `RemoteError` if the server refused, and would refuse another try for the same reason.
-    It takes the request in words, the error, and the error as one line of text."""
+    """Function that raises `RemoteError` if the server refused the request for good. Its arguments
+    are the request in words, the error, and the error as one line of text."""
 
     def ask(
         self, what: str, call: Callable[[], T], patience: float = PATIENCE, *, size: int = 0
     ) -> T:
         """Return what ``call`` returns; repeat the call while the server fails temporarily.
 
-        Because of the repeats, ``call`` may run several times. Each run may take as long as
-        `task_timeout`, plus the time that ``size`` bytes need at 100 kB/s. If a run takes more than
-        60 s, a warning is logged. ``what`` completes the message "SERVER did not …".
+        Args:
+            what: The request in words, for messages such as "SERVER did not read FILE".
+            call: Function that sends the request; it may be called several times.
+            patience: Time for which the call is repeated, in seconds.
+            size: Number of bytes that the call sends or receives. Each call may take as long as
+                `task_timeout`, plus the time that these bytes need at 100 kB/s.
 
         Raises:
             RemoteError: The server refused, did not answer, or failed for ``patience`` seconds.

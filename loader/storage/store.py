@@ -1,6 +1,7 @@
-"""Store: reads the files of a shard directory, which is a local folder or at a URL.
+"""Store: reads the files of a folder on this machine or at a URL, such as a shard directory.
 
-A remote read has a deadline for each try, and a deadline for all tries together (`Retry`).
+There are two time limits for reading a remote file: one for each try, and one for all tries
+together.
 """
 
 import errno
@@ -27,11 +28,11 @@ logger = get_logger(__name__)
 TRY_SECONDS = 60.0
 """Time limit of one try, in seconds: enough for a compressed shard of 8 MB at 140 kB/s."""
 ALL_SECONDS = 240.0
-"""Time limit of all tries together, in seconds. The limit of `ShardCache` is longer, so that its
-caller gets the store's error and not that of the cache."""
+"""Time limit of all tries together, in seconds. It is shorter than the limit of `ShardCache`, whose
+callers then get the error of the store, which says more than that of the cache."""
 
 MOST_BYTES = 1 << 30
-"""Largest file that is read if its size is not known, in bytes."""
+"""Default of the largest size that a file may have, in bytes."""
 
 _EXTRAS = {"s3": "s3", "hf": "hub", "http": "http", "https": "http"}
 _CREDENTIALS = "check the address, and that your credentials may read it"
@@ -46,17 +47,20 @@ _REMEDIES: dict[int | None, str] = {
 
 @dataclass(frozen=True, slots=True)
 class Store:
-    """A local or remote folder to read from; ``store / "clusters"`` is a store of a subfolder."""
+    """A folder to read from, on this machine or at a URL.
+
+    ``store / "clusters"`` is the store of its subfolder ``clusters``.
+    """
 
     name: str
     """Path or URL for messages, without credentials."""
     _place: str
     _get: Reader | None
-    """Function that reads a remote file, up to a size limit; None: the folder is local."""
+    """Function that reads a remote file; None: the folder is on this machine."""
     _try_seconds: float
     _all_seconds: float
     _root: str | None = None
-    """Local folder in which no links are followed; None: links are followed."""
+    """Folder on this machine in which links are refused; None: links are followed."""
 
     @classmethod
     def of(
@@ -66,16 +70,16 @@ class Store:
         try_seconds: float = TRY_SECONDS,
         all_seconds: float = ALL_SECONDS,
     ) -> "Store":
-        """Return the store of a path or URL; if ``place`` is a store, return it unchanged.
+        """Return the store of a path or URL; a store is returned unchanged.
 
         Args:
             place: A folder of this machine, a URL, or a store.
             try_seconds: Time limit of one try to read a remote file, in seconds.
-            all_seconds: Time limit of all tries to read a remote file and the pauses between them,
-                in seconds.
+            all_seconds: Time limit of all tries to read a remote file, with the pauses between
+                them, in seconds.
 
         Raises:
-            UsageError: URLs of this kind cannot be read, or only with a package that is missing.
+            UsageError: URLs of this kind cannot be read, or a package that reads them is missing.
         """
         if isinstance(place, Store):
             return place
@@ -128,7 +132,7 @@ class Store:
         return Path(self._place) if self._get is None else None
 
     def without_links(self) -> Self:
-        """Return this store in a form that refuses to follow links; a remote store unchanged."""
+        """Return this store in a form that refuses links; a remote store is returned unchanged."""
         return self if self._get else replace(self, _root=self._place)
 
     def __str__(self) -> str:
@@ -138,11 +142,11 @@ class Store:
         """Return the content of file ``name``, which has at most ``most`` bytes.
 
         Raises:
-            FileNotFoundError: There is no such file; the read is not tried again.
-            IntegrityError: The file is larger than ``most`` bytes; it is not read whole.
-            InvalidDataError: ``name`` is a folder, a pipe or a device; or, in a store made by
-                `without_links`, a link leads to it.
-            RemoteError: The store refused, or failed until the deadline.
+            FileNotFoundError: There is no such file.
+            IntegrityError: The file is larger than ``most`` bytes.
+            InvalidDataError: ``name`` is a folder, a pipe or a device; or this store refuses links
+                (`without_links`), and ``name`` is a link or in a linked folder.
+            RemoteError: The store refused, or failed until the time limit.
         """
         file = self / name
         if self._get is not None:
@@ -158,8 +162,8 @@ class Store:
     def map(self, name: str, most: int = MOST_BYTES) -> memoryview:
         """Return the content of file ``name``, mapped into memory if the file is on this machine.
 
-        Processes of a node that map a file share its memory. The file must not be cut short while
-        it is mapped; it may be replaced or removed. A remote file is read into memory instead.
+        All processes of a node that map the same file share its memory. While a file is mapped, it
+        may be replaced or removed, but must not be cut short. A remote file is read into memory.
 
         Raises the same errors as `read`.
         """
@@ -168,18 +172,22 @@ class Store:
             with naming(Path(file._place)), file._open() as local:
                 if (size := os.fstat(local.fileno()).st_size) > most:
                     raise too_large(file.name, size, most)
-                with suppress(OSError, ValueError):  # some file systems have no maps; or size 0
+                # Some file systems cannot map files, and no system maps an empty file.
+                with suppress(OSError, ValueError):
                     return memoryview(mmap.mmap(local.fileno(), 0, access=mmap.ACCESS_READ))
         return memoryview(self.read(name, most))
 
     def _open(self) -> BinaryIO:
-        """Open this store as a local file; in a store made by `without_links`, refuse links."""
+        """Open the local file that this store stands for."""
         if self._root is not None:
             check_regular(Path(self._place), Path(self._root))
         return open_regular(Path(self._place))
 
     def _read_remote(self, file: Self, get: Reader, most: int) -> bytes:
-        """Read ``file``; repeat the read while the store fails temporarily."""
+        """Return the content of ``file``; repeat the read while the store fails temporarily.
+
+        Raises the same errors as `read`.
+        """
         scheme, _, rest = file._place.partition("://")
         retry = Retry(self._all_seconds, f"{scheme}://{rest.partition('/')[0]}")
         while True:
@@ -219,10 +227,13 @@ class Store:
 
 
 def _within(seconds: float, function: Callable[[], bytes]) -> bytes:
-    """Return what ``function`` returns; raise TimeoutError if it takes over ``seconds``.
+    """Return what ``function`` returns.
 
-    Clients have no deadline for a whole request in some cases. So the call runs in a thread of its
-    own; after a timeout, this thread goes on.
+    The call runs in a thread of its own, because in some cases a client has no time limit for a
+    whole request. After a timeout, the thread goes on.
+
+    Raises:
+        TimeoutError: The call takes longer than ``seconds``.
     """
     result: Future[bytes] = Future()
 

@@ -1,4 +1,4 @@
-"""Doctor: report versions, disk, memory and devices of this machine, and problems with these."""
+"""Doctor: report versions, disk, memory and devices of this machine, and problems with them."""
 
 import importlib.metadata
 import os
@@ -22,13 +22,15 @@ class Diagnosis:
     """Versions, resources and problems of this machine."""
 
     facts: dict[str, str] = field(default_factory=dict)
+    """Descriptions of resources, such as the memory, by name."""
     versions: dict[str, str | None] = field(default_factory=dict)
-    """Version of each package; None: the package is not installed."""
+    """Version of each package, by name; None: the package is not installed."""
     troubles: list[str] = field(default_factory=list)
+    """Problems, each with its remedy if there is one."""
 
 
 def diagnose() -> Diagnosis:
-    """Check versions and conflicts of packages, disk, memory, devices and the token for the Hub."""
+    """Return versions of packages, the resources of this machine, and the problems with them."""
     diagnosis = Diagnosis()
     for package in _PACKAGES:
         try:

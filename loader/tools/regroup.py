@@ -1,4 +1,4 @@
-"""Regroup: write a grouping beside the shards of a directory."""
+"""Regroup: join clusters of a shard directory into groups, and write them beside the shards."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,9 +16,9 @@ from climbstream.loader.formats.manifest import (
 
 
 def axes_of(text: str) -> list[str] | None:
-    """Return the names of axes in ``text``, without repeats; None if ``text`` has any other name.
+    """Return the axes that ``text`` names, separated by commas, without repeats.
 
-    Names are separated by commas. The path of a file, for example, has other names.
+    The result is None if ``text`` has any name that is no axis, as the path of a file does.
 
     >>> axes_of("topic,tier"), axes_of("groups.json")
     (['topic', 'tier'], None)
@@ -28,15 +28,15 @@ def axes_of(text: str) -> list[str] | None:
 
 
 def regroup(directory: Path, name: str, grouping: Grouping) -> Path:
-    """Write ``grouping`` beside the shards in ``directory`` under ``name``; return its folder.
+    """Write ``grouping`` to the shard directory ``directory``; return the folder of the grouping.
 
-    Every command that reads a shard directory accepts that folder: to load, train, search or
-    export.
+    ``name`` is the name of the grouping. The folder can be used in place of ``directory`` to load,
+    train, search or export.
 
     Raises:
         InvalidDataError: A cluster of the shards is not in exactly one group, a group names an
-            unknown cluster, a group is empty, or ``name`` cannot be a folder.
-        UsageError: Another grouping has this name, and runs may use it.
+            unknown cluster, a group is empty, or ``name`` cannot be the name of a folder.
+        UsageError: Another grouping has this name, or ``directory`` is itself a grouping.
         LockedError: Another process works on ``directory``.
     """
     manifest = Manifest.load(directory)
@@ -62,12 +62,13 @@ def regroup(directory: Path, name: str, grouping: Grouping) -> Path:
 
 
 def groups_of(manifest: Manifest, axes: Sequence[str]) -> Grouping:
-    """Return the grouping in which cells that agree on all ``axes`` are in the same group.
+    """Return the grouping in which cells with the same values on all ``axes`` form a group.
 
-    The name of a group is the values of its cells on these axes, such as ``c03`` or ``c03-t2``.
+    Cells are clusters by topic, language and quality tier. The name of a group consists of the
+    values on the axes, such as ``c03`` or ``c03-t2``.
 
     Raises:
-        UsageError: The clusters are no cells, or no cell has one of the axes.
+        UsageError: The clusters are no cells, or no cell has a value on one of the axes.
     """
     there = dict.fromkeys(axis for cluster in manifest.clusters for axis in cluster.axes)
     if not there:
@@ -87,9 +88,9 @@ def groups_of(manifest: Manifest, axes: Sequence[str]) -> Grouping:
 
 
 def read_groups(path: Path) -> Grouping:
-    """Read a grouping from a JSON file.
+    """Return the grouping in a JSON file.
 
-    The file is ``{"group": ["c00", "c07"], ...}``, or one that `regroup` wrote.
+    The file has the form ``{"group": ["c00", "c07"], ...}``, or is one that `regroup` wrote.
 
     Raises:
         InvalidDataError: The file has no grouping.

@@ -1,6 +1,7 @@
-"""Verify: recompute every hash and count of a shard directory, and find each catalogued document.
+"""Verify: recompute every hash and count of a shard directory, and compare it with its catalogue.
 
-The directory may be at a URL. Files are read one at a time, without the cache, and not kept.
+The catalogue lists all documents and where they are. The directory may be at a URL. Files are read
+one at a time, without the cache, and are not stored.
 """
 
 import io
@@ -47,30 +48,33 @@ from climbstream.loader.storage.store import Store
 
 @dataclass(slots=True)
 class Verdict:
-    """The result of a check: numbers of shards, documents and tokens, and the faults."""
+    """The result of a check: what was read, and which faults were found."""
 
     shards: int = 0
     documents: int = 0
     tokens: int = 0
+    """Numbers of shards, documents and tokens that could be read."""
     faults: list[str] = field(default_factory=list)
+    """One text per fault; empty: all is right."""
     unexpected: list[str] = field(default_factory=list)
-    """Files and folders (with ``/`` at the end) that a shard directory does not contain; they are
-    not counted as faults."""
+    """Files and folders (with ``/`` at the end) that do not belong into a shard directory; they are
+    not faults."""
     not_pulled: list[str] = field(default_factory=list)
-    """Folders of clusters and of the catalogue that a pull with a mixture did not fetch; they are
-    not counted as faults."""
+    """Folders of clusters and of the catalogue that a pull with a mixture left out; they are not
+    faults."""
 
 
 def verify_directory(directory: str | Path | Store) -> Verdict:
-    """Check all files of ``directory``, a folder or a URL; the check goes on after a fault.
+    """Check all files of a shard directory, a folder or a URL, and return all faults.
 
-    A pull with a mixture fetches no catalogue, and only shards of clusters with weight. Files that
-    it did not fetch are not checked. After such a pull, a cluster without any shard is not checked
-    either, even if its shards were lost later.
+    If ``directory`` was filled by a pull with a mixture, it has no catalogue, and no shards of
+    clusters without weight. These are not checked. Nor is a cluster checked of which all shards
+    were lost since, because it looks as if the pull had left it out.
 
     Raises:
         InvalidDataError: ``directory`` is no shard directory.
-        RemoteError: A file could not be read from the store, so the file could not be checked.
+        UsageError: ``directory`` is a grouping, which has no shards.
+        RemoteError: A file could not be read from the store, so it could not be checked.
     """
     store = Store.of(directory).without_links()
     manifest = Manifest.load(store)
@@ -134,7 +138,7 @@ def verify_directory(directory: str | Path | Store) -> Verdict:
 
 
 def _is_partial(folder: Path | None) -> bool:
-    """Whether a pull with a mixture filled ``folder``: there is a pull's list, but no catalogue."""
+    """Whether a pull with a mixture filled ``folder``; such a folder has no catalogue."""
     return folder is not None and (folder / PULL).is_file() and not part_paths(folder)
 
 
@@ -144,9 +148,10 @@ def _any_here(folder: Path, shards: Sequence[ShardEntry]) -> bool:
 
 
 def _unexpected(root: Path, expected: set[str]) -> Iterator[str]:
-    """Yield the paths in ``root`` that are not expected.
+    """Yield the paths in ``root`` that are not among ``expected``.
 
-    If no file in a folder is expected, only the folder is yielded, with a ``/`` at the end.
+    Of a folder without any expected file, only the path of the folder is yielded, with ``/`` at the
+    end.
     """
     parents = {str(parent) for name in expected for parent in Path(name).parents}
     for path, folders, files in os.walk(root):
@@ -160,9 +165,11 @@ def _unexpected(root: Path, expected: set[str]) -> Iterator[str]:
 
 
 def _check_file(store: Store, manifest: Manifest, name: str) -> None:
-    """Read and check a file beside the shards.
+    """Read file ``name`` of the directory, and check it.
 
-    The file may be missing if a publisher may leave it out, or if the manifest has no hash of it.
+    It may be missing if a publisher may keep it private, or if the manifest has no hash of it.
+
+    Raises the same errors as `read_file`.
     """
     try:
         read_file(store, manifest, name)
@@ -172,9 +179,10 @@ def _check_file(store: Store, manifest: Manifest, name: str) -> None:
 
 
 def _read_columns(store: Store, manifest: Manifest) -> dict[str, ShardColumns]:
-    """Return the content of ``shards.columns`` by cluster; {} if the manifest has no such file.
+    """Return the shards of each cluster from ``shards.columns``; {} if this file is not listed.
 
-    Raises `FileNotFoundError` if the manifest lists the file, but the file is missing.
+    Raises:
+        FileNotFoundError: The manifest lists the file, but the file is missing.
     """
     listed = manifest.hash_of(COLUMNS) is not None
     try:
@@ -188,7 +196,10 @@ def _read_columns(store: Store, manifest: Manifest) -> dict[str, ShardColumns]:
 
 @contextmanager
 def _noting(verdict: Verdict, what: str) -> Iterator[None]:
-    """Note any error in the block as a fault: damaged bytes cause errors of many types."""
+    """Add any error in the block to the faults; damaged bytes cause errors of many types.
+
+    ``what`` says in the fault what was checked.
+    """
     try:
         yield
     except (ModuleNotFoundError, RemoteError):
@@ -201,7 +212,10 @@ def _noting(verdict: Verdict, what: str) -> Iterator[None]:
 
 
 def _broken_stages(manifest: Manifest) -> Iterator[str]:
-    """Yield a fault for each stage of the build whose documents or bytes do not add up."""
+    """Yield a fault for each stage of the build in which what came in is not what came out.
+
+    Documents and bytes that were dropped count as what came out.
+    """
     before = None
     for stage in manifest.conservation:
         for unit in ("documents", "bytes"):
@@ -220,10 +234,10 @@ def _broken_stages(manifest: Manifest) -> Iterator[str]:
 def _broken_documents(
     store: Store, manifest: Manifest, lengths: Mapping[tuple[str, int], NDArray[np.int64]]
 ) -> Iterator[str]:
-    """Yield a fault for each document that is not at its place, and for wrong numbers of documents.
+    """Yield a fault for each document that is not where the catalogue says, and for wrong counts.
 
-    ``lengths`` is the numbers of tokens of the documents of each readable shard, by (cluster,
-    shard).
+    ``lengths`` has, for each shard that could be read, by (cluster, shard), the number of tokens of
+    each document, int64 ``[n]``.
     """
     listed: Counter[str] = Counter()
     sizes: Counter[str] = Counter()
@@ -273,10 +287,10 @@ def _broken_documents(
 
 
 def _other_counts(manifest: Manifest, listed: Mapping[str, Counter[str]]) -> Iterator[str]:
-    """Yield a fault if counts of stages in the manifest differ from those in the catalogue.
+    """Yield a fault for each count of the build that is not the same in manifest and catalogue.
 
-    ``listed`` is the counts in the catalogue, by unit and by reason for dropping; reason "" is for
-    documents that were kept.
+    ``listed`` has the counts in the catalogue: for each unit, documents or bytes, the count of each
+    reason for which documents were dropped. Reason "" is for documents that were kept.
     """
     last = manifest.conservation[-1]["out"]
     for unit, counts in listed.items():

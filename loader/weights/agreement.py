@@ -1,15 +1,16 @@
 """Agreement: all ranks apply the same changes of weights at the same step.
 
-Ranks meet before they plan a step that is a multiple of ``every``. A change that was offered to
-rank 0 before one meeting takes effect at the next meeting. So ranks can exchange messages while
-they serve the steps between the two meetings, and no rank has planned past the step of the change.
+Ranks meet (that is, exchange messages) before they plan a step whose number is a multiple of
+``every``. A change that was offered to rank 0 before one meeting takes effect at the next meeting.
+So messages can travel while ranks serve the steps between the two meetings, and no rank has planned
+past the step at which the change takes effect.
 
-At every meeting, each rank sends 32 bytes: its step, the size of the offered changes (0 on ranks
-other than 0), and the hash of its weights log. If there are changes, rank 0 sends them in a second
-message, at the meeting at which they take effect. Every rank gets the hashes of all other ranks, so
-each rank notices if another rank has a different log.
+At every meeting, each rank sends 32 bytes to all ranks: its step, the size of the offered changes
+(0 on ranks other than 0), and the hash of its weights log. So each rank notices if another rank has
+a different log. If there are changes, rank 0 sends them in a second message, at the meeting at
+which they take effect.
 
-Only rank 0 reads requests from outside, and every wait has a deadline.
+Only rank 0 reads requests of users. Every wait for other ranks has a time limit.
 """
 
 import json
@@ -31,14 +32,14 @@ from .update import EVERY, WeightsUpdate
 logger = get_logger(__name__)
 
 LARGEST = 1 << 20
-"""Largest size of the changes of one meeting, in bytes; further changes wait for the next one."""
+"""Largest size of the changes of one meeting, in bytes; more changes wait for the next meeting."""
 
 _TIMEOUT = 300.0
 """Default time limit of a wait for the other ranks, in seconds."""
 _LOOK, _TICK = 10.0, 0.01
 """Longest and shortest time between two checks during a wait, in seconds."""
 _NUMBER, _HASH = 8, 16
-"""Number of bytes of a step or a length, and of a hash, in a message."""
+"""Numbers of bytes in a message: of a step or of a size, and of a hash."""
 
 
 class Agreement:
@@ -51,10 +52,10 @@ class Agreement:
 
     Rank 0 calls ``agreement.offer(change)`` whenever somebody asks for other weights.
 
-    Ranks exchange changes, not records of the log: each rank makes the record of a change when the
-    change takes effect. So if a cluster is capped after a change was offered and before it takes
-    effect, the record of the cap comes first in the log. A change that the log refuses is refused
-    on all ranks. A job of one rank exchanges nothing.
+    Ranks exchange changes, not records of the log: each rank makes the record when the change takes
+    effect. So a cluster may be capped after the change was offered; the record of the cap then
+    comes first in the log. A change that the log refuses is refused on all ranks. A job of one rank
+    exchanges nothing.
     """
 
     def __init__(
@@ -64,12 +65,12 @@ class Agreement:
         every: int = EVERY,
         timeout: float | None = None,
     ) -> None:
-        """Make a process group for the exchange; all ranks must make it at the same time.
+        """Make an agreement of all ranks of a job; all ranks must call this at the same time.
 
         Args:
-            group: A process group of gloo that is used for nothing else. Default: a new group of
-                all ranks. The new group needs no GPU, and its messages are separate from those of
-                the training.
+            group: A process group of the backend gloo that is used for nothing else. Default: a new
+                group of all ranks, which needs no GPU, and whose messages are separate from those
+                of the training.
             every: Number of steps from one meeting to the next; default: 16.
             timeout: Time limit of a wait for the other ranks, in seconds; default: the environment
                 variable CLIMBSTREAM_TASK_TIMEOUT, or 300.
@@ -103,10 +104,10 @@ class Agreement:
         return f"Agreement(rank {self.rank} of {self.world_size}, every {self.every} steps)"
 
     def first_free(self, step: int) -> int:
-        """Return the step at which a change takes effect if it is offered before ``step``.
+        """Return the step at which a change takes effect that is offered now.
 
-        If the change and the changes offered before it do not fit into one message, the change
-        takes effect one meeting later.
+        ``step`` is the next step to be served. If this change and those offered before it do not
+        fit into one message, the change takes effect one meeting later.
         """
         if self.world_size == 1:
             return step
@@ -114,7 +115,7 @@ class Agreement:
         return (-(-asked // self.every) + 1) * self.every
 
     def offer(self, change: WeightsUpdate) -> None:
-        """Offer a change for the next meeting; call it only on rank 0.
+        """Offer a change of weights to all ranks; only rank 0 may call this.
 
         Raises:
             UsageError: This is not rank 0, or the change is too large for a message.
@@ -135,8 +136,9 @@ class Agreement:
     def meet(self, step: int, head: str) -> list[WeightsUpdate]:
         """Return the changes that take effect at ``step``, the next step to be planned.
 
-        ``head`` is the hash of the log before these changes are appended. At a step without a
-        meeting, return [] without a wait. A single rank gets all offered changes immediately.
+        If there is no meeting at this step, the result is [], and no rank waits. If there is only
+        one rank, the result has all changes offered so far. ``head`` is the hash of the last record
+        of the log, before these changes are appended.
 
         Raises:
             IntegrityError: Ranks are at different steps, or have different logs.
@@ -160,9 +162,10 @@ class Agreement:
         return changes
 
     def drain(self) -> None:
-        """Finish the pending meeting; every rank must call this before it jumps to a step, or ends.
+        """Wait for the messages of the last meeting, so that none is left under way.
 
-        Changes that were offered to rank 0 but have not taken effect wait for the next meeting.
+        Every rank must call this before it goes to another position, and before it ends. Changes
+        that were offered but have not taken effect are offered again at the next meeting.
 
         Raises:
             IntegrityError: Ranks are at different steps, or have different logs.
@@ -174,7 +177,7 @@ class Agreement:
         self._sent, self._met = [], None
 
     def _send(self, step: int, head: str) -> None:
-        """Begin to send step and hash of this rank and, on rank 0, the size of the changes."""
+        """Begin to send this rank's step, size of changes, and hash of its log to all ranks."""
         while self._offered and _length([*self._sent, self._offered[0]]) <= LARGEST:
             self._sent.append(self._offered.popleft())
         length = _length(self._sent) if self._sent else 0
@@ -185,7 +188,7 @@ class Agreement:
         self._work = dist.all_gather(self._notes, mine, group=self._group, async_op=True)
 
     def _receive(self, step: int) -> list[WeightsUpdate]:
-        """Return the changes that rank 0 sent at the last meeting."""
+        """Return the changes that were offered at the last meeting; rank 0 sends them now."""
         length = self._compare()
         if not length:
             return []
@@ -196,7 +199,7 @@ class Agreement:
         return _read(data.numpy().tobytes())
 
     def _compare(self) -> int:
-        """Compare steps and hashes that all ranks sent; return the size of rank 0's changes."""
+        """Compare the steps and hashes of all ranks; return the size of the changes, in bytes."""
         self._wait(self._work, f"the other ranks at step {self._met}")
         notes = [note.numpy().tobytes() for note in self._notes]
         steps = [int.from_bytes(note[:_NUMBER]) for note in notes]
@@ -215,7 +218,11 @@ class Agreement:
         return int.from_bytes(notes[0][_NUMBER : 2 * _NUMBER])
 
     def _wait(self, work: dist.Work | None, what: str) -> None:
-        """Wait for ``work``: warn after 60 s, and raise an error after the deadline."""
+        """Wait for ``work``; a wait of a minute or more is logged.
+
+        Raises:
+            RemoteError: The wait failed, or lasted longer than the time limit.
+        """
         begun, patience, timeout = time.monotonic(), Patience(), self._timeout.total_seconds()
         while work is not None:
             left = timeout - (time.monotonic() - begun)
@@ -247,7 +254,7 @@ def _joined(changes: Sequence[bytes] | deque[bytes]) -> bytes:
 
 
 def _length(changes: Sequence[bytes]) -> int:
-    """Return the length in bytes of the result of `_joined` for ``changes``."""
+    """Return the size of ``_joined(changes)``, in bytes."""
     return sum(map(len, changes)) + max(0, len(changes) - 1) + 2
 
 

@@ -1,8 +1,9 @@
-"""WeightsController: the weights of a run, and all ways to change them while the run goes on.
+"""WeightsController: the weights of a run, and all ways to change them during the run.
 
-The weights log alone determines which weights are in force at a step. A change comes from a
-schedule, a call, a source that rank 0 polls, or a cluster that is used up. A change is logged at
-the latest when its step is planned. Several ranks log it at the same step (`Agreement`).
+The weights log alone determines which weights are in force at a step. There are four kinds of
+changes: a schedule has one, the user's code calls a method, a source (file or function) that rank 0
+polls has one, or a cluster is used up. A change is logged before its step is planned. If there are
+several ranks, all of them log it at the same step; see `Agreement`.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -23,7 +24,7 @@ from .update import WeightsUpdate
 logger = get_logger(__name__)
 
 _START = ("start", "schedule")
-"""Reason in the first record of a log: if a mixture begins the log, and if a schedule does."""
+"""Reason in the first record of a log, if a mixture begins the log, and if a schedule does."""
 
 
 class WeightsController:
@@ -33,11 +34,11 @@ class WeightsController:
         rows: Number of rows of each cluster in an epoch, by name, in the order of the manifest; a
             cluster with 0 rows must have weight 0.
         log: The weights log, with all changes so far.
-        why_none: Why some clusters have no row. Used only in messages.
-        longest: By name of the cluster, the largest ``seq_len`` in tokens with which this cluster
-            still has a row. Used only in messages.
-        agreement: Sends changes to all ranks; None: there is one rank, or all ranks make the same
-            calls.
+        why_none: What a cluster without rows lacks, for messages, such as "no shard of 64 tokens".
+        longest: For each cluster, by name, the largest ``seq_len`` in tokens with which it has a
+            row; for messages.
+        agreement: Makes all ranks change weights at the same step. None: there is one rank, or all
+            ranks make the same calls.
     """
 
     def __init__(
@@ -58,10 +59,10 @@ class WeightsController:
         self._sources: list[WeightsSource] = []
 
     def begin(self, start: Mixture | Schedule | None, default: Callable[[], Mixture]) -> None:
-        """Begin the log with ``start``, or with ``default()`` if it is None.
+        """Begin the log with ``start`` or, if ``start`` is None, with ``default()``.
 
-        If the log has begun already, check all its weights instead, and that it began with
-        ``start``.
+        If the log has records already, nothing is added. All its weights are checked, and it must
+        have begun with ``start``, if given.
 
         Raises:
             InvalidDataError: A weight above 0 is for an unknown cluster, or for one without a row;
@@ -88,7 +89,10 @@ class WeightsController:
             self.check(Mixture.of(record.weights))
 
     def rehearsal(self) -> "WeightsController":
-        """Return a copy that has the same log and schedule, but no sources, and writes no file."""
+        """Return a copy with the same log and schedule that can be changed without any effect.
+
+        The copy has no sources and no agreement, and writes no file.
+        """
         copy = WeightsController(
             self._rows,
             WeightsLog(tuple(self.log.records)),
@@ -99,13 +103,13 @@ class WeightsController:
         return copy
 
     def is_settled(self, step: int) -> bool:
-        """Whether the log and the schedule have no change of the weights after ``step``."""
+        """Whether weights stay the same from ``step`` on, by the log and the schedule."""
         last = self.log.records[-1]
         later = None if self._schedule is None else self._schedule.after(step)
         return later is None and step >= last.at_step + last.steps
 
     def open(self, sources: Iterable[WeightsSource]) -> None:
-        """Add ``sources``, which `ahead` polls; call it only on rank 0."""
+        """Add ``sources`` of changes, which `ahead` polls; only rank 0 may call this."""
         self._sources += sources
 
     def check(self, mixture: Mixture) -> None:
@@ -120,10 +124,10 @@ class WeightsController:
                 )
 
     def ahead(self, step: int, count: int) -> tuple[NDArray[np.int64], int]:
-        """Return (weights of n steps from ``step`` on, n); n is 1 to ``count``.
+        """Return (weights, n): the weights of n steps from ``step`` on, with n from 1 to ``count``.
 
-        The weights are as in `WeightsLog.table`: int64 ``[1 or n, K]`` in the order of clusters. No
-        source, agreement or schedule changes the weights of these steps later.
+        The weights are int64 ``[1 or n, K]`` in the order of `names`, as in `WeightsLog.table`. All
+        changes from sources, other ranks and the schedule that concern these steps are included.
 
         Raises:
             IntegrityError: Ranks have different logs, or are at different steps.
@@ -140,19 +144,20 @@ class WeightsController:
         if self._schedule is not None:
             self._schedule.extend(self.log, step, step + 1)
             if (later := self._schedule.after(step)) is not None:
-                # The change is logged at its own step, because a cap may come before it.
+                # Stop before the next scheduled change, which is logged only at its own step,
+                # because a cluster may be capped before it.
                 count = min(count, later - step)
         return self.log.table(step, count, self.names), count
 
     def change(self, change: WeightsUpdate, step: int, at_step: int | None) -> int:
         """Change the weights; return the first step for which the change is in force.
 
-        ``step`` is the next step to be served. ``at_step`` is the step that the caller chose for
-        the change; None: as soon as possible.
+        ``step`` is the next step to be served. ``at_step`` is the step that the user chose for the
+        change; None: the earliest possible.
 
         Raises:
-            UsageError: ``at_step`` was already served, is before a change that is logged, or was
-                chosen although several ranks must agree on the step.
+            UsageError: The step ``at_step`` was already served, is before a change in the log, or
+                was chosen although several ranks must agree on the step.
             InvalidDataError: A weight above 0 is for an unknown cluster, or for one without a row.
         """
         self.check(change.mixture)
@@ -174,9 +179,9 @@ class WeightsController:
         return at_step
 
     def cap(self, names: Sequence[str], step: int, why: str) -> bool:
-        """Give no rows to the clusters ``names`` from ``step`` on, and return True.
+        """Cap the clusters ``names``, so that they get no rows from ``step`` on; return True.
 
-        If no other cluster has weight, change nothing, and return False.
+        If no other cluster has weight, nothing is changed, and the result is False.
         """
         left = {n for n, w in self.log.mixture(step).weights.items() if w > 0} - {*names}
         if not left:
@@ -185,10 +190,10 @@ class WeightsController:
         return True
 
     def adopt(self, records: tuple[WeightsRecord, ...], step: int) -> None:
-        """Continue from ``records``, which are those of a state that was saved at ``step``.
+        """Continue with ``records``, the weights records in a state that was saved at ``step``.
 
-        A log in memory is replaced by the records. A log in a file must have the same records; it
-        may have further records, which were added after the state was saved.
+        If the log is in memory, the records replace it. If it is in a file, the file must have the
+        same records; it may have later ones, which were added after the state was saved.
 
         Raises:
             InvalidDataError: The log in the file differs from the records.
@@ -218,9 +223,9 @@ class WeightsController:
     def _warn_of_other_start(self, first: WeightsRecord) -> None:
         """Warn if the log of a loaded state began with other weights than this loader was given.
 
-        ``first`` is the first record that the state has. Record 0 has the weights with which the
-        log began, and record 1 has the hash of record 0. After any later record, the weights are
-        not known, and there is no warning.
+        ``first`` is the first record in the state. The weights with which the log began are known
+        only from record 0, which has them, and from record 1, which has the hash of record 0. So if
+        ``first`` is a later record, there is no warning.
         """
         if self._given is None or first.v > 1:
             return
@@ -233,9 +238,9 @@ class WeightsController:
             )
 
     def _follow(self, change: WeightsUpdate, step: int) -> None:
-        """Log a change that the ranks agreed on, or warn that it is refused.
+        """Add a change on which the ranks agreed to the log, or warn that it is refused.
 
-        All ranks refuse the same changes.
+        All ranks refuse the same changes, because they have the same log.
         """
         try:
             self.check(change.mixture)

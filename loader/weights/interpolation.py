@@ -1,8 +1,9 @@
 """Interpolation: integer weights between two mixtures, and weights without some of the clusters.
 
 All arithmetic is exact, on int64, so results are the same on every machine. Every row of weights
-sums to `ONE`. Rounding is by largest remainder, and of equal remainders the lowest index comes
-first, as in `Mixture.integers`.
+sums to `ONE`, which stands for a weight of 1. Weights are first rounded down; the units that are
+missing in the sum go to the weights with the largest remainders. Of equal remainders, the one with
+the lowest index comes first, as in `Mixture.integers`.
 """
 
 import numpy as np
@@ -11,7 +12,7 @@ from numpy.typing import NDArray
 from climbstream.loader.formats.mixture import ONE
 
 MOST_STEPS = 10**9
-"""Largest length of a ramp, in steps: the product of a remainder and a step must fit into int64."""
+"""Largest number of steps of a ramp: with it, products in `interpolate` still fit into int64."""
 
 _HALF = (ONE.bit_length() - 1) // 2
 
@@ -19,24 +20,30 @@ _HALF = (ONE.bit_length() - 1) // 2
 def interpolate(
     start: NDArray[np.int64], end: NDArray[np.int64], steps: int, at: NDArray[np.int64]
 ) -> NDArray[np.int64]:
-    """Return weights on the line from ``start`` to ``end``, which takes ``steps`` steps.
+    """Return weights on the straight line from ``start`` to ``end``, int64 ``[n, K]``.
 
-    ``start`` and ``end`` are int64 ``[K]`` with sum `ONE`. ``at``, int64 ``[n]``, is the numbers of
-    steps after which weights are wanted: 0 to ``steps``, which is at most `MOST_STEPS`. Returns
-    int64 ``[n, K]``: ``start`` after 0 steps, ``end`` after ``steps``, and in between within one
-    unit of the straight line. A cluster that is 0 in ``start`` and in ``end`` is always 0.
+    A row is ``start`` after 0 steps, ``end`` after ``steps`` steps, and in between within one unit
+    of the straight line. A cluster that is 0 in ``start`` and in ``end`` is always 0.
+
+    Args:
+        start: Weights of the K clusters, int64 ``[K]`` with sum `ONE`.
+        end: Weights like ``start``.
+        steps: Number of steps from ``start`` to ``end``, 1 to `MOST_STEPS`.
+        at: For each row of the result, the number of steps since ``start``, 0 to ``steps``, int64
+            ``[n]``.
     """
     change, at = end - start, at[:, np.newaxis]
-    # change * at may not fit into 64 bits, so quotient and remainder of change are used.
+    # change * at may not fit into 64 bits, so the quotient and the remainder of change / steps are
+    # multiplied by at separately.
     done = change % steps * at
     return _give_out(start + change // steps * at + done // steps, done % steps)
 
 
 def without_clusters(weights: NDArray[np.int64], out: NDArray[np.bool_]) -> NDArray[np.int64]:
-    """Set the clusters ``out``, bool ``[K]``, to 0; scale the others so that rows sum to `ONE`.
+    """Return ``weights`` with 0 for the clusters ``out``, and the others scaled to sum `ONE`.
 
-    ``weights`` and the result are int64 ``[n, K]``. Other positive weights stay positive. If a row
-    has no other positive weight, the whole row is 0.
+    ``weights`` and the result are int64 ``[n, K]``, ``out`` is bool ``[K]``. Positive weights of
+    other clusters stay positive. If other clusters have no weight in a row, the whole row is 0.
     """
     kept = np.where(out, 0, weights)
     total = np.maximum(kept.sum(axis=1, keepdims=True), 1)
@@ -47,9 +54,10 @@ def without_clusters(weights: NDArray[np.int64], out: NDArray[np.bool_]) -> NDAr
 
 
 def _give_out(weights: NDArray[np.int64], left: NDArray[np.int64]) -> NDArray[np.int64]:
-    """In each row, add 1 to the weights with the largest remainders, until the row sums to `ONE`.
+    """Return ``weights`` with 1 added to those with the largest remainders, so rows sum to `ONE`.
 
-    ``left`` are the remainders, int64 ``[n, K]``; a weight with remainder 0 is not increased.
+    ``weights`` and the result are int64 ``[n, K]``. ``left``, int64 ``[n, K]``, are the remainders;
+    a weight with remainder 0 is not increased.
     """
     missing = ONE - weights.sum(axis=1)
     clusters = weights.shape[1]

@@ -1,9 +1,9 @@
-"""WeightsLog: the mixtures of a run over time, append-only, numbered and hash-chained.
+"""WeightsLog: the weights of a run over time, as numbered records that are never changed.
 
-A record takes effect at its step, and is in force until the next record takes effect. Each record
-has the hash of the record before it. So one hash is enough to compare whole histories: two ranks
-with the same last hash have the same weights. The record in force at a step alone determines the
-weights at that step; it is found by bisection.
+A record takes effect at its step, and is in force until the next record takes effect. It alone
+determines the weights while it is in force. Each record has the hash of the record before it. So
+one hash is enough to compare two whole logs: two ranks whose last records have the same hash have
+the same weights at all steps.
 """
 
 from bisect import bisect_right
@@ -28,7 +28,13 @@ _COMPILED = 8
 
 
 class WeightsLog:
-    """The weights records of a run: in memory and, if ``path`` is set, in a file of JSON lines."""
+    """The weights records of a run.
+
+    Args:
+        records: The records so far.
+        path: File of JSON lines with the records; None: they are only in memory.
+        write: Whether `append` and `cap` also write their records to the file.
+    """
 
     def __init__(
         self,
@@ -50,10 +56,9 @@ class WeightsLog:
 
     @classmethod
     def open(cls, path: str | Path, *, write: bool = False) -> Self:
-        """Read the log at ``path``; a missing file is an empty log.
+        """Read the log in the file ``path``; if the file is missing, the log is empty.
 
-        With ``write``, `append` and `cap` add their records not only in memory but also to the
-        file.
+        ``write`` says whether `append` and `cap` also write their records to the file.
 
         Raises:
             InvalidDataError: A line is no record.
@@ -88,7 +93,8 @@ class WeightsLog:
     def append(self, mixture: Mixture, at_step: int, why: str, ramp: int = 0) -> WeightsRecord:
         """Append and return a record that changes the weights to ``mixture`` from ``at_step`` on.
 
-        The change takes ``ramp`` steps; 0: it is complete at ``at_step``.
+        ``ramp`` is the number of steps until ``mixture`` is reached; 0: it is reached at
+        ``at_step``.
 
         Raises:
             UsageError: ``at_step`` is before the step of the last record, the ramp is too long, the
@@ -98,9 +104,10 @@ class WeightsLog:
         return self._add(WeightsRecord.after(last, mixture, at_step, why, ramp))
 
     def cap(self, names: Iterable[str], at_step: int, why: str) -> WeightsRecord:
-        """Append and return a record that caps the clusters ``names``: they get no more rows.
+        """Append and return a record that caps the clusters ``names``.
 
-        Clusters that were capped before stay capped.
+        Capped clusters get no rows from ``at_step`` on. Clusters that were capped before stay
+        capped.
 
         Raises:
             UsageError: ``at_step`` is before the step of the last record, or no other cluster has
@@ -112,9 +119,13 @@ class WeightsLog:
         return self._add(WeightsRecord.capping(last, names, at_step, why))
 
     def _before(self, at_step: int) -> WeightsRecord | None:
-        """Return the last record, after checking that a record for ``at_step`` may follow it.
+        """Return the last record, to which a record for ``at_step`` is to be added.
 
         None: the log is empty.
+
+        Raises:
+            UsageError: ``at_step`` is before the step of the last record; or the log is empty, and
+                ``at_step`` is not 0.
         """
         last = self.records[-1] if self.records else None
         if last is None and at_step != 0:
@@ -142,7 +153,7 @@ class WeightsLog:
         return self.records[self._find(step)]
 
     def since(self, step: int) -> list[WeightsRecord]:
-        """Return the record in force at ``step`` and all later records; a state stores these."""
+        """Return the record in force at ``step`` and all later records, which a state stores."""
         return self.records[self._find(step) :]
 
     def mixture(self, step: int) -> Mixture:
@@ -162,10 +173,10 @@ class WeightsLog:
         return row
 
     def table(self, step: int, count: int, names: Sequence[str]) -> NDArray[np.int64]:
-        """Return the weights of ``count`` steps from ``step`` on: int64 ``[count, K]``.
+        """Return the weights of ``count`` steps from ``step`` on, in the order of ``names``.
 
-        The result has only one row, ``[1, K]``, if one record sets the same weights for all these
-        steps.
+        The result is int64 ``[count, K]``, and each row sums to `ONE`. If one record gives all
+        these steps the same weights, the result is this one row, ``[1, K]``.
 
         Raises:
             InvalidDataError: A cluster with weight is not in ``names``.
@@ -191,7 +202,7 @@ class WeightsLog:
         return index
 
     def _rows(self, index: int, step: int, count: int, names: Sequence[str]) -> NDArray[np.int64]:
-        """Return the weights of ``count`` steps from ``step`` on by record ``index``.
+        """Return the weights of ``count`` steps from ``step`` on, all by record number ``index``.
 
         The result is int64 ``[count, K]``, or ``[1, K]`` if the weights do not change.
         """
@@ -204,7 +215,11 @@ class WeightsLog:
     def _compile(
         self, record: WeightsRecord, names: Sequence[str]
     ) -> tuple[Trajectory, NDArray[np.int64]]:
-        """Return the integer weights of ``record``, and the index in ``names`` of each cluster."""
+        """Return the integer weights of ``record``, and the index in ``names`` of its clusters.
+
+        Raises:
+            InvalidDataError: A cluster of the record is not in ``names``.
+        """
         if self._names != names:
             self._names = list(names)
             self._index = {name: place for place, name in enumerate(names)}

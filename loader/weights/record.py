@@ -1,8 +1,9 @@
 """WeightsRecord: one change of weights, which is one line of the weights log.
 
-Each record alone determines the weights from its step on. The record of a ramp (a linear change
-over several steps) contains the weights at which the ramp starts. Every record lists the clusters
-that have used up their epochs. So a saved state needs no earlier records.
+Each record alone determines the weights from its step up to the next record. For this, the record
+of a ramp (a linear change over several steps) contains the weights at which the ramp starts, and
+every record lists all capped clusters: those that have used up their epochs. So a saved state needs
+no earlier records.
 """
 
 from collections.abc import Iterable
@@ -30,35 +31,39 @@ class WeightsRecord:
     v: Count
     """Number of the record, from 0."""
     at_step: Count
-    """First step at which the record is in force."""
+    """First step for which the record is in force."""
     kind: str
-    """How the weights change. ``set``: immediately. ``ramp``: in a straight line over ``steps``
-    steps. ``cap``: the weights of the record before continue, but the ``capped`` clusters get
-    nothing."""
+    """How the weights change. ``set``: at once. ``ramp``: linearly over ``steps`` steps. ``cap``:
+    the weights of the record before continue, but more clusters are capped, and get no rows."""
     weights: dict[str, int | float]
-    """Weights that were asked for, including those of capped clusters. A ramp also lists clusters
-    whose weight becomes 0."""
+    """Weights that were asked for, by name of cluster, also those of capped clusters. A ramp also
+    lists clusters whose weight becomes 0."""
     why: str
+    """Reason of the change."""
     prev: str
     """Hash of the record before; "" for the first record."""
     hash: str
+    """Hash of all other fields."""
     steps: Count = 0
     """Number of steps from ``at_step`` until ``weights`` are reached."""
     start: tuple[Count, ...] = ()
-    """Weights at ``at_step`` in units of 1 / `ONE`, in the order of the sorted names."""
+    """Weights at ``at_step`` in units of 1 / `ONE`, in the order of the sorted names in
+    ``weights``; empty if ``steps`` is 0."""
     capped: tuple[str, ...] = ()
-    """All clusters that have used up their epochs so far. They get no rows, and their weights are
-    shared among the other clusters."""
+    """All clusters that have used up their epochs so far. They get no rows; other clusters share
+    their weight."""
 
     @classmethod
     def after(
         cls, prev: Self | None, mixture: Mixture, at_step: int, why: str, ramp: int = 0
     ) -> Self:
-        """Make the record that follows ``prev`` and reaches ``mixture`` in ``ramp`` steps.
+        """Return the record that follows ``prev`` and reaches ``mixture`` in ``ramp`` steps.
+
+        ``prev`` is None for the first record. If ``ramp`` is 0, the weights change at ``at_step``.
 
         Raises:
-            UsageError: There is a ramp but no ``prev`` to start from, the ramp is too long, or only
-                capped clusters have weight.
+            UsageError: The first record has a ramp, the ramp is too long, or only capped clusters
+                have weight.
         """
         weights = {name: w for name, w in mixture.weights.items() if w > 0}
         if not ramp:
@@ -81,7 +86,9 @@ class WeightsRecord:
 
     @classmethod
     def capping(cls, prev: Self, names: Iterable[str], at_step: int, why: str) -> Self:
-        """Make the record that follows ``prev`` when clusters ``names`` have used up their epochs.
+        """Return the record that follows ``prev`` and caps the clusters ``names``.
+
+        A ramp that is under way at ``at_step`` goes on.
 
         Raises:
             UsageError: All clusters with weight would be capped.
@@ -100,9 +107,14 @@ class WeightsRecord:
 
     @classmethod
     def _make(cls, prev: Self | None, **content: Any) -> Self:
-        """Make a record with the next number, the hash of ``prev``, and its own hash.
+        """Return a record with the fields ``content``, the next number, and its hashes.
 
-        Clusters that are capped in ``prev`` stay capped, unless ``content`` has ``capped``.
+        Its hashes are that of ``prev`` and its own.
+
+        If ``content`` has no ``capped``, the capped clusters are those of ``prev``.
+
+        Raises:
+            UsageError: Only capped clusters have weight.
         """
         body: dict[str, Any] = {
             "v": prev.v + 1 if prev else 0,
@@ -125,7 +137,7 @@ class WeightsRecord:
         return any(w > 0 for name, w in self.weights.items() if name not in capped)
 
     def _content(self) -> dict[str, Any]:
-        """Return the JSON values whose hash is ``hash``: all fields but ``hash`` itself."""
+        """Return the record as JSON values without ``hash``, which is the hash of these values."""
         value = self.to_json()
         del value["hash"]
         return value
@@ -157,7 +169,7 @@ class WeightsRecord:
         return record
 
     def _fault(self) -> str:
-        """Return what is wrong with the fields, as the end of a message; "" if they are right."""
+        """Return what is wrong with the fields, as the end of a message; "" if nothing is wrong."""
         if self.steps > MOST_STEPS or (self.kind, self.steps > 0) in (
             ("set", True),
             ("ramp", False),
@@ -171,9 +183,9 @@ class WeightsRecord:
         return ""
 
     def units(self, step: int) -> dict[str, int]:
-        """Return the weights above 0 at ``step`` by name, as integers that sum to `ONE`.
+        """Return the weights above 0 at ``step``, by name, as integers that sum to `ONE`.
 
-        This record must be the one in force at ``step``.
+        This record must be the one that is in force at ``step``.
         """
         pairs = zip(
             sorted(self.weights), Trajectory.of(self).rows(step, 1)[0].tolist(), strict=True
@@ -181,7 +193,7 @@ class WeightsRecord:
         return {name: n for name, n in pairs if n}
 
     def _line(self, step: int) -> NDArray[np.int64]:
-        """Return the weights that ``step`` would have if no cluster were capped, int64 ``[k]``."""
+        """Return the weights at ``step`` as if no cluster were capped, int64 ``[k]``."""
         way = Trajectory.of(self)
         at = np.array([step - self.at_step], np.int64)
         row: NDArray[np.int64] = interpolate(way.start, way.end, self.steps, at)[0]
@@ -189,37 +201,43 @@ class WeightsRecord:
 
 
 def _needed(default: Any, value: Any) -> bool:
-    """Whether a field is written: it has no default, or its ``value`` differs from its default."""
+    """Whether a field is written to JSON: it has no default, or ``value`` is not its default."""
     return default is MISSING or value != default
 
 
 @dataclass(frozen=True, slots=True)
 class Trajectory:
-    """The integer weights of a record over time; arrays are ``[k]``, in the order of sorted names.
+    """The integer weights of a record over time, for the k clusters that the record names.
 
-    ``start`` and ``end`` are weights that sum to `ONE`; ``out`` marks capped clusters.
+    Arrays are ``[k]``, in the order of the sorted names.
     """
 
     at_step: int
+    """First step for which the record is in force."""
     steps: int
+    """Number of steps from ``start`` to ``end``."""
     start: NDArray[np.int64]
+    """Weights at ``at_step``, with sum `ONE`, as if no cluster were capped."""
     end: NDArray[np.int64]
+    """Weights after ``steps`` steps, with sum `ONE`, as if no cluster were capped."""
     out: NDArray[np.bool_]
+    """Whether each cluster is capped."""
 
     @classmethod
     def of(cls, record: WeightsRecord) -> Self:
         """Return the trajectory of ``record``."""
         names, capped = sorted(record.weights), set(record.capped)
-        # Sorted, so that ties are broken in the same way for any order in the shards or the file.
+        # Names are sorted, so that equal remainders are rounded in the same way for any order of
+        # the clusters in the shards or in the file.
         end = integer_weights(np.array([record.weights[name] for name in names], np.float64))
         start = np.array(record.start, np.int64) if record.steps else end
         out = np.array([name in capped for name in names], np.bool_)
         return cls(record.at_step, record.steps, start, end, out)
 
     def rows(self, step: int, count: int) -> NDArray[np.int64]:
-        """Return the weights of ``count`` steps from ``step`` on, ``[count, k]``.
+        """Return the weights of ``count`` steps from ``step`` on, int64 ``[count, k]``.
 
-        The result is ``[1, k]`` if the weights do not change in these steps.
+        The result is ``[1, k]`` if no ramp changes the weights in these steps.
         """
         first = min(step - self.at_step, self.steps)
         way = self.end[np.newaxis]
@@ -229,7 +247,8 @@ class Trajectory:
         if not self.out.any():
             return way
         rows = without_clusters(way, self.out)
-        # On a ramp from capped clusters to clusters without weight yet, the sum can be 0.
+        # At the start of a ramp, capped clusters may have all the weight. These steps get the
+        # weights at the end of the ramp.
         rows[~rows.any(axis=1)] = without_clusters(self.end[np.newaxis], self.out)[0]
         return rows
 

@@ -1,4 +1,7 @@
-"""UpdateRequest: asks a run to change its weights, through a file in the folder of the run."""
+"""UpdateRequest: a change of weights that a user asks a running job for, through a file.
+
+The file is in the folder of the run; the job reads it.
+"""
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,8 +20,8 @@ from .update import WeightsUpdate
 LOG = "weights.jsonl"
 REQUEST = "weights.request.json"
 CLUSTERS = "weights.clusters.json"
-"""Files in the folder of a run: the weights log, the request, and the names of the clusters that a
-request may use."""
+"""Names of files in the folder of a run: of the weights log, of the request, and of a list of the
+clusters to which a request may give weights."""
 
 _NAMED = 30
 """Number of clusters that a message lists."""
@@ -26,11 +29,15 @@ _NAMED = 30
 
 @dataclass(frozen=True, slots=True)
 class UpdateRequest:
-    """A change of weights, with the hash of the last record when the change was asked for."""
+    """A change of weights, and the record of the weights log that the user saw when asking for it.
+
+    If the log has got further records since, the change is not applied.
+    """
 
     change: WeightsUpdate
     after: str | None = None
-    """Hash of the record after which the change applies. None: apply it after any record."""
+    """Hash of the record that the user saw as the last one. None: the change applies after any
+    record."""
 
     def to_json(self) -> dict[str, Any]:
         """Return the request as JSON values: the fields of its change, and ``after`` if set."""
@@ -38,7 +45,7 @@ class UpdateRequest:
 
     @classmethod
     def from_json(cls, value: Any) -> Self:
-        """Read the JSON values that `to_json` returns, or those of a mixture.
+        """Read the value that `to_json` returned, or the JSON value of a mixture.
 
         Raises:
             InvalidDataError: ``value`` is neither a request nor a mixture, or has an unknown field.
@@ -52,11 +59,11 @@ class UpdateRequest:
         return cls(WeightsUpdate.from_json(fields), after)
 
     def record(self, log: WeightsLog) -> WeightsRecord | None:
-        """Return the record of ``log`` that this request led to; None if ``log`` has none.
+        """Return the record of ``log`` that this request led to; None if there is none.
 
-        With ``after``, this is the first record that makes the requested change and comes after the
-        record with the hash ``after``. Without ``after``, only the last change in ``log`` is
-        considered.
+        If ``after`` is set, this is the first record that has the requested change and is later
+        than the record with the hash ``after``. If ``after`` is None, only the last change in
+        ``log`` may be this record.
         """
         changes = [record for record in log.records[1:] if record.kind != "cap"]
         if self.after is None:
@@ -93,7 +100,7 @@ def open_weights_log(run: Path) -> WeightsLog:
 
 
 def has_begun(run: Path) -> bool:
-    """Return whether the folder ``run`` contains a weights log that is not empty."""
+    """Whether the folder ``run`` contains a weights log that is not empty."""
     path = run / LOG
     return path.exists() and path.stat().st_size > 0
 
@@ -101,10 +108,8 @@ def has_begun(run: Path) -> bool:
 def write_clusters(request: Path, names: Sequence[str]) -> None:
     """Write a file beside ``request`` that lists the clusters to which a request may give weights.
 
-    `climb weights` reads this file.
-
-    Nothing is written in two cases: ``request`` is not named `REQUEST`, or the file already has
-    exactly these names.
+    `climb weights` reads this file. Nothing is written if the file of requests is not named
+    `REQUEST`, or if the list already has exactly these names.
     """
     path = request.with_name(CLUSTERS)
     if request.name == REQUEST and (not path.exists() or read_clusters(path.parent) != [*names]):
@@ -112,7 +117,7 @@ def write_clusters(request: Path, names: Sequence[str]) -> None:
 
 
 def read_clusters(run: Path) -> list[str]:
-    """Read the names that `write_clusters` wrote; return an empty list if the file is missing.
+    """Return the names that `write_clusters` wrote; [] if the file is missing.
 
     Raises:
         InvalidDataError: The file holds no list of names.
@@ -134,11 +139,15 @@ def with_named_weights(
     only: bool = False,
     clusters: Collection[str] = (),
 ) -> Mixture:
-    """Return the weights of all clusters if those in ``named`` are changed to the given values.
+    """Return the weights of all clusters after the weights ``named`` were changed.
 
-    The other clusters share the rest in the proportions of the last record. With ``only``, the
-    other clusters get no weight, and ``named`` is scaled to sum to 1. ``clusters`` are the clusters
-    of the shards; they are needed because the log does not name a cluster that never had weight.
+    Args:
+        log: The weights log of the run.
+        named: New weights, by name of cluster. The other clusters share the rest in proportion to
+            their weights in the last record of ``log``.
+        only: Whether other clusters get no weight; ``named`` is then scaled to sum 1.
+        clusters: Names of the clusters of the shards, which are needed because the log does not
+            name a cluster that never had weight. Empty: they are unknown.
 
     Raises:
         UsageError: A named cluster does not exist or is used up. Or the weights sum to more than 1.
@@ -162,7 +171,10 @@ def with_named_weights(
 
 
 def _no_cluster(unknown: Sequence[str], choices: Sequence[str], *, complete: bool) -> str:
-    """Return the message for unknown clusters; ``complete``: ``choices`` lists all clusters."""
+    """Return the message for clusters that do not exist.
+
+    ``complete`` says whether ``choices`` are all clusters of the shards, or only those in the log.
+    """
     more = f"; a loader with weights_file={REQUEST} lets any be named"
     return (
         f"there is no cluster {some_names(unknown)} in the weights log; there are "
@@ -171,7 +183,9 @@ def _no_cluster(unknown: Sequence[str], choices: Sequence[str], *, complete: boo
 
 
 def write_request(run: Path, change: WeightsUpdate, after: str) -> Path:
-    """Write a request into the folder ``run``, whole or not at all; return the path of its file.
+    """Write a request to the folder ``run``, and return the path of its file.
+
+    A job that reads the file never sees half of it. ``after`` is as in `UpdateRequest`.
 
     Raises:
         UsageError: The run has ended, so it would never apply the change.

@@ -15,7 +15,7 @@ from .log import WeightsLog
 from .update import WeightsUpdate
 
 Entry = tuple[int, Mixture | Mapping[str, float]] | tuple[int, Mixture | Mapping[str, float], int]
-"""One change: step, weights and, if it is a ramp, the number of steps that the ramp takes."""
+"""One change: (step, weights) or, if weights change linearly, (step, weights, number of steps)."""
 
 _WHY = "schedule"
 _MOST_STEP = 1 << 53
@@ -23,10 +23,10 @@ _MOST_STEP = 1 << 53
 
 @dataclass(frozen=True, slots=True)
 class Schedule:
-    """Changes of the weights in ascending order of their steps; the first change is at step 0.
+    """Changes of the weights, each with its step; the first change is at step 0.
 
-    A change is logged when its step is planned, not at the start of the run. So weights may also be
-    changed in other ways, and clusters may be capped, between the steps of the schedule.
+    A change is written to the weights log when its step is planned, not at the start of the run. So
+    between the steps of the schedule, weights may also be changed in other ways.
 
     >>> cosmos = Schedule.of([(0, {"web": 0.75, "code": 0.25}), (1000, {"code": 1}, 500)])
     >>> [(step, change.ramp) for step, change in cosmos.changes]
@@ -34,6 +34,7 @@ class Schedule:
     """
 
     changes: tuple[tuple[int, WeightsUpdate], ...]
+    """Step and change, in ascending order of the steps."""
 
     version: ClassVar[int] = 1
 
@@ -46,17 +47,19 @@ class Schedule:
 
     @classmethod
     def of(cls, entries: Iterable[Entry], *, others: str | None = None) -> Self:
-        """Make a schedule of entries ``(step, weights)`` or ``(step, weights, steps of the ramp)``.
+        """Return a schedule of ``entries``.
 
-        The weights of an entry must sum to 1, unless ``others`` says what becomes of the clusters
-        that the entry does not name. ``scale``: these clusters get nothing, and the named weights
-        are scaled to sum 1. ``keep``: these clusters share the rest, in proportion to their weights
-        in the entry before.
+        Args:
+            entries: ``(step, weights)`` or ``(step, weights, ramp)`` for each change, in ascending
+                order of the steps. A ramp is a linear change; ``ramp`` is its number of steps.
+            others: What clusters get that an entry does not name. None: nothing, and the weights of
+                each entry must sum to 1. ``scale``: nothing; the named weights are scaled to sum 1.
+                ``keep``: the rest, in proportion to their weights in the entry before.
 
         Raises:
             UsageError: The entries are not in the order of steps; or the first is not for step 0,
-                or has a ramp.
-            InvalidDataError: An entry is malformed, or its weights are invalid.
+                or has a ramp; or weights do not sum to 1, and ``others`` is None.
+            InvalidDataError: An entry is malformed, or a weight is invalid.
         """
         read: list[tuple[int, WeightsUpdate]] = []
         for number, entry in enumerate(entries):
@@ -92,7 +95,8 @@ class Schedule:
 
         Raises:
             InvalidDataError: ``value`` is no schedule, or has an unknown version.
-            UsageError: The order of the changes, or the first change, is wrong; see `of`.
+            UsageError: The changes are not in the order of steps, or the first change is not for
+                step 0, or has a ramp.
         """
         fields = check_version(value, cls.version, "schedule")
         try:
@@ -120,7 +124,7 @@ class Schedule:
             raise InvalidDataError(f"{path}: {error}") from None
 
     def after(self, step: int) -> int | None:
-        """Return the first step after ``step`` that has an entry; None if there is none."""
+        """Return the first step after ``step`` at which a change begins; None if there is none."""
         return next((at for at, _ in self.changes if at > step), None)
 
     def extend(self, log: WeightsLog, start: int, end: int) -> None:
@@ -129,8 +133,8 @@ class Schedule:
         A change that the log already has, as after a restart, is not appended again.
 
         Raises:
-            UsageError: The log lacks a change, but has a record for a later step; or only capped
-                clusters have weight.
+            UsageError: The log lacks a change, and cannot get it because it has a record for a
+                later step. Or only capped clusters would have weight.
         """
         for step, change in self.changes:
             if start <= step < end and not _holds(log, step, change):
@@ -140,7 +144,14 @@ class Schedule:
 def _read(
     number: int, entry: Entry, others: str | None, now: Mapping[str, float]
 ) -> tuple[int, WeightsUpdate]:
-    """Return step and change of one entry, checked; ``now`` is the weights of the entry before."""
+    """Return the step and the change of entry ``number``.
+
+    ``others`` is as in `Schedule.of`; ``now`` are the weights of the entry before.
+
+    Raises:
+        UsageError: The weights do not sum to 1, and ``others`` is None.
+        InvalidDataError: The entry is malformed, or a weight is invalid.
+    """
     try:
         step, weights, *ramp = entry
         if type(step) is not int or not 0 <= step < _MOST_STEP or len(ramp) > 1:
@@ -157,7 +168,7 @@ def _read(
 
 
 def _holds(log: WeightsLog, step: int, change: WeightsUpdate) -> bool:
-    """Whether ``log`` has ``change`` as a record for ``step``."""
+    """Whether ``log`` has a record of ``change`` for ``step``."""
     if not log.records or step < log.records[0].at_step:
         return False
     wanted = {name: w for name, w in change.mixture.weights.items() if w > 0}

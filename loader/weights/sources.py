@@ -1,9 +1,8 @@
-"""Sources of updates: a file or a function that changes the weights of a running job.
+"""Sources of updates: a file or a function through which users change weights of a running job.
 
-Only rank 0 reads the sources, and it does not trust them. A file may be half written, huge or
-deeply nested. A file may be a pipe that nobody writes to, or may name clusters that do not exist.
-In each of these cases no error is raised, the weights are not changed, and the reason is logged
-once.
+Only rank 0 reads the sources, and it does not trust them. For example, a file may be half written,
+huge or deeply nested, may be a pipe that nobody writes to, or may name clusters that do not exist.
+In such cases no error is raised, the weights stay the same, and the reason is logged once.
 """
 
 import math
@@ -29,26 +28,31 @@ logger = get_logger(__name__)
 LARGEST = 1 << 20
 """Largest size of a request, in bytes."""
 _SETTLED = 2_000_000_000
-"""Age of a time stamp, in ns, above which any later write is sure to change the time stamp."""
+"""Age of a file's time stamp, in nanoseconds, above which any new write would change the stamp."""
 _REASON = 400
-"""Length at which a logged reason is cut, in characters: a source must not flood a job's output."""
+"""Largest length of a logged reason, in characters: a source must not flood the output of a job."""
 
 Check = Callable[[Mixture], None]
 """Function that raises `ClimbError` if a run cannot use the weights of a mixture."""
 
 
 class WeightsSource(Protocol):
-    """A place where users ask for weights during a run; rank 0 polls it before it plans steps."""
+    """Interface of a source of changes; rank 0 polls its sources before it plans steps."""
 
     def poll(self, step: int, log: WeightsLog) -> WeightsUpdate | None:
-        """Return the change that was asked for since the last poll; None: there is no change.
+        """Return the change that was asked for since the last poll; None if there is none.
 
-        The change will take effect at ``step``, the next to be planned, or later.
+        ``step`` is the next step to be planned; the change takes effect at this step or later.
         """
 
 
 class WeightsFile:
-    """A JSON file through which users ask for new weights; see `UpdateRequest`."""
+    """A JSON file through which users ask for new weights; it contains an `UpdateRequest`.
+
+    Args:
+        path: The file, which need not exist.
+        check: Function that refuses weights which the run cannot use.
+    """
 
     def __init__(self, path: Path, check: Check) -> None:
         self.path = path
@@ -57,12 +61,14 @@ class WeightsFile:
         self._looked = False
 
     def poll(self, _step: int, log: WeightsLog) -> WeightsUpdate | None:
-        """Return the change that was asked for since the last poll; None: there is no change.
+        """Return the change that was asked for since the last poll; None if there is none.
 
-        If the file has not changed, a poll makes only one call of `stat`. A file that exists at the
-        first poll may be old. So it is applied only if its ``after`` is the hash of the last record
-        of ``log``, because such a file was written for this run while the job was down. A request
-        for which ``log`` has a record was applied before, and is not applied again.
+        A request is applied only once: if ``log`` has a record of it, the result is None. A file
+        that exists at the first poll may be left from another run. So its request is applied only
+        if ``after`` is the hash of the last record of ``log``, which shows that it was written for
+        this run while the job was down. A request that cannot be applied is logged.
+
+        If the file has not changed, a poll costs only one call of `stat`.
         """
         first, self._looked = not self._looked, True
         try:
@@ -84,11 +90,11 @@ class WeightsFile:
         return request.change
 
     def _read_new(self) -> bytes | None:
-        """Return the content of the file if it is new; None if it is not, or there is no file.
+        """Return the content of the file if it is new; None if it is not new, or missing.
 
         Raises:
-            InvalidDataError: The file is new, but too large or no regular file.
-            OSError: The file is new, but cannot be read.
+            InvalidDataError: The file is new, and too large or no regular file.
+            OSError: The file is new, and cannot be read.
         """
         identity: tuple[int, ...] = ()
         data, fault = b"", None
@@ -103,7 +109,7 @@ class WeightsFile:
             return None
         except (InvalidDataError, OSError) as error:
             fault = error
-        # Two writes within one tick of the clock may have the same time stamp, so compare content.
+        # Compare the content too: two writes in quick succession may have the same time stamp.
         seen = identity, hash_bytes(repr(fault).encode() if fault else data)
         if seen == self._seen:
             return None
@@ -114,9 +120,14 @@ class WeightsFile:
 
 
 class WeightsCallable:
-    """A function that gets the step; returns new weights, or None to keep the present weights.
+    """A function of the user that returns new weights, or None to keep the present weights.
 
-    If the function returns the same weights as in its last call, the weights are not changed.
+    Its argument is the number of the next step. If it returns the same weights as the last time,
+    the weights are not changed.
+
+    Args:
+        function: The function.
+        check: Function that refuses weights which the run cannot use.
     """
 
     def __init__(
@@ -128,10 +139,10 @@ class WeightsCallable:
         self._said: type[Exception] | None = None
 
     def poll(self, step: int, log: WeightsLog) -> WeightsUpdate | None:
-        """Return the change that the function asks for at ``step``; None: no change.
+        """Return the change that the function asks for at ``step``; None if it asks for none.
 
-        An error in the function is logged when it first occurs. The same error is logged again only
-        after the function has returned weights, or has raised another type of error.
+        An error in the function is logged, and the weights stay the same. An error of the same type
+        as the last one is logged again only if the function has returned weights in between.
         """
         try:
             answer = self._function(step)
@@ -153,10 +164,11 @@ class WeightsCallable:
 
 
 def _returned(weights: Mixture | Mapping[str, float]) -> Mixture:
-    """Return a mixture of the weights that a function for weights returned.
+    """Return, as a mixture, the ``weights`` that the user's function returned.
 
     Raises:
         UsageError: The weights do not sum to 1.
+        InvalidDataError: A weight is invalid.
     """
     if isinstance(weights, Mixture):
         return weights
@@ -171,7 +183,7 @@ def _returned(weights: Mixture | Mapping[str, float]) -> Mixture:
 
 
 def read_request(path: Path) -> UpdateRequest:
-    """Return the request in the file ``path``; its content is not trusted.
+    """Return the request in the file ``path``.
 
     Raises:
         InvalidDataError: The file is no request.
@@ -181,7 +193,7 @@ def read_request(path: Path) -> UpdateRequest:
 
 
 def _outdated(request: UpdateRequest, log: WeightsLog) -> InvalidDataError:
-    """Return the error for a request whose ``after`` is not the last record of ``log``."""
+    """Return the error for a request that does not fit the last record of ``log``."""
     if request.after is None:
         return InvalidDataError(
             "it lay there before the run began; write it anew if it is still wanted"
@@ -193,7 +205,7 @@ def _outdated(request: UpdateRequest, log: WeightsLog) -> InvalidDataError:
 
 
 def _check_left(mixture: Mixture, log: WeightsLog) -> None:
-    """Raise `UsageError` if each cluster with weight in ``mixture`` is capped in ``log``."""
+    """Raise `UsageError` if all clusters with weight in ``mixture`` are capped in ``log``."""
     if log.records:
         WeightsRecord.after(log.records[-1], mixture, log.records[-1].at_step, "")
 
@@ -206,24 +218,26 @@ def _fingerprint(log: WeightsLog) -> str:
 def _identity(status: os.stat_result) -> tuple[int, ...]:
     """Return numbers that differ between two versions of a file."""
     who = (status.st_dev, status.st_ino, status.st_mode)
-    # Time stamps of a folder or device are left out: they may change, but the fault stays the same.
+    # The time stamp of a folder or device is left out: a change of it must not log the fault again.
     return (*who, status.st_mtime_ns, status.st_size) if stat.S_ISREG(status.st_mode) else who
 
 
 def _settled(status: os.stat_result) -> bool:
-    """Whether the file is old enough that any later write would change its time stamp."""
+    """Whether the file is so old that any new write would change its time stamp."""
     return not stat.S_ISREG(status.st_mode) or time.time_ns() - status.st_mtime_ns > _SETTLED
 
 
 def _read(path: Path, status: os.stat_result) -> bytes:
-    """Return the content of a regular file of at most `LARGEST` bytes.
+    """Return the content of the file ``path``.
 
-    For other files, and for larger files, raise `InvalidDataError`. Files that are not regular are
-    not opened.
+    Raises:
+        InvalidDataError: The file is no regular file, and is not opened; or it has more than
+            `LARGEST` bytes.
+        OSError: The file cannot be read.
     """
     if not stat.S_ISREG(status.st_mode):
         raise InvalidDataError("it is no regular file; write JSON to a file and rename it to this")
-    # If the file is replaced with a pipe after the check, `read_regular` does not wait either.
+    # The file may become a pipe after this check; `read_regular` does not wait for a pipe.
     data = read_regular(path, LARGEST)
     if len(data) > LARGEST:
         raise InvalidDataError(
@@ -242,6 +256,6 @@ def _parse(data: bytes) -> UpdateRequest:
 
 
 def _say(text: str) -> None:
-    """Log ``text`` as one line; cut it, and replace characters that cannot be printed."""
+    """Log ``text`` as one line of at most 400 characters, without characters that do not print."""
     shown = "".join(c if c.isprintable() else "\ufffd" for c in text[: _REASON + 1])
     logger.warning(shown if len(shown) <= _REASON else shown[:_REASON] + " …")

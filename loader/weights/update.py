@@ -1,4 +1,4 @@
-"""WeightsUpdate: a requested change of the weights, before a step is assigned to it."""
+"""WeightsUpdate: a change of the weights that was asked for; it has no step yet."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,9 +11,9 @@ from climbstream.loader.formats.mixture import Mixture
 from .interpolation import MOST_STEPS
 
 EVERY = 16
-"""Default number of steps from one meeting of the ranks to the next; see `Agreement`."""
+"""Default number of steps between two exchanges of messages among ranks; see `Agreement`."""
 _WHY = 500
-"""Longest reason, in characters; it is limited because every saved state contains it."""
+"""Largest length of a reason, in characters. It is limited because saved states contain reasons."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,8 +22,9 @@ class WeightsUpdate:
 
     mixture: Mixture
     ramp: int = 0
-    """Number of steps of a linear ramp to the weights; 0: they take effect immediately."""
+    """Number of steps in which weights change linearly to the new ones; 0: they change at once."""
     why: str = ""
+    """Reason of the change, which is written to the weights log; at most 500 characters."""
 
     def __post_init__(self) -> None:
         if type(self.ramp) is not int or not 0 <= self.ramp <= MOST_STEPS:
@@ -33,11 +34,11 @@ class WeightsUpdate:
             )
         if not isinstance(self.why, str) or len(self.why) > _WHY:
             raise InvalidDataError(f"'why' is a text of at most {_WHY} characters")
-        # The reason may come from the arguments of a command, which need not be UTF-8.
+        # The reason may be an argument of a command, and these need not be valid UTF-8.
         object.__setattr__(self, "why", valid_text(self.why))
 
     def to_json(self) -> dict[str, Any]:
-        """Return the change as JSON values, with only those weights that are above 0."""
+        """Return the change as JSON values, without weights of 0."""
         weights = {name: w for name, w in self.mixture.weights.items() if w > 0}
         return {
             "version": Mixture.version,
@@ -48,7 +49,9 @@ class WeightsUpdate:
 
     @classmethod
     def from_json(cls, value: Any) -> Self:
-        """Read the value that `to_json` returned, or JSON of a mixture; a version is not needed.
+        """Read the value that `to_json` returned, or the JSON value of a mixture.
+
+        The field ``version`` may be missing.
 
         Raises:
             InvalidDataError: ``value`` is neither of these, or has an unknown field.

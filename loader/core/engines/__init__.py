@@ -1,1 +1,1 @@
-"""Engines: run tasks in processes of this machine, on a Ray cluster, or in SLURM jobs."""
+"""Engines: run tasks at the same time, on this machine, on a Ray cluster, or in SLURM jobs."""

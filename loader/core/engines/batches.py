@@ -1,4 +1,4 @@
-"""Batches: short tasks are sent to a worker together, because each message takes time."""
+"""Batches: short tasks are sent to a worker process together, because each message takes time."""
 
 import time
 from collections import deque
@@ -19,7 +19,10 @@ R = TypeVar("R")
 
 
 class BatchQueue:
-    """The tasks of a stage, in batches that take about ``seconds`` each; see `run_batch`."""
+    """The tasks of a stage, which are sent to workers in batches that take about ``seconds`` each.
+
+    `run_batch` runs a batch in a worker.
+    """
 
     def __init__(self, tasks: Iterable[Any], seconds: float, *, short: bool = True) -> None:
         self._fresh = iter(tasks)
@@ -29,12 +32,12 @@ class BatchQueue:
         self._size = 1
         """Number of tasks in the next batch."""
         self._again: deque[Any] = deque()
-        """Tasks of earlier batches that were not begun."""
+        """Tasks of earlier batches that were not begun in time."""
         self._suspects: deque[Any] = deque()
-        """Tasks of lost batches; each is sent in a batch of its own."""
+        """Tasks of lost batches; each is sent again in a batch of its own."""
 
     def next(self) -> list[Any]:
-        """Return the tasks of the next batch; [] if none is left."""
+        """Return the tasks of the next batch; [] if there are no more tasks now."""
         if self._suspects:
             return [self._suspects.popleft()]
         if self._again:
@@ -42,28 +45,32 @@ class BatchQueue:
         return [*islice(self._fresh, self._size)]
 
     def note_end(self, tasks: Sequence[Any], done: int, seconds: float) -> None:
-        """Note that ``done`` tasks of a batch took ``seconds``; queue the other tasks again."""
+        """Note that the first ``done`` tasks of a batch took ``seconds``.
+
+        The other tasks of the batch go to later batches.
+        """
         if self._short:
             fitting = int(self._seconds * done / max(seconds, 1e-6))
             self._size = max(1, min(fitting, 4 * self._size, _MOST))
         self._again.extend(tasks[done:])
 
     def note_loss(self, tasks: Sequence[Any]) -> None:
-        """Queue each task of a lost batch singly, to find the task at fault."""
+        """Note that a batch was lost; its tasks go to batches of one task, to find the cause."""
         self._suspects.extend(tasks)
 
     def give_up(
         self, tasks: Sequence[Any], why: str, instead: Callable[[Any, ClimbError], Any] | None
     ) -> Iterator[tuple[Any, Any]]:
-        """Handle a lost batch: queue its tasks singly or, if it has one task, give the task up.
+        """Give up a lost batch: yield (task, substitute result) if it has one task.
 
-        A task that is given up is yielded with its substitute result. A batch of several tasks
-        yields nothing.
+        If the batch has several tasks, nothing is yielded, and each task goes to a batch of its
+        own.
 
         Args:
             tasks: Tasks of the batch.
             why: How the batch was lost, for the message.
-            instead: Makes the substitute result of a task; None: an error is raised instead.
+            instead: Function of a task and an error that returns a substitute for the result; None:
+                an error is raised.
 
         Raises:
             ClimbError: The batch has one task, and ``instead`` is None.
@@ -80,12 +87,13 @@ class BatchQueue:
 def run_batch(
     function: Callable[[T], R], tasks: Sequence[T], limit: float
 ) -> tuple[list[R], float]:
-    """Run tasks one after the other; return the results of those that ran, and the seconds taken.
+    """Run tasks one after the other; return (results, seconds taken).
 
-    No task is begun more than ``limit`` seconds after the first; the tasks that were not begun go
-    to another batch. So a short task waits for at most one long task of its batch. If the first
-    task fails, its error is raised. If a later task fails, the batch ends before that task, and no
-    error is raised. The task that failed will be the first of another batch, and is then run again.
+    The results may be those of the first tasks only, for two reasons. First, no task is begun more
+    than ``limit`` seconds after the first, so that a short task need not wait for several long
+    ones. Second, if a task fails that is not the first, the batch ends before this task, and no
+    error is raised; the task will be the first of another batch. If the first task fails, its error
+    is raised.
     """
     begun = time.monotonic()
     results: list[R] = []

@@ -1,7 +1,7 @@
 """Engine: runs tasks in processes of this machine, on a Ray cluster, or in SLURM jobs.
 
-A task is one call of a picklable function of one argument. A task may be run twice, so it must
-write each file whole or not at all. If tasks keep this rule, every engine produces the same bytes.
+A task is one call of a function with one argument; both can be pickled. A task may be run twice, so
+it must write each file whole or not at all. Then every engine produces the same bytes.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -23,7 +23,7 @@ R = TypeVar("R")
 
 
 class Engine(AbstractContextManager["Engine"], Protocol):
-    """Runs tasks; leaving its ``with`` block ends the processes and jobs that it started."""
+    """Interface of an engine; the end of its ``with`` block ends the processes that it started."""
 
     @property
     def workers(self) -> int:
@@ -35,11 +35,11 @@ class Engine(AbstractContextManager["Engine"], Protocol):
         tasks: Iterable[T],
         instead: Callable[[T, ClimbError], R] | None = None,
     ) -> Iterator[tuple[T, R]]:
-        """Yield (task, result) in the order in which the tasks end; the first error ends the work.
+        """Call ``function`` with each of ``tasks``; yield (task, result) as tasks end.
 
-        A task that hangs, or is lost with its process, is tried again. If every try fails,
-        ``instead(task, error)`` returns a substitute for the result of the task; without
-        ``instead``, the error is raised.
+        The first error that a task raises ends the work. A task that hangs, or is lost with its
+        process, is tried again. If it fails in every try, ``instead(task, error)`` returns a
+        substitute for its result; if ``instead`` is None, the error is raised.
         """
 
 
@@ -51,11 +51,15 @@ def open_engine(
     gpus: bool = False,
     preload: Sequence[str] = (),
 ) -> Engine:
-    """Open the engine named ``name``, one of `ENGINES`; it runs ``workers`` tasks at a time.
+    """Return a new engine.
 
-    By default, the engine runs one task per core; with ``gpus``, it runs one task per GPU if there
-    are GPUs. For SLURM, ``workers`` must be given. ``shared`` is a folder that every machine must
-    see. For ``preload``, see `LocalEngine`.
+    Args:
+        name: One of `ENGINES`.
+        workers: Number of tasks that run at the same time. Default: one per core or, with ``gpus``,
+            one per GPU if there are GPUs. For SLURM it must be given.
+        shared: A folder that all machines can read and write.
+        gpus: Whether each task uses a GPU, if there are GPUs.
+        preload: Names of modules that tasks import; see `LocalEngine`.
 
     Raises:
         UsageError: ``workers`` is below 1, or the engine cannot be used here.
@@ -76,10 +80,15 @@ def run_stage(
     tasks: Iterable[T],
     instead: Callable[[T, ClimbError], int] | None = None,
 ) -> int:
-    """Run the tasks of a stage and show progress; return how many units of work they did.
+    """Run the tasks of a stage, and show progress; return the number of units of work.
 
-    ``function`` returns the units of work that one task did; ``unit`` is their name. For
-    ``instead``, see `Engine.run`.
+    Args:
+        engine: Engine that runs the tasks.
+        what: Name of the stage, for the line of progress.
+        unit: Name of the units of work, such as "documents".
+        function: Function of a task; it returns the number of units of work of the task.
+        tasks: The tasks.
+        instead: As in `Engine.run`.
     """
     total = 0
     with Progress(what, None, unit) as progress:

@@ -1,6 +1,6 @@
-"""Late engine: an engine that is opened only when its first tasks are run.
+"""Late engine: an engine that is opened only when it gets its first tasks.
 
-So a command that turns out to have no tasks starts no process.
+So a command that has no tasks to run starts no process.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -17,9 +17,9 @@ R = TypeVar("R")
 
 
 class LateEngine:
-    """Runs tasks in the engine that ``open_engine`` returns.
+    """Runs tasks in the engine that ``open_engine`` returns, which is called when it is needed.
 
-    Leaving the ``with`` block closes that engine, if it was opened.
+    The end of the ``with`` block closes the engine, if it was opened.
     """
 
     def __init__(self, open_engine: Callable[[], Engine]) -> None:
@@ -40,7 +40,7 @@ class LateEngine:
 
     @property
     def workers(self) -> int:
-        """Number of tasks that run at the same time; asking for it opens the engine."""
+        """Number of tasks that run at the same time; reading this number opens the engine."""
         return self._opened().workers
 
     def run(
@@ -49,7 +49,7 @@ class LateEngine:
         tasks: Iterable[T],
         instead: Callable[[T, ClimbError], R] | None = None,
     ) -> Iterator[tuple[T, R]]:
-        """Open the engine if needed, and yield (task, result) as `Engine.run` does."""
+        """Yield (task, result) as `Engine.run` does; the engine is opened if needed."""
         return self._opened().run(function, tasks, instead)
 
     def _opened(self) -> Engine:

@@ -1,12 +1,11 @@
-"""Local engine: runs tasks in processes of this machine; results come in any order.
+"""Local engine: runs tasks in processes of this machine.
 
-A task is one call of a picklable function of one argument. A task writes its result whole or not at
-all, so a killed run can simply be run again. Worker processes end with their parent, even if the
-parent is killed.
+A task is one call of a function with one argument; both can be pickled. Worker processes end when
+their parent ends, even if the parent is killed.
 
-If a process uses no CPU time for `task_timeout` seconds, for example because it was stopped or
-waits for a disk, the process is killed. Its task is tried once more in a new process. A task that
-computes uses CPU time, so it has no deadline.
+A process that uses no CPU time for `task_timeout` seconds is killed; for example, it was stopped,
+or waits for a disk. Its task is tried once more in a new process. A task that computes uses CPU
+time, so it has no time limit.
 """
 
 import multiprocessing
@@ -44,13 +43,13 @@ R = TypeVar("R")
 _TICK = 1.0
 """Longest time between two checks of the processes, in seconds."""
 _START = 60.0
-"""Least timeout, in seconds, of a process that has used no CPU time yet."""
+"""Smallest timeout of a process that has not yet used any CPU time, in seconds."""
 _GRACE = 5.0
 """Longest wait for killed processes to end, in seconds."""
 _TRIES = 2
 
 _number = 0
-"""Number of this process in its pool."""
+"""Number of this process among the worker processes of its engine, from 0."""
 
 
 def cores() -> int:
@@ -65,16 +64,16 @@ def check_workers(workers: int | None) -> None:
 
 
 def own_device() -> str:
-    """Return the device that this process computes on: ``cuda:N`` on this node, or ``cpu``.
+    """Return the device on which this process should compute: ``cuda:N``, or ``cpu``.
 
-    The processes of a pool, or of torchrun, are assigned to the GPUs of the node in turn.
+    The processes of an engine, or of torchrun, use the GPUs of the node in turn.
     """
     number = int(os.environ.get("LOCAL_RANK", _number))
     return f"cuda:{number % gpus}" if (gpus := _gpus()) else "cpu"
 
 
 def _gpus() -> int:
-    """Count the GPUs that this process sees."""
+    """Return the number of GPUs that this process can use."""
     import torch
 
     return torch.cuda.device_count()
@@ -82,21 +81,24 @@ def _gpus() -> int:
 
 @dataclass(slots=True)
 class _Job:
-    """A task and the number of times it was started."""
+    """A task, with what is needed to send and name it."""
 
     function: Callable[[Any], Any]
     packed: bytes
-    """The function, as it is sent to a process; all jobs of a stage have the same object."""
+    """The function as bytes, as it is sent to a process; all jobs of a stage share these bytes."""
     task: Any
+    """The argument of the function."""
     number: int
+    """Number of the task in its stage, from 1."""
     tries: int = 0
+    """How often the task was started."""
 
     def __str__(self) -> str:
         return f"task {self.number}, {task_name(self.function, self.task)}"
 
     @property
     def name(self) -> str:
-        """Number and function of the task, without its argument, for a message about many jobs."""
+        """Number and function of the task, for a message; ``str(job)`` also has its argument."""
         return f"task {self.number}, {function_name(self.function)}"
 
 
@@ -111,7 +113,10 @@ class _Answer:
 
 
 class _Worker:
-    """A process, and a thread that talks to it: a stopped process blocks only that thread."""
+    """A worker process, and the thread that talks to it.
+
+    Only this thread waits if the process does not answer.
+    """
 
     def __init__(
         self, context: Any, number: int, answers: "queue.SimpleQueue[tuple[_Worker, _Answer]]"
@@ -121,11 +126,11 @@ class _Worker:
         self.began = False
         """Whether the process was ready for a job."""
         self.silent = 0.0
-        """Seconds in which the worker has used no CPU time. Seconds in which the process of the
-        pool itself was stopped are not counted."""
+        """Time for which the worker has used no CPU time, in seconds. Time in which the process of
+        the engine itself was stopped does not count."""
         self._seen = 0.0
         self._sent: bytes | None = None
-        """The function that the process received last, packed."""
+        """The function that was last sent to the process, as bytes."""
         self._patience = Patience()
         self._answers = answers
         self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
@@ -138,15 +143,15 @@ class _Worker:
         return f"process {self._process.pid}" if self._process.pid else "a process not begun yet"
 
     def begin(self, job: _Job) -> None:
-        """Hand over ``job``."""
+        """Give ``job`` to the worker."""
         job.tries += 1
         self.job, self.silent, self._patience = job, 0.0, Patience()
         self._jobs.put(job)
 
     def hangs(self, seconds: float) -> bool:
-        """Whether the process has used no CPU time for too long.
+        """Whether the process has used no CPU time for so long that it counts as hung.
 
-        ``seconds`` is the time since the last call.
+        ``seconds`` is the time since the last call of this method.
         """
         if (cpu := _cpu_time(self._process.pid)) > self._seen:
             self._seen, self.silent, self._patience = cpu, 0.0, Patience()
@@ -167,11 +172,12 @@ class _Worker:
             self._process.kill()
 
     def join(self, seconds: float) -> None:
-        """Wait for the end of the killed process, ``seconds`` at most."""
+        """Wait up to ``seconds`` until the killed process has ended."""
         if self._process.pid is not None:
             self._process.join(seconds)
         if self._process.exitcode is None:
-            # A disk blocks the process, and Python would wait for the process at exit.
+            # The process waits for a disk and cannot end. Without this, Python would wait for it at
+            # exit.
             multiprocessing.process._children.discard(self._process)  # type: ignore[attr-defined]
 
     def _speak(self) -> None:
@@ -193,7 +199,8 @@ class _Worker:
         try:
             if not self.began:
                 self.began = self._ours.recv()
-            # Settings and fitted models are large, so a process gets them once a stage.
+            # The function contains settings and fitted models, which are large. So a process gets
+            # the function only once per stage.
             function = b"" if job.packed is self._sent else job.packed
             self._ours.send_bytes(len(function).to_bytes(8) + function + pack(job.task))
             self._sent = job.packed
@@ -206,9 +213,9 @@ class _Worker:
 
 
 class LocalEngine:
-    """A pool of processes for several calls of `run`; they start when the first task is run.
+    """Runs tasks in several worker processes, which start when there are tasks.
 
-    Use the engine in a ``with`` block: the end of the block ends the processes, even during a task.
+    The end of the ``with`` block ends the processes, even during a task.
     """
 
     def __init__(
@@ -219,12 +226,15 @@ class LocalEngine:
         preload: Sequence[str] = (),
         remedy: str = "",
     ) -> None:
-        """Make a pool of ``workers`` processes.
+        """Make an engine.
 
-        The default is one process per core; with ``gpus``, one per GPU if the machine has any.
-        ``preload`` names modules that tasks import: a server process imports them once for all
-        workers. ``remedy`` is what a message advises if memory runs out; default: use fewer
-        workers.
+        Args:
+            workers: Number of processes. Default: one per core or, with ``gpus``, one per GPU if
+                the machine has GPUs.
+            gpus: Whether each task uses a GPU, if there are GPUs.
+            preload: Names of modules that tasks import. One server process imports them, and all
+                workers are forked from it, so they need not import them again.
+            remedy: What a message advises if memory runs out; default: to use fewer workers.
 
         Raises:
             UsageError: ``workers`` is below 1.
@@ -250,18 +260,14 @@ class LocalEngine:
         tasks: Iterable[T],
         instead: Callable[[T, ClimbError], R] | None = None,
     ) -> Iterator[tuple[T, R]]:
-        """Yield (task, result) for each task, in the order in which tasks end.
+        """Yield (task, result) as tasks end; see `Engine.run`.
 
-        The first error that a task raises ends the work. If a task hangs, or its process is killed,
-        the task is tried once more. If the second try also hangs or is killed, ``instead`` returns
-        a substitute for the result of the task.
-
-        Without ``instead``, an error is raised if a task hangs twice, or as soon as a process is
-        killed. A killed task is then not tried again, because most often memory ran out, and would
-        run out again.
+        A task that hangs is tried once more. If ``instead`` is given, so is a task whose process
+        was killed. If it is not, an error is raised at once, because most often memory ran out, and
+        would run out again.
 
         Raises:
-            ClimbError: A process was killed, or a task hung, and there is no ``instead``.
+            ClimbError: A process was killed, or a task hung twice, and ``instead`` is None.
         """
         packed = pack(function)
         fresh = (_Job(function, packed, task, n) for n, task in enumerate(tasks, start=1))
@@ -303,7 +309,8 @@ class LocalEngine:
         if idle := [worker for worker in self._workers if not worker.job]:
             return idle[0]
         if not self._workers:
-            # Imports take seconds; the server imports once, and each process is forked from it.
+            # Imports take seconds, so one server process imports the modules, and all workers are
+            # forked from it.
             module = getattr(function, "func", function).__module__
             self._context.set_forkserver_preload(["__main__", module, *self._preload])
             _start_servers()
@@ -313,7 +320,7 @@ class LocalEngine:
         return self._workers[-1]
 
     def _wait(self) -> tuple[_Worker, _Answer | None]:
-        """Wait until a worker answers or hangs; return the worker, and its answer or None."""
+        """Wait until a worker answers or hangs; return it with its answer, or None if it hangs."""
         begun = seen = time.monotonic()
         patience = Patience()
         while True:
@@ -322,7 +329,7 @@ class LocalEngine:
                 if worker in self._workers:
                     return worker, answer
             now = time.monotonic()
-            # Time in which this process itself was stopped is not counted against its workers.
+            # If this process itself was stopped, its workers were not idle in that time.
             passed, seen = min(now - seen, 2 * _TICK), now
             busy = self._busy()
             if hanging := [worker for worker in busy if worker.hangs(passed)]:
@@ -335,7 +342,7 @@ class LocalEngine:
                 )
 
     def _hung(self, worker: _Worker) -> tuple[str, str]:
-        """Return two parts of a message: how a hung worker ended, and the remedy."""
+        """Return two parts of a message about a worker that hung: what happened, and the remedy."""
         return (
             f"{worker.name} computed nothing for {duration(worker.silent)}, as one that is "
             "stopped or waits for a disk, and was ended",
@@ -343,9 +350,10 @@ class LocalEngine:
         )
 
     def _killed(self, worker: _Worker) -> tuple[str, str]:
-        """Return two parts of a message: how a killed worker ended, and the remedy."""
+        """Return two parts of a message about a killed worker: what happened, and the remedy."""
         if not worker.began:
-            # The process ran the caller's script, which starts processes: Python forbids that.
+            # A new process imports the user's script. If the script starts processes when it is
+            # imported, Python ends the process.
             return (
                 f"{worker.name} ended before it could begin",
                 "a script has to call this under `if __name__ == '__main__':`, as each process "
@@ -371,11 +379,11 @@ class LocalEngine:
 
 
 def _cpu_time(pid: int | None) -> float:
-    """Return the CPU time that process ``pid`` has used, in seconds; 0 if it is gone.
+    """Return the CPU time that process ``pid`` has used, in seconds; 0 if it has ended.
 
-    The kernel counts CPU time, so the process itself cannot delay the count. Only Linux reports the
-    CPU time of another process. On other systems the result grows with every call, so no process
-    counts as hung.
+    The system counts this time, so the process need not take part. Only Linux tells the CPU time of
+    another process. On other systems the result grows with every call, so no process counts as
+    hung.
     """
     if sys.platform != "linux":
         return time.monotonic()
@@ -386,10 +394,10 @@ def _cpu_time(pid: int | None) -> float:
 
 
 def _start_servers() -> None:
-    """Start Python's helper processes, with SIGINT blocked: Ctrl-C must not reach them.
+    """Start the helper processes of Python; SIGINT is blocked, so that Ctrl-C does not end them.
 
     Raises:
-        UsageError: The folder for temporary files has too long a path.
+        UsageError: The path of the folder for temporary files is too long.
     """
     resource_tracker.ensure_running()
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
@@ -398,7 +406,8 @@ def _start_servers() -> None:
     except OSError as error:
         if error.errno is not None:
             raise
-        # Python says only "AF_UNIX path too long": a socket's path has about 100 bytes.
+        # The path of a socket has at most about 100 bytes. Python's own message says no more than
+        # "AF_UNIX path too long".
         raise UsageError(
             f"{tempfile.gettempdir()} has too long a path for the sockets that processes talk by; "
             "set TMPDIR to a folder with a shorter one"
@@ -408,7 +417,7 @@ def _start_servers() -> None:
 
 
 def _work(number: int, connection: Connection) -> None:
-    """Report the start, then run one job after the other, as process ``number`` of a pool."""
+    """Run one job after the other: the program of worker process ``number``."""
     keep_streams()
     global _number
     _number = number
@@ -441,7 +450,7 @@ def _work(number: int, connection: Connection) -> None:
 
 
 def _failed(error: BaseException) -> _Answer:
-    """Return an answer with ``error``, to which its traceback is added as a note.
+    """Return an answer with ``error`` and, as a note in it, its traceback.
 
     If ``error`` cannot be pickled, the answer has a `ClimbError` with its text instead.
     """
@@ -454,6 +463,9 @@ def _failed(error: BaseException) -> _Answer:
 
 
 def _exit_after(sentinel: int) -> None:
-    """End this process when its parent ends or is killed; otherwise it would wait for ever."""
+    """End this process when its parent has ended; ``sentinel`` is the parent's.
+
+    Otherwise a worker whose parent was killed would wait for ever.
+    """
     wait_for([sentinel])
     os._exit(1)

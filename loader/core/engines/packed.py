@@ -1,4 +1,4 @@
-"""Packed values: Python objects as bytes, which processes of one user send to each other."""
+"""Packed: Python objects as bytes, to send them to other processes of the same user."""
 
 from multiprocessing.reduction import ForkingPickler
 from typing import Any

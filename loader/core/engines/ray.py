@@ -1,13 +1,13 @@
 """Ray engine: the tasks of a stage run on all nodes of a Ray cluster.
 
 The folders that tasks read and write must have the same path on all nodes. A task that is lost with
-its node runs again on another node, and writes the same bytes. The process of the command cannot
-see whether a task is alive. So the time limit of ``--task-timeout`` counts from the end of the last
-task that ended. By default there is no time limit.
+its node runs again on another node, and writes the same bytes. The command cannot see whether a
+task on another node is alive. So with ``--task-timeout``, a task is given up if no task has ended
+for this time. By default there is no time limit.
 
-Each call takes Ray a millisecond, so short tasks are sent in batches. At the end of a stage, a
-batch that takes much longer than the others is run a second time, because its node may be slow. The
-result that comes first is used.
+A call takes Ray a millisecond, so short tasks are sent in batches. If a batch at the end of a stage
+takes much longer than the others, it is run a second time, because its node may be slow. The result
+that comes first is used.
 """
 
 import os
@@ -33,21 +33,24 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 _RETRIES = 5
-"""How often a task is tried again after its process or node was lost."""
+"""How often a task is tried again if its process or node is lost."""
 _BATCH = 0.2
-"""Seconds that a batch should take; after this time, no further task of the batch is begun."""
+"""Time that a batch of tasks should take, in seconds; later, no further task of it is begun."""
 _LOOK = 5.0
-"""Seconds between two checks of the number of slots, and between two checks for slow batches."""
+"""Time between two checks, in seconds: of how many tasks can run, and for slow batches."""
 _SLOW = 60.0
-"""Seconds by which a batch must exceed twice the time of the longest finished batch to be slow."""
+"""A batch is slow if it takes this number of seconds more than twice the longest finished batch."""
 _SOON = 1.0
-"""Seconds for which a call that is no longer needed may go on; then the call is cancelled."""
+"""Time for which a call that is no longer needed may go on, in seconds; then it is cancelled."""
 _GRACE = 5.0
-"""Seconds that a cancelled call has to end; then it is killed."""
+"""Time in which a cancelled call must end, in seconds; then it is killed."""
 
 
 class RayEngine:
-    """Runs tasks on a Ray cluster: that of RAY_ADDRESS, one that runs on this node, or a new one.
+    """Runs tasks on a Ray cluster.
+
+    The cluster is that of the environment variable RAY_ADDRESS, else one that already runs on this
+    machine, else a new one on this machine.
 
     Raises:
         UsageError: Ray is not installed, or no Ray cluster answers.
@@ -63,9 +66,9 @@ class RayEngine:
         self._ray: Any = ray
         self._workers = workers
         self._shared = shared
-        """A folder that every node must see."""
+        """A folder that all nodes can read and write."""
         self._gpus = gpus
-        """Whether each task uses a GPU, if the cluster has GPUs. If so, tasks are sent one by one,
+        """Whether each task uses a GPU, if the cluster has GPUs. If so, each task is sent alone,
         and a slow task is not run a second time."""
         self._looked, self._found = float("-inf"), 1
         self._ours = not ray.is_initialized()
@@ -96,15 +99,12 @@ class RayEngine:
         tasks: Iterable[T],
         instead: Callable[[T, ClimbError], R] | None = None,
     ) -> Iterator[tuple[T, R]]:
-        """Yield (task, result) in the order in which the tasks end; the first error ends the work.
+        """Yield (task, result) as tasks end; see `Engine.run`.
 
-        A task is given up if it was lost in every try, or did not end in time. In that case
-        ``instead(task, error)`` returns a substitute for its result; without ``instead``, the error
-        is raised.
+        A task is given up if it was lost in every try, or did not end in time.
 
         Raises:
-            ClimbError: A task was lost with its process or node in every try, or did not end in
-                time.
+            ClimbError: A task was given up, and ``instead`` is None.
         """
         needs = {"num_cpus": 1, "num_gpus": int(self._needs() == "GPU")}
         remote = self._ray.remote(**needs, max_retries=_RETRIES)(_call)
@@ -124,7 +124,7 @@ class RayEngine:
         return self._slots()
 
     def _slots(self) -> int:
-        """Return how many tasks run at a time; the number changes as nodes join and leave."""
+        """Return how many tasks run at the same time; the number changes if nodes join or leave."""
         if self._workers:
             return self._workers
         if time.monotonic() - self._looked > _LOOK:
@@ -133,7 +133,7 @@ class RayEngine:
         return self._found
 
     def _needs(self) -> str:
-        """Return the resource of which each task takes one, ``GPU`` or ``CPU``."""
+        """Return the resource of Ray that each task needs: ``GPU`` or ``CPU``."""
         return "GPU" if self._gpus and self._ray.cluster_resources().get("GPU") else "CPU"
 
 
@@ -143,8 +143,9 @@ class _Batch:
 
     tasks: list[Any]
     begun: float
+    """When the batch was sent, by `time.monotonic`."""
     calls: list[Any]
-    """References to the result of each run of the batch: two if the batch is run a second time."""
+    """Ray's references to the results: one, or two if the batch is run a second time."""
 
 
 class _Stage:
@@ -163,16 +164,16 @@ class _Stage:
         self._ray, self._start, self._name, self._slots = ray, start, name, slots
         self._queue = queue
         self._twice = twice
-        """Whether slow tasks may be run twice."""
+        """Whether slow batches may be run a second time."""
         self._longest = 0.0
-        """Seconds of the longest batch that has ended."""
+        """Time of the longest batch that has ended, in seconds."""
         self._waiting: dict[Any, _Batch] = {}
-        """Batches that have not ended, by their calls, in the order in which they were sent."""
+        """Batches that have not ended, by call, in the order in which they were sent."""
 
     def run(self, instead: Callable[[Any, ClimbError], Any] | None) -> Iterator[tuple[Any, Any]]:
         try:
             while True:
-                # Only a few batches are sent ahead: nodes may join or leave before the next ones.
+                # Only a few batches are sent before they can run, because nodes may join or leave.
                 while len(self._waiting) < 2 * self._slots() and (batch := self._queue.next()):
                     self._hand_over(_Batch(batch, time.monotonic(), []))
                 if not self._waiting:
@@ -221,7 +222,7 @@ class _Stage:
         yield from zip(batch.tasks, results, strict=False)
 
     def _take_out(self, batch: _Batch, ended: Any = None) -> None:
-        """Stop waiting for ``batch``, and cancel its calls, except the one that has ``ended``."""
+        """Stop waiting for ``batch``; cancel all its calls except ``ended``, which has ended."""
         for call in batch.calls:
             del self._waiting[call]
         self._cancel([call for call in batch.calls if call is not ended])
@@ -229,8 +230,8 @@ class _Stage:
     def _cancel(self, calls: list[Any]) -> None:
         """End ``calls``, by force if necessary.
 
-        Ray may crash if a call is cancelled while it is ending. So each call first gets `_SOON`
-        seconds to end by itself.
+        Each call first gets 1 s to end by itself, because Ray may crash if a call is cancelled just
+        when it ends.
         """
         left = self._left(calls, _SOON)
         for call in left:
@@ -239,14 +240,14 @@ class _Stage:
             self._ray.cancel(call, force=True)
 
     def _left(self, calls: list[Any], seconds: float) -> list[Any]:
-        """Wait up to ``seconds``; return those of ``calls`` that have not ended by then."""
+        """Wait up to ``seconds`` for ``calls`` to end; return those that have not ended then."""
         if not calls:
             return []
         left: list[Any] = self._ray.wait(calls, num_returns=len(calls), timeout=seconds)[1]
         return left
 
     def _ready(self) -> Any | None:
-        """Wait for a call to end, and return it; None if none ends within the task timeout."""
+        """Wait until a call ends, and return it; None if none ends within the task timeout."""
         begun, patience = time.monotonic(), Patience()
         limit = task_timeout() if os.environ.get(TIMEOUT) else float("inf")
         while (passed := time.monotonic() - begun) < limit:
@@ -265,7 +266,7 @@ class _Stage:
         return None
 
     def _run_slow_twice(self) -> None:
-        """Send slow batches a second time, to slots that are free because no other task is left."""
+        """Send slow batches a second time, if there are too few batches left to use all slots."""
         slow = time.monotonic() - _SLOW - 2 * self._longest
         for batch in [*self._waiting.values()]:
             if not self._twice or len(self._waiting) >= self._slots():
@@ -280,7 +281,11 @@ class _Stage:
 
 
 def _call(function: Callable[[T], R], tasks: Sequence[T], shared: Path) -> tuple[list[R], float]:
-    """Run a batch on a node of the cluster; return the results and the seconds that it took."""
+    """Run a batch on a node of the cluster; return (results, seconds taken).
+
+    Raises:
+        UsageError: The node has no folder ``shared``.
+    """
     if not shared.exists():
         raise UsageError(
             f"node {platform.node()} does not see {shared}: all nodes of a Ray cluster must mount "

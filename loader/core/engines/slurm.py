@@ -1,9 +1,9 @@
 """SLURM engine: the tasks of a stage run in the jobs of a SLURM array.
 
-Tasks and answers are files in a folder that all nodes must see (`task_folder`). Each job runs one
-task at a time, and works through all stages. A task whose job is lost goes to another job, and
-writes the same bytes. If the process of the command is killed, its jobs wait for ten minutes. If
-the same command is run again within that time, the new process uses these jobs.
+Tasks and answers are files in a folder that all nodes can read and write (`task_folder`). Each job
+runs one task at a time, and goes on through all stages. A task whose job is lost goes to another
+job, and writes the same bytes. If the command is killed, its jobs wait for ten minutes. If the same
+command is run again within that time, it uses these jobs.
 """
 
 import os
@@ -35,27 +35,27 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 PRINT = "CLIMBSTREAM_SLURM_PRINT"
-"""The environment variable that ``--slurm-print`` sets."""
+"""Environment variable that the option ``--slurm-print`` sets: the user submits the jobs."""
 _RETRIES = 5
-"""How often a task is tried again after its job was lost."""
+"""How often a task is tried again if its job is lost."""
 _BEAT = 10.0
-"""Seconds between two signs of life of a job or of this process."""
+"""Time between two signs of life of a job or of this process, in seconds."""
 _LOST = 120.0
-"""Seconds without a sign of life after which a job counts as lost. The time is long, because a
-network file system may show the new time of a file a minute late."""
+"""Time without a sign of life after which a job counts as lost, in seconds. The time is long,
+because a network file system may show the new time of a file a minute late."""
 _ORPHAN = 600.0
-"""Seconds without a sign of life of this process after which its jobs end."""
+"""Time without a sign of life of this process after which its jobs end, in seconds."""
 _LOOK = 5.0
-"""Seconds between two checks of the jobs."""
+"""Time between two checks of the jobs, in seconds."""
 _PAUSES = 0.02, 0.5
-"""Shortest and longest pause between two checks for answers, in seconds."""
+"""Shortest and longest time between two looks for answers, in seconds."""
 
 
 class SlurmEngine:
-    """Runs tasks in ``workers`` jobs of SLURM with one core each.
+    """Runs tasks in jobs of SLURM, each with one core.
 
     Raises:
-        UsageError: The number of jobs is not given.
+        UsageError: The number of jobs, ``workers``, is not given.
     """
 
     def __init__(
@@ -66,9 +66,13 @@ class SlurmEngine:
         gpus: bool = False,
         preload: Sequence[str] = (),
     ) -> None:
-        """Use a task folder in ``shared``; with ``gpus``, each task is sent in a batch of its own.
+        """Make an engine of ``workers`` jobs, which are submitted when there are tasks.
 
-        For ``preload``, see `LocalEngine`.
+        Args:
+            workers: Number of jobs.
+            shared: A folder that all nodes can read and write; the task folder is made in it.
+            gpus: Whether each task is sent alone, because it takes long.
+            preload: Names of modules that tasks import; see `LocalEngine`.
         """
         if workers is None:
             raise UsageError(
@@ -114,15 +118,15 @@ class SlurmEngine:
         tasks: Iterable[T],
         instead: Callable[[T, ClimbError], R] | None = None,
     ) -> Iterator[tuple[T, R]]:
-        """Yield (task, result) in the order in which the tasks end; the first error ends the work.
+        """Yield (task, result) as tasks end; see `Engine.run`.
 
         A task is given up in two cases: it hung or was killed twice in one job, or its job was lost
-        in every try. Then ``instead(task, error)`` returns a substitute for its result; without
-        ``instead``, the error is raised.
+        in every try.
 
         Raises:
-            ClimbError: A task hung or was lost, or no job begins to work.
-            UsageError: SLURM accepts no jobs, or a job has other versions than this process.
+            ClimbError: A task was given up, and ``instead`` is None; or all jobs have ended, and
+                none took a task.
+            UsageError: SLURM refuses the jobs, or a job has other versions than this process.
         """
         queue = BatchQueue(tasks, BATCH, short=self._short)
         yield from _Stage(self._folder, self._staff, function, queue).run(instead)
@@ -135,17 +139,18 @@ class _Staff:
         self._jobs, self._folder, self.workers = jobs, folder, workers
         self._name = ""
         self._submitted: float | None = None
-        """When jobs were first submitted, by `time.monotonic`; None if none were submitted yet."""
+        """When jobs were first submitted, by `time.monotonic`; None: not yet."""
         self._patience = Patience()
         self._pulses: dict[str, Pulse] = {}
         self._worked = False
-        """Whether a job took a task since jobs were last submitted."""
+        """Whether a job has taken a task since jobs were last submitted."""
 
     def adopt(self, facts: Facts) -> Facts:
-        """Reuse the jobs of a command that was killed in this folder; cancel jobs that do not fit.
+        """Return ``facts`` with the name of the jobs: those of a killed command, or new ones.
 
-        Jobs fit if their facts equal ``facts`` in all but the name, and if there are not too many.
-        Returns ``facts`` with the name of the jobs that are reused.
+        A command that was killed in this folder may have left jobs. They are used if their facts
+        equal ``facts`` in all but the name, and if there are not too many. Otherwise they are
+        cancelled.
         """
         self._jobs.check()
         try:
@@ -165,7 +170,7 @@ class _Staff:
         return facts
 
     def begin(self) -> None:
-        """Submit the jobs that are missing; do nothing after the first call."""
+        """Submit the jobs that are missing; only the first call does this."""
         if self._submitted is None:
             self._submitted = time.monotonic()
             left = self.left() or {}
@@ -178,13 +183,13 @@ class _Staff:
         self._worked = True
 
     def left(self) -> dict[str, str] | None:
-        """Return the states of the jobs that wait or run, by job number; None: unknown."""
+        """Return the states of the jobs that wait or run, by number of the job; None: unknown."""
         return self._jobs.left(self._name)
 
     def check(self, left: Mapping[str, str] | None, wanted: int) -> None:
-        """Replace jobs that ended early, but only as many as ``wanted`` waiting batches need.
+        """Submit new jobs for jobs that ended early, at most one for each batch that waits.
 
-        ``left`` is the result of `left` from before the files of the jobs were read.
+        ``left`` is the result of `left`, and ``wanted`` the number of batches that wait.
 
         Raises:
             ClimbError: All jobs have ended, and none took a task.
@@ -210,13 +215,16 @@ class _Staff:
             self._submit(missing)
 
     def is_lost(self, job: str, left: Mapping[str, str] | None) -> bool:
-        """Return whether ``job`` gave no sign of life for so long that it counts as lost."""
+        """Whether ``job`` has shown no sign of life for so long that it counts as lost.
+
+        ``left`` is the result of `left`; a job that SLURM does not list counts as lost sooner.
+        """
         pulse = self._pulses.setdefault(job, self._folder.pulse(job))
         gone = left is not None and job.rpartition("-")[0] not in left
         return pulse.silent() > (2 * _BEAT if gone else _LOST)
 
     def describe(self) -> str:
-        """Describe the jobs for a message: their number, and their most frequent states."""
+        """Return a text about the jobs, for a message: their number and most frequent states."""
         left = self.left()
         if left is None:
             return f"jobs called {self._name} must be submitted"
@@ -224,7 +232,7 @@ class _Staff:
         return f"{len(left)} jobs" + "".join(f", {n} {state}" for state, n in states)
 
     def end(self) -> None:
-        """Cancel all jobs, if any were submitted."""
+        """Cancel all jobs, if jobs were submitted."""
         if self._submitted is not None:
             self._jobs.cancel(self._name)
 
@@ -234,7 +242,7 @@ class _Staff:
             self._jobs.submit(self._name, count)
 
     def _last_words(self) -> str:
-        """Return the last line of the latest job log and the path of that log, for a message."""
+        """Return the last line in the newest log of a job, and its path, for a message."""
         logs = [path for path in self._folder.logs.iterdir() if path.stat().st_size]
         if not logs:
             return ", nor wrote to its log"
@@ -244,10 +252,11 @@ class _Staff:
 
 @dataclass(slots=True)
 class _Batch:
-    """Tasks that are sent together, and how often they were lost with their job."""
+    """Tasks that are sent together."""
 
     tasks: list[Any]
     losses: int = 0
+    """How often the batch was lost with its job."""
 
 
 class _Stage:
@@ -282,17 +291,18 @@ class _Stage:
                 self._folder.withdraw(name)
 
     def _hand_over(self, batch: _Batch) -> None:
-        # A new name each time a batch is sent: a job that counted as lost may answer late.
+        # A batch gets a new name each time it is sent, because a job that counts as lost may still
+        # answer under the old name.
         name = secrets.token_hex(8)
         self._waiting[name] = batch
         work = Work.of(task_name(self._function, batch.tasks[0]), self._function, batch.tasks)
         self._folder.add(name, work)
 
     def _ended(self) -> list[tuple[_Batch, Answer]]:
-        """Wait until batches have ended or were lost; return those that ended or are given up.
+        """Wait until batches have ended or were lost; return (batch, answer) of those that ended.
 
-        Each batch is returned with its answer. The list is empty if all lost batches were queued
-        again.
+        Batches that are given up also count as ended. Lost batches are sent again; if there are
+        only such batches, the result is [].
         """
         begun, patience, pause = time.monotonic(), Patience(), _PAUSES[0]
         while True:
@@ -314,11 +324,12 @@ class _Stage:
             pause = min(2 * pause, _PAUSES[1])
 
     def _lost(self) -> list[tuple[_Batch, Answer]]:
-        """Check the jobs; send the batches of lost jobs again, and return those that are given up.
+        """Send the batches of lost jobs again; return (batch, answer) of those that are given up.
 
-        The answer of a batch that is given up says why.
+        The answer says why the batch is given up.
         """
-        # Ask for the jobs before files are read: a job that has ended will write no more files.
+        # Ask for the jobs before files are read, because a job that has ended by now writes no
+        # more files.
         left = self._staff.left()
         taken = {name: job for name, job in self._folder.taken().items() if name in self._waiting}
         if taken:
@@ -348,10 +359,12 @@ class _Stage:
     def _results(
         self, batch: _Batch, answer: Answer, instead: Callable[[Any, ClimbError], Any] | None
     ) -> Iterator[tuple[Any, Any]]:
-        """Yield the finished tasks of a batch with their results; queue the unfinished ones again.
+        """Yield (task, result) of the finished tasks of a batch; the others go to later batches.
+
+        Raises the error of a task.
 
         Raises:
-            ClimbError: The batch was lost, and ``instead`` is None; or a task raised it.
+            ClimbError: The batch was lost, and ``instead`` is None.
         """
         if answer.error is not None:
             raise answer.error

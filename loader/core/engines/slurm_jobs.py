@@ -1,7 +1,7 @@
-"""Jobs of a SLURM array: submitted, counted and cancelled with the commands of SLURM.
+"""SLURM jobs: submit, count and cancel the jobs of a task folder, with the commands of SLURM.
 
-All jobs of a task folder have the same name, and jobs are looked up by that name. So no job is
-missed, even if this process ended before SLURM reported the number of the array.
+All jobs of a task folder have the same name, and are found by this name. So no job is missed, even
+if a process was killed before SLURM told it the number of its jobs.
 """
 
 import shlex
@@ -20,7 +20,7 @@ from .task_folder import TaskFolder
 logger = get_logger(__name__)
 
 _ARRAY = 1000
-"""Largest number of jobs in an array; SLURM's own default limit is 1,001."""
+"""Largest number of jobs in one SLURM array; the default limit of SLURM is 1,001."""
 _TIMEOUT = 120.0
 """Longest time that a command of SLURM may take, in seconds."""
 _GRACE = 20.0
@@ -30,18 +30,18 @@ _WORKER = "climbstream.loader.core.engines.slurm_worker"
 
 
 class Jobs(Protocol):
-    """The jobs of a task folder."""
+    """Interface to the jobs of a task folder: this process or the user submits them."""
 
     def check(self) -> None:
         """Raise `UsageError` if jobs cannot be submitted from this machine."""
 
     def submit(self, name: str, count: int) -> None:
-        """Submit ``count`` jobs called ``name``; `PrintedJobs` only prints the script for this."""
+        """Submit ``count`` jobs called ``name``, or tell the user how to submit them."""
 
     def left(self, name: str) -> dict[str, str] | None:
-        """Return the states of the jobs called ``name`` that wait or run, by job number.
+        """Return the states of the jobs called ``name`` that wait or run, by number of the job.
 
-        None: the states are not known.
+        None: the states are unknown.
         """
 
     def cancel(self, name: str) -> None:
@@ -82,9 +82,9 @@ class SubmittedJobs:
             logger.info(f"SLURM: array {done.stdout.strip()} of {part} jobs, called {name}")
 
     def left(self, name: str) -> dict[str, str] | None:
-        """Return the states of the jobs called ``name`` that wait or run, by job number.
+        """Return the states of the jobs called ``name`` that wait or run, by number of the job.
 
-        None: ``squeue`` failed.
+        None: the states are unknown, because ``squeue`` failed.
         """
         done = _call("squeue", "--noheader", "--array", f"--name={name}", "--format=%i %T %r")
         if done.returncode:
@@ -107,7 +107,7 @@ class SubmittedJobs:
         )
 
     def _have_ended(self, name: str) -> bool:
-        """Wait up to 20 s until no job called ``name`` is left; return whether none is."""
+        """Wait up to 20 s until no job called ``name`` is left; return whether they have ended."""
         last = time.monotonic() + _GRACE
         while self.left(name):
             if time.monotonic() > last:
@@ -134,7 +134,7 @@ class PrintedJobs:
         logger.info(f"submit this script{times}: sbatch {script}\n\n{text}")
 
     def left(self, name: str) -> dict[str, str] | None:
-        """Return None, for unknown: SLURM need not be installed on this machine."""
+        """Return None: the states are unknown, because SLURM need not be on this machine."""
         del name
         return None
 
@@ -144,7 +144,7 @@ class PrintedJobs:
 
 
 def _write_script(folder: TaskFolder, name: str, count: int) -> str:
-    """Write the script of an array of ``count`` jobs; return its path."""
+    """Write the script for an array of ``count`` jobs called ``name``; return its path."""
     output = str(folder.logs).replace("%", "%%") + "/%A_%a.log"
     command = [sys.executable, "-P", "-m", _WORKER, str(folder.path)]
     script = folder.path / "job.sh"
@@ -163,7 +163,9 @@ def _write_script(folder: TaskFolder, name: str, count: int) -> str:
 
 
 def _call(*command: str) -> subprocess.CompletedProcess[str]:
-    """Run a command of SLURM, and return how it ended; Ctrl-C in the terminal does not reach it.
+    """Run a command of SLURM, and return how it ended.
+
+    The command runs in a session of its own, so that Ctrl-C in the terminal does not reach it.
 
     Raises:
         ClimbError: The command has not ended after 120 s.

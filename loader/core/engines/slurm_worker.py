@@ -1,8 +1,8 @@
-"""The program of a SLURM job: runs tasks from a task folder until the command ends.
+"""SLURM worker: the program of a SLURM job, which runs tasks from a task folder.
 
-Call: ``python -m climbstream.loader.core.engines.slurm_worker FOLDER``. Tasks run in the one worker
-process of a `LocalEngine`. So a task that hangs or takes too much memory ends only that process,
-not the job.
+It is called as ``python -m climbstream.loader.core.engines.slurm_worker FOLDER``, and runs until
+the command that made the folder ends. Tasks run in a separate process, the only worker of a
+`LocalEngine`. So if a task hangs or takes too much memory, only this process ends, not the job.
 """
 
 import os
@@ -27,9 +27,9 @@ from .versions import version_differences, versions_here
 logger = get_logger(__name__)
 
 BATCH = 2.0
-"""Seconds that a batch should take; after this time, no further task of the batch is begun."""
+"""Time that a batch of tasks should take, in seconds; later, no further task of it is begun."""
 _PAUSES = 0.05, 2.0
-"""Shortest and longest time between two checks for tasks, in seconds."""
+"""Shortest and longest time between two looks for tasks, in seconds."""
 MEMORY = "give the jobs more memory, as SBATCH_MEM_PER_CPU=4G, and run the same command again"
 
 
@@ -42,11 +42,11 @@ def main() -> None:
         code = work(TaskFolder(Path(sys.argv[1])))
     except Stopped as stopped:
         code = stopped.exit_code
-    os._exit(code)  # not sys.exit: a thread could delay that
+    os._exit(code)  # not sys.exit, which would wait for threads
 
 
 def work(folder: TaskFolder) -> int:
-    """Run tasks of ``folder`` until the command has ended; return the exit code of the job."""
+    """Run tasks from ``folder`` until the command has ended; return the exit code of the job."""
     if not folder.driver.exists():
         logger.error(
             f"node {platform.node()} does not see {folder.path}; either the command that made it "
@@ -68,7 +68,7 @@ def work(folder: TaskFolder) -> int:
             for batch, tasks in _batches(folder, job, facts):
                 try:
                     answer = _run(engine, tasks)
-                except BaseException:  # this job is ended
+                except BaseException:  # SLURM or the user ends this job
                     folder.put_back(batch, job)
                     raise
                 folder.answer(batch, job, answer)
@@ -78,9 +78,9 @@ def work(folder: TaskFolder) -> int:
 
 
 def _name() -> str:
-    """Return a name for this job.
+    """Return a name for this job, with a random part.
 
-    If SLURM starts the job again, the name differs, because a part of the name is random.
+    So the job has another name if SLURM starts it again.
     """
     number = os.environ.get("SLURM_ARRAY_JOB_ID", platform.node())
     place = os.environ.get("SLURM_ARRAY_TASK_ID", os.getpid())
@@ -88,7 +88,7 @@ def _name() -> str:
 
 
 def _batches(folder: TaskFolder, job: str, facts: Facts) -> Iterator[tuple[str, Work]]:
-    """Yield name and tasks of each batch that comes, until the command gives no sign of life."""
+    """Yield (name, tasks) of one batch after the other, until the command shows no sign of life."""
     command = folder.command()
     pause = _PAUSES[0]
     while (silent := command.silent()) < facts.patience:
@@ -102,7 +102,7 @@ def _batches(folder: TaskFolder, job: str, facts: Facts) -> Iterator[tuple[str, 
 
 
 def _run(engine: LocalEngine, tasks: Work) -> Answer:
-    """Run a batch in the process of ``engine``; return its results, or its error."""
+    """Run a batch in the process of ``engine``; return how it ended."""
     try:
         [(_, answer)] = engine.run(run_packed, [tasks], lambda _, error: Answer(lost=str(error)))
     except Exception as error:  # raised by a task
@@ -111,7 +111,7 @@ def _run(engine: LocalEngine, tasks: Work) -> Answer:
 
 
 def run_packed(tasks: Work) -> Answer:
-    """Run a batch in this process; return its packed results and the seconds that it took."""
+    """Run a batch in this process; return its results and the time that it took."""
     function, parts = unpack(tasks.packed)
     results, seconds = run_batch(function, parts, BATCH)
     return Answer(pack(results), seconds)

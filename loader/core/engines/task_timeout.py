@@ -1,4 +1,4 @@
-"""Task timeout: when a long wait is reported, and when it is given up."""
+"""Task timeout: when a long wait for a task is logged, and when it is given up."""
 
 import os
 from collections.abc import Callable, Iterable
@@ -11,20 +11,21 @@ from typing import Any
 from climbstream.loader.core.errors import UsageError
 
 TIMEOUT = "CLIMBSTREAM_TASK_TIMEOUT"
-"""The environment variable that `task_timeout` reads; ``--task-timeout`` sets it for a command."""
+"""Environment variable with the task timeout in seconds; the option ``--task-timeout`` sets it."""
 _DEFAULT = 600.0
 _FIRST = 60.0
-"""Seconds after which a wait is first reported; each next report comes after twice the time."""
+"""Time after which a wait is first logged, in seconds; it is logged again after twice the time, and
+so on."""
 
 
 class Patience:
-    """Says when to report a wait: after 60 s, 120 s, 240 s and so on."""
+    """Says when to log a wait: after 60 s, 120 s, 240 s and so on."""
 
     def __init__(self) -> None:
         self._next = _FIRST
 
     def over(self, seconds: float) -> bool:
-        """Return whether a wait that has lasted ``seconds`` should be reported now."""
+        """Whether a wait that has lasted ``seconds`` should be logged now."""
         if seconds < self._next:
             return False
         while self._next <= seconds:
@@ -33,12 +34,13 @@ class Patience:
 
 
 def task_timeout(default: float = _DEFAULT) -> float:
-    """Return the seconds without a sign of life after which a task or a wait is given up.
+    """Return the task timeout: the time without a sign of life after which a task is given up.
 
-    The environment variable `TIMEOUT` sets this number; without it, the number is ``default``.
+    It is in seconds, from the environment variable `TIMEOUT`; if that is not set, it is
+    ``default``. Some other waits have the same time limit.
 
     Raises:
-        UsageError: The environment variable holds no positive number.
+        UsageError: The environment variable has no number above 0.
     """
     word = os.environ.get(TIMEOUT) or default
     try:
@@ -51,16 +53,16 @@ def task_timeout(default: float = _DEFAULT) -> float:
 
 
 def task_name(function: Callable[..., Any], task: object) -> str:
-    """Return the name of a task for messages: names of its function and, if known, its argument.
+    """Return the name of a task for messages: the name of its function, and that of its argument.
 
-    If the argument is a path, its name is the path; otherwise its name is its attribute ``name``.
-    If it has no such attribute, the first of its elements or fields that has a name counts.
+    The name of an argument is the path if it is a path, else its attribute ``name``. If it has no
+    such attribute, the name is that of its first element or field that has one.
     """
     return f"{function_name(function)} {_subject(task)}".rstrip()
 
 
 def _subject(value: object) -> str:
-    """Return the name of ``value``, or of its first element or field with a name; "" if none."""
+    """Return the name of ``value``, as `task_name` defines it; "" if it has none."""
     if isinstance(value, PurePath):
         return str(value)
     if isinstance(name := getattr(value, "name", None), str):
@@ -74,10 +76,10 @@ def _subject(value: object) -> str:
 
 
 def function_name(function: Callable[..., Any]) -> str:
-    """Return the name of a function.
+    """Return the name of a function for messages.
 
-    For a `partial`, return the name of the function that it calls. But if the `partial` binds
-    another function as an argument, return the name of this bound function.
+    The name of a `partial` is the name of the function that it calls. But if an argument of the
+    `partial` is itself a function, the name is that of the argument.
     """
     if not isinstance(function, partial):
         return getattr(function, "__name__", type(function).__name__)

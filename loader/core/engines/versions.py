@@ -1,4 +1,4 @@
-"""Versions of the packages that determine the bytes that tasks write."""
+"""Versions: the versions of packages on which the bytes that tasks write depend."""
 
 import importlib.metadata
 import platform
@@ -6,13 +6,13 @@ import re
 from collections.abc import Mapping
 
 _OTHERS = ("docs", "test")
-"""Extras whose packages have no influence on the bytes that tasks write."""
+"""Extras whose packages do not change the bytes that tasks write."""
 
 
 def versions_here() -> dict[str, str]:
-    """Return the versions of Python, climbstream and its installed dependencies, by name.
+    """Return the versions of Python, of climbstream and of its installed dependencies, by name.
 
-    The result also has the type of the machine, under the name ``machine``.
+    The result also has the type of the machine's processor, by the name ``machine``.
     """
     found = {"Python": platform.python_version(), "machine": platform.machine()}
     for requirement in ["climbstream", *(importlib.metadata.requires("climbstream") or ())]:
@@ -27,7 +27,7 @@ def versions_here() -> dict[str, str]:
 
 
 def version_differences(ours: Mapping[str, str], theirs: Mapping[str, str]) -> list[str]:
-    """Return one text per name whose versions differ; [] if none differ.
+    """Return a text for each package whose versions differ; [] if none differ.
 
     >>> version_differences({"numpy": "2.1", "ray": "2.40"}, {"numpy": "2.2"})
     ['numpy 2.1 and 2.2', 'ray 2.40 and none']

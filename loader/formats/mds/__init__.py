@@ -1,1 +1,1 @@
-"""MDS, the format of the shards: the index, and how documents are stored as bytes."""
+"""MDS, the format of shards (that of mosaicml-streaming): the index, and documents as bytes."""

@@ -1,4 +1,4 @@
-"""Compression of shards; each shard is checked against its entry in the index."""
+"""Compression of shards, and checks of shards against their entries in the index."""
 
 import zstandard
 
@@ -10,14 +10,14 @@ from .index import ZSTD_LEVEL
 
 
 def compress(raw: bytes) -> bytes:
-    """Return a raw shard compressed with zstd; the frame declares the size of the raw shard."""
-    # With one worker thread, zstd makes the same bytes as mosaicml-streaming's binding. Without a
-    # worker thread, it makes other bytes above half a megabyte.
+    """Return a raw shard, compressed by zstd; the result also states the size of the raw shard."""
+    # With one worker thread, zstd makes the same bytes as mosaicml-streaming does. Without a worker
+    # thread, it makes other bytes if a shard has more than half a megabyte.
     return zstandard.ZstdCompressor(level=ZSTD_LEVEL, threads=1).compress(raw)
 
 
 def decompress(packed: bytes, entry: ShardEntry) -> bytes:
-    """Return the raw bytes of a compressed shard, checked against its entry before and after.
+    """Return the raw bytes of a compressed shard; both are checked against the shard's entry.
 
     Raises:
         IntegrityError: A size or a hash differs from the entry.
@@ -28,17 +28,18 @@ def decompress(packed: bytes, entry: ShardEntry) -> bytes:
 
 
 def unpack(packed: bytes, entry: ShardEntry) -> bytes:
-    """Check a compressed shard against its entry, and return its raw bytes.
+    """Return the raw bytes of a compressed shard, which is checked against the shard's entry.
 
-    The raw bytes are not hashed, because the compressed bytes, whose hash is checked, determine
-    them. No more memory is allocated than the entry says.
+    The hash of the raw bytes is not checked, because the compressed bytes determine them, and their
+    hash is checked. No more memory is allocated than the size in the entry.
 
     Raises:
-        IntegrityError: The compressed bytes or the declared raw size differ from the entry.
+        IntegrityError: The compressed bytes, or the raw size that they state, differ from the
+            entry.
     """
     check_packed(packed, entry)
     try:
-        # A decompressor allocates the size that a frame declares, so compare that size first.
+        # The decompressor allocates the size that the bytes state, so check this size first.
         declared = zstandard.get_frame_parameters(packed).content_size
         check(entry.zip_basename, "bytes when decompressed", entry.raw_bytes, declared)
         return zstandard.ZstdDecompressor().decompress(packed)

@@ -1,7 +1,8 @@
-"""ShardEntry: what an index says of one shard; ShardColumns: the entries of a cluster in arrays.
+"""ShardEntry: what an index says about one shard; ShardColumns: the same for all of a cluster.
 
-In memory an index is columns of about 180 bytes per shard, which may be mapped from a file. A
-`ShardEntry` is made when it is asked for, and takes 2 kB.
+An index may list 10^6 shards, and a `ShardEntry` takes 2 kB of memory. So an index is kept as
+arrays, with about 180 bytes per shard, which may be mapped from a file. An entry is made only when
+a program asks for it.
 """
 
 import re
@@ -18,14 +19,14 @@ from numpy.typing import NDArray
 from climbstream.loader.core.errors import IntegrityError, InvalidDataError
 
 MOST_BYTES = 1 << 30
-"""Largest size of a raw shard that readers accept, in bytes. Documents are never cut, so one long
-document may need a shard larger than `SHARD_BYTES`."""
+"""Largest size of a raw shard that readers accept, in bytes. It is larger than `SHARD_BYTES`, the
+limit for writers, because a long document is not cut, and may need a larger shard."""
 MOST_BINS = MOST_BYTES.bit_length()
 """Largest number of entries in the histogram of document lengths of a shard."""
 DIGEST = re.compile("[0-9a-f]{32}")
-"""Form of a hash."""
+"""Form of a hash: 32 hex digits."""
 _BLOCK = 1024
-"""Number of entries that are made at once when a program iterates over shards."""
+"""Number of entries that are made together when a program iterates over shards."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,10 +36,11 @@ class ShardEntry:
     basename: str
     """File name of the raw shard; the compressed shard has this name plus ``.zstd``."""
     samples: int
+    """Number of documents."""
     lengths: tuple[tuple[int, int], ...]
-    """Histogram of document lengths. The i-th pair is for the documents of 2**i to 2**(i + 1) - 1
-    tokens: the number of these documents, and the number of all their tokens. So a reader can
-    compute the number of rows of a shard before the shard is fetched."""
+    """Histogram of document lengths. Pair i is about the documents of 2**i to 2**(i + 1) - 1
+    tokens: the number of these documents, and the number of all their tokens. From the histogram, a
+    reader computes the number of rows of a shard before the shard is fetched."""
     raw_bytes: int
     raw_hash: str
     zip_bytes: int
@@ -46,7 +48,7 @@ class ShardEntry:
 
     @property
     def tokens(self) -> int:
-        """Tokens in the shard."""
+        """Number of tokens in the shard."""
         return sum(tokens for _, tokens in self.lengths)
 
     @property
@@ -56,7 +58,7 @@ class ShardEntry:
 
 
 class LazyShards(Sequence[ShardEntry]):
-    """A sequence of shards that makes the entry of a shard when a program asks for it."""
+    """A sequence of shards, in which the entry of a shard is made when a program asks for it."""
 
     __slots__ = ()
 
@@ -77,22 +79,24 @@ class LazyShards(Sequence[ShardEntry]):
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class ShardColumns(LazyShards):
-    """The shards of one cluster, in columns; a `ShardEntry` is made when it is asked for."""
+    """The n shards of one cluster, as a sequence of `ShardEntry` that is stored in arrays."""
 
     hashes: NDArray[np.uint8]
-    """Hash of the raw shard and hash of the compressed shard, as bytes, ``[n, 32]``."""
+    """Hash of the raw shard, 16 bytes, and hash of the compressed shard, 16 bytes, ``[n, 32]``."""
     samples: NDArray[np.uint32]
-    """Documents of each shard, ``[n]``."""
+    """Number of documents of each shard, ``[n]``."""
     tokens: NDArray[np.uint32]
-    """Tokens of each shard, ``[n]``."""
+    """Number of tokens of each shard, ``[n]``."""
     raw_bytes: NDArray[np.uint32]
+    """Size of each raw shard in bytes, ``[n]``."""
     zip_bytes: NDArray[np.uint32]
+    """Size of each compressed shard in bytes, ``[n]``."""
     ends: NDArray[np.uint32]
-    """The histogram of document lengths of shard i is rows ends[i] to ends[i + 1] of `lengths`,
-    ``[n + 1]``."""
+    """Where the histogram of document lengths of each shard is in `lengths`, ``[n + 1]``: that of
+    shard i has the rows from ends[i] up to, but without, ends[i + 1]."""
     lengths: NDArray[np.uint32]
-    """Rows of histograms as in `ShardEntry`: documents and their tokens, ``[m, 2]``. Some rows may
-    be those of other clusters."""
+    """The pairs of all histograms, as in `ShardEntry`, ``[m, 2]``. Some rows may be of other
+    clusters."""
     names: tuple[str, ...] | None = None
     """File name of each raw shard; None: shard i has the name ``shard_name(i)``."""
 
@@ -127,7 +131,8 @@ class ShardColumns(LazyShards):
         """Return the entry of shard ``number``.
 
         Raises:
-            IntegrityError: The sums of its histogram differ from its documents or tokens.
+            IntegrityError: The sums of the shard's histogram are not its numbers of documents and
+                tokens.
         """
         return next(self._entries(number, number + 1))
 
@@ -141,7 +146,7 @@ class ShardColumns(LazyShards):
     __hash__ = None  # type: ignore[assignment]
 
     def _entries(self, first: int, stop: int) -> Iterator[ShardEntry]:
-        """Yield the entries of shards ``first`` to ``stop``; raise the errors of `entry`."""
+        """Yield the entries of shards ``first`` to ``stop`` - 1; raise the errors of `entry`."""
         ends = (self.ends[first : stop + 1] - self.ends[first]).tolist()
         pairs = [*map(tuple, self.lengths[self.ends[first] : self.ends[stop]].tolist())]
         digests = self.hashes[first:stop].tobytes().hex()
@@ -192,14 +197,14 @@ def shard_name(number: int) -> str:
 
 
 def _column(values: Iterable[int]) -> NDArray[np.uint32]:
-    """Return ``values`` as a column that cannot be changed, as if it were mapped from a file."""
+    """Return ``values`` as a read-only array, like the arrays that are mapped from a file."""
     column = np.fromiter(values, np.uint32)
     column.setflags(write=False)
     return column
 
 
 def _check_limits(shard: ShardEntry) -> None:
-    """Raise `InvalidDataError` unless ``shard`` fits into columns."""
+    """Raise `InvalidDataError` unless ``shard`` has possible sizes and hashes."""
     sizes = (shard.samples, shard.tokens, shard.raw_bytes, shard.zip_bytes)
     counts = chain(sizes, *shard.lengths)
     if not all(0 <= count <= MOST_BYTES for count in counts) or len(shard.lengths) > MOST_BINS:
@@ -208,13 +213,16 @@ def _check_limits(shard: ShardEntry) -> None:
             f"{shard.tokens:,} tokens; a shard has at most {MOST_BYTES:,} bytes"
         )
     hashes = [shard.raw_hash, shard.zip_hash]
-    if not all(DIGEST.fullmatch(digest) for digest in hashes):  # they name files of the cache
+    if not all(DIGEST.fullmatch(digest) for digest in hashes):  # the cache names files by hashes
         raise InvalidDataError(
             f"shard {shard.basename} has hashes {hashes}; they are 32 hex digits"
         )
 
 
 def check(name: str, what: str, expected: object, got: object) -> None:
-    """Raise `IntegrityError` if ``got``, the ``what`` of shard ``name``, is not ``expected``."""
+    """Raise `IntegrityError` if a value of shard ``name`` is ``got`` and not ``expected``.
+
+    ``what`` names the value in the message, such as "tokens".
+    """
     if expected != got:
         raise IntegrityError(f"{name}: expected {expected} {what}, got {got}")

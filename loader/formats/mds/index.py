@@ -1,17 +1,19 @@
-"""MDS v2 shards of token documents: their index and layout as bytes; this module uses no files.
+"""MDS v2 shards of token documents: their index, and their layout as bytes; no file is read here.
 
-One sample is one document, with the single column ``tokens``. A raw shard is, little-endian::
+One sample is one document, with the single column ``tokens``. A raw shard has these parts, with
+little-endian numbers::
 
     u32 n | u32 offset[n + 1] | JSON config, keys sorted | n samples
 
-where offsets count from the start of the file, and the last offset is the file's size. A sample
-is::
+Offsets count from the start of the file, in bytes; the last offset is the file's size. A sample has
+these parts::
 
     u32 size | u8 (1 << 2) | code | length as u8, u16, u32 or u64 for code 0..3 | values
 
-so values are often unaligned. Each shard is compressed as a whole with zstd. ``index.json`` lists
-the shards. Shards and index are byte for byte those that mosaicml-streaming 0.13 writes and reads,
-with one addition: the index has a top-level key ``climbstream``, which that library ignores.
+So values are often unaligned in memory. Each shard is compressed as a whole with zstd. The file
+``index.json`` lists the shards. Shards and index are byte for byte those that mosaicml-streaming
+0.13 writes and reads, with one addition: the index has a top-level key ``climbstream``, which that
+library ignores.
 """
 
 import json
@@ -32,15 +34,15 @@ from .entry import MOST_BYTES, JoinedShards, ShardColumns, ShardEntry
 
 COLUMN = "tokens"
 SHARD_BYTES = 1 << 24
-"""Size limit of a raw shard in bytes, 16 MiB; small, because a first batch reads many shards. Only
-a shard of one document may be larger."""
+"""Largest size of a raw shard that is written, in bytes (16 MiB); only a shard of one document may
+be larger. The limit is small, because many shards must be fetched for the first batch of a run."""
 LEAST_BYTES = 8
 """Size in bytes of a shard without documents: the number of documents, and the last offset."""
 ZSTD_LEVEL = 3
 DTYPES = ("uint16", "uint32")
 
 BEFORE_LENGTH = 5
-"""Number of bytes before the length in a sample: u32 size, u8 dimensions and code."""
+"""Number of bytes of a sample before the length: the size, u32, and the code, u8."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +52,7 @@ class Index:
     dtype: str
     """Type of a token: ``uint16`` or ``uint32``."""
     parts: tuple[ShardColumns, ...]
-    """The shards of the cluster; for a group, those of each of its clusters."""
+    """The shards of the cluster; for a group, one entry for each of its clusters."""
 
     @classmethod
     def of(cls, dtype: str, shards: Iterable[ShardEntry]) -> Self:
@@ -68,21 +70,21 @@ class Index:
 
     @property
     def shard_tokens(self) -> NDArray[np.int64]:
-        """Tokens of each shard, ``[n]``."""
+        """Number of tokens of each shard, ``[n]``."""
         return np.concatenate([part.tokens for part in self.parts]).astype(np.int64)
 
     @property
     def tokens(self) -> int:
-        """Tokens in all shards."""
+        """Number of tokens in all shards."""
         return sum(int(part.tokens.sum(dtype=np.int64)) for part in self.parts)
 
     @property
     def samples(self) -> int:
-        """Documents in all shards."""
+        """Number of documents in all shards."""
         return sum(int(part.samples.sum(dtype=np.int64)) for part in self.parts)
 
     def to_bytes(self) -> bytes:
-        """Return the content of ``index.json``."""
+        """Return the index as the content of a file ``index.json``."""
         entries = tuple(self.shards)
         shards = [
             {
@@ -99,7 +101,9 @@ class Index:
 
     @classmethod
     def from_bytes(cls, data: bytes, dtype: str) -> Self:
-        """Read ``index.json`` for tokens of ``dtype``.
+        """Return the index in ``data``, the content of a file ``index.json``.
+
+        ``dtype`` is the type of a token that the shards must have.
 
         Raises:
             InvalidDataError: ``data`` is no index of token shards that climbstream wrote.
@@ -139,7 +143,7 @@ def _file(basename: str, size: int, digest: str) -> dict[str, Any]:
 
 
 class _File(msgspec.Struct):
-    """A file that an index lists, as `_INDEX` reads it."""
+    """A file that an index lists."""
 
     basename: str
     bytes: Count
@@ -147,7 +151,7 @@ class _File(msgspec.Struct):
 
 
 class _Shard(msgspec.Struct):
-    """A shard that an index lists; of its config, only the fields that are checked."""
+    """A shard that an index lists; other fields in the index are not read."""
 
     raw_data: _File
     zip_data: _File
@@ -157,13 +161,13 @@ class _Shard(msgspec.Struct):
 
 
 class _Ours(msgspec.Struct):
-    """Fields of the index that only climbstream has."""
+    """Fields of the index that only climbstream writes and reads."""
 
     lengths: list[tuple[tuple[Count, Count], ...]]
 
 
 class _Index(msgspec.Struct):
-    """The content of ``index.json``, as far as it is read."""
+    """The content of a file ``index.json``; other fields in the file are not read."""
 
     shards: list[_Shard]
     climbstream: _Ours

@@ -1,6 +1,6 @@
 """Reader: find the documents in a raw shard, and compare their number and lengths with the index.
 
-The search is compiled code, because a loader opens shards during the whole run.
+The search is compiled code, because a loader opens shards all the time during a run.
 """
 
 from dataclasses import dataclass
@@ -27,7 +27,7 @@ _WRONG = {
 
 @dataclass(frozen=True, slots=True)
 class ShardView:
-    """A raw shard, and where its documents are in it."""
+    """A raw shard, with the places of its n documents."""
 
     data: NDArray[np.uint8]
     """The raw shard."""
@@ -51,13 +51,17 @@ class ShardView:
 def parse_shard(
     data: NDArray[np.uint8], entry: ShardEntry, dtype: str, *, again: bool = False
 ) -> ShardView:
-    """Find the documents in ``data``, a raw shard as uint8 ``[bytes]``.
+    """Return a raw shard with the places of its documents, which are compared with the index.
 
-    ``again`` says that the same bytes were parsed before. In that case only the table of offsets is
-    read. The documents are not read again, because reading them from memory is slow.
+    Args:
+        data: The raw shard, uint8 ``[bytes]``.
+        entry: Entry of the shard in the index.
+        dtype: Type of a token, ``uint16`` or ``uint32``.
+        again: Whether the same bytes were parsed before. If so, only the table of offsets is read,
+            because reading from all documents is slow.
 
     Raises:
-        IntegrityError: Offsets or counts differ from the index.
+        IntegrityError: The shard is damaged, or its counts differ from the index.
     """
     name = entry.basename
     n = int.from_bytes(data[:4].tobytes(), "little")
@@ -83,17 +87,19 @@ def _find(data: Any, offsets: Any, size: Any, look: Any) -> Any:
     """Find the documents; return (error, starts, lengths, documents, tokens).
 
     ``error`` is a key of `_WRONG`, or 0. ``starts`` and ``lengths`` are those of `ShardView`.
-    ``documents`` and ``tokens`` are counts by length, as in `ShardEntry`. A sample states the
-    length of its document in 1, 2, 4 or 8 bytes. With ``look``, the sample is read to find the
-    number of these bytes; without ``look``, the smallest possible number is assumed. If this
-    assumption is wrong, too many tokens are counted.
+    ``documents`` and ``tokens`` are the two columns of the histogram of lengths in `ShardEntry`.
+
+    A sample states the length of its document in 1, 2, 4 or 8 bytes. If ``look`` is true, the
+    sample is read to find out in how many. If it is false, the smallest possible number of bytes is
+    assumed. Where that is wrong, too many tokens are counted, so the caller notices it.
     """
     n = len(offsets) - 1
     starts, lengths = np.empty(n, np.uint32), np.empty(n, np.int64)
     documents, tokens = np.zeros(64, np.int64), np.zeros(64, np.int64)
     most, wrong, shift = -1, 0, size // 2  # a division would take most of the time here
-    bits = 0  # those of the last length: lengths of successive documents are often similar
-    # First read what is slow to read from memory; nothing in this loop depends on it.
+    bits = 0  # kept from one document to the next, because their lengths are often similar
+    # This loop reads what is slow to read from memory. No step of it waits for an earlier read, so
+    # the processor reads several places at the same time.
     for i in range(n):
         begin, end = np.int64(offsets[i]), np.int64(offsets[i + 1])
         if end - begin < _LEAST or end > len(data):
@@ -127,9 +133,10 @@ def _find(data: Any, offsets: Any, size: Any, look: Any) -> Any:
 
 @njit(cache=True)
 def _fewest(rest: Any, size: Any) -> Any:
-    """Return the smallest code with which the length and the tokens together take ``rest`` bytes.
+    """Return the smallest code, 0 to 3, with which length and tokens take ``rest`` bytes together.
 
-    Returns 4 if no code fits.
+    With code c, the length takes 2**c bytes. A token takes ``size`` bytes. Returns 4 if no code
+    fits.
     """
     for code in range(4):
         tokens = rest - (1 << code)

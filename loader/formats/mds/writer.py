@@ -1,4 +1,4 @@
-"""Writer: turn documents into the bytes of a shard, and make its entry in the index."""
+"""Writer: turn documents into the bytes of a shard, and make the shard's entry in the index."""
 
 import json
 from collections.abc import Sequence
@@ -31,9 +31,9 @@ def encode_document(tokens: NDArray[Any]) -> bytes:
 
 
 def sample_bytes(lengths: NDArray[np.int64], itemsize: int) -> NDArray[np.int64]:
-    """Return the sizes in bytes of documents of ``lengths`` tokens after `encode_document`.
+    """Return the sizes in bytes that `encode_document` gives to documents of ``lengths`` tokens.
 
-    Argument and result are int64 ``[n]``; ``itemsize`` is the size of a token in bytes.
+    ``lengths`` and the result are int64 ``[n]``; ``itemsize`` is the size of a token in bytes.
 
     >>> sample_bytes(np.array([1, 300]), 2).tolist()
     [8, 607]
@@ -43,7 +43,7 @@ def sample_bytes(lengths: NDArray[np.int64], itemsize: int) -> NDArray[np.int64]
 
 
 def encode_shard(samples: Sequence[bytes], dtype: str) -> bytes:
-    """Join documents that `encode_document` encoded into the bytes of a raw shard."""
+    """Return the bytes of a raw shard of ``samples``, documents that `encode_document` encoded."""
     config = json.dumps(shard_config(dtype), sort_keys=True).encode()
     first = 4 + 4 * (len(samples) + 1) + len(config)
     offsets = np.zeros(len(samples) + 1, np.uint64)
@@ -83,12 +83,15 @@ def describe_shard(basename: str, lengths: ArrayLike, raw: bytes, packed: bytes)
 
 
 def count_lengths(lengths: NDArray[np.int64]) -> tuple[tuple[int, int], ...]:
-    """Return the histogram of ``lengths``, int64 ``[n]`` in tokens, as `ShardEntry` has it.
+    """Return the histogram of document lengths, as in `ShardEntry`.
+
+    ``lengths``, int64 ``[n]``, is the number of tokens of each document.
 
     >>> count_lengths(np.array([1, 2, 3, 700]))[:3]
     ((1, 1), (2, 5), (0, 0))
     """
-    # float64 represents every length in a shard exactly, so its exponent is that of the integer.
+    # The exponent of the float is the number of bits of the length, because float64 represents all
+    # lengths exactly.
     bits = np.frexp(lengths.astype(np.float64))[1] - 1
     documents = np.bincount(bits)
     tokens = np.bincount(bits, lengths).astype(np.int64)
