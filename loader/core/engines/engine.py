@@ -34,13 +34,21 @@ class Engine(AbstractContextManager["Engine"], Protocol):
         function: Callable[[T], R],
         tasks: Iterable[T],
         instead: Callable[[T, ClimbError], R] | None = None,
+        *,
+        gpu: bool = False,
     ) -> Iterator[tuple[T, R]]:
         """Yield (task, result) in the order in which the tasks end; the first error ends the work.
 
         A task that hangs, or is lost with its process, is tried again. If every try fails,
         ``instead(task, error)`` returns a substitute for the result of the task; without
         ``instead``, the error is raised.
+
+        With ``gpu``, one task at a time runs on each GPU, on the device that `own_device` returns,
+        and its process stays for the next task. If there is no GPU, tasks run as without ``gpu``.
         """
+
+    def gpus(self) -> int | None:
+        """Return on how many GPUs `run` with ``gpu`` runs tasks; None: only the jobs know it."""
 
 
 def open_engine(
@@ -75,15 +83,17 @@ def run_stage(
     function: Callable[[T], int],
     tasks: Iterable[T],
     instead: Callable[[T, ClimbError], int] | None = None,
+    *,
+    gpu: bool = False,
 ) -> int:
     """Run the tasks of a stage and show progress; return how many units of work they did.
 
     ``function`` returns the units of work that one task did; ``unit`` is their name. For
-    ``instead``, see `Engine.run`.
+    ``instead`` and ``gpu``, see `Engine.run`.
     """
     total = 0
     with Progress(what, None, unit) as progress:
-        for _, done in engine.run(function, tasks, instead):
+        for _, done in engine.run(function, tasks, instead, gpu=gpu):
             progress.add(done)
             total += done
     return total

@@ -113,6 +113,8 @@ class SlurmEngine:
         function: Callable[[T], R],
         tasks: Iterable[T],
         instead: Callable[[T, ClimbError], R] | None = None,
+        *,
+        gpu: bool = False,
     ) -> Iterator[tuple[T, R]]:
         """Yield (task, result) in the order in which the tasks end; the first error ends the work.
 
@@ -120,12 +122,20 @@ class SlurmEngine:
         in every try. Then ``instead(task, error)`` returns a substitute for its result; without
         ``instead``, the error is raised.
 
+        ``gpu`` changes nothing: all jobs run tasks of every stage, and a job keeps the GPU that
+        SLURM gave it, if any.
+
         Raises:
             ClimbError: A task hung or was lost, or no job begins to work.
             UsageError: SLURM accepts no jobs, or a job has other versions than this process.
         """
+        del gpu
         queue = BatchQueue(tasks, BATCH, short=self._short)
         yield from _Stage(self._folder, self._staff, function, queue).run(instead)
+
+    def gpus(self) -> int | None:
+        """Return None: which GPUs a job has, is known only in the job."""
+        return None
 
 
 class _Staff:
