@@ -6,8 +6,9 @@ NovaSearch/stella_en_400M_v5.) ``m2v:NAME`` is a model of model2vec. NAME is a f
 the Hub.
 """
 
-from collections.abc import Callable, Iterable, Sequence, Sized
+from collections.abc import Callable, Iterable, Sequence
 from functools import lru_cache, partial
+from math import ceil
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -47,11 +48,11 @@ class PretrainedEncoder:
     def __init__(
         self,
         encode: Callable[[list[str]], Any],
-        tokenize: Callable[[list[str]], Iterable[Sized]],
+        lengths: Callable[[list[str]], Iterable[int]],
         limit: int | None,
         device: str = "cpu",
     ) -> None:
-        self._encode, self._tokenize = encode, tokenize
+        self._encode, self._lengths = encode, lengths
         self.limit = limit
         """Number of tokens of a text that the model uses; None: all of them."""
         self.device = device
@@ -65,7 +66,7 @@ class PretrainedEncoder:
 
     def count_cut(self, texts: Sequence[str]) -> int:
         """Return how many of ``texts`` are longer than what the model uses of a text."""
-        lengths = map(len, self._tokenize([text[:HEAD] for text in texts]))
+        lengths = self._lengths([text[:HEAD] for text in texts])
         most = np.inf if self.limit is None else self.limit
         return sum(
             len(text) > HEAD or length > most for text, length in zip(texts, lengths, strict=True)
@@ -111,7 +112,9 @@ def _load_sentence_model(place: str, *, trust_remote_code: bool) -> PretrainedEn
     model = SentenceTransformer(place, device=device, trust_remote_code=trust_remote_code)
     return PretrainedEncoder(
         partial(model.encode, batch_size=BATCH, show_progress_bar=False),
-        lambda texts: model.tokenizer(texts, truncation=False, verbose=False)["input_ids"],
+        lambda texts: map(
+            len, model.tokenizer(texts, truncation=False, verbose=False)["input_ids"]
+        ),
         model.max_seq_length,
         "cpu" if device == "cpu" else torch.cuda.get_device_name(device),
     )
@@ -121,8 +124,16 @@ def _load_static_model(place: str) -> PretrainedEncoder:
     from model2vec import StaticModel  # noqa: PLC0415 - an optional library
 
     model = StaticModel.from_pretrained(place)
-    encode_batch = partial(model.tokenizer.encode_batch, add_special_tokens=False)
-    return PretrainedEncoder(model.encode, encode_batch, model.max_length)
+
+    def lengths(texts: list[str]) -> Iterable[int]:
+        # Before a text is tokenized, the library cuts it after so many tokens of median length.
+        encodings = model.tokenizer.encode_batch(texts, add_special_tokens=False)
+        for text, encoding in zip(texts, encodings, strict=True):
+            tokens = sum(len(part.ids) for part in (encoding, *encoding.overflowing))
+            yield max(tokens, ceil(len(text) / model.median_token_length))
+
+    # Earlier versions of the library have no such attribute, and use 512 tokens.
+    return PretrainedEncoder(model.encode, lengths, getattr(model, "max_length", 512))
 
 
 def read_vectors(partition: Partition, rows: Any) -> NDArray[np.float32]:

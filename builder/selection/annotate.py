@@ -89,7 +89,10 @@ def _device(partition: Partition) -> tuple[str, int]:
 
 @dataclass(frozen=True, slots=True)
 class LookTask:
-    """Input of `annotate` and `assign`: a partition, and the file ``model`` of the encoder and centroids."""
+    """Input of `annotate` and `assign`: a partition.
+
+    ``model`` is the file of the encoder and the centroids.
+    """
 
     partition: Partition
     model: Path
