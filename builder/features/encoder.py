@@ -6,7 +6,7 @@ NovaSearch/stella_en_400M_v5.) ``m2v:NAME`` is a model of model2vec. NAME is a f
 the Hub.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from functools import lru_cache, partial
 from math import ceil
 from pathlib import Path
@@ -48,7 +48,7 @@ class PretrainedEncoder:
     def __init__(
         self,
         encode: Callable[[list[str]], Any],
-        lengths: Callable[[list[str]], Iterable[int]],
+        lengths: Callable[[list[str]], list[int]],
         limit: int | None,
         device: str = "cpu",
     ) -> None:
@@ -110,14 +110,25 @@ def _load_sentence_model(place: str, *, trust_remote_code: bool) -> PretrainedEn
     if device == "cpu":
         torch.set_num_threads(1)  # there is one process per core
     model = SentenceTransformer(place, device=device, trust_remote_code=trust_remote_code)
-    return PretrainedEncoder(
-        partial(model.encode, batch_size=BATCH, show_progress_bar=False),
-        lambda texts: map(
-            len, model.tokenizer(texts, truncation=False, verbose=False)["input_ids"]
-        ),
-        model.max_seq_length,
-        "cpu" if device == "cpu" else torch.cuda.get_device_name(device),
-    )
+    lengths = partial(_count_tokens, model.tokenizer)
+    limit = model.max_seq_length if isinstance(model.max_seq_length, int) else None
+
+    def encode(texts: list[str]) -> NDArray[np.float32]:
+        # The library sorts texts by characters, which leaves much more padding.
+        tokens = np.minimum(lengths(texts), limit or np.inf)
+        order = np.argsort(-tokens, kind="stable")
+        vectors: list[Any] = [None] * len(texts)
+        for begin in range(0, len(texts), BATCH):
+            rows = order[begin : begin + BATCH].tolist()
+            batch = model.encode(
+                [texts[row] for row in rows], batch_size=BATCH, show_progress_bar=False
+            )
+            for row, vector in zip(rows, batch, strict=True):
+                vectors[row] = vector
+        return np.stack(vectors)
+
+    name = "cpu" if device == "cpu" else torch.cuda.get_device_name(device)
+    return PretrainedEncoder(encode, lengths, limit, name)
 
 
 def _load_static_model(place: str) -> PretrainedEncoder:
@@ -125,15 +136,25 @@ def _load_static_model(place: str) -> PretrainedEncoder:
 
     model = StaticModel.from_pretrained(place)
 
-    def lengths(texts: list[str]) -> Iterable[int]:
+    def lengths(texts: list[str]) -> list[int]:
         # Before a text is tokenized, the library cuts it after so many tokens of median length.
-        encodings = model.tokenizer.encode_batch(texts, add_special_tokens=False)
-        for text, encoding in zip(texts, encodings, strict=True):
-            tokens = sum(len(part.ids) for part in (encoding, *encoding.overflowing))
-            yield max(tokens, ceil(len(text) / model.median_token_length))
+        by_characters = (ceil(len(text) / model.median_token_length) for text in texts)
+        return [*map(max, _count_tokens(model.tokenizer, texts), by_characters)]
 
     # Earlier versions of the library have no such attribute, and use 512 tokens.
     return PretrainedEncoder(model.encode, lengths, getattr(model, "max_length", 512))
+
+
+def _count_tokens(tokenizer: Any, texts: list[str]) -> list[int]:
+    """Return the number of tokens of each text, with those that the tokenizer would cut off."""
+    fast = getattr(tokenizer, "backend_tokenizer", tokenizer)
+    if not hasattr(fast, "encode_batch"):  # a tokenizer in Python
+        return [len(tokenizer.tokenize(text)) for text in texts]
+    # Calls of the library may have switched padding and truncation on.
+    return [
+        sum(sum(part.attention_mask) for part in (encoding, *encoding.overflowing))
+        for encoding in fast.encode_batch(texts)
+    ]
 
 
 def read_vectors(partition: Partition, rows: Any) -> NDArray[np.float32]:
