@@ -44,7 +44,7 @@ UNSORTED, CHARACTERS, EXACT = "as in the corpus", "by characters", "by tokens"
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--documents", type=int, default=256)
+    parser.add_argument("--documents", type=int, default=1000)
     options, _ = parser.parse_known_args()
     torch.set_num_threads(1)
     texts = [d.text[:HEAD] for d in installed_documents(megabytes=options.documents / 100, seed=17)]
