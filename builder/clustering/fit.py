@@ -76,8 +76,7 @@ def embed_sample(engine: Engine, sample: Sample, settings: BuildSettings) -> Non
     Documents are embedded in slices that depend only on their number, so that partitions of every
     size give the same bytes.
     """
-    tasks = [SliceTask(sample, n, settings) for n in range(0, sample.documents, _SLICE)]
-    run = engine.run(embed_slice, tasks, gpu=settings.uses_gpus)
+    run = engine.run(embed_slice, _slices(sample, settings), gpu=settings.uses_gpus)
     cut, limits = 0, set()
     with Progress("embed the sample", sample.documents, "documents") as progress:
         for task, (count, limit) in run:
@@ -103,6 +102,10 @@ class SliceTask:
     def path(self) -> Path:
         """File of the vectors."""
         return self.sample.folder / f"{self.begin}.{_EMBEDDED}"
+
+
+def _slices(sample: Sample, settings: BuildSettings) -> list[SliceTask]:
+    return [SliceTask(sample, n, settings) for n in range(0, sample.documents, _SLICE)]
 
 
 def embed_slice(task: SliceTask) -> tuple[int, int | None]:
@@ -133,8 +136,8 @@ def fit_sample(task: FitTask) -> str:
     if settings.vector_column is not None:
         vectors = unit_length(sample.vectors())
     elif settings.names_model:
-        tasks = [SliceTask(sample, n, settings) for n in range(0, sample.documents, _SLICE)]
-        vectors = np.concatenate([read_array(task.path, "vectors") for task in tasks])
+        slices = _slices(sample, settings)
+        vectors = np.concatenate([read_array(each.path, "vectors") for each in slices])
     else:
         vectors, parts = _fit_tfidf(sample.texts(), sample.languages(), settings)
     count = settings.micro_clusters or automatic_count(len(vectors), settings.clusters)
