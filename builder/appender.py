@@ -31,7 +31,7 @@ from climbstream.builder.report.describe import describe_clusters, label_agreeme
 from climbstream.builder.report.losses import counts_of, loss_sections
 from climbstream.builder.report.near_copies import NearCopies, find_copies
 from climbstream.builder.report.report import report_page, write_report
-from climbstream.builder.selection.annotate import look_at, tell_languages
+from climbstream.builder.selection.annotate import count_devices, look_at, tell_languages
 from climbstream.builder.selection.dedup import Seen
 from climbstream.builder.selection.dropped import tell_kept
 from climbstream.builder.selection.named import tell_named
@@ -88,6 +88,7 @@ def append(
     engine: str = "local",
     strict: bool = False,
     partition_mib: int | None = None,
+    trust_remote_code: bool = False,
 ) -> Manifest:
     """Add documents to a shard directory that `build` made, and return its new manifest.
 
@@ -104,6 +105,8 @@ def append(
             files have the same bytes with each engine.
         strict: Raise an error if a record, file or folder cannot be used; default: leave it out.
         partition_mib: MiB of text per task, as in `build`.
+        trust_remote_code: Whether code that comes with the model of the embedding is run. What the
+            directory says of this is not used, because others may have made the directory.
 
     Example::
 
@@ -134,7 +137,10 @@ def append(
             if (plan := _begin(files, out, manifest)) is None:
                 logger.info(f"these sources have been appended to {out} already")
                 return manifest
-            settings = BuildSettings.from_json(complete_settings(manifest.provenance["settings"]))
+            settings = BuildSettings.from_json(
+                complete_settings(manifest.provenance["settings"])
+                | {"trust_remote_code": trust_remote_code}
+            )
             with unbound_by_error(out / WORK):
                 report = read_corpus(
                     opened,
@@ -322,6 +328,7 @@ class _Append:
             "before": manifest.fingerprint,
             "documents": sum(cluster.documents for cluster in added),
             "tokens": sum(cluster.tokens for cluster in added),
+            **count_devices(self._engine, self.partitions, self._settings),
         }
         appended = [*manifest.provenance.get("appended", []), entry]
         provenance = {**manifest.provenance, "appended": appended}

@@ -37,7 +37,7 @@ from climbstream.builder.report.describe import describe_clusters, label_agreeme
 from climbstream.builder.report.losses import counts_of, loss_sections
 from climbstream.builder.report.near_copies import NearCopies, find_copies
 from climbstream.builder.report.report import report_page, write_report
-from climbstream.builder.selection.annotate import look_at, tell_languages
+from climbstream.builder.selection.annotate import count_devices, look_at, tell_languages
 from climbstream.builder.selection.dropped import sample_dropped, tell_kept
 from climbstream.builder.selection.named import tell_named
 from climbstream.builder.selection.preview import preview
@@ -349,15 +349,16 @@ def _run(begun: _Begun, out: Path, settings: BuildSettings, *, strict: bool) -> 
     write_heldout(out, selection, clusters, names)
     if report.listed:
         write_json(out / BAD_RECORDS, report.listed)
+    provenance = plan | count_devices(engine, partitions, settings)
     manifest = Manifest(
         clusters=tuple(entries),
         dtype=dtype,
         vocab_size=tokenizer.get_vocab_size(),
         eos_id=end,
         tokenizer_hash=hash_file(out / "tokenizer.json"),
-        build=hash_json(plan),
+        build=hash_json(provenance),
         license=name_licenses(engine, partitions),
-        provenance=plan,
+        provenance=provenance,
         conservation=(report.stage(), *selection.stages),
         parts=len(parts),
     )

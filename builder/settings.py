@@ -51,6 +51,7 @@ DECIDES = {
     "what is read": ("text", "id", "label", "license", "keep", "max_bytes", "text_lines"),
     "the embedding and the centroids": (
         "embed",
+        "trust_remote_code",
         "micro_clusters",
         "dims",
         "restarts",
@@ -82,7 +83,7 @@ DECIDES = {
 }
 """For each stage, the settings that change it. If a stage changes, all later stages change too."""
 
-_LATER = ("licenses", "cells", "tiers", "tier_score")
+_LATER = ("trust_remote_code", "licenses", "cells", "tiers", "tier_score")
 """Settings that did not exist in earlier versions. If such a setting has its default, the plan does
 not contain it, so that the plan is equal to that of an earlier version."""
 
@@ -133,6 +134,8 @@ class BuildSettings:
     """The embedding: ``tfidf`` (fitted by the build), ``st:NAME`` (a model of
     sentence-transformers), ``m2v:NAME`` (a model of model2vec) or ``column:NAME`` (vectors in a
     column of the corpus)."""
+    trust_remote_code: bool = False
+    """Whether code that comes with a model ``st:NAME`` is run on the machines of the build."""
     scores: dict[str, str] = field(default_factory=dict)
     """Where a score comes from, by name of the score: ``column:NAME`` is a column of numbers in the
     corpus; any other value is the path of a fastText model. All other scores are computed by the
@@ -294,6 +297,11 @@ class BuildSettings:
             raise InvalidDataError(
                 f"keep names {CONTAMINATED}, a column that decontaminate adds; rename the column"
             )
+        if self.trust_remote_code and not self.uses_gpus:
+            raise InvalidDataError(
+                f"trust_remote_code is for the code of a model st:NAME, and embed is {self.embed}; "
+                "leave it out"
+            )
         if self.mark_contaminated and not self.decontaminate:
             raise InvalidDataError(
                 "mark_contaminated marks what decontaminate finds; name tasks for that too"
@@ -322,6 +330,16 @@ class BuildSettings:
     def by_micro(self) -> bool:
         """Whether a cell is a part of a micro-cluster, not of a cluster after merging."""
         return self.cells == "micro"
+
+    @property
+    def names_model(self) -> bool:
+        """Whether the embedding comes from a pretrained model."""
+        return self.embed.startswith(("st:", "m2v:"))
+
+    @property
+    def uses_gpus(self) -> bool:
+        """Whether the embedding can be computed on GPUs: by a model of sentence-transformers."""
+        return self.embed.startswith("st:")
 
     @property
     def vector_column(self) -> str | None:

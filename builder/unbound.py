@@ -24,7 +24,7 @@ from .workdir import UNBOUND, remove_work
 EXCHANGE = "exchange"
 """Folder of the files that tasks exchange to find duplicates."""
 MODEL = "model.npz"
-_FITTED: tuple[ArrayName, ...] = ("scores", "text_hashes", "signatures", "micro", "alike")
+_FITTED: tuple[ArrayName, ...] = ("scores", "text_hashes", "signatures", "micro", "alike", "device")
 """Arrays of a partition that depend on the embedding, or that are written together with such
 arrays."""
 _DECIDED: tuple[ArrayName, ...] = ("why", "original", "clusters", "contaminated")

@@ -68,6 +68,7 @@ _KEEP_IDS = (
     "File of identifiers, one per line: keep these documents, whatever their scores. Held-out and "
     "contaminated documents stay out."
 )
+_TRUST = "Run code that comes with the model of --embed st:NAME."
 _TEXT = "Column of the text. NAME,NAME: the first that a record has.  [default: text]"
 
 
@@ -177,6 +178,7 @@ def _require(sources: tuple[str, ...], out: str | None) -> None:
 )
 @click.option("--keep", callback=_split, help="COL,COL: columns to copy to documents/*.parquet.")
 @click.option("--embed", help="tfidf, st:NAME, m2v:NAME or column:NAME.  [default: tfidf]")
+@click.option("--trust-remote-code", is_flag=True, default=None, help=_TRUST)
 @click.option("--score", "scores", multiple=True, callback=_pairs, help=_SCORE)
 @click.option("--tokenizer", help="Hugging Face tokenizer.  [default: train a BPE]")
 @click.option("--vocab-size", type=COUNT, help="Tokens of a trained tokenizer.  [default: 32768]")
@@ -239,6 +241,7 @@ def build(
         given["licenses"] = _read_licenses(given["licenses"])
     if thresholds:
         given = {"min_cluster_score": THRESHOLDS[thresholds], "min_document_score": {}} | given
+    trusted = {name: given.pop(name) for name in ("trust_remote_code",) if append and name in given}
     if append and (config or given or dry_run):
         names = ", ".join(f"--{name.replace('_', '-')}" for name in given) or (
             "--config" if config else "--dry-run"
@@ -271,7 +274,7 @@ def build(
     if append:
         from climbstream.builder.appender import append as run_append  # noqa: PLC0415
 
-        manifest = run_append(sources, out, **how)
+        manifest = run_append(sources, out, **how, **trusted)
     else:
         from climbstream.builder.pipeline import build as run_build  # noqa: PLC0415
 

@@ -49,6 +49,7 @@ ArrayName = Literal[
     "signatures",  # uint8 [SIGNATURE, n]
     "micro",  # int32 [n], micro-cluster; in an import, the number of the cluster in the source
     "alike",  # float32 [n], similarity to the centroid
+    "device",  # str [1], where the documents were embedded; only for models that may use GPUs
     "contaminated",  # str [n], the task and item that a document contains, or ""
     # selection
     "why",  # uint8 [n], index in REASONS of why a document is dropped; 0: it stays

@@ -44,6 +44,17 @@ class Sample:
         """Return the beginning of each text, in the order of the corpus."""
         return self._column("text")
 
+    def texts_of(self, begin: int, end: int) -> list[str]:
+        """Return the texts of documents ``begin`` to ``end``; read only the files of these."""
+        texts: list[str] = []
+        for path in self._files("parquet"):
+            count = pq.read_metadata(path).num_rows
+            if begin < count and end > 0:
+                column = pq.read_table(path, columns=["text"])["text"]
+                texts += column[max(begin, 0) : end].to_pylist()
+            begin, end = begin - count, end - count
+        return texts
+
     def languages(self) -> list[str]:
         """Return the language of each document."""
         return self._column("language")

@@ -1,12 +1,14 @@
 """Encoder: turns texts into unit vectors. It is fitted on the corpus, or is a pretrained model.
 
 There are two kinds of pretrained models. ``st:NAME`` is a model of sentence-transformers, which
-runs on a GPU if there is one. (CLIMB uses such a model, NovaSearch/stella_en_400M_v5.) ``m2v:NAME``
-is a model of model2vec. NAME is a folder or a name on the Hub.
+runs on the GPU of the process, if it has one. (CLIMB uses such a model,
+NovaSearch/stella_en_400M_v5.) ``m2v:NAME`` is a model of model2vec. NAME is a folder or a name on
+the Hub.
 """
 
-from collections.abc import Sequence
-from functools import lru_cache
+from collections.abc import Callable, Sequence
+from functools import lru_cache, partial
+from math import ceil
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -14,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from climbstream.builder.corpus.partition import Partition
+from climbstream.loader.core.engines.local import own_device
 from climbstream.loader.core.errors import ClimbError, InvalidDataError
 from climbstream.loader.core.files import reading
 
@@ -22,11 +25,12 @@ from .tfidf import FEATURES, TfidfEncoder, unit_length
 
 FITTED = "tfidf"
 _LIBRARIES = {"st": "sentence_transformers", "m2v": "model2vec"}
-_BATCH = 64
+BATCH = 64
+"""Number of documents that a model embeds together."""
 _LARGE = 1e9
 """Largest number that the file of a fitted encoder may contain. The numbers of a fit are far
 smaller."""
-_HEAD = 8_000
+HEAD = 8_000
 """A model gets at most this number of characters of a text. It may use only the first part of them,
 up to its own limit of tokens."""
 
@@ -38,46 +42,119 @@ class Encoder(Protocol):
         """Embed ``texts``: float32 ``[n, dims]``. Each vector has length 1, or is all zeros."""
 
 
-class _Model:
-    """A pretrained model of sentence-transformers or model2vec."""
+class PretrainedEncoder:
+    """A model of sentence-transformers or model2vec."""
 
-    def __init__(self, encode: Any) -> None:
-        self._encode = encode
+    def __init__(
+        self,
+        encode: Callable[[list[str]], Any],
+        lengths: Callable[[list[str]], list[int]],
+        limit: int | None,
+        device: str = "cpu",
+    ) -> None:
+        self._encode, self._lengths = encode, lengths
+        self.limit = limit
+        """Number of tokens of a text that the model uses; None: all of them."""
+        self.device = device
+        """Where the model computes: the name of a GPU, as ``NVIDIA H200``, or ``cpu``."""
 
     def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """Embed ``texts``: float32 ``[n, dims]``, length 1. Vectors with NaN become zeros."""
-        vectors = np.asarray(self._encode([text[:_HEAD] for text in texts]), np.float32)
+        vectors = np.asarray(self._encode([text[:HEAD] for text in texts]), np.float32)
         usable = np.isfinite(vectors).all(axis=1, keepdims=True)
         return unit_length(np.where(usable, vectors, np.float32(0)))
 
+    def count_cut(self, texts: Sequence[str]) -> int:
+        """Return how many of ``texts`` are longer than what the model uses of a text."""
+        lengths = self._lengths([text[:HEAD] for text in texts])
+        most = np.inf if self.limit is None else self.limit
+        return sum(
+            len(text) > HEAD or length > most for text, length in zip(texts, lengths, strict=True)
+        )
+
 
 @lru_cache(maxsize=1)
-def load_model(name: str) -> Encoder:
+def load_model(name: str, *, trust_remote_code: bool = False) -> PretrainedEncoder:
     """Return the model ``name``, ``st:…`` or ``m2v:…``. The last model is kept in memory.
 
+    ``trust_remote_code`` allows that code which comes with a model of sentence-transformers is run.
+
     Raises:
-        InvalidDataError: There is no such model, or it cannot be loaded.
+        InvalidDataError: There is no such model, or it cannot be loaded, or it comes with code.
         ClimbError: The library of the model is not installed.
     """
     kind, _, place = name.partition(":")
     try:
         if kind == "st":
-            from sentence_transformers import SentenceTransformer  # noqa: PLC0415 - takes seconds
-
-            model = SentenceTransformer(place, trust_remote_code=False)
-            return _Model(
-                lambda texts: model.encode(texts, batch_size=_BATCH, show_progress_bar=False)
-            )
-        from model2vec import StaticModel  # noqa: PLC0415 - an optional library
-
-        return _Model(StaticModel.from_pretrained(place).encode)
+            return _load_sentence_model(place, trust_remote_code=trust_remote_code)
+        return _load_static_model(place)
     except ModuleNotFoundError:
         raise ClimbError(f"{name} needs {_LIBRARIES[kind]}; install climbstream[embed]") from None
     except Exception as error:  # each library raises errors of its own
+        if "trust_remote_code" in str(error):
+            raise InvalidDataError(
+                f"{place} comes with code of its own, which would run on this machine; read the "
+                "code, and if you trust it, add --trust-remote-code"
+            ) from None
         raise InvalidDataError(
             f"{place} is no model that {_LIBRARIES[kind]} can load: {error}; "
             "name a folder that holds one, or a name on the Hub"
         ) from None
+
+
+def _load_sentence_model(place: str, *, trust_remote_code: bool) -> PretrainedEncoder:
+    import torch  # noqa: PLC0415 - takes seconds
+    from sentence_transformers import SentenceTransformer  # noqa: PLC0415 - takes seconds
+
+    device = own_device()
+    if device == "cpu":
+        torch.set_num_threads(1)  # there is one process per core
+    model = SentenceTransformer(place, device=device, trust_remote_code=trust_remote_code)
+    lengths = partial(_count_tokens, model.tokenizer)
+    limit = model.max_seq_length if isinstance(model.max_seq_length, int) else None
+
+    def encode(texts: list[str]) -> NDArray[np.float32]:
+        # The library sorts texts by characters, which leaves much more padding.
+        tokens = np.minimum(lengths(texts), limit or np.inf)
+        order = np.argsort(-tokens, kind="stable")
+        vectors: list[Any] = [None] * len(texts)
+        for begin in range(0, len(texts), BATCH):
+            rows = order[begin : begin + BATCH].tolist()
+            batch = model.encode(
+                [texts[row] for row in rows], batch_size=BATCH, show_progress_bar=False
+            )
+            for row, vector in zip(rows, batch, strict=True):
+                vectors[row] = vector
+        return np.stack(vectors)
+
+    name = "cpu" if device == "cpu" else torch.cuda.get_device_name(device)
+    return PretrainedEncoder(encode, lengths, limit, name)
+
+
+def _load_static_model(place: str) -> PretrainedEncoder:
+    from model2vec import StaticModel  # noqa: PLC0415 - an optional library
+
+    model = StaticModel.from_pretrained(place)
+
+    def lengths(texts: list[str]) -> list[int]:
+        # Before a text is tokenized, the library cuts it after so many tokens of median length.
+        by_characters = (ceil(len(text) / model.median_token_length) for text in texts)
+        return [*map(max, _count_tokens(model.tokenizer, texts), by_characters)]
+
+    # Earlier versions of the library have no such attribute, and use 512 tokens.
+    return PretrainedEncoder(model.encode, lengths, getattr(model, "max_length", 512))
+
+
+def _count_tokens(tokenizer: Any, texts: list[str]) -> list[int]:
+    """Return the number of tokens of each text, with those that the tokenizer would cut off."""
+    fast = getattr(tokenizer, "backend_tokenizer", tokenizer)
+    if not hasattr(fast, "encode_batch"):  # a tokenizer in Python
+        return [len(tokenizer.tokenize(text)) for text in texts]
+    # Calls of the library may have switched padding and truncation on.
+    return [
+        sum(sum(part.attention_mask) for part in (encoding, *encoding.overflowing))
+        for encoding in fast.encode_batch(texts)
+    ]
 
 
 def read_vectors(partition: Partition, rows: Any) -> NDArray[np.float32]:
@@ -85,10 +162,13 @@ def read_vectors(partition: Partition, rows: Any) -> NDArray[np.float32]:
     return unit_length(partition.read("given_vectors", mapped=True)[rows])
 
 
-def read_encoder(path: Path) -> tuple[Encoder | None, NDArray[np.float32]]:
+def read_encoder(
+    path: Path, *, trust_remote_code: bool
+) -> tuple[Encoder | None, NDArray[np.float32]]:
     """Read the encoder and the centroids from ``path``.
 
-    If the vectors are in a column of the corpus, the encoder is None.
+    If the vectors are in a column of the corpus, the encoder is None. For ``trust_remote_code``,
+    see `load_model`.
     """
     with reading(path, "model of a build"), np.load(path, allow_pickle=False) as model:
         name = str(model["embed"])
@@ -99,7 +179,8 @@ def read_encoder(path: Path) -> tuple[Encoder | None, NDArray[np.float32]]:
             check_shape(path, "centroids", centroids, None, components.shape[1])
             return TfidfEncoder(idf, components), centroids
         brought = name.startswith("column:")
-        return None if brought else load_model(name), model["centroids"]
+        encoder = None if brought else load_model(name, trust_remote_code=trust_remote_code)
+        return encoder, model["centroids"]
 
 
 def read_language_means(path: Path, dims: int) -> LanguageMeans:

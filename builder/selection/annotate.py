@@ -3,7 +3,8 @@
 If a stage runs again, it does not compute arrays that exist already.
 """
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from numpy.typing import NDArray
 
 from climbstream.builder.clustering.kmeans import nearest
 from climbstream.builder.corpus.partition import ArrayName, Partition
+from climbstream.builder.corpus.passes import each
 from climbstream.builder.corpus.text_hashes import hash_texts
 from climbstream.builder.features.encoder import (
     read_encoder,
@@ -23,10 +25,14 @@ from climbstream.builder.features.fasttext_scorer import classify
 from climbstream.builder.features.languages import identify
 from climbstream.builder.features.quality import score_documents
 from climbstream.builder.settings import SCORES, BuildSettings
+from climbstream.loader.core.console import counted
 from climbstream.loader.core.engines.engine import Engine, run_stage
 from climbstream.loader.core.errors import InvalidDataError
+from climbstream.loader.core.log import get_logger
 
 from .dedup import sign_texts
+
+logger = get_logger(__name__)
 
 
 def tell_languages(engine: Engine, partitions: Sequence[Partition]) -> None:
@@ -45,14 +51,48 @@ def name_languages(partition: Partition) -> int:
 def look_at(
     engine: Engine, partitions: Sequence[Partition], model: Path, settings: BuildSettings
 ) -> None:
-    """Write the arrays of `annotate` to all ``partitions``, in tasks of ``engine``."""
-    tasks = (LookTask(partition, model, settings) for partition in partitions)
-    run_stage(engine, "embed, score and assign", "documents", annotate, tasks)
+    """Do `annotate` for all ``partitions``; a model that may use GPUs embeds in a stage before."""
+    tasks = [LookTask(partition, model, settings) for partition in partitions]
+    what = "embed, score and assign"
+    if settings.uses_gpus:
+        logger.info(f"embedding on {_devices(engine.gpus())}")
+        run_stage(engine, "embed and assign", "documents", assign, tasks, gpu=True)
+        what = "score"
+    run_stage(engine, what, "documents", annotate, tasks)
+
+
+def _devices(gpus: int | None) -> str:
+    """Return the devices of `Engine.gpus` as text."""
+    if gpus is None:
+        return "the GPU of each job, or on its CPU if it has no GPU"
+    return counted(gpus, "GPU") if gpus else "the CPU, as there is no GPU"
+
+
+def count_devices(
+    engine: Engine, partitions: Sequence[Partition], settings: BuildSettings
+) -> dict[str, Any]:
+    """Return how many documents were embedded on each device, for a provenance.
+
+    The result has the one key ``embedded_on``; it is {} if the embedding cannot use GPUs.
+    """
+    if not settings.uses_gpus:
+        return {}
+    counts: Counter[str] = Counter()
+    for device, documents in each(engine, partitions, _device):
+        counts[device] += documents
+    return {"embedded_on": dict(sorted(counts.items()))}
+
+
+def _device(partition: Partition) -> tuple[str, int]:
+    return str(partition.read("device")[0]), len(partition)
 
 
 @dataclass(frozen=True, slots=True)
 class LookTask:
-    """Input of `annotate`: a partition, and the file ``model`` of the encoder and centroids."""
+    """Input of `annotate` and `assign`: a partition.
+
+    ``model`` is the file of the encoder and the centroids.
+    """
 
     partition: Partition
     model: Path
@@ -60,46 +100,86 @@ class LookTask:
 
 
 def annotate(task: LookTask) -> int:
-    """Score, hash and embed documents, and assign them to micro-clusters; return their number.
+    """Score and hash documents, and do `assign` if it is not done; return their number.
 
-    Writes five arrays to the partition:
+    Writes three arrays to the partition:
 
     - ``scores``, float32 ``[n, 4]``: the quality scores;
     - ``text_hashes``, uint64 ``[n, 2]``: hashes, by which equal texts are found;
-    - ``signatures``, uint8 ``[SIGNATURE, n]``: numbers by which near copies are found;
+    - ``signatures``, uint8 ``[SIGNATURE, n]``: numbers by which near copies are found.
+    """
+    partition = task.partition
+    if not partition.has("scores"):
+        assigner = None if partition.has("micro") else _Assigner(task)
+        languages = partition.read("languages")[:, 0].tolist()
+
+        def look(rows: slice, texts: Sequence[str]) -> dict[ArrayName, NDArray[Any]]:
+            return {
+                "scores": _scores(partition, rows, texts, languages[rows], task.settings),
+                "text_hashes": hash_texts(texts),
+                "signatures": sign_texts(texts),
+                **(assigner.assign(rows, texts) if assigner else {}),
+            }
+
+        partition.write_arrays(_joined(partition, look))
+    return len(partition)
+
+
+def assign(task: LookTask) -> int:
+    """Embed documents, and assign them to micro-clusters; return how many they are.
+
+    Writes three arrays to the partition:
+
     - ``micro``, int32 ``[n]``: the micro-cluster of each document;
-    - ``alike``, float32 ``[n]``: the similarity between each document and its centroid.
+    - ``alike``, float32 ``[n]``: the similarity between each document and its centroid;
+    - ``device``, str ``[1]``: where the documents were embedded.
 
     Embeddings are not stored, because after this stage they are not needed.
     """
     partition = task.partition
-    if not partition.has("micro"):
-        encoder, centroids = read_encoder(task.model)
-        means = read_language_means(task.model, centroids.shape[1])
-        languages = partition.read("languages")[:, 0].tolist()
-        groups: dict[ArrayName, list[NDArray[Any]]] = {}
-        for rows, table in partition.row_groups("text"):
-            texts = table["text"].to_pylist()
-            vectors = read_vectors(partition, rows) if encoder is None else encoder.embed(texts)
-            if vectors.shape[1] != centroids.shape[1]:
-                raise InvalidDataError(
-                    f"{partition.column('origin')[0]} has vectors of {vectors.shape[1]} numbers, "
-                    f"the centroids have {centroids.shape[1]}; embed all documents with one model"
-                )
-            micro, alike = nearest(means.centre(vectors, languages[rows]), centroids)
-            arrays: dict[ArrayName, NDArray[Any]] = {
-                "scores": _scores(partition, rows, texts, languages[rows], task.settings),
-                "text_hashes": hash_texts(texts),
-                "signatures": sign_texts(texts),
-                "micro": micro,
-                "alike": alike,
-            }
-            for name, array in arrays.items():
-                groups.setdefault(name, []).append(array)
-        partition.write_arrays(
-            {n: np.concatenate(a, -1 if n == "signatures" else 0) for n, a in groups.items()}
-        )
+    if not partition.has("device"):
+        assigner = _Assigner(task)
+        arrays = _joined(partition, assigner.assign)
+        partition.write_arrays({**arrays, "device": np.array([assigner.device])})
     return len(partition)
+
+
+class _Assigner:
+    """Embeds the documents of a partition, and assigns them to micro-clusters."""
+
+    def __init__(self, task: LookTask) -> None:
+        trusted = task.settings.trust_remote_code
+        self._partition = task.partition
+        self._encoder, self._centroids = read_encoder(task.model, trust_remote_code=trusted)
+        self._means = read_language_means(task.model, self._centroids.shape[1])
+        self._languages = task.partition.read("languages")[:, 0].tolist()
+        self.device: str = getattr(self._encoder, "device", "cpu")
+
+    def assign(self, rows: slice, texts: Sequence[str]) -> dict[ArrayName, NDArray[Any]]:
+        """Return ``micro`` and ``alike`` of ``texts``, which are documents ``rows``."""
+        partition, centroids = self._partition, self._centroids
+        vectors = (
+            read_vectors(partition, rows) if self._encoder is None else self._encoder.embed(texts)
+        )
+        if vectors.shape[1] != centroids.shape[1]:
+            raise InvalidDataError(
+                f"{partition.column('origin')[0]} has vectors of {vectors.shape[1]} numbers, "
+                f"the centroids have {centroids.shape[1]}; embed all documents with one model"
+            )
+        micro, alike = nearest(self._means.centre(vectors, self._languages[rows]), centroids)
+        return {"micro": micro, "alike": alike}
+
+
+def _joined(
+    partition: Partition,
+    look: Callable[[slice, Sequence[str]], Mapping[ArrayName, NDArray[Any]]],
+) -> dict[ArrayName, NDArray[Any]]:
+    """Call ``look`` with the rows and texts of each row group; return its arrays, joined."""
+    groups: dict[ArrayName, list[NDArray[Any]]] = {}
+    for rows, table in partition.row_groups("text"):
+        for name, array in look(rows, table["text"].to_pylist()).items():
+            groups.setdefault(name, []).append(array)
+    return {n: np.concatenate(a, -1 if n == "signatures" else 0) for n, a in groups.items()}
 
 
 def _scores(

@@ -112,3 +112,10 @@ def test_a_score_may_be_called_ad_free():
 def test_every_setting_decides_something_first():
     named = [name for names in DECIDES.values() for name in names]
     assert sorted(named) == sorted(asdict(BuildSettings()))
+
+
+def test_code_of_a_model_is_trusted_only_where_a_model_may_have_code():
+    assert BuildSettings(embed="st:a/b", trust_remote_code=True).to_json()["trust_remote_code"]
+    assert "trust_remote_code" not in BuildSettings(embed="st:a/b").to_json()
+    with pytest.raises(InvalidDataError, match=r"is for the code of a model st:NAME, and embed is"):
+        BuildSettings(embed="m2v:a/b", trust_remote_code=True)

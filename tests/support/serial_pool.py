@@ -13,7 +13,13 @@ class SerialPool:
     def __exit__(self, *_: object) -> None:
         pass
 
-    def run(self, function: Callable[[Any], Any], tasks: Iterable[Any], *_: Any) -> Iterator[Any]:
+    def run(
+        self, function: Callable[[Any], Any], tasks: Iterable[Any], *_: Any, **__: Any
+    ) -> Iterator[Any]:
         """Yield each task with its result."""
         for task in tasks:
             yield task, function(task)
+
+    def gpus(self) -> int:
+        """Return that there is no GPU."""
+        return 0

@@ -34,13 +34,21 @@ class Engine(AbstractContextManager["Engine"], Protocol):
         function: Callable[[T], R],
         tasks: Iterable[T],
         instead: Callable[[T, ClimbError], R] | None = None,
+        *,
+        gpu: bool = False,
     ) -> Iterator[tuple[T, R]]:
         """Call ``function`` with each of ``tasks``; yield (task, result) as tasks end.
 
         The first error that a task raises ends the work. A task that hangs, or is lost with its
         process, is tried again. If it fails in every try, ``instead(task, error)`` returns a
         substitute for its result; if ``instead`` is None, the error is raised.
+
+        With ``gpu``, one task at a time runs on each GPU, on the device that `own_device` returns,
+        and its process stays for the next task. If there is no GPU, tasks run as without ``gpu``.
         """
+
+    def gpus(self) -> int | None:
+        """Return on how many GPUs `run` with ``gpu`` runs tasks; None: only the jobs know it."""
 
 
 def open_engine(
@@ -79,6 +87,8 @@ def run_stage(
     function: Callable[[T], int],
     tasks: Iterable[T],
     instead: Callable[[T, ClimbError], int] | None = None,
+    *,
+    gpu: bool = False,
 ) -> int:
     """Run the tasks of a stage, and show progress; return the number of units of work.
 
@@ -89,10 +99,11 @@ def run_stage(
         function: Function of a task; it returns the number of units of work of the task.
         tasks: The tasks.
         instead: As in `Engine.run`.
+        gpu: As in `Engine.run`.
     """
     total = 0
     with Progress(what, None, unit) as progress:
-        for _, done in engine.run(function, tasks, instead):
+        for _, done in engine.run(function, tasks, instead, gpu=gpu):
             progress.add(done)
             total += done
     return total

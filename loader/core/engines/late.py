@@ -48,9 +48,15 @@ class LateEngine:
         function: Callable[[T], R],
         tasks: Iterable[T],
         instead: Callable[[T, ClimbError], R] | None = None,
+        *,
+        gpu: bool = False,
     ) -> Iterator[tuple[T, R]]:
         """Yield (task, result) as `Engine.run` does; the engine is opened if needed."""
-        return self._opened().run(function, tasks, instead)
+        return self._opened().run(function, tasks, instead, gpu=gpu)
+
+    def gpus(self) -> int | None:
+        """Return what `Engine.gpus` does; asking for it opens the engine."""
+        return self._opened().gpus()
 
     def _opened(self) -> Engine:
         if self._engine is None:

@@ -259,6 +259,8 @@ class LocalEngine:
         function: Callable[[T], R],
         tasks: Iterable[T],
         instead: Callable[[T, ClimbError], R] | None = None,
+        *,
+        gpu: bool = False,
     ) -> Iterator[tuple[T, R]]:
         """Yield (task, result) as tasks end; see `Engine.run`.
 
@@ -266,18 +268,22 @@ class LocalEngine:
         was killed. If it is not, an error is raised at once, because most often memory ran out, and
         would run out again.
 
+        With ``gpu``, there is one process per GPU, if the machine has GPUs.
+
         Raises:
             ClimbError: A process was killed, or a task hung twice, and ``instead`` is None.
         """
+        # Processes are numbered from 0, and `own_device` is the GPU with the number of the process.
+        limit = (gpu and self.gpus()) or self.workers
         packed = pack(function)
         fresh = (_Job(function, packed, task, n) for n, task in enumerate(tasks, start=1))
         again: list[_Job] = []
         try:
             while True:
-                while len(self._busy()) < self.workers:
+                while len(self._busy()) < limit:
                     if (job := again.pop() if again else next(fresh, None)) is None:
                         break
-                    self._idle(function).begin(job)
+                    self._idle(function, limit).begin(job)
                 if not self._busy():
                     return
                 worker, answer = self._wait()
@@ -304,9 +310,13 @@ class LocalEngine:
     def _busy(self) -> list[_Worker]:
         return [worker for worker in self._workers if worker.job]
 
-    def _idle(self, function: Callable[..., Any]) -> _Worker:
-        """Return a worker without a job; start one if needed."""
-        if idle := [worker for worker in self._workers if not worker.job]:
+    def gpus(self) -> int:
+        """Return the number of GPUs that processes of this pool use, one GPU each."""
+        return min(self.workers, _gpus())
+
+    def _idle(self, function: Callable[..., Any], limit: int) -> _Worker:
+        """Return a worker with a number below ``limit`` and without a job; start one if needed."""
+        if idle := [worker for worker in self._workers if not worker.job and worker.number < limit]:
             return idle[0]
         if not self._workers:
             # Imports take seconds, so one server process imports the modules, and all workers are
@@ -315,7 +325,7 @@ class LocalEngine:
             self._context.set_forkserver_preload(["__main__", module, *self._preload])
             _start_servers()
         numbers = {worker.number for worker in self._workers}
-        number = next(n for n in range(self.workers) if n not in numbers)
+        number = next(n for n in range(limit) if n not in numbers)
         self._workers.append(_Worker(self._context, number, self._answers))
         return self._workers[-1]
 

@@ -45,6 +45,9 @@ _SOON = 1.0
 _GRACE = 5.0
 """Time in which a cancelled call must end, in seconds; then it is killed."""
 
+_gpu: str | None = None
+"""The GPU that Ray gave to this process first; None before that."""
+
 
 class RayEngine:
     """Runs tasks on a Ray cluster.
@@ -70,7 +73,8 @@ class RayEngine:
         self._gpus = gpus
         """Whether each task uses a GPU, if the cluster has GPUs. If so, each task is sent alone,
         and a slow task is not run a second time."""
-        self._looked, self._found = float("-inf"), 1
+        self._looked = float("-inf")
+        self._found: dict[str, float] = {}
         self._ours = not ray.is_initialized()
 
     def __enter__(self) -> Self:
@@ -80,7 +84,7 @@ class RayEngine:
             except ConnectionError as error:
                 raise UsageError(f"no Ray cluster answers: {error}") from None
         nodes = [node for node in self._ray.nodes() if node["Alive"]]
-        slots = counted(self._slots(), "task")
+        slots = counted(self.workers, "task")
         logger.info(f"Ray: {counted(len(nodes), 'node')}, {slots} at a time")
         return self
 
@@ -98,43 +102,58 @@ class RayEngine:
         function: Callable[[T], R],
         tasks: Iterable[T],
         instead: Callable[[T, ClimbError], R] | None = None,
+        *,
+        gpu: bool = False,
     ) -> Iterator[tuple[T, R]]:
         """Yield (task, result) as tasks end; see `Engine.run`.
 
         A task is given up if it was lost in every try, or did not end in time.
 
+        With ``gpu``, each task takes one GPU, if the cluster has GPUs.
+
         Raises:
             ClimbError: A task was given up, and ``instead`` is None.
         """
-        needs = {"num_cpus": 1, "num_gpus": int(self._needs() == "GPU")}
-        remote = self._ray.remote(**needs, max_retries=_RETRIES)(_call)
+        resource = self._resource(gpu=gpu)
+        needs: dict[str, Any] = {"num_cpus": 1, "num_gpus": int(resource == "GPU")}
+        call: Callable[..., Any] = _call
+        if gpu and resource == "GPU":
+            # By default, Ray ends each process that used a GPU, and its model would be loaded anew.
+            needs["max_calls"], call = 0, _call_on_gpu
+        remote = self._ray.remote(**needs, max_retries=_RETRIES)(call)
 
         def start(tasks: list[Any], **how: Any) -> Any:
             return remote.options(**how).remote(function, tasks, self._shared)
 
         name = partial(task_name, function)
         queue = BatchQueue(tasks, _BATCH, short=not self._gpus)
-        yield from _Stage(self._ray, start, name, self._slots, queue, twice=not self._gpus).run(
-            instead
-        )
+        slots, twice = partial(self._slots, resource), not self._gpus and resource == "CPU"
+        yield from _Stage(self._ray, start, name, slots, queue, twice=twice).run(instead)
 
     @property
     def workers(self) -> int:
         """Number of tasks that run at the same time."""
-        return self._slots()
+        return self._slots(self._resource())
 
-    def _slots(self) -> int:
-        """Return how many tasks run at the same time; the number changes if nodes join or leave."""
-        if self._workers:
-            return self._workers
+    def gpus(self) -> int:
+        """Return the number of GPUs of the cluster, or ``workers`` if this is less."""
+        gpus = int(self._resources().get("GPU", 0))
+        return min(gpus, self._workers or gpus)
+
+    def _slots(self, resource: str) -> int:
+        """Return how many tasks run at a time; the number changes as nodes join and leave."""
+        return self._workers or max(1, int(self._resources().get(resource, 1)))
+
+    def _resource(self, *, gpu: bool = False) -> str:
+        """Return the resource of which each task takes one, ``GPU`` or ``CPU``."""
+        return "GPU" if (gpu or self._gpus) and self._resources().get("GPU") else "CPU"
+
+    def _resources(self) -> dict[str, float]:
+        """Return the resources of the cluster, which are asked for every few seconds."""
         if time.monotonic() - self._looked > _LOOK:
-            self._found = max(1, int(self._ray.cluster_resources().get(self._needs(), 1)))
+            self._found = self._ray.cluster_resources()
             self._looked = time.monotonic()
         return self._found
-
-    def _needs(self) -> str:
-        """Return the resource of Ray that each task needs: ``GPU`` or ``CPU``."""
-        return "GPU" if self._gpus and self._ray.cluster_resources().get("GPU") else "CPU"
 
 
 @dataclass(slots=True, eq=False)
@@ -292,3 +311,19 @@ def _call(function: Callable[[T], R], tasks: Sequence[T], shared: Path) -> tuple
             "the file system of --out under the same path"
         )
     return run_batch(function, tasks, _BATCH)
+
+
+def _call_on_gpu(
+    function: Callable[[T], R], tasks: Sequence[T], shared: Path
+) -> tuple[list[R], float]:
+    """Do `_call` in a process that never changes its GPU.
+
+    Ray may give a process that it uses again another GPU. But CUDA would go on with the first one,
+    beside the process that has this GPU now. So the process ends, and Ray tries the call again.
+    """
+    global _gpu
+    mine = os.environ.get("CUDA_VISIBLE_DEVICES", "")
+    if _gpu not in (None, mine):
+        os._exit(0)
+    _gpu = mine
+    return _call(function, tasks, shared)

@@ -117,19 +117,29 @@ class SlurmEngine:
         function: Callable[[T], R],
         tasks: Iterable[T],
         instead: Callable[[T, ClimbError], R] | None = None,
+        *,
+        gpu: bool = False,
     ) -> Iterator[tuple[T, R]]:
         """Yield (task, result) as tasks end; see `Engine.run`.
 
         A task is given up in two cases: it hung or was killed twice in one job, or its job was lost
         in every try.
 
+        ``gpu`` changes nothing: all jobs run tasks of every stage, and a job keeps the GPU that
+        SLURM gave it, if any.
+
         Raises:
             ClimbError: A task was given up, and ``instead`` is None; or all jobs have ended, and
                 none took a task.
             UsageError: SLURM refuses the jobs, or a job has other versions than this process.
         """
+        del gpu
         queue = BatchQueue(tasks, BATCH, short=self._short)
         yield from _Stage(self._folder, self._staff, function, queue).run(instead)
+
+    def gpus(self) -> int | None:
+        """Return None: which GPUs a job has, is known only in the job."""
+        return None
 
 
 class _Staff:

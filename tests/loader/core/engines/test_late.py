@@ -17,7 +17,7 @@ class Noted:
     def __exit__(self, *_):
         self.noted.append("ended")
 
-    def run(self, function, tasks, *_):
+    def run(self, function, tasks, *_, **__):
         """Yield each task with its result."""
         self.noted.append("ran")
         return ((task, function(task)) for task in tasks)

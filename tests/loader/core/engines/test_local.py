@@ -233,3 +233,29 @@ def test_a_worker_whose_parent_is_ending_ends_without_a_word(capfd):
     ours.close()
     worker.join(30)
     assert (worker.exitcode, capfd.readouterr().err) == (0, "")
+
+
+NUMBER = "(__import__('time').sleep(.2), __import__('os').getpid(), {module}._number)[1:]".format(
+    module="__import__('climbstream.loader.core.engines.local', fromlist=['local'])"
+)
+"""Gives the id and the number of the process that runs it."""
+
+
+@pytest.mark.parametrize(("gpus", "processes"), [(2, {0, 1}), (0, {0, 1, 2}), (8, {0, 1, 2})])
+def test_a_stage_for_gpus_has_one_process_for_each_gpu_and_at_most_the_workers(
+    monkeypatch, gpus, processes
+):
+    monkeypatch.setattr(local, "_gpus", lambda: gpus)
+    with LocalEngine(3) as pool:
+        before = [found for _, found in pool.run(eval, [NUMBER] * 6)]
+        found = [found for _, found in pool.run(eval, [NUMBER] * 12, gpu=True)]
+        assert {number for _, number in found} == processes
+        assert {pid for pid, _ in found} <= {pid for pid, _ in before}
+        assert pool.gpus() == min(gpus, 3)
+
+
+@pytest.mark.parametrize(("gpus", "device"), [(0, "cpu"), (2, "cuda:1")])
+def test_the_device_of_a_process_is_the_gpu_with_its_number(monkeypatch, gpus, device):
+    monkeypatch.setattr(local, "_gpus", lambda: gpus)
+    monkeypatch.setattr(local, "_number", 1)
+    assert local.own_device() == device

@@ -129,3 +129,35 @@ def test_a_task_that_takes_much_longer_than_others_is_run_a_second_time(
     assert time.monotonic() - begun < 100
     assert "is run a second time, as its node may be slow" in capsys.readouterr().err
     assert not (shared.parent / "ended").exists()
+
+
+def gpu_of(_):
+    time.sleep(0.2)
+    return os.getpid(), os.environ["CUDA_VISIBLE_DEVICES"]
+
+
+@pytest.fixture
+def two_gpus():
+    """A Ray cluster that is told to have two GPUs; none is needed."""
+    import ray
+
+    ray.init(num_cpus=4, num_gpus=2, log_to_driver=False)
+    yield
+    ray.shutdown()
+
+
+def test_each_gpu_has_one_process_which_stays_for_its_next_task(two_gpus, shared):
+    with RayEngine(None, shared) as engine:
+        assert (engine.workers, engine.gpus()) == (4, 2)
+        found = [found for _ in range(3) for _, found in engine.run(gpu_of, range(12), gpu=True)]
+        assert {gpu for _, gpu in found} == {"0", "1"}
+        processes = {pid for pid, _ in found}
+        assert len(processes) < 12
+        # No process is ever on two GPUs.
+        assert len({*found}) == len(processes)
+
+
+def test_without_gpus_a_stage_for_them_runs_on_the_cores(cluster, shared):
+    with RayEngine(None, shared) as engine:
+        assert engine.gpus() == 0
+        assert len({*dict(engine.run(pid_of, range(12), gpu=True)).values()}) >= 2
