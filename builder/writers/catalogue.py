@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from climbstream.builder.clustering.cells import unit_of
 from climbstream.builder.clustering.cluster_map import ClusterMap
 from climbstream.builder.corpus.partition import Partition
-from climbstream.builder.corpus.passes import in_order
+from climbstream.builder.corpus.passes import in_order, run_short_in_order
 from climbstream.builder.corpus.text_hashes import hash_texts
 from climbstream.builder.selection.dedup import SIGNATURE, Seen
 from climbstream.builder.selection.reasons import HELD_OUT, REASONS, REPEATED, why_of
@@ -147,7 +147,8 @@ def write_catalogue(
     )
     hashes: dict[str, str] = {}
     with Progress("write catalogue", None, "documents") as progress:
-        for number, (count, digest) in enumerate(in_order(engine, write_part, tasks), start=first):
+        written_parts = run_short_in_order(engine, write_part, tasks, len(selection.partitions))
+        for number, (count, digest) in enumerate(written_parts, start=first):
             hashes[part_name(number)] = digest
             progress.add(count)
     return hashes
