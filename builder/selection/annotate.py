@@ -4,7 +4,7 @@ If a stage runs again, it does not compute arrays that exist already.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -46,23 +46,15 @@ def look_at(
     engine: Engine, partitions: Sequence[Partition], model: Path, settings: BuildSettings
 ) -> None:
     """Do `annotate` for all ``partitions``."""
-    tasks = (LookTask(partition, model, settings) for partition in partitions)
-    run_stage(engine, "embed, score and assign", "documents", annotate, tasks)
+    # Settings take longer to send than a partition. In the function, they are sent once.
+    function = partial(annotate, model=model, settings=settings)
+    run_stage(engine, "embed, score and assign", "documents", function, partitions)
 
 
-@dataclass(frozen=True, slots=True)
-class LookTask:
-    """Input of `annotate`: a partition, and the file ``model`` of the encoder and centroids."""
-
-    partition: Partition
-    model: Path
-    settings: BuildSettings
-
-
-def annotate(task: LookTask) -> int:
+def annotate(partition: Partition, model: Path, settings: BuildSettings) -> int:
     """Score, hash and embed documents; assign them to micro-clusters; return how many they are.
 
-    Writes five arrays to the partition:
+    The file ``model`` has the encoder and the centroids. Writes five arrays to the partition:
 
     - ``scores``, float32 ``[n, 4]``;
     - ``text_hashes``, uint64 ``[n, 2]``;
@@ -72,10 +64,9 @@ def annotate(task: LookTask) -> int:
 
     Embeddings are not stored, because after this stage they are not needed.
     """
-    partition = task.partition
     if not partition.has("micro"):
-        encoder, centroids = read_encoder(task.model)
-        means = read_language_means(task.model, centroids.shape[1])
+        encoder, centroids = read_encoder(model)
+        means = read_language_means(model, centroids.shape[1])
         languages = partition.read("languages")[:, 0].tolist()
         groups: dict[ArrayName, list[NDArray[Any]]] = {}
         for rows, table in partition.row_groups("text"):
@@ -88,7 +79,7 @@ def annotate(task: LookTask) -> int:
                 )
             micro, alike = nearest(means.centre(vectors, languages[rows]), centroids)
             arrays: dict[ArrayName, NDArray[Any]] = {
-                "scores": _scores(partition, rows, texts, languages[rows], task.settings),
+                "scores": _scores(partition, rows, texts, languages[rows], settings),
                 "text_hashes": hash_texts(texts),
                 "signatures": sign_texts(texts),
                 "micro": micro,
