@@ -5,7 +5,9 @@ import shutil
 
 import pyarrow.parquet as pq
 import pytest
+from click.testing import CliRunner
 
+from climbstream.builder.cli.exchange import export as command
 from climbstream.builder.exporter import shards as export
 from climbstream.builder.exporter.shards import export_shards
 from climbstream.builder.importer.pipeline import import_corpus
@@ -75,6 +77,16 @@ def test_columns_that_rows_cannot_have_are_refused(cut_finely, tmp_path):
         export_shards(cut_finely, tmp_path / "b", "jsonl", columns=["tokens"])
     with pytest.raises(UsageError, match="--to megatron has no columns; export columns to parquet"):
         export_shards(cut_finely, tmp_path / "c", "megatron", columns=["id"])
+
+
+def test_the_command_adds_columns_to_an_export_of_all_documents(cut_finely, tmp_path):
+    arguments = [str(cut_finely), "--to", "jsonl", "--columns", "id, source_count", "--out"]
+    done = CliRunner().invoke(command, [*arguments, str(tmp_path / "out")])
+    assert done.exit_code == 0
+    first = (tmp_path / "out" / "part_0.tokenized.jsonl").read_text().splitlines()[0]
+    assert json.loads(first)["source_count"] == 1
+    drawn = CliRunner().invoke(command, [*arguments, str(tmp_path / "b"), "--tokens", "100"])
+    assert "--columns goes with an export of all documents" in str(drawn.exception)
 
 
 def test_a_directory_without_a_catalogue_is_refused(cut_finely, tmp_path):
