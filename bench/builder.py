@@ -52,7 +52,8 @@ from climbstream.builder.settings import SCORES
 
 CORPUS = Path(__file__).parents[2] / "shared" / "corpus"
 ALIKE = 0.7
-COPIES = {"text seen before", "nearly the same as another"}
+EXACT = "text seen before"
+COPIES = {EXACT, "nearly the same as another"}
 TUNED = {"part-000", "part-001"}
 """Files on which the thresholds were set."""
 
@@ -77,7 +78,8 @@ def main() -> None:
         parts = sorted(built.glob("documents/part-*.parquet"))
         rows = [row for part in parts for row in pq.read_table(part).to_pylist()]
     for row in rows:
-        row["copy_of"] = None if row["copy_of"] is None else rows[row["copy_of"]]["id"]
+        near = row["copy_of"] is not None and row["why"] != EXACT
+        row["copy_of"] = rows[row["copy_of"]]["id"] if near else None
     outcomes = {row["id"]: row for row in rows}
     records = [record for record in read(files) if record["id"] in outcomes]
     lines = (options.corpus / "truth/near_duplicates.tsv").read_text().splitlines()[1:]

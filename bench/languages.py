@@ -39,7 +39,7 @@ import numpy as np
 import pyarrow.parquet as pq
 from measure import report
 
-from builder import COPIES, read
+from builder import COPIES, EXACT, read
 from climbstream.builder.features.words import fold
 from climbstream.builder.report.describe import label_agreement
 
@@ -102,7 +102,8 @@ def join(records: Iterable[Record], rows: list[Record]) -> list[Record]:
     by_id = {record["id"]: record for record in joined}
     copies = defaultdict(list)
     for record in joined:
-        original = record["outcome"]["copy_of"]
+        exact = record["outcome"]["why"] == EXACT
+        original = None if exact else record["outcome"]["copy_of"]
         record["found"] = None if original is None else by_id[rows[original]["id"]]
         record["group"] = f"zh-{record['script']}" if record["lang"] == "zh" else record["lang"]
         record["kin"] = record["copy_of"] or record["id"]

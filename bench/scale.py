@@ -13,10 +13,10 @@ words from elsewhere in the same document, so that no document is dropped as a d
 
 With ``--files FEW MANY``, only the base is built: once cut into FEW files, and once into MANY. Each
 file is a partition, and all else is equal, so the difference in the time of the main process is the
-cost of the additional partitions. With ``--batched``, a task takes up to 64 partitions in the same
-passes as in a corpus of 65,536 partitions or more. Without it, a task takes one partition, because
-the corpus has few. The cost of a shard is measured with tasks like those that write shards, which
-do nothing.
+cost of the additional partitions. With ``--batched``, a task takes as many partitions, and as many
+parts of the catalogue, as in a corpus of 65,536 partitions or more. Without it, a task takes one,
+because the corpus has few. The cost of a shard is measured with tasks like those that write shards,
+which do nothing.
 
 The command writes a line at the end of each stage; the time between two such lines is that of a
 stage. Work that is not a stage of its own (decisions, describing) counts to the next stage.
@@ -46,6 +46,7 @@ from measure import (
 
 from climbstream.builder.corpus.installed import installed_documents
 from climbstream.builder.corpus.partition import Partition
+from climbstream.builder.corpus.passes import run_short
 from climbstream.builder.writers.shards import DocumentRange, ShardTask
 from climbstream.loader.core.engines.local import LocalEngine
 from climbstream.loader.formats.mds.index import SHARD_BYTES
@@ -140,7 +141,10 @@ def measure_planner(base: list[Any], few: int, many: int, *, batched: bool) -> N
 
 
 def seconds_of_a_shard(count: int = 20_000) -> float:
-    """Return the CPU-seconds of this process for a task of a shard and its entry."""
+    """Return the CPU-seconds of this process for a task of a shard and its entry.
+
+    Tasks are sent in groups, as in a build of ``count`` shards.
+    """
     units = [Partition(Path(f"units/{n:05d}-00000-00000")) for n in range(6)]
     ranges = tuple(DocumentRange(unit, 0, 9) for unit in units)
     task = ShardTask(
@@ -149,7 +153,8 @@ def seconds_of_a_shard(count: int = 20_000) -> float:
     with LocalEngine(WORKERS) as engine:
         list(engine.run(asdict, [task]))
         begin = time.process_time()
-        for _ in engine.run(asdict, (replace(task, number=n) for n in range(count))):
+        tasks = (replace(task, number=n) for n in range(count))
+        for _ in run_short(engine, asdict, tasks, count):
             pass
         return (time.process_time() - begin) / count
 

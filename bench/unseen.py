@@ -39,7 +39,7 @@ from languages import ALIKE, alike
 from measure import report
 from packages import read_package
 
-from builder import COPIES
+from builder import COPIES, EXACT
 from climbstream.builder.features.characters import is_unspaced
 
 EACH, EACH_COPY = 3, 5
@@ -267,7 +267,7 @@ def join(records: list[Record], rows: list[Record]) -> None:
     by_id = {record["id"]: record for record in records}
     for record in records:
         outcome = record["outcome"] = outcomes[record["id"]]
-        original = outcome["copy_of"]
+        original = None if outcome["why"] == EXACT else outcome["copy_of"]
         record["original"] = None if original is None else by_id[rows[original]["id"]]
         record["stays"] = outcome["cluster"] is not None
         record["kin"] = record["of"] if record["edit"] else record["id"]

@@ -28,14 +28,18 @@ _COLUMN = "column:"
 _DEFAULTS = ("text", "id", "label", "license")
 """Settings that name a column. The default name of the column is the name of the setting."""
 CATALOGUE = (
-    "id cluster why copy_of shard row tokens bytes micro overall educational informational "
-    "advertisement label license language script origin text_hash signature"
+    "id cluster why copy_of exact_copies near_copies source_count shard row tokens bytes micro "
+    "overall educational informational advertisement label license language script origin "
+    "text_hash signature"
 ).split()
 """Columns of ``documents/*.parquet``."""
 
 CONTAMINATED: Final = "contaminated"
 """Column that the catalogue of a build with ``decontaminate`` has in addition: task and item that a
 document contains, or null."""
+
+EQUAL_TEXT: Final = "text seen before"
+"""Reason in the column ``why`` of the catalogue for an exact copy."""
 
 THRESHOLDS: dict[str, dict[str, float]] = {
     "paper": {"overall": 3.0},

@@ -27,7 +27,14 @@ MODEL = "model.npz"
 _FITTED: tuple[ArrayName, ...] = ("scores", "text_hashes", "signatures", "micro", "alike", "device")
 """Arrays of a partition that depend on the embedding, or that are written together with such
 arrays."""
-_DECIDED: tuple[ArrayName, ...] = ("why", "original", "clusters", "contaminated")
+_DECIDED: tuple[ArrayName, ...] = (
+    "why",
+    "first",
+    "original",
+    "copies",
+    "clusters",
+    "contaminated",
+)
 """Arrays of a partition that depend on which documents stay, or on the tasks to decontaminate."""
 
 

@@ -27,7 +27,7 @@ from climbstream.loader.cli.main import slurm_print_option, task_timeout_option,
 from climbstream.loader.cli.options import COUNT, INPUT, OUTPUT, grouping_option, json_option, show
 from climbstream.loader.core.console import counted, say, text_table
 from climbstream.loader.core.engines.engine import ENGINES
-from climbstream.loader.core.errors import IntegrityError, InvalidDataError
+from climbstream.loader.core.errors import IntegrityError, InvalidDataError, UsageError
 from climbstream.loader.formats.cluster_tables import clusters_text
 from climbstream.loader.formats.clusters import load_clusters
 from climbstream.loader.formats.directory import ShardDirectory
@@ -100,6 +100,10 @@ def import_(
 @click.option(
     "--text", is_flag=True, help="Write text, decoded by the tokenizer, in place of tokens."
 )
+@click.option(
+    "--columns",
+    help="Columns of the catalogue to add to rows, as exact_copies,source_count.",
+)
 @click.option("--workers", type=click.IntRange(min=1), help="Processes.  [default: one per core]")
 @grouping_option
 @task_timeout_option
@@ -111,6 +115,7 @@ def export(
     mixture: str | None,
     tokens: int | None,
     text: bool,
+    columns: str | None,
     workers: int | None,
     as_json: bool,
 ) -> None:
@@ -124,7 +129,10 @@ def export(
     weights = Mixture.load(mixture) if mixture else None
     value: dict[str, Any] = {"out": str(out), "to": to}
     shards = ShardDirectory(directory)
+    names = [name.strip() for name in columns.split(",")] if columns else []
     if tokens is not None:
+        if names:
+            raise UsageError("--columns goes with an export of all documents; leave out --tokens")
         job = ExportJob(shards=shards, out=out, to=to, text=text, workers=workers)
         counts = export_mixture(job, weights, tokens)
         table = text_table(
@@ -132,7 +140,7 @@ def export(
         )
         show({**value, "tokens": counts}, f"{table}\n\n{out}", as_json=as_json)
         return
-    blend = export_shards(shards, out, to, weights, text=text, workers=workers)
+    blend = export_shards(shards, out, to, weights, text=text, columns=names, workers=workers)
     value["file"] = str(out / BLENDS[to]) if blend else None
     show({**value, "mixture": blend}, blend or str(out), as_json=as_json)
 

@@ -55,7 +55,9 @@ ArrayName = Literal[
     "why",  # uint8 [n], index in REASONS of why a document is dropped; 0: it stays
     "clusters",  # int32 [n], below 0 for dropped documents
     "cells",  # int32 [n], where each document is stored, or would be; only in builds of cells
-    "original",  # int64 [n], number of the document that this one copies, or -1
+    "first",  # int64 [n], number of the first document with the same text, or -1 if it is the first
+    "original",  # int64 [n], number of the document that this one nearly copies, or -1
+    "copies",  # int32 [n, 3], exact and near copies that were dropped, and sources; -1: a copy
     # tokenisation, of the m documents that stay and have tokens
     "order",  # int64 [m], rows of documents, sorted by cluster
     "lengths",  # int64 [m], number of tokens of each document
@@ -63,7 +65,7 @@ ArrayName = Literal[
 ]
 """The arrays of a partition of n documents, in the order in which stages write them."""
 
-_DECISIONS = ("why", "clusters", "cells", "original")
+_DECISIONS = ("why", "clusters", "cells", "first", "original", "copies")
 _TOKENS = ("order", "lengths", "tokens")
 
 _TEXT = pa.schema([(name, pa.string()) for name in ("id", "text", "label", "license", "origin")])

@@ -4,6 +4,7 @@ import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import islice
 from os import SEEK_END
 from pathlib import Path
 from tempfile import TemporaryFile, gettempdir
@@ -19,6 +20,8 @@ _BATCHES = 1024
 """A batch has several partitions only if there are at least twice this number of partitions."""
 _MOST = 64
 """Maximum number of partitions in a batch."""
+_MOST_SHORT = 4
+"""Maximum number of short tasks, of about a second each, in a group."""
 _HELD = 64
 """Maximum number of results that are kept in memory until earlier results arrive."""
 
@@ -50,9 +53,45 @@ class Batch(Generic[Part]):
 
 def batches(partitions: Sequence[Part]) -> Iterator[Batch[Part]]:
     """Cut ``partitions`` into batches."""
-    size = min(max(len(partitions) // _BATCHES, 1), _MOST)
+    size = _size(len(partitions), _MOST)
     for first in range(0, len(partitions), size):
         yield Batch(first, tuple(partitions[first : first + size]))
+
+
+def _size(count: int, most: int) -> int:
+    """Return how many of ``count`` partitions or tasks go together, ``most`` at most."""
+    return min(max(count // _BATCHES, 1), most)
+
+
+def run_short(
+    engine: Engine, function: Callable[[T], R], tasks: Iterable[T], count: int
+) -> Iterator[tuple[T, R]]:
+    """Run short tasks as `Engine.run` does, in groups if there are many.
+
+    ``count`` is the number of ``tasks``, at least roughly. A group that was interrupted is run
+    again as a whole.
+    """
+    call = partial(_call_group, function=function)
+    for group, results in engine.run(call, _groups(tasks, count)):
+        yield from zip(group, results, strict=True)
+
+
+def run_short_in_order(
+    engine: Engine, function: Callable[[T], R], tasks: Iterable[T], count: int
+) -> Iterator[R]:
+    """Yield the results of `run_short`, in the order of ``tasks``."""
+    for results in in_order(engine, partial(_call_group, function=function), _groups(tasks, count)):
+        yield from results
+
+
+def _groups(tasks: Iterable[T], count: int) -> Iterator[tuple[T, ...]]:
+    size, left = _size(count, _MOST_SHORT), iter(tasks)
+    while group := tuple(islice(left, size)):
+        yield group
+
+
+def _call_group(group: tuple[T, ...], function: Callable[[T], R]) -> list[R]:
+    return [function(task) for task in group]
 
 
 def each(engine: Engine, partitions: Sequence[Part], function: Callable[[Part], R]) -> Iterator[R]:

@@ -1,12 +1,14 @@
 """Rows of tables: write documents as Parquet or JSON lines, in the layout of ClimbLab or ClimbMix.
 
-A row is one document. Its columns are ``tokens`` (or ``text``), ``token_count`` and ``cluster_id``.
+A row is one document. Its columns are ``tokens`` (or ``text``), ``token_count`` and ``cluster_id``,
+and further columns of the catalogue, if they are asked for.
 """
 
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import repeat
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +24,9 @@ from climbstream.loader.formats.directory import ShardDirectory
 from climbstream.loader.formats.manifest import TOKENIZER
 from climbstream.loader.formats.tokenizer import read_tokenizer
 
+_NO_COLUMNS = pa.table({})
+OWN = ("tokens", "text", "token_count", "cluster_id")
+"""Columns that rows have of themselves."""
 Part = tuple[Sequence[int], Sequence[NDArray[Any]]]
 """Some documents: the number of each document's cluster, and each document's tokens."""
 
@@ -36,10 +41,15 @@ class Rows:
     """Value of the column ``cluster_id`` for each cluster."""
     text_of: str | None = None
     """Shard directory whose tokenizer decodes the rows; None: rows contain tokens."""
+    more: Any = _NO_COLUMNS.schema
+    """Arrow schema of further columns of each row."""
 
-    def write(self, path: Path, parts: Iterable[Part]) -> int:
+    def write(
+        self, path: Path, parts: Iterable[Part], more: Iterable[Any] = repeat(_NO_COLUMNS)
+    ) -> int:
         """Write ``parts`` to a ``.parquet`` or ``.jsonl`` file, whole or not at all.
 
+        ``more`` has, for each part, an Arrow table with the further columns of its documents.
         Returns the number of tokens in ``parts``, including end tokens.
 
         Raises:
@@ -47,15 +57,15 @@ class Rows:
         """
         write = self._write_table if path.suffix == ".parquet" else self._write_lines
         with atomic_path(path) as partial:
-            return write(partial, parts)
+            return write(partial, zip(parts, more, strict=False))
 
-    def _write_table(self, path: Path, parts: Iterable[Part]) -> int:
+    def _write_table(self, path: Path, parts: Iterable[tuple[Part, Any]]) -> int:
         label = pa.int64() if isinstance(self.labels[0], int) else pa.string()
         first = ("tokens", pa.list_(pa.int32())) if self.text_of is None else ("text", "string")
-        schema = pa.schema([first, ("token_count", pa.int64()), ("cluster_id", label)])
+        schema = pa.schema([first, ("token_count", pa.int64()), ("cluster_id", label), *self.more])
         written = 0
         with pq.ParquetWriter(path, schema, compression="zstd") as writer:
-            for clusters, documents in parts:
+            for (clusters, documents), more in parts:
                 rows = [self._row(k, d) for k, d in zip(clusters, documents, strict=True)]
                 counts = [len(row) for row in rows]
                 ends = np.concatenate([[0], np.cumsum(counts)]).astype(np.int32)
@@ -64,22 +74,25 @@ class Rows:
                 )
                 content = tokens if self.text_of is None else pa.array(self._texts(rows))
                 labels = pa.array([self.labels[k] for k in clusters], label)
-                writer.write_table(pa.table([content, pa.array(counts), labels], schema=schema))
+                columns = [content, pa.array(counts), labels, *more.columns]
+                writer.write_table(pa.table(columns, schema=schema))
                 written += sum(map(len, documents))
         return written
 
-    def _write_lines(self, path: Path, parts: Iterable[Part]) -> int:
+    def _write_lines(self, path: Path, parts: Iterable[tuple[Part, Any]]) -> int:
         written = 0
         with path.open("w", encoding="utf-8") as file:
-            for clusters, documents in parts:
+            for (clusters, documents), more in parts:
                 rows = [self._row(k, d) for k, d in zip(clusters, documents, strict=True)]
+                facts = more.to_pylist() if self.more.names else repeat({}, len(rows))
                 name = "tokens" if self.text_of is None else "text"
                 texts = [r.tolist() for r in rows] if self.text_of is None else self._texts(rows)
-                for k, row, content in zip(clusters, rows, texts, strict=True):
+                for k, row, content, fact in zip(clusters, rows, texts, facts, strict=True):
                     value = {
                         name: content,
                         "token_count": len(row),
                         "cluster_id": self.labels[k],
+                        **{n: v.hex() if isinstance(v, bytes) else v for n, v in fact.items()},
                     }
                     file.write(json.dumps(value, ensure_ascii=False, separators=(",", ":")) + "\n")
                 written += sum(map(len, documents))

@@ -30,9 +30,10 @@ from climbstream.loader.formats.directory import ShardDirectory
 from climbstream.loader.formats.mixture import Mixture
 from climbstream.loader.mosaic import stream_arguments
 
+from .columns import CatalogueColumns, open_columns
 from .job import ExportJob, done_file
 from .megatron import blend_words, prefixes, write_indexed
-from .rows import Rows, rows_of
+from .rows import OWN, Rows, rows_of
 
 logger = get_logger(__name__)
 
@@ -56,6 +57,8 @@ class FileTask:
     """Numbers of the shards, by the number of the cluster."""
     rows: Rows
     """How documents become rows; not used for Megatron, whose files have no rows."""
+    columns: dict[int, CatalogueColumns]
+    """By number of the cluster, a reader of further columns; empty: rows have none."""
 
 
 def export_shards(
@@ -65,6 +68,7 @@ def export_shards(
     mixture: Mixture | None = None,
     *,
     text: bool = False,
+    columns: Sequence[str] = (),
     workers: int | None = None,
 ) -> str | None:
     """Write a shard directory in another trainer's format; return the mixture in that format.
@@ -80,6 +84,8 @@ def export_shards(
         to: One of `LAYOUTS`: ``parquet``, ``jsonl``, ``megatron`` or ``mosaic``.
         mixture: Weights of the clusters; default: each cluster's share of all tokens.
         text: Whether rows contain text instead of tokens; only for ``parquet`` and ``jsonl``.
+        columns: Columns of the catalogue that rows have in addition, such as ``exact_copies``; only
+            for ``parquet`` and ``jsonl``. In JSON, bytes are written as hexadecimal digits.
         workers: Number of processes; by default one per core.
 
     Example::
@@ -87,8 +93,8 @@ def export_shards(
         export_shards("shards", Path("megatron"), "megatron", Mixture.load("mixture.json"))
 
     Raises:
-        UsageError: The layout cannot express a mixture, or cannot contain text, or there is no
-            tokenizer to decode text with.
+        UsageError: The layout cannot express a mixture, or cannot contain text or columns, or there
+            is no tokenizer to decode text with, or the catalogue has no such column.
         InvalidDataError: ``out`` contains something else, or the mixture is for other clusters.
         IntegrityError: The hash of a shard differs from the hash in its index, or a document has no
             end token.
@@ -105,11 +111,13 @@ def export_shards(
             f"tokens are to be drawn by it, leave it out, or export to {' or '.join(BLENDS)}"
         )
     rows = rows_of(shards, to, text=text)
+    _check_columns(to, columns)
     blend = _blend(job, mixture or manifest.token_shares)
     plan = {
         "exporter": 1,
         "to": to,
         **({"text": True} if text else {}),
+        **({"columns": [*columns]} if columns else {}),
         "shards": manifest.fingerprint,
         "license": manifest.license,
         "vocab_size": manifest.vocab_size,
@@ -117,7 +125,7 @@ def export_shards(
     }
     with open_workdir(out, ".export", plan, partial(_finished_plan, out)) as work:
         if work is not None:
-            _write_files(job, rows)
+            _write_files(job, rows, columns)
             write_beside(shards, out, _contents(job, rows.labels))
             write_json(out / DONE, plan)
         if blend is not None:
@@ -126,32 +134,48 @@ def export_shards(
     return blend
 
 
+def _check_columns(to: str, columns: Sequence[str]) -> None:
+    """Raise `UsageError` if rows of the layout ``to`` cannot have the columns ``columns``."""
+    if columns and to not in ("parquet", "jsonl"):
+        raise UsageError(f"--to {to} has no columns; export columns to parquet or jsonl")
+    if taken := [name for name in columns if name in OWN or columns.count(name) > 1]:
+        raise UsageError(
+            f"--columns names {', '.join(dict.fromkeys(taken))} twice, or rows have such a column "
+            f"already; rows have {', '.join(OWN)}"
+        )
+
+
 def _finished_plan(out: Path) -> object | None:
     """Return the plan of the finished export in ``out``; None if there is no such export."""
     done = done_file(out, DONE)
     return read_plan(done) if done.exists() else None
 
 
-def _write_files(job: ExportJob, rows: Rows) -> None:
+def _write_files(job: ExportJob, rows: Rows, columns: Sequence[str]) -> None:
     manifest = job.shards.manifest
     if job.to == "megatron" and manifest.eos_id is None:
         logger.warning(
             "documents have no end token, so Megatron cannot see where they end in a row"
         )
     write = write_megatron if job.to == "megatron" else write_rows
-    tasks = [
-        FileTask(
-            directory=job.shards,
-            path=job.out / path,
-            shards=shards,
-            rows=rows,
-        )
-        for path, shards in _files(job, rows.labels)
-    ]
     with (
         LocalEngine(job.workers) as engine,
         Progress("export", manifest.tokens, "tokens") as progress,
     ):
+        reader = open_columns(engine, job.shards, columns) if columns else None
+        if reader is not None:
+            rows = replace(rows, more=reader.schema)
+        names = job.shards.names
+        tasks = (
+            FileTask(
+                directory=job.shards,
+                path=job.out / path,
+                shards=shards,
+                rows=rows,
+                columns={k: reader.part(names[k], n) for k, n in shards.items()} if reader else {},
+            )
+            for path, shards in _files(job, rows.labels)
+        )
         for _, tokens in engine.run(write, tasks):
             progress.add(tokens)
 
@@ -194,7 +218,14 @@ def write_rows(task: FileTask) -> int:
     if task.path.exists():
         return 0
     parts = (([k] * len(documents), documents) for k, documents in _documents(task))
-    return task.rows.write(task.path, parts)
+    if not task.columns:
+        return task.rows.write(task.path, parts)
+    more = (
+        table
+        for k, numbers in task.shards.items()
+        for table in task.columns[k].read(task.directory.names[k], numbers)
+    )
+    return task.rows.write(task.path, parts, more)
 
 
 def write_megatron(task: FileTask) -> int:

@@ -76,6 +76,11 @@ def join_described(old: ClusterInfo, new: ClusterInfo) -> ClusterInfo:
         copies=old.copies + new.copies,
         effective_tokens=old.effective_tokens + new.effective_tokens,
         languages=_joined_counts(old.languages, new.languages) if old.languages else {},
+        copy_counts=(
+            None
+            if old.copy_counts is None or new.copy_counts is None
+            else old.copy_counts + new.copy_counts
+        ),
     )
 
 

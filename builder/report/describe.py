@@ -20,7 +20,7 @@ from climbstream.builder.licenses import license_line
 from climbstream.builder.settings import SCORES
 from climbstream.loader.core.engines.engine import Engine
 from climbstream.loader.core.permutation import derive_key
-from climbstream.loader.formats.clusters import ClusterInfo
+from climbstream.loader.formats.clusters import ClusterInfo, CopyCounts
 from climbstream.loader.formats.manifest import ClusterEntry
 
 _TERMS = 8
@@ -39,6 +39,8 @@ _CHARS = 4_000
 """Number of characters of a document in which typical words are counted."""
 SHOWN = 4
 """Number of documents of a cluster that the report shows."""
+_COPY_COUNTS = ("documents", "exact", "near", "several_sources")
+"""Fields of `CopyCounts`."""
 _BINS = 10
 """Number of bins, of half a point each, in the histogram of a quality score."""
 
@@ -110,6 +112,9 @@ class _Sums:
         self._languages: list[Counter[str]] = [Counter() for _ in range(count)]
         self._micro: Counter[tuple[int, int]] = Counter()
         self._copies, self._effective = np.zeros((2, count), np.int64)
+        self._copy_counts = np.zeros((len(_COPY_COUNTS), count), np.int64)
+        self._counts_copies = False
+        """Whether `count_copies` has counted the copies of the documents."""
 
     def add(
         self,
@@ -143,6 +148,8 @@ class _Sums:
         self._spread += other._spread
         self._copies += other._copies
         self._effective += other._effective
+        self._copy_counts += other._copy_counts
+        self._counts_copies |= other._counts_copies
         self._micro.update(other._micro)
         for ours, theirs in zip(self._labels, other._labels, strict=True):
             ours.update(theirs)
@@ -168,6 +175,13 @@ class _Sums:
         alone = ~copy[rows]
         lengths = partition.read("lengths")[alone]
         self._effective += np.bincount(cluster[alone], lengths, self._count).astype(np.int64)
+        if partition.has("copies"):
+            self._counts_copies = True
+            exact, near, sources = partition.read("copies")[rows].T
+            for sums, values in zip(
+                self._copy_counts, (exact + near > 0, exact, near, sources > 1), strict=True
+            ):
+                sums += np.bincount(cluster, values, self._count).astype(np.int64)
 
     def describe(
         self,
@@ -178,6 +192,7 @@ class _Sums:
         samples: Sequence[dict[str, str]],
     ) -> ClusterInfo:
         """Return the description of cluster ``k``, whose micro-clusters are ``members``."""
+        copy_counts = dict(zip(_COPY_COUNTS, self._copy_counts[:, k].tolist(), strict=True))
         return ClusterInfo(
             name=entry.name,
             terms=tuple(terms),
@@ -195,6 +210,7 @@ class _Sums:
             spread={name: tuple(self._spread[i, k].tolist()) for i, name in enumerate(SCORES)},
             copies=int(self._copies[k]),
             effective_tokens=int(self._effective[k]),
+            copy_counts=CopyCounts(**copy_counts) if self._counts_copies else None,
             axes=entry.axes,
             languages=dict(self._languages[k].most_common()),
         )

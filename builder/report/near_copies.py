@@ -17,6 +17,7 @@ import numpy as np
 from climbstream.builder.corpus.partition import Partition
 from climbstream.builder.corpus.passes import each, in_order
 from climbstream.builder.features.words import opening
+from climbstream.builder.settings import EQUAL_TEXT
 from climbstream.loader.core.engines.engine import Engine
 from climbstream.loader.core.html_page import paragraph, quotation, section
 from climbstream.loader.core.typed import convert
@@ -113,8 +114,10 @@ def find_copies(
 
 def _find_copies(part: Path) -> tuple[int, list[tuple[int, int]]]:
     """Return the number of rows of a part, and its first near copies as (row, original)."""
-    originals = read_parquet(part, ["copy_of"])["copy_of"]
-    rows = np.flatnonzero(np.array(originals.is_valid()))[:_PAIRS]
+    table = read_parquet(part, ["copy_of", "why"])
+    originals = table["copy_of"]
+    exact = np.array(table["why"].to_pylist()) == EQUAL_TEXT
+    rows = np.flatnonzero(np.array(originals.is_valid()) & ~exact)[:_PAIRS]
     return len(originals), [*zip(rows.tolist(), originals.take(rows).to_pylist(), strict=True)]
 
 

@@ -19,6 +19,7 @@ from climbstream.loader.formats.mixture import some_names
 
 from .cells import by_topic, cell_sections
 from .cluster_plot import plot_clusters
+from .copies import copy_sections
 from .licenses import license_sections
 
 REPORT = "report.html"
@@ -77,6 +78,7 @@ def report_page(
         if len(topics) > _DRAWN:
             note += f" These are the first {_DRAWN} of {len(topics):,} clusters."
         sections.append(section("Quality", paragraph(note), _quality(topics[:_DRAWN])))
+    sections += copy_sections(topics)
     sections += license_sections(manifest)
     sections += more
     sections += _appends(manifest)

@@ -5,7 +5,7 @@ If a stage runs again, it does not compute arrays that exist already.
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -52,13 +52,15 @@ def look_at(
     engine: Engine, partitions: Sequence[Partition], model: Path, settings: BuildSettings
 ) -> None:
     """Do `annotate` for all ``partitions``; a model that may use GPUs embeds in a stage before."""
-    tasks = [LookTask(partition, model, settings) for partition in partitions]
+    # Settings take longer to send than a partition. In the function, they are sent once.
+    embed = partial(assign, model=model, settings=settings)
+    look = partial(annotate, model=model, settings=settings)
     what = "embed, score and assign"
     if settings.uses_gpus:
         logger.info(f"embedding on {_devices(engine.gpus())}")
-        run_stage(engine, "embed and assign", "documents", assign, tasks, gpu=True)
+        run_stage(engine, "embed and assign", "documents", embed, partitions, gpu=True)
         what = "score"
-    run_stage(engine, what, "documents", annotate, tasks)
+    run_stage(engine, what, "documents", look, partitions)
 
 
 def _devices(gpus: int | None) -> str:
@@ -87,35 +89,22 @@ def _device(partition: Partition) -> tuple[str, int]:
     return str(partition.read("device")[0]), len(partition)
 
 
-@dataclass(frozen=True, slots=True)
-class LookTask:
-    """Input of `annotate` and `assign`: a partition.
-
-    ``model`` is the file of the encoder and the centroids.
-    """
-
-    partition: Partition
-    model: Path
-    settings: BuildSettings
-
-
-def annotate(task: LookTask) -> int:
+def annotate(partition: Partition, model: Path, settings: BuildSettings) -> int:
     """Score and hash documents, and do `assign` if it is not done; return their number.
 
-    Writes three arrays to the partition:
+    The file ``model`` has the encoder and the centroids. Writes three arrays to the partition:
 
     - ``scores``, float32 ``[n, 4]``: the quality scores;
     - ``text_hashes``, uint64 ``[n, 2]``: hashes, by which equal texts are found;
     - ``signatures``, uint8 ``[SIGNATURE, n]``: numbers by which near copies are found.
     """
-    partition = task.partition
     if not partition.has("scores"):
-        assigner = None if partition.has("micro") else _Assigner(task)
+        assigner = None if partition.has("micro") else _Assigner(partition, model, settings)
         languages = partition.read("languages")[:, 0].tolist()
 
         def look(rows: slice, texts: Sequence[str]) -> dict[ArrayName, NDArray[Any]]:
             return {
-                "scores": _scores(partition, rows, texts, languages[rows], task.settings),
+                "scores": _scores(partition, rows, texts, languages[rows], settings),
                 "text_hashes": hash_texts(texts),
                 "signatures": sign_texts(texts),
                 **(assigner.assign(rows, texts) if assigner else {}),
@@ -125,7 +114,7 @@ def annotate(task: LookTask) -> int:
     return len(partition)
 
 
-def assign(task: LookTask) -> int:
+def assign(partition: Partition, model: Path, settings: BuildSettings) -> int:
     """Embed documents, and assign them to micro-clusters; return how many they are.
 
     Writes three arrays to the partition:
@@ -136,9 +125,8 @@ def assign(task: LookTask) -> int:
 
     Embeddings are not stored, because after this stage they are not needed.
     """
-    partition = task.partition
     if not partition.has("device"):
-        assigner = _Assigner(task)
+        assigner = _Assigner(partition, model, settings)
         arrays = _joined(partition, assigner.assign)
         partition.write_arrays({**arrays, "device": np.array([assigner.device])})
     return len(partition)
@@ -147,12 +135,12 @@ def assign(task: LookTask) -> int:
 class _Assigner:
     """Embeds the documents of a partition, and assigns them to micro-clusters."""
 
-    def __init__(self, task: LookTask) -> None:
-        trusted = task.settings.trust_remote_code
-        self._partition = task.partition
-        self._encoder, self._centroids = read_encoder(task.model, trust_remote_code=trusted)
-        self._means = read_language_means(task.model, self._centroids.shape[1])
-        self._languages = task.partition.read("languages")[:, 0].tolist()
+    def __init__(self, partition: Partition, model: Path, settings: BuildSettings) -> None:
+        trusted = settings.trust_remote_code
+        self._partition = partition
+        self._encoder, self._centroids = read_encoder(model, trust_remote_code=trusted)
+        self._means = read_language_means(model, self._centroids.shape[1])
+        self._languages = partition.read("languages")[:, 0].tolist()
         self.device: str = getattr(self._encoder, "device", "cpu")
 
     def assign(self, rows: slice, texts: Sequence[str]) -> dict[ArrayName, NDArray[Any]]:

@@ -9,7 +9,7 @@ per hash (Li and König 2010) estimate the similarity with a standard error of a
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -43,6 +43,7 @@ _UNSPACED = 0.1
 counts as one in such a script."""
 _SEED = 17
 _ROW = np.dtype([("hash", "<u8", (2,)), ("number", "<i8")])
+_REPEAT = np.dtype([("copy", "<i8"), ("first", "<i8")])
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +89,7 @@ class Hashes(Protocol):
 def find_repeated(
     engine: Engine, blocks: Sequence[Block[Source]], hashes: Hashes, folder: Path
 ) -> None:
-    """Find all documents with the hash of an earlier document; `repeated_in` returns the result."""
+    """Find all documents with the hash of an earlier document; `firsts_in` returns the result."""
     tasks = [HashTask(block, folder, hashes, starts_of(blocks)) for block in blocks]
     for function in (deal_hashes, compare_hashes) if len(blocks) > 1 else (deal_hashes,):
         for _ in engine.run(function, tasks):
@@ -99,9 +100,9 @@ def deal_hashes(task: HashTask) -> None:
     """Write, for each different hash in a block, the first document with it.
 
     These are sorted by range of hashes, and `compare_hashes` reads them. All other documents repeat
-    a hash of the same block; their numbers are written to another file.
+    a hash of the same block; another file has their numbers, with those of the first documents.
     """
-    done = task.folder / f"repeats-{task.block.number}.npy"
+    done = task.folder / f"inside-{task.block.number}.npy"
     if done.exists():
         return
     parts = [
@@ -112,48 +113,71 @@ def deal_hashes(task: HashTask) -> None:
     rows = np.empty(sum(len(numbers) for _, numbers in parts), _ROW)
     rows["hash"] = np.concatenate([values for values, _ in parts])
     rows["number"] = np.concatenate([numbers for _, numbers in parts])
-    again = repeated(rows["hash"])
+    places = first_places(rows["hash"])
     count = len(task.starts) - 1
-    first = rows[~again]
+    first = rows[places < 0]
     part_of = (first["hash"][:, 0] >> np.uint64(32)) * np.uint64(count) >> np.uint64(32)
     order = np.argsort(part_of, kind="stable")
     ends = np.searchsorted(part_of[order], np.arange(count), side="right")
     write_parts(task.folder / f"hashes-{task.block.number}", ends, [first[order]])
     with atomic_path(done) as path, path.open("wb") as file:
-        np.save(file, rows["number"][again])
+        np.save(file, _repeats(rows["number"], places))
 
 
 def compare_hashes(task: HashTask) -> None:
     """Write which documents have a hash that an earlier block has, for one range of hashes."""
-    done = task.folder / f"again-{task.block.number}"
+    done = task.folder / f"across-{task.block.number}"
     if done.exists():
         return
     count = len(task.starts) - 1
     paths = [task.folder / f"hashes-{number}" for number in range(count)]
     rows = read_whole_part(paths, task.block.number, count, _ROW)
-    numbers = np.sort(rows["number"][repeated(rows["hash"])])
-    write_parts(done, np.searchsorted(numbers, task.starts[1:]), [numbers])
+    repeats = _repeats(rows["number"], first_places(rows["hash"]))
+    repeats = repeats[np.argsort(repeats["copy"])]
+    write_parts(done, np.searchsorted(repeats["copy"], task.starts[1:]), [repeats])
 
 
-def repeated_in(task: HashTask) -> NDArray[np.bool_]:
-    """Return which documents of a block have the same hash as an earlier document, bool ``[n]``."""
-    again = np.zeros(len(task.block), np.bool_)
-    again[np.load(task.folder / f"repeats-{task.block.number}.npy") - task.block.start] = True
-    count = len(task.starts) - 1
+def firsts_in(task: HashTask) -> NDArray[np.int64]:
+    """Return, for the documents of a block, the number of the first document of the same hash.
+
+    The result is int64 ``[n]``; -1 stands for a document that is the first itself, or that is not
+    compared.
+    """
+    start, count = task.block.start, len(task.starts) - 1
+    firsts = np.full(len(task.block), -1, np.int64)
+    inside = np.load(task.folder / f"inside-{task.block.number}.npy")
+    firsts[inside["copy"] - start] = inside["first"]
     if count > 1:
-        paths = [task.folder / f"again-{part}" for part in range(count)]
-        numbers = read_whole_part(paths, task.block.number, count, np.dtype("<i8"))
-        again[numbers - task.block.start] = True
-    return again
+        paths = [task.folder / f"across-{part}" for part in range(count)]
+        across = read_whole_part(paths, task.block.number, count, _REPEAT)
+        firsts[across["copy"] - start] = across["first"]
+        # The first document of the block may itself repeat a document of an earlier block.
+        earlier = firsts[inside["first"] - start]
+        firsts[inside["copy"] - start] = np.where(earlier < 0, inside["first"], earlier)
+    return firsts
 
 
-def repeated(hashes: NDArray[np.uint64]) -> NDArray[np.bool_]:
-    """Mark each row of ``hashes``, uint64 ``[n, 2]``, that equals an earlier row: bool ``[n]``."""
+def first_places(hashes: NDArray[np.uint64]) -> NDArray[np.int64]:
+    """Return, for each row of ``hashes``, uint64 ``[n, 2]``, the place of the first equal row.
+
+    The result is int64 ``[n]``; it is -1 for a row that equals no earlier row.
+    """
     order = np.lexsort((hashes[:, 1], hashes[:, 0]))
     ordered = hashes[order]
-    again = np.zeros(len(hashes), np.bool_)
-    again[order[1:]] = (ordered[1:] == ordered[:-1]).all(axis=1)
-    return again
+    begins = np.ones(len(hashes), np.bool_)
+    begins[1:] = (ordered[1:] != ordered[:-1]).any(axis=1)
+    first = order[begins][np.cumsum(begins) - 1]
+    places = np.full(len(hashes), -1, np.int64)
+    places[order[~begins]] = first[~begins]
+    return places
+
+
+def _repeats(numbers: NDArray[np.int64], places: NDArray[np.int64]) -> NDArray[Any]:
+    """Return the numbers of the documents that repeat another, each with that of the first."""
+    copies = np.flatnonzero(places >= 0)
+    repeats = np.empty(len(copies), _REPEAT)
+    repeats["copy"], repeats["first"] = numbers[copies], numbers[places[copies]]
+    return repeats
 
 
 def least_agreement(alike: float) -> float:

@@ -4,9 +4,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from climbstream.builder.corpus.partition import Partition
-from climbstream.builder.settings import CONTAMINATED, SCORES
+from climbstream.builder.settings import CONTAMINATED, EQUAL_TEXT, SCORES
 
-REPEATED = ("identifier seen before", "text seen before")
+REPEATED = ("identifier seen before", EQUAL_TEXT)
 HELD_OUT = "held out"
 LICENSE = "licence not asked for"
 LANGUAGE, NEAR, PRUNED = "language not asked for", "nearly the same as another", "pruned cluster"

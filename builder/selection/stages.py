@@ -17,7 +17,7 @@ from climbstream.builder.corpus.partition import ArrayName, Partition
 from climbstream.builder.corpus.passes import in_order, summed
 from climbstream.builder.corpus.sample import has_license, in_languages
 from climbstream.builder.corpus.text_hashes import hash_texts
-from climbstream.builder.settings import CONTAMINATED, EVERY, SCORES, BuildSettings
+from climbstream.builder.settings import CONTAMINATED, EQUAL_TEXT, EVERY, SCORES, BuildSettings
 from climbstream.loader.core.console import counted
 from climbstream.loader.core.engines.engine import Engine
 from climbstream.loader.core.errors import InvalidDataError
@@ -26,7 +26,8 @@ from climbstream.loader.core.permutation import derive_key
 from climbstream.loader.formats.clusters import score_title
 
 from .by_license import Counts, check_names, count_licenses, most_frequent, tell_licenses
-from .dedup import HashTask, Seen, find_repeated, least_agreement, repeated_in
+from .copies import count_copies
+from .dedup import HashTask, Seen, find_repeated, firsts_in, least_agreement
 from .exchange import Source, cut_blocks, starts_of
 from .few import JUDGED_ALWAYS, count_languages, is_of_few, languages_of_few
 from .language_groups import Group, good_groups, is_in, sum_groups
@@ -216,12 +217,12 @@ def _count_marked(partition: Partition) -> Counter[str]:
 def drop_copies(selection: Selection, settings: BuildSettings, seen: Seen = _NOTHING) -> None:
     """Drop exact and near copies of other documents, unless the settings keep duplicates.
 
-    The array ``original`` of each partition gets the number of the document that a near copy
-    repeats.
+    Partitions get the array ``first``, with the number of the document that an exact copy repeats,
+    and ``original``, with that of a near copy. If copies are dropped, `count_copies` counts them.
     """
     if not settings.keep_duplicates:
         # Compare only kept documents: a copy of a dropped document is no duplicate.
-        _drop_repeated(selection, "deduplicate", "text_hashes", REPEATED[1], seen)
+        _drop_repeated(selection, "deduplicate", "text_hashes", EQUAL_TEXT, seen)
     if settings.near_duplicates is not None:
         counts = [*seen.counts, *selection.counts()]
         blocks = cut_blocks([*seen.near, *selection.partitions], counts)
@@ -231,6 +232,9 @@ def drop_copies(selection: Selection, settings: BuildSettings, seen: Seen = _NOT
         find_near(selection.engine, blocks, folder, worth, least, seen.total)
         if not settings.keep_duplicates:
             selection.drop(Rule("deduplicate nearly", (NEAR,), _nearly_the_same))
+    if not settings.keep_duplicates:
+        blocks = cut_blocks(selection.partitions, selection.counts())
+        count_copies(selection.engine, blocks, selection.work / "copies", seen.total)
 
 
 def _drop_poor(
@@ -353,15 +357,22 @@ def _hashes(
 def _drop_in_block(
     task: HashTask, rule: Rule, before: int, spared: Sequence[str]
 ) -> list[tuple[Partition, list[Loss]]]:
-    """Drop the documents that `find_repeated` found in a block; return the losses by partition."""
-    again = repeated_in(task)
-    return [
-        (partition, drop_by_rules(partition, [replace(rule, find=find)], spared))
-        for source, begin, end in task.block.parts()
-        if task.block.start + begin >= before
-        for partition in [cast("Partition", source)]
-        for find in [partial(_marked, mask=again[begin:end], reason=rule.reasons[0])]
-    ]
+    """Drop the documents that `find_repeated` found in a block; return the losses by partition.
+
+    If texts were compared, partitions also get the array ``first``.
+    """
+    firsts = firsts_in(task)
+    (reason,) = rule.reasons
+    losses = []
+    for source, begin, end in task.block.parts():
+        if task.block.start + begin < before:
+            continue
+        partition, first = cast("Partition", source), firsts[begin:end]
+        if reason == EQUAL_TEXT:
+            partition.write("first", first)
+        find = partial(_marked, mask=first >= 0, reason=reason)
+        losses.append((partition, drop_by_rules(partition, [replace(rule, find=find)], spared)))
+    return losses
 
 
 def _marked(_: Partition, mask: NDArray[np.bool_], reason: str) -> NDArray[np.str_]:

@@ -21,12 +21,12 @@ from numpy.typing import NDArray
 from climbstream.builder.clustering.cells import unit_of
 from climbstream.builder.clustering.cluster_map import ClusterMap
 from climbstream.builder.corpus.partition import Partition
-from climbstream.builder.corpus.passes import in_order
+from climbstream.builder.corpus.passes import in_order, run_short_in_order
 from climbstream.builder.corpus.text_hashes import hash_texts
 from climbstream.builder.selection.dedup import SIGNATURE, Seen
 from climbstream.builder.selection.reasons import HELD_OUT, REASONS, REPEATED, why_of
 from climbstream.builder.selection.selection import Selection
-from climbstream.builder.settings import CONTAMINATED, SCORES
+from climbstream.builder.settings import CONTAMINATED, EQUAL_TEXT, SCORES
 from climbstream.loader.core.console import Progress
 from climbstream.loader.core.engines.engine import Engine, run_stage
 from climbstream.loader.core.files import atomic_path, hash_file, write_bytes
@@ -44,12 +44,17 @@ _LABELS = 10
 _FEW = 2 * FEW_ITEMS
 """Minimum number of held-out documents of a domain for a reliable score of a mixture. A search uses
 only half of them for scores."""
+_COPIES = ("exact_copies", "near_copies", "source_count")
+"""Columns with the array ``copies`` of a partition."""
 _SCHEMA = pa.schema(
     [
         ("id", pa.string()),
         ("cluster", pa.string()),
         ("why", pa.string()),
         ("copy_of", pa.int64()),
+        ("exact_copies", pa.int32()),
+        ("near_copies", pa.int32()),
+        ("source_count", pa.int32()),
         ("shard", pa.int32()),
         ("row", pa.int32()),
         ("tokens", pa.int32()),
@@ -127,8 +132,8 @@ def write_catalogue(
 
     - A dropped document has a reason, ``why``, and no ``cluster``, ``shard``, ``row`` or
       ``tokens``.
-    - Documents are numbered in order over all parts. For a near copy, ``copy_of`` is the number of
-      its original.
+    - Documents are numbered in order over all parts. For a dropped copy, ``copy_of`` is the number
+      of its original. An original has the numbers of its copies and sources, see `count_copies`.
     - An append finds near duplicates by ``signature``. A copy has no signature, because new
       documents are compared only with originals.
     - After an import, some columns are null: scores, hashes and, if the corpus has tokens, bytes.
@@ -142,7 +147,8 @@ def write_catalogue(
     )
     hashes: dict[str, str] = {}
     with Progress("write catalogue", None, "documents") as progress:
-        for number, (count, digest) in enumerate(in_order(engine, write_part, tasks), start=first):
+        written_parts = run_short_in_order(engine, write_part, tasks, len(selection.partitions))
+        for number, (count, digest) in enumerate(written_parts, start=first):
             hashes[part_name(number)] = digest
             progress.add(count)
     return hashes
@@ -230,15 +236,13 @@ def _rows(piece: Piece, task: PartTask) -> Any:
     for k, run in piece.places.items():
         ours = order[cluster[order] == k]
         shard[ours], row[ours] = run.places(len(ours))
-    original = (
-        partition.read("original") if partition.has("original") else np.full(len(cluster), -1)
-    )
+    original, copy_of = _originals(partition, why)
     text = partition.columns("id", "label", "license", "origin")
     columns: dict[str, Any] = {
         "id": text["id"],
         "cluster": pa.array(np.array(["", *task.names])[cluster + 1], mask=dropped),
         "why": pa.array(np.array(REASONS)[why], mask=~dropped),
-        "copy_of": pa.array(original, mask=original < 0),
+        "copy_of": pa.array(copy_of, mask=copy_of < 0),
         "shard": pa.array(shard, mask=dropped),
         "row": pa.array(row, mask=dropped),
         "tokens": pa.array(tokens, mask=dropped),
@@ -254,6 +258,12 @@ def _rows(piece: Piece, task: PartTask) -> Any:
         columns |= dict(zip(SCORES, partition.read("scores").T.copy(), strict=True))
     if partition.has("text_hashes"):
         columns["text_hash"] = _binary(partition.read("text_hashes"))
+    if partition.has("copies"):
+        counts = partition.read("copies").T.copy()
+        columns |= {
+            name: pa.array(values, mask=values < 0)
+            for name, values in zip(_COPIES, counts, strict=True)
+        }
     if partition.has("original"):
         # An append compares new documents with one document of each group of near duplicates.
         alone = (original < 0) & ~np.isin(np.array(REASONS)[why], REPEATED)
@@ -270,6 +280,22 @@ def _rows(piece: Piece, task: PartTask) -> Any:
         schema = schema.append(pa.field(CONTAMINATED, pa.string()))
         columns[CONTAMINATED] = pa.array(items, mask=items == "")
     return pa.table(columns, schema=schema).slice(piece.first, piece.stop - piece.first)
+
+
+def _originals(
+    partition: Partition, why: NDArray[np.uint8]
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return the number of the original of each near copy, and of each copy, both int64 ``[n]``.
+
+    The number is -1 for documents that are no such copies.
+    """
+    near = np.full(len(why), -1, np.int64)
+    if partition.has("original"):
+        near = partition.read("original")
+    if not partition.has("first"):
+        return near, near
+    exact = why == REASONS.index(EQUAL_TEXT)
+    return near, np.where(exact, partition.read("first"), near)
 
 
 def _binary(rows: NDArray[Any]) -> Any:

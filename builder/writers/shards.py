@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from climbstream.builder.corpus.partition import Partition
-from climbstream.builder.corpus.passes import Batch, batches, in_order
+from climbstream.builder.corpus.passes import Batch, batches, in_order, run_short
 from climbstream.loader.core.console import Progress
 from climbstream.loader.core.engines.engine import Engine
 from climbstream.loader.core.files import hash_bytes, read_json, write_bytes, write_json
@@ -132,9 +132,9 @@ def write_clusters(
             done=done / f"{folders[k].name}-{number:05d}.json",
         )
 
-    tasks = map(task_of, _plan(engine, partitions, len(folders), dtype))
+    plan = _plan(engine, partitions, len(folders), dtype)
     with Progress("write shards", None, "tokens") as progress:
-        for task, entry in engine.run(write_shard, tasks):
+        for task, entry in run_short(engine, write_shard, map(task_of, plan), len(plan)):
             new[task.cluster][task.number] = entry
             progress.add(entry.tokens)
     indexes = [

@@ -8,7 +8,7 @@ import click
 from climbstream.loader.core.console import counted, text_table
 from climbstream.loader.core.errors import ClimbError, IntegrityError, UsageError
 from climbstream.loader.core.files import COPY_FIRST, refuse_url
-from climbstream.loader.formats.cluster_tables import clusters_text, unlicensed_text
+from climbstream.loader.formats.cluster_tables import clusters_text, copies_text, unlicensed_text
 from climbstream.loader.formats.clusters import load_clusters
 from climbstream.loader.formats.manifest import AXES, PULL, Manifest
 from climbstream.loader.formats.mixture import Mixture, some_names
@@ -26,11 +26,12 @@ from .options import INPUT, OUTPUT, grouping_option, json_option, show
 def inspect(directory: str, as_json: bool) -> None:
     """Show the clusters and sizes of the shard directory DIRECTORY (a folder or a URL)."""
     manifest, clusters = Manifest.load(directory), load_clusters(directory)
-    unlicensed = unlicensed_text(manifest)
+    unlicensed, copies = unlicensed_text(manifest), copies_text(clusters)
     text = (
         f"{directory}: {manifest.tokens:,} tokens of {manifest.vocab_size:,} kinds in "
         f"{counted(len(manifest.clusters), 'cluster')}\nlicence: {manifest.license}"
         + (f"; {unlicensed}" if unlicensed else "")
+        + (f"\n{copies}" if copies else "")
         + f"\n\n{clusters_text(manifest, clusters)}"
     )
     value = {**manifest.to_json(), "about": [info.to_json() for info in clusters]}

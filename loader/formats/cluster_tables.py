@@ -6,7 +6,7 @@ from html import escape
 from climbstream.loader.core.console import counted, text_table
 from climbstream.loader.core.html_page import bar, isolated, listed, quotation, table
 
-from .clusters import ClusterInfo, score_title
+from .clusters import ClusterInfo, CopyCounts, score_title
 from .manifest import Manifest, Size, join_licenses
 from .mixture import some_names
 
@@ -105,6 +105,27 @@ def clusters_text(manifest: Manifest, clusters: Sequence[ClusterInfo]) -> str:
         )
     heads = ("cluster", "words", "documents", "tokens", "share", "quality")
     return text_table(heads, rows, left=2) + others_text(sizes, "climb inspect --json lists all")
+
+
+def copies_text(clusters: Sequence[ClusterInfo]) -> str:
+    """Return a line on documents that occur more than once; "" if copies are not counted.
+
+    >>> from climbstream.loader.formats.clusters import CopyCounts
+    >>> about = dict(documents=9, tokens=90, bytes=0, quality={}, labels={}, terms=(), samples=())
+    >>> counts = CopyCounts(documents=2, exact=4, near=1, several_sources=1)
+    >>> copies_text([ClusterInfo(name="c00", micro=(), copy_counts=counts, **about)])
+    'copies left out: 4 exact and 1 near, of 2 documents; 1 document occurs in several sources'
+    """
+    counts = [info.copy_counts for info in clusters if info.copy_counts is not None]
+    if not counts:
+        return ""
+    total = sum(counts, CopyCounts())
+    occur = "occurs" if total.several_sources == 1 else "occur"
+    return (
+        f"copies left out: {total.exact:,} exact and {total.near:,} near, of "
+        f"{counted(total.documents, 'document')}; "
+        f"{counted(total.several_sources, 'document')} {occur} in several sources"
+    )
 
 
 _SAMPLES = 600

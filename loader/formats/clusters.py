@@ -31,6 +31,37 @@ def reason_title(reason: str) -> str:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class CopyCounts:
+    """Documents of a cluster that occur more than once in the corpus, and their copies.
+
+    These copies were left out of the shards. Copies of documents of earlier builds or appends are
+    not counted.
+    """
+
+    documents: Count = 0
+    """Number of documents of the cluster of which there are copies."""
+    exact: Count = 0
+    """Number of exact copies of these documents."""
+    near: Count = 0
+    """Number of near copies of these documents, and of copies of these near copies."""
+    several_sources: Count = 0
+    """Number of documents of the cluster that occur in more than one source."""
+
+    def __add__(self, other: "CopyCounts") -> "CopyCounts":
+        return CopyCounts(
+            documents=self.documents + other.documents,
+            exact=self.exact + other.exact,
+            near=self.near + other.near,
+            several_sources=self.several_sources + other.several_sources,
+        )
+
+    @property
+    def mean(self) -> float:
+        """Mean number of copies of a document of which there are copies; 0 if there is none."""
+        return (self.exact + self.near) / max(self.documents, 1)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ClusterInfo:
     """The description of one cluster."""
 
@@ -61,6 +92,9 @@ class ClusterInfo:
     of the shards."""
     effective_tokens: Count = 0
     """Number of tokens of the documents that are not near copies of another document."""
+    copy_counts: CopyCounts | None = None
+    """Copies of the cluster's documents that were left out; None: not counted, as in a directory of
+    an earlier version, in an import, and if copies were kept."""
     axes: dict[str, str] = field(default_factory=dict)
     """If the cluster is a cell (a cluster by topic, language and quality tier): its value on each
     axis, as in the manifest. Empty: it is no cell."""
@@ -74,8 +108,8 @@ class ClusterInfo:
         return ", ".join(self.terms[:5])
 
     def to_json(self) -> dict[str, Any]:
-        """Return the description as JSON values, without ``axes`` and ``languages`` if empty."""
-        optional = ("axes", "languages")
+        """Return the description as JSON values, without optional values that are empty."""
+        optional = ("axes", "languages", "copy_counts")
         return {
             name: value for name, value in asdict(self).items() if name not in optional or value
         }

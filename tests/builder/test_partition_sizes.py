@@ -30,6 +30,7 @@ def build(tmp_path_factory, make_records, write_jsonl, serial, all_bytes):
     for record in records[::11]:  # near copies of others, in other partitions
         text = records[0]["text"] + " and more"
         records.append({**record, "id": record["id"] + "-copy", "text": text})
+    records += [{**record, "id": record["id"] + "-again"} for record in records[1::7]]
     sources = [
         str(write_jsonl(folder / f"{n}.jsonl", part))
         for n, part in enumerate((records[:150], records[150:]))

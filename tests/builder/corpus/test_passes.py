@@ -7,7 +7,14 @@ import pytest
 
 from climbstream.builder.corpus import passes
 from climbstream.builder.corpus.partition import Partition
-from climbstream.builder.corpus.passes import batches, each, in_order, summed
+from climbstream.builder.corpus.passes import (
+    batches,
+    each,
+    in_order,
+    run_short,
+    run_short_in_order,
+    summed,
+)
 from climbstream.builder.pipeline import build
 from climbstream.builder.settings import BuildSettings
 
@@ -77,6 +84,25 @@ def test_a_task_takes_more_partitions_where_there_are_many(tmp_path, count, task
     assert len(found) == tasks
     assert [batch.first for batch in found[:2]] == [0, len(found[0].partitions)]
     assert sum(len(batch.partitions) for batch in found) == count
+
+
+@pytest.mark.parametrize(("count", "sent"), [(0, 0), (5, 5), (2049, 1025), (20_000, 5000)])
+def test_short_tasks_are_sent_in_groups_where_there_are_many(count, sent):
+    calls = []
+
+    class Counting(Backwards):
+        def run(self, function, tasks):
+            """Count the tasks that are sent."""
+            for task, result in super().run(function, tasks):
+                calls.append(task)
+                yield task, result
+
+    def square(number):
+        return number * number
+
+    found = [*run_short_in_order(Counting(), square, range(count), count)]
+    assert (found, len(calls)) == ([n * n for n in range(count)], sent)
+    assert dict(run_short(Backwards(), square, range(count), count)) == dict(enumerate(found))
 
 
 def test_the_process_that_plans_reads_nothing_of_documents(tmp_path, make_records, monkeypatch):

@@ -7,7 +7,7 @@ from climbstream.builder.corpus.partition import ArrayName, Partition
 
 ARRAYS = {
     *("sizes", "id_hashes", "languages", "scores", "text_hashes", "signatures", "alike"),
-    *("micro", "why", "original", "clusters"),
+    *("micro", "why", "first", "original", "copies", "clusters"),
 }
 """Each of these is read by a later stage."""
 

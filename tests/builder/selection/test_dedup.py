@@ -15,16 +15,18 @@ from climbstream.builder.selection import exchange
 from climbstream.builder.selection.dedup import (
     HashTask,
     find_repeated,
-    repeated,
-    repeated_in,
+    first_places,
+    firsts_in,
 )
 from climbstream.builder.selection.exchange import cut_blocks, starts_of
 
 
 @given(st.lists(st.sampled_from("abcdefgh")))
-def test_the_first_of_each_stays(texts):
-    again = repeated(hash_texts(texts))
-    assert again.tolist() == [text in texts[:i] for i, text in enumerate(texts)]
+def test_the_first_of_each_stays_and_is_the_original_of_all_others(texts):
+    places = first_places(hash_texts(texts)).tolist()
+    assert places == [
+        texts.index(text) if text in texts[:i] else -1 for i, text in enumerate(texts)
+    ]
 
 
 @dataclass(frozen=True)
@@ -52,9 +54,10 @@ def test_it_makes_no_difference_how_many_blocks_there_are(parts, documents):
         blocks = cut_blocks(sources, [len(part) for part in parts])
         find_repeated(SerialPool(), blocks, hashes_of, folder)
         tasks = [HashTask(block, folder, hashes_of, starts_of(blocks)) for block in blocks]
-        found = np.concatenate([repeated_in(task) for task in tasks])
+        found = np.concatenate([firsts_in(task) for task in tasks])
     assert all(len(block) <= documents + max(map(len, parts)) for block in blocks)
-    np.testing.assert_array_equal(found, repeated(hash_texts([t for part in parts for t in part])))
+    whole = hash_texts([text for part in parts for text in part])
+    np.testing.assert_array_equal(found, first_places(whole))
 
 
 @given(st.lists(st.text(), unique_by=lambda text: " ".join(text.split())))
@@ -71,4 +74,4 @@ def test_white_space_makes_no_difference(words, space):
 
 
 def test_capitals_make_a_difference():
-    assert not repeated(hash_texts(["The text.", "the text."])).any()
+    assert first_places(hash_texts(["The text.", "the text."])).tolist() == [-1, -1]

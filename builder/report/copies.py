@@ -1,0 +1,39 @@
+"""Copies in the report: documents of each cluster that occur more than once in the corpus."""
+
+from collections.abc import Sequence
+from html import escape
+
+from climbstream.loader.core.html_page import listed, paragraph, section, table
+from climbstream.loader.formats.clusters import ClusterInfo
+
+_NOTE = (
+    "Documents that stay, and of which the corpus has copies, which were left out. A source is a "
+    "known domain or, for documents without one, a file. Copies that an append leaves out are "
+    "counted only if their original is of the same append."
+)
+
+
+def copy_sections(clusters: Sequence[ClusterInfo]) -> list[str]:
+    """Return a list with the section on copies; [] if none were left out, or none are counted."""
+    rows = [
+        (
+            f"<code>{escape(c.name)}</code>",
+            listed(c.terms[:3]),
+            f"{counts.documents:,}",
+            f"{counts.documents / max(c.documents, 1):.1%}",
+            f"{counts.exact:,}",
+            f"{counts.near:,}",
+            f"{counts.mean:.1f}",
+            f"{counts.several_sources:,}",
+        )
+        for c in clusters
+        if (counts := c.copy_counts) is not None and counts.documents
+    ]
+    if not rows:
+        return []
+    heads = (
+        *("cluster", "words", "occur more than once", "part", "exact copies", "near copies"),
+        *("copies of each in the mean", "in several sources"),
+    )
+    numbers = tuple(range(2, len(heads)))
+    return [section("Copies", paragraph(_NOTE), table(heads, rows, numbers=numbers, texts=(1,)))]
