@@ -10,13 +10,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from climbstream.loader.core.console import Progress
 from climbstream.loader.core.errors import ClimbError, RemoteError
-from climbstream.loader.formats.catalogue import read_parquet, read_parts
+from climbstream.loader.formats.catalogue import read_parts, row_groups
 from climbstream.loader.formats.grouping import GROUPINGS
 from climbstream.loader.formats.manifest import (
     BESIDE,
@@ -236,26 +237,23 @@ def _broken_documents(
         if not data:
             continue
         try:
-            columns = ["id", "cluster", "why", "shard", "row", "tokens", "bytes"]
-            rows = read_parquet(io.BytesIO(data), columns).to_pylist()
+            for row in _read_rows(data):
+                why = row["why"] or ""
+                listed[why] += 1
+                sizes[why] += row["bytes"] or 0  # after an import of tokens, bytes are unknown
+                place = (row["cluster"], row["shard"])
+                if why or place not in lengths:
+                    continue  # a missing shard is a fault already
+                held = lengths[place]
+                if not 0 <= row["row"] < len(held) or held[row["row"]] != row["tokens"]:
+                    yield (
+                        f"document {row['id']} of {row['tokens']} tokens is not row {row['row']} "
+                        f"of shard {row['shard']} of cluster {row['cluster']}"
+                    )
+                else:
+                    rows_seen[place][row["row"]] = True
         except (OSError, ValueError, LookupError) as error:
             yield f"catalogue: {store / name} cannot be read: {error}"
-            continue
-        for row in rows:
-            why = row["why"] or ""
-            listed[why] += 1
-            sizes[why] += row["bytes"] or 0  # after an import of tokens, the bytes are unknown
-            place = (row["cluster"], row["shard"])
-            if why or place not in lengths:
-                continue  # a missing shard is a fault already
-            held = lengths[place]
-            if not 0 <= row["row"] < len(held) or held[row["row"]] != row["tokens"]:
-                yield (
-                    f"document {row['id']} of {row['tokens']} tokens is not row {row['row']} of "
-                    f"shard {row['shard']} of cluster {row['cluster']}"
-                )
-            else:
-                rows_seen[place][row["row"]] = True
     if manifest.parts is not None and read < manifest.parts:
         yield f"catalogue: {read} of {manifest.parts} parts are in {store / DOCUMENTS}"
     if not read:
@@ -270,6 +268,13 @@ def _broken_documents(
             )
     if manifest.conservation:
         yield from _other_counts(manifest, {"documents": listed, "bytes": sizes})
+
+
+def _read_rows(data: bytes) -> Iterator[dict[str, Any]]:
+    """Yield the rows of a part of the catalogue; one row group at a time is in memory."""
+    columns = ["id", "cluster", "why", "shard", "row", "tokens", "bytes"]
+    for table in row_groups(io.BytesIO(data), columns):
+        yield from table.to_pylist()
 
 
 def _other_counts(manifest: Manifest, listed: Mapping[str, Counter[str]]) -> Iterator[str]:
