@@ -75,6 +75,22 @@ def join_slices(engine: Engine, out: Path, slices: Sequence[Slice], first: int) 
     return hashes
 
 
+def join_again(parts: Sequence[Path], out: Path, most: int) -> dict[str, str]:
+    """Join ``parts`` of a catalogue to at most ``most`` parts in ``out``; return hashes by path.
+
+    Parts that are in ``out`` already are not written again.
+    """
+    slices = [Slice(p, int(pq.read_metadata(p).num_rows), p.stat().st_size) for p in parts]
+    part_bytes = max(PART_BYTES, sum(part.bytes for part in slices) // most + 1)
+    hashes: dict[str, str] = {}
+    with Progress("join catalogue", sum(p.documents for p in slices), "documents") as progress:
+        for number, some in enumerate(cut_parts(slices, part_bytes)):
+            task = PartTask(some, out / part_name(number))
+            hashes[part_name(number)] = write_part(task)
+            progress.add(task.documents)
+    return hashes
+
+
 def cut_parts(slices: Sequence[Slice], part_bytes: int) -> Iterator[tuple[Slice, ...]]:
     """Yield the slices of each part, which have ``part_bytes`` bytes or more, except the last."""
     some: list[Slice] = []

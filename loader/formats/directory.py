@@ -29,9 +29,9 @@ from .manifest import (
     ClusterEntry,
     Manifest,
     check_counts,
-    cluster_folder,
     load_index,
     read_file,
+    shard_folder,
 )
 from .mds.entry import ShardColumns
 from .mds.index import Index
@@ -141,7 +141,7 @@ class ShardDirectory(Tabular):
 
     def folder(self, name: str, shard: int) -> Store:
         """Return the folder that has a shard of cluster ``name``; ``shard`` is as in `locate`."""
-        return cluster_folder(self.base, self.locate(name, shard)[0])
+        return shard_folder(self.base, self.manifest, *self.locate(name, shard))
 
     def index(self, name: str) -> Index:
         """Return the index of cluster ``name``, checked against the manifest.

@@ -117,6 +117,11 @@ class Store:
             place = os.path.dirname(place)  # noqa: PTH120 - of the root, the root
         return replace(self, name=place, _place=place, _root=self._root and place)
 
+    def elsewhere(self, url: str) -> "Store":
+        """Return the store of ``url``, with the time limits of this one."""
+        limits = {"try_seconds": self._try_seconds, "all_seconds": self._all_seconds}
+        return Store.of(url, **limits)
+
     @property
     def folder_name(self) -> str:
         """The last part of the path or URL."""

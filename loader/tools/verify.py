@@ -28,6 +28,7 @@ from climbstream.loader.formats.manifest import (
     MANIFEST,
     MOST_BYTES,
     PULL,
+    ClusterEntry,
     Manifest,
     cluster_folder,
     grouping_file,
@@ -37,9 +38,10 @@ from climbstream.loader.formats.manifest import (
     part_paths,
     read_file,
     refuse_grouping,
+    shard_folder,
 )
 from climbstream.loader.formats.mds.compression import decompress
-from climbstream.loader.formats.mds.entry import ShardColumns, ShardEntry
+from climbstream.loader.formats.mds.entry import ShardColumns, ShardEntry, check
 from climbstream.loader.formats.mds.reader import parse_shard
 from climbstream.loader.formats.mixture import MIXTURE
 from climbstream.loader.formats.shard_columns import parse_columns
@@ -62,8 +64,11 @@ class Verdict:
     not counted as faults."""
 
 
-def verify_directory(directory: str | Path | Store) -> Verdict:
+def verify_directory(directory: str | Path | Store, *, content: bool = True) -> Verdict:
     """Check all files of ``directory``, a folder or a URL; the check goes on after a fault.
+
+    If ``content`` is false, shards and the catalogue are not read; only the sizes of shards are
+    compared with the indexes. The directory must be a folder then.
 
     A pull with a mixture fetches no catalogue, and only shards of clusters with weight. Files that
     it did not fetch are not checked. After such a pull, a cluster without any shard is not checked
@@ -105,23 +110,24 @@ def verify_directory(directory: str | Path | Store) -> Verdict:
                             f"{COLUMNS}: it lists other shards of cluster {cluster.name} than "
                             f"its {INDEX}; remove {COLUMNS}, and {INDEX} is read in its place"
                         )
-                names = (INDEX, *(entry.zip_basename for entry in shards))
-                expected |= {f"clusters/{cluster.name}/{name}" for name in names}
+                expected |= {f"clusters/{cluster.name}/{INDEX}", *_paths(manifest, cluster, shards)}
                 if partial and folder.folder and shards and not _any_here(folder.folder, shards):
                     verdict.not_pulled.append(f"clusters/{cluster.name}/")
                     continue
                 for number, entry in enumerate(shards):
                     with _noting(verdict, what):
-                        raw = decompress(folder.read(entry.zip_basename, entry.zip_bytes), entry)
-                        view = parse_shard(np.frombuffer(raw, np.uint8), entry, manifest.dtype)
-                        lengths[cluster.name, number] = view.lengths
+                        place = shard_folder(store, manifest, cluster.name, number)
+                        if content:
+                            lengths[cluster.name, number] = _read_lengths(place, entry, manifest)
+                        else:
+                            _check_size(place, entry)
                         verdict.shards += 1
-                        verdict.documents += len(view.lengths)
-                        verdict.tokens += view.tokens
-                        progress.add(view.tokens)
+                        verdict.documents += entry.samples
+                        verdict.tokens += entry.tokens
+                        progress.add(entry.tokens)
     with _noting(verdict, "stages of the manifest"):
         verdict.faults += _broken_stages(manifest)
-    if not partial:
+    if content and not partial:
         with _noting(verdict, "catalogue"):
             verdict.faults += _broken_documents(store, manifest, lengths)
     for name in list_groupings(store.folder, manifest):
@@ -132,6 +138,32 @@ def verify_directory(directory: str | Path | Store) -> Verdict:
     if store.folder is not None and manifest.parts is not None:
         verdict.unexpected += _unexpected(store.folder, expected)
     return verdict
+
+
+def _read_lengths(folder: Store, entry: ShardEntry, manifest: Manifest) -> NDArray[np.int64]:
+    """Read and check a shard; return the number of tokens of each document."""
+    raw = decompress(folder.read(entry.zip_basename, entry.zip_bytes), entry)
+    return parse_shard(np.frombuffer(raw, np.uint8), entry, manifest.dtype).lengths
+
+
+def _check_size(folder: Store, entry: ShardEntry) -> None:
+    """Raise `IntegrityError` if the file of a shard, in a local folder, has a wrong size."""
+    if folder.folder is not None:
+        size = (folder.folder / entry.zip_basename).stat().st_size
+        check(entry.zip_basename, "bytes", entry.zip_bytes, size)
+
+
+def _paths(
+    manifest: Manifest, cluster: ClusterEntry, shards: Sequence[ShardEntry]
+) -> Iterator[str]:
+    """Yield the paths of those ``shards`` of a cluster that are in the directory itself.
+
+    In a divided publication, each folder of shards has an index, whose path is yielded too.
+    """
+    for number, entry in enumerate(shards):
+        data_set, folder = manifest.place_of(cluster.name, number)
+        if not data_set:
+            yield from (f"{folder}/{INDEX}", f"{folder}/{entry.zip_basename}")
 
 
 def _is_partial(folder: Path | None) -> bool:
