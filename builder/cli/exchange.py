@@ -215,11 +215,8 @@ def publish(
     if not dry_run:
         publisher.check_login()
     verdict = verify_directory(directory, content=not dry_run)
-    if faults := verdict.faults:
-        raise IntegrityError(
-            f"{directory} has {counted(len(faults), 'fault')}, so it is not published; the first: "
-            f"{faults[0]}"
-        )
+    if not dry_run:
+        _refuse_faults(directory, verdict.faults)
     if verdict.not_pulled:
         raise InvalidDataError(
             f"{directory} was pulled with a mixture, and lacks {some_names(verdict.not_pulled)}; "
@@ -233,6 +230,7 @@ def publish(
             say(note)
         if dry_run:
             _show_publication(repo, publication, work, as_json=as_json)
+            _refuse_faults(directory, verdict.faults)
             return
         published = publisher.publish(publication, private=private, tag=tag)
     summary = (
@@ -242,6 +240,15 @@ def publish(
     if publication.further:
         summary += f"\ndata sets: {', '.join(published.data_sets)}"
     show(published.to_json(), summary, as_json=as_json)
+
+
+def _refuse_faults(directory: Path, faults: Sequence[str]) -> None:
+    """Raise `IntegrityError` if there are ``faults``."""
+    if faults:
+        raise IntegrityError(
+            f"{directory} has {counted(len(faults), 'fault')}, so it is not published; the first: "
+            f"{faults[0]}"
+        )
 
 
 def _show_publication(
@@ -274,25 +281,26 @@ def _show_publication(
         f"{publication.license} · nothing was sent · card: {card or '--work DIR writes it'}\n"
         "checked: sizes of shards, hashes of other files; the publication also reads all shards"
     )
-    text = f"{_contents_table(publication)}\n\n{_plan_table(plan)}\n\n{about}"
+    text = f"{_contents_table(publication, plan)}\n\n{_plan_table(plan)}\n\n{about}"
     show(value, text, as_json=as_json)
     for files in publication.each:
         check_limits(files)
 
 
-def _contents_table(publication: Publication) -> str:
+def _contents_table(publication: Publication, plan: Sequence[DataSetPlan]) -> str:
     """Return a table of the files; if there are many, a table of the folders."""
-    paths = [(path, c) for files in publication.each for path, c in sorted(files.items())]
-    if len(paths) <= _LISTED:
-        return text_table(("file", "bytes"), [(p, f"{size_of(c):,}") for p, c in paths], left=1)
-    counts: Counter[str] = Counter()
-    sizes: Counter[str] = Counter()
-    for path, content in paths:
-        folder = f"{path.rpartition('/')[0]}/".lstrip("/") or "."
-        counts[folder] += 1
-        sizes[folder] += size_of(content)
-    rows = [(folder, f"{n:,}", f"{sizes[folder]:,}") for folder, n in counts.items()]
-    return text_table(("folder", "files", "bytes"), rows, left=1)
+    rows: list[tuple[str, ...]] = []
+    listed = sum(one.files for one in plan) <= _LISTED
+    for one, files in zip(plan, publication.each, strict=True):
+        counts: Counter[str] = Counter()
+        sizes: Counter[str] = Counter()
+        for path, content in sorted(files.items()):
+            name = path if listed else f"{path.rpartition('/')[0]}/"
+            counts[name] += 1
+            sizes[name] += size_of(content)
+        rows += [(one.repo, name, f"{n:,}", f"{sizes[name]:,}") for name, n in counts.items()]
+    heads = ("data set", "file" if listed else "folder", "files", "bytes")
+    return text_table(heads, rows, left=2)
 
 
 def _plan_table(plan: Sequence[DataSetPlan]) -> str:
