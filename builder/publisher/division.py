@@ -1,7 +1,7 @@
 """Division: which folder, and which data set, each shard of a publication is sent to.
 
 The Hub recommends limits for the number of files in a folder and in a data set. A division stays
-below them by a tenth, so that there is room for files that others add.
+below them, so that there is room for files that others add.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -15,7 +15,7 @@ from climbstream.loader.formats.mds.entry import ShardEntry
 from climbstream.loader.formats.mds.index import Index
 from climbstream.loader.formats.shard_folders import ShardFolder, folder_path
 
-FOLDER_FILES, DATA_SET_FILES = 9_000, 90_000
+FOLDER_FILES, DATA_SET_FILES = 9_000, 95_000
 """Maximum numbers of files in a folder, and in a data set, to which shards are sent."""
 PART_OF = "part_of.json"
 """File by which a further data set says to which data set it belongs."""

@@ -59,6 +59,7 @@ def read_parts(store: Store, manifest: Manifest) -> Iterator[tuple[str, bytes, s
     other, because some stores cannot list their files. If the manifest has the number of parts,
     missing parts are skipped; otherwise the first missing part ends the catalogue.
     """
+    store = store.for_large_files()
     for number in count() if manifest.parts is None else range(manifest.parts):
         name = part_name(number)
         try:

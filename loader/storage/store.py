@@ -122,6 +122,15 @@ class Store:
         limits = {"try_seconds": self._try_seconds, "all_seconds": self._all_seconds}
         return Store.of(url, **limits)
 
+    def for_large_files(self) -> "Store":
+        """Return this store with the time limit of all tries as the limit of one try.
+
+        It is for files that are much larger than a shard, such as those of the catalogue.
+        """
+        if self._get is None:
+            return self
+        return Store.of(self._place, try_seconds=self._all_seconds, all_seconds=self._all_seconds)
+
     @property
     def folder_name(self) -> str:
         """The last part of the path or URL."""

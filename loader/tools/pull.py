@@ -216,7 +216,8 @@ def _copy_the_rest(
         # Indexes are copied byte for byte, because the manifest has the hash of their bytes.
         _copy_index(store, out, cluster)
     catalogue = [part_name(part) for part in range(manifest.parts or 0)] if parts else []
-    came = [name for name in (*BESIDE, *catalogue) if _copy_file(store, out, manifest, name)]
+    large = store.for_large_files()
+    came = [name for name in (*BESIDE, *catalogue) if _copy_file(large, out, manifest, name)]
     _check_columns(out, manifest, indexes)
     if unchecked := [name for name in came if manifest.hash_of(name) is None]:
         logger.warning(f"not compared, as the manifest has no hash of it: {', '.join(unchecked)}")
