@@ -16,6 +16,7 @@ from climbstream.loader.core.errors import InvalidDataError, UsageError
 from climbstream.loader.formats.directory import ShardDirectory
 from climbstream.loader.formats.manifest import ClusterEntry
 from climbstream.loader.formats.mixture import Mixture, read_weights
+from climbstream.loader.formats.shard_folders import folder_path
 
 
 def as_streams(
@@ -90,11 +91,11 @@ def _streams_of(
     shards: ShardDirectory, cluster: ClusterEntry, weight: float, local: Path
 ) -> Iterator[dict[str, Any]]:
     """Yield the arguments of the streams of a cluster: one per folder that has shards of it."""
-    samples = [entry.samples for entry in shards.index(cluster.name).shards]
-    places = [shards.manifest.place_of(cluster.name, number) for number in range(len(samples))]
-    documents: Counter[tuple[str, str]] = Counter()
-    for place, count in zip(places, samples, strict=True):
-        documents[place] += count
+    documents = Counter({("", folder_path(cluster.name, 0, 1)): cluster.documents})
+    if cluster.name in shards.manifest.shard_folders:
+        documents.clear()
+        for number, entry in enumerate(shards.index(cluster.name).shards):
+            documents[shards.manifest.place_of(cluster.name, number)] += entry.samples
     for (data_set, folder), count in documents.items():
         yield {
             # mosaicml-streaming names no revision: it reads the data set as it is now.
