@@ -29,6 +29,7 @@ from climbstream.loader.core.files import (
     check_regular,
     hash_bytes,
     hash_file,
+    hash_json,
     json_bytes,
     write_bytes,
 )
@@ -263,13 +264,11 @@ def collect(
         words = {info.name: info.words for info in load_clusters(directory)}
         files |= {**of_mixture, CHART: mixture_chart(mixture, manifest.token_shares, words)}
     if "clusters" in folders:
+        groupings = _groupings(directory, manifest)
         files |= _shards(directory, manifest, heldout=settings.heldout)
         files |= _public(directory, manifest, files)
-        groupings = _groupings(directory, manifest)
         files |= {name: path for name, (path, _) in groupings.items()}
         listing = _listing(_join_catalogue(manifest, work, files), groupings, files)
-        if listing != manifest:
-            files[MANIFEST] = json_bytes(listing.to_json())
     configs: dict[str, str] = {}
     counts = None
     if "shuffled" in folders:
@@ -289,12 +288,11 @@ def collect(
         groupings={path.parent.name: groups for path, groups in groupings.values()},
     )
     further: tuple[Files, ...] = ()
-    divided = None
     if "clusters" in folders:
         indexes = {c.name: load_index(directory, manifest, c).shards for c in manifest.clusters}
-        divided, further = divide(files, listing, indexes, repo, license_)
-        if divided.shard_folders:
-            files[MANIFEST] = json_bytes(divided.to_json())
+        listing, further = divide(files, listing, indexes, repo, license_)
+        if listing != manifest:
+            files[MANIFEST] = json_bytes(listing.to_json())
     files[CARD] = card.to_bytes()
     all_folders = {folder for some in WHAT.values() for folder in some}
     return Publication(
@@ -304,7 +302,7 @@ def collect(
         license=license_,
         notes=(*_notes(manifest, settings),),
         further=further,
-        manifest=divided if further else None,
+        manifest=listing if further else None,
     )
 
 
@@ -436,8 +434,9 @@ def _join_catalogue(manifest: Manifest, work: Path, files: Files) -> Manifest:
     if len(parts) <= FOLDER_FILES:
         return manifest
     paths = [path for name in parts if isinstance(path := files.pop(name), Path)]
-    joined = join_again(paths, work, FOLDER_FILES)
-    files |= {name: work / name for name in joined}
+    out = work / f"catalogue-{hash_json([manifest.fingerprint, manifest.build])}"
+    joined = join_again(paths, out, FOLDER_FILES)
+    files |= {name: out / name for name in joined}
     others = {k: v for k, v in manifest.files.items() if not k.startswith(f"{DOCUMENTS}/")}
     return replace(manifest, files=others | joined, parts=len(joined))
 
