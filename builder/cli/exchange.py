@@ -215,8 +215,7 @@ def publish(
     if not dry_run:
         publisher.check_login()
     verdict = verify_directory(directory, content=not dry_run)
-    if not dry_run:
-        _refuse_faults(directory, verdict.faults)
+    _refuse_faults(directory, verdict.faults)
     if verdict.not_pulled:
         raise InvalidDataError(
             f"{directory} was pulled with a mixture, and lacks {some_names(verdict.not_pulled)}; "
@@ -230,7 +229,6 @@ def publish(
             say(note)
         if dry_run:
             _show_publication(repo, publication, work, as_json=as_json)
-            _refuse_faults(directory, verdict.faults)
             return
         published = publisher.publish(publication, private=private, tag=tag)
     summary = (
