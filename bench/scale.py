@@ -133,7 +133,7 @@ def measure_planner(base: list[Any], few: int, many: int, *, batched: bool) -> N
         size = terabytes * 1e12
         parts, shards = size / PARTITION, size * TOKEN_BYTES / SHARD_BYTES
         note = (
-            f"derived: {parts:,.0f} partitions and parts of the catalogue, {5 * parts:,.0f} files "
+            f"derived: {parts:,.0f} partitions and slices of the catalogue, {6 * parts:,.0f} files "
             f"and folders in .build, {shards:,.0f} shards, {parts * memory / 1e6:,.0f} MB more"
         )
         seconds = fixed + parts * partition + shards * shard

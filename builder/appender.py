@@ -68,6 +68,7 @@ from climbstream.loader.formats.manifest import (
     hash_files,
     part_name,
     read_file,
+    refuse_divided,
     refuse_grouping,
 )
 from climbstream.loader.formats.outputs import BASE, WORK
@@ -130,6 +131,7 @@ def append(
     with lock(out):
         finish_commit(out)
         manifest = Manifest.load(out)
+        refuse_divided(manifest, out, "append to")
         _check(out, manifest)
         opener = partial(open_engine, engine, workers, preload=PRELOAD)
         with engine_in(out / WORK, opener) as opened:

@@ -7,13 +7,16 @@ documents. On average, each cluster's share of tokens is then its weight. If an 
 documents of a cluster, the cluster's share of tokens may be far from its weight.
 """
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from climbstream.loader.core.errors import InvalidDataError, UsageError
 from climbstream.loader.formats.directory import ShardDirectory
+from climbstream.loader.formats.manifest import ClusterEntry
 from climbstream.loader.formats.mixture import Mixture, read_weights
+from climbstream.loader.formats.shard_folders import folder_path
 
 
 def as_streams(
@@ -57,8 +60,9 @@ def stream_arguments(
 ) -> list[dict[str, Any]]:
     """Return the arguments of a ``streaming.Stream`` for each cluster with a weight above 0.
 
-    Other clusters are left out, because mosaicml-streaming would serve some of their documents even
-    if their share were 0.
+    If a publication is divided, a cluster may be in several folders, and each folder is a stream.
+    A cluster of weight 0 is left out, because mosaicml-streaming would serve some documents of such
+    a cluster.
 
     Args:
         directory: A shard directory: a folder, or a URL that mosaicml-streaming reads.
@@ -71,7 +75,7 @@ def stream_arguments(
     """
     shards = ShardDirectory.open(directory)
     manifest = shards.manifest
-    streams = []
+    streams: list[dict[str, Any]] = []
     weights = mixture.array(manifest.names)
     for cluster, weight in zip(manifest.clusters, weights.tolist(), strict=True):
         if not weight:
@@ -80,12 +84,24 @@ def stream_arguments(
             raise InvalidDataError(
                 f"cluster {cluster.name} has weight {weight:.3g} but no document; give it weight 0"
             )
-        streams.append(
-            {
-                "remote": f"{shards.address}/clusters/{cluster.name}",
-                "local": str(Path(local) / cluster.name),
-                "proportion": weight * cluster.documents / cluster.tokens,
-                "validate_hash": "xxh3_128",
-            }
-        )
+        streams += _streams_of(shards, cluster, weight, Path(local))
     return streams
+
+
+def _streams_of(
+    shards: ShardDirectory, cluster: ClusterEntry, weight: float, local: Path
+) -> Iterator[dict[str, Any]]:
+    """Yield the arguments of the streams of a cluster: one per folder that has shards of it."""
+    documents = Counter({("", folder_path(cluster.name, 0, 1)): cluster.documents})
+    if cluster.name in shards.manifest.shard_folders:
+        documents.clear()
+        for number, entry in enumerate(shards.index(cluster.name).shards):
+            documents[shards.manifest.place_of(cluster.name, number)] += entry.samples
+    for (data_set, folder), count in documents.items():
+        yield {
+            # mosaicml-streaming names no revision: it reads the data set as it is now.
+            "remote": f"{data_set.partition('@')[0] or shards.address}/{folder}",
+            "local": str(local / folder.removeprefix("clusters/")),
+            "proportion": weight * count / cluster.tokens,
+            "validate_hash": "xxh3_128",
+        }

@@ -18,7 +18,7 @@ from climbstream.loader.core.console import counted
 from climbstream.loader.core.errors import InvalidDataError, UsageError
 from climbstream.loader.core.files import read_json
 from climbstream.loader.core.log import get_logger
-from climbstream.loader.formats.catalogue import read_parquet
+from climbstream.loader.formats.catalogue import row_groups
 from climbstream.loader.formats.clusters import reason_title, score_title
 from climbstream.loader.formats.manifest import MANIFEST, Manifest, part_paths
 from climbstream.loader.formats.mixture import some_names
@@ -153,8 +153,9 @@ def read_dropped(directory: Path) -> list[Row]:
     for path in paths:
         there = pq.read_schema(path).names
         names = [*_COLUMNS, *(name for name in _LATER if name in there)]
-        found = read_parquet(path, names).to_pylist()
-        rows += [{**dict.fromkeys(_LATER), **row} for row in found if row["why"]]
+        for table in row_groups(path, names):
+            found = table.filter(table["why"].is_valid()).to_pylist()
+            rows += [{**dict.fromkeys(_LATER), **row} for row in found if row["why"]]
     return rows
 
 

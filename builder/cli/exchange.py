@@ -1,6 +1,9 @@
 """The commands ``climb import``, ``climb export`` and ``climb publish``."""
 
 import tempfile
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +15,17 @@ from climbstream.builder.exporter.shards import BLENDS, LAYOUTS, export_shards
 from climbstream.builder.importer.pipeline import import_corpus
 from climbstream.builder.importer.settings import ImportSettings
 from climbstream.builder.publisher.repo_files import (
+    MOST_FILES,
+    MOST_IN_FOLDER,
     WHAT,
+    DataSetPlan,
     Publication,
     PublishSettings,
     check_limits,
     check_ready,
     collect,
     keep_preview,
+    plan_of,
     size_of,
 )
 from climbstream.builder.publisher.upload import Publisher
@@ -35,6 +42,9 @@ from climbstream.loader.formats.mixture import Mixture, some_names
 from climbstream.loader.tools.verify import verify_directory
 
 from .scratch import scratch_option
+
+_LISTED = 200
+"""If a publication has more files than this, a dry run lists folders."""
 
 
 @click.command("import")
@@ -199,6 +209,9 @@ def publish(
     with --tokens tokens that are drawn by the mixture. A mixture can be published with any of
     these, or alone.
 
+    If there are more shards than a folder or a data set of the Hub takes, they are divided among
+    folders, and among further data sets (OWNER/NAME-2 and so on); --dry-run shows the plan.
+
     One commit at the end changes the data set. A publication that was interrupted continues when
     the same command is run again. Log in with HF_TOKEN or `hf auth login`.
     """
@@ -209,12 +222,8 @@ def publish(
     check_ready(directory)
     if not dry_run:
         publisher.check_login()
-    verdict = verify_directory(directory)
-    if faults := verdict.faults:
-        raise IntegrityError(
-            f"{directory} has {counted(len(faults), 'fault')}, so it is not published; the first: "
-            f"{faults[0]}"
-        )
+    verdict = verify_directory(directory, content=not dry_run)
+    _refuse_faults(directory, verdict.faults)
     if verdict.not_pulled:
         raise InvalidDataError(
             f"{directory} was pulled with a mixture, and lacks {some_names(verdict.not_pulled)}; "
@@ -234,7 +243,18 @@ def publish(
         f"{repo}: {counted(published.files, 'file')}, {counted(published.bytes, 'byte')}, "
         f"{published.sent:,} sent · commit {published.commit} · licence: {publication.license}"
     )
+    if publication.further:
+        summary += f"\ndata sets: {', '.join(published.data_sets)}"
     show(published.to_json(), summary, as_json=as_json)
+
+
+def _refuse_faults(directory: Path, faults: Sequence[str]) -> None:
+    """Raise `IntegrityError` if there are ``faults``."""
+    if faults:
+        raise IntegrityError(
+            f"{directory} has {counted(len(faults), 'fault')}, so it is not published; the first: "
+            f"{faults[0]}"
+        )
 
 
 def _show_publication(
@@ -246,19 +266,68 @@ def _show_publication(
         UsageError: There are more files than the Hub takes.
     """
     card = keep_preview(publication, work) if work else None
-    files = {path: size_of(content) for path, content in sorted(publication.files.items())}
+    plan = plan_of(repo, publication)
+    data_sets = [
+        {"repo": one.repo, "files": {path: size_of(c) for path, c in sorted(files.items())}}
+        for one, files in zip(plan, publication.each, strict=True)
+    ]
     value = {
         "repo": repo,
         "license": publication.license,
         "bytes": publication.bytes,
-        "files": files,
+        "files": data_sets[0]["files"],
+        "data_sets": [{**asdict(one), **more} for one, more in zip(plan, data_sets, strict=True)],
+        "limits": {"files": MOST_FILES, "files_in_folder": MOST_IN_FOLDER},
         "notes": publication.notes,
         "card": str(card) if card else None,
     }
-    table = text_table(("file", "bytes"), [(p, f"{n:,}") for p, n in files.items()], left=1)
+    count = sum(one.files for one in plan)
     about = (
-        f"{counted(len(files), 'file')}, {counted(publication.bytes, 'byte')} · licence: "
-        f"{publication.license} · nothing was sent · card: {card or '--work DIR writes it'}"
+        f"{counted(count, 'file')}, {counted(publication.bytes, 'byte')} · licence: "
+        f"{publication.license} · nothing was sent · card: {card or '--work DIR writes it'}\n"
+        "checked: sizes of shards, hashes of other files; the publication also reads all shards"
     )
-    show(value, f"{table}\n\n{about}", as_json=as_json)
-    check_limits(publication.files)
+    text = f"{_contents_table(publication, plan)}\n\n{_plan_table(plan)}\n\n{about}"
+    show(value, text, as_json=as_json)
+    for files in publication.each:
+        check_limits(files)
+
+
+def _contents_table(publication: Publication, plan: Sequence[DataSetPlan]) -> str:
+    """Return a table of the files; if there are many, a table of the folders."""
+    rows: list[tuple[str, ...]] = []
+    listed = sum(one.files for one in plan) <= _LISTED
+    for one, files in zip(plan, publication.each, strict=True):
+        counts: Counter[str] = Counter()
+        sizes: Counter[str] = Counter()
+        for path, content in sorted(files.items()):
+            name = path if listed else f"{path.rpartition('/')[0]}/"
+            counts[name] += 1
+            sizes[name] += size_of(content)
+        rows += [(one.repo, name, f"{n:,}", f"{sizes[name]:,}") for name, n in counts.items()]
+    heads = ("data set", "file" if listed else "folder", "files", "bytes")
+    return text_table(heads, rows, left=2)
+
+
+def _plan_table(plan: Sequence[DataSetPlan]) -> str:
+    """Return a table of the data sets, with the limits of the Hub in its heads."""
+    heads = (
+        "data set",
+        "folders",
+        f"files (limit {MOST_FILES:,})",
+        "bytes",
+        f"files in the largest folder (limit {MOST_IN_FOLDER:,})",
+        "largest folder",
+    )
+    rows = [
+        (
+            one.repo,
+            f"{one.folders:,}",
+            f"{one.files:,}",
+            f"{one.bytes:,}",
+            f"{one.largest_files:,}",
+            one.largest_folder or ".",
+        )
+        for one in plan
+    ]
+    return text_table(heads, rows, left=1)

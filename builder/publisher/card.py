@@ -104,8 +104,8 @@ class RepoCard:
             "",
             f'loader = MixtureLoader("{place}"{argument}, seq_len=2048, batch_rows=512)',
             "```",
-            f"`climb pull {self.repo} DIR` fetches it; mosaicml-streaming reads each folder below "
-            "`clusters/` as a stream (MDS v2, zstd, column `tokens`).",
+            f"`climb pull {self.repo} DIR` fetches it; mosaicml-streaming reads each folder of "
+            "shards below `clusters/` as a stream (MDS v2, zstd, column `tokens`).",
             "",
         ]
 

@@ -11,7 +11,7 @@ There are three forms:
 
 import os
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from operator import itemgetter
 from pathlib import Path
@@ -23,11 +23,13 @@ from climbstream.builder.exporter.mixture import export_mixture
 from climbstream.builder.exporter.shards import export_shards
 from climbstream.builder.report.report import REPORT
 from climbstream.builder.workdir import is_work
+from climbstream.builder.writers.catalogue_parts import join_again
 from climbstream.loader.core.errors import IntegrityError, InvalidDataError, UsageError
 from climbstream.loader.core.files import (
     check_regular,
     hash_bytes,
     hash_file,
+    hash_json,
     json_bytes,
     write_bytes,
 )
@@ -48,12 +50,15 @@ from climbstream.loader.formats.manifest import (
     grouping_file,
     grouping_of,
     list_groupings,
+    load_index,
+    refuse_divided,
     refuse_grouping,
 )
 from climbstream.loader.formats.mixture import MIXTURE, Mixture
 from climbstream.loader.formats.outputs import TRIALS, WORK
 
 from .card import RepoCard
+from .division import FOLDER_FILES, Files, divide, further_name, with_commits
 from .mixture_chart import CHART, mixture_chart
 from .public_files import public_files
 
@@ -102,11 +107,15 @@ class PublishSettings:
         return self.tokens is not None or self.what == "drawn"
 
 
+_Contents = Mapping[str, Path | bytes]
+"""Content of files, as bytes or a local file, by path in a data set."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Publication:
     """The files to publish, and the folders that they fill."""
 
-    files: Mapping[str, Path | bytes]
+    files: _Contents
     """Content of each file, as bytes or a local file, by path in the repository."""
     folders: tuple[str, ...]
     """Folders of this publication. All files in these folders that are not in ``files`` are deleted
@@ -117,11 +126,64 @@ class Publication:
     license: str
     notes: tuple[str, ...] = ()
     """Sentences for the publisher, on contents that the publisher may not expect."""
+    further: tuple[_Contents, ...] = ()
+    """Files of each further data set, if the publication has more shards than a data set takes."""
+    manifest: Manifest | None = None
+    """If there are further data sets: the manifest, without their commits."""
 
     @property
     def bytes(self) -> int:
         """Total size of the files in bytes."""
-        return sum(size_of(content) for content in self.files.values())
+        return sum(size_of(content) for files in self.each for content in files.values())
+
+    @property
+    def each(self) -> tuple[_Contents, ...]:
+        """Files of each data set, the first of which has the manifest."""
+        return self.files, *self.further
+
+    def with_commits(self, repo: str, commits: Sequence[str]) -> "Publication":
+        """Return the publication of the first data set, ``repo``.
+
+        Its manifest names the ``commits`` of the further data sets.
+        """
+        if self.manifest is None:
+            return self
+        manifest = json_bytes(with_commits(self.manifest, repo, commits).to_json())
+        return replace(self, files={**self.files, MANIFEST: manifest}, further=())
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DataSetPlan:
+    """What a publication sends to one data set."""
+
+    repo: str
+    folders: int
+    """Number of folders that have files."""
+    files: int
+    bytes: int
+    largest_folder: str
+    """Path of the folder with the most files; "" is the root."""
+    largest_files: int
+    """Number of files in this folder."""
+
+
+def plan_of(repo: str, publication: Publication) -> list[DataSetPlan]:
+    """Return what ``publication`` sends to each data set."""
+    plans = []
+    for number, files in enumerate(publication.each):
+        folders = Counter(path.rpartition("/")[0] for path in files)
+        largest, most = max(folders.items(), key=itemgetter(1))
+        plans.append(
+            DataSetPlan(
+                repo=further_name(repo, number) if number else repo,
+                folders=len(folders),
+                files=len(files),
+                bytes=sum(map(size_of, files.values())),
+                largest_folder=largest,
+                largest_files=most,
+            )
+        )
+    return plans
 
 
 def check_limits(files: Iterable[str]) -> None:
@@ -189,23 +251,24 @@ def collect(
     manifest = Manifest.load(directory)
     refuse_grouping(manifest, directory, "publish")
     check_ready(directory)
+    refuse_divided(manifest, directory, "publish")
     folders = WHAT[settings.what]
     license_ = _license(manifest, settings.license)
-    files: dict[str, Path | bytes] = {}
+    files: Files = {}
     groupings: dict[str, tuple[Path, Manifest]] = {}
     mixture, by_grouping = None, None
+    listing = manifest
     if settings.mixture is not None:
         groups = _groupings(directory, manifest)
         mixture, by_grouping, of_mixture = _mixture(settings.mixture, manifest, groups)
         words = {info.name: info.words for info in load_clusters(directory)}
         files |= {**of_mixture, CHART: mixture_chart(mixture, manifest.token_shares, words)}
     if "clusters" in folders:
+        groupings = _groupings(directory, manifest)
         files |= _shards(directory, manifest, heldout=settings.heldout)
         files |= _public(directory, manifest, files)
-        groupings = _groupings(directory, manifest)
         files |= {name: path for name, (path, _) in groupings.items()}
-        if (listing := _listing(manifest, groupings, files)) != manifest:
-            files[MANIFEST] = json_bytes(listing.to_json())
+        listing = _listing(_join_catalogue(manifest, work, files), groupings, files)
     configs: dict[str, str] = {}
     counts = None
     if "shuffled" in folders:
@@ -224,6 +287,12 @@ def collect(
         has_shards="clusters" in folders,
         groupings={path.parent.name: groups for path, groups in groupings.values()},
     )
+    further: tuple[Files, ...] = ()
+    if "clusters" in folders:
+        indexes = {c.name: load_index(directory, manifest, c).shards for c in manifest.clusters}
+        listing, further = divide(files, listing, indexes, repo, license_)
+        if listing != manifest:
+            files[MANIFEST] = json_bytes(listing.to_json())
     files[CARD] = card.to_bytes()
     all_folders = {folder for some in WHAT.values() for folder in some}
     return Publication(
@@ -232,6 +301,8 @@ def collect(
         others=tuple(sorted(all_folders - set(folders))),
         license=license_,
         notes=(*_notes(manifest, settings),),
+        further=further,
+        manifest=listing if further else None,
     )
 
 
@@ -269,7 +340,7 @@ def _add_shuffled(
     work: Path,
     settings: PublishSettings,
     mixture: Mixture | None,
-    files: dict[str, Path | bytes],
+    files: Files,
 ) -> dict[str, int]:
     """Write the shuffled tables, and add them to ``files``; return the tokens by cluster."""
     out = work / "shuffled"
@@ -284,7 +355,7 @@ def _add_tables(
     manifest: Manifest,
     work: Path,
     settings: PublishSettings,
-    files: dict[str, Path | bytes],
+    files: Files,
 ) -> dict[str, str]:
     """Write the tables of each cluster, and add them to ``files``; return the folder by cluster."""
     out = work / "parquet"
@@ -300,7 +371,7 @@ def _add_tables(
 
 def _mixture(
     place: Path, manifest: Manifest, groupings: Mapping[str, tuple[Path, Manifest]]
-) -> tuple[Mixture, str | None, dict[str, Path | bytes]]:
+) -> tuple[Mixture, str | None, Files]:
     """Read a mixture from a file or from the folder of a search.
 
     Returns (mixture, grouping, files). The mixture has the weights of clusters. If it was made for
@@ -316,7 +387,7 @@ def _mixture(
     spread = clusters.spread(mixture)
     if said := clusters.misfit(mixture):
         raise InvalidDataError(f"{file}: {said}; publish it with those, or search again")
-    files: dict[str, Path | bytes] = {MIXTURE: file}
+    files: Files = {MIXTURE: file}
     if name is not None:
         files[grouping_file(name)] = groupings[grouping_file(name)][0]
     if folder:
@@ -353,6 +424,23 @@ def _shards(directory: Path, manifest: Manifest, *, heldout: bool) -> dict[str, 
     return files
 
 
+def _join_catalogue(manifest: Manifest, work: Path, files: Files) -> Manifest:
+    """Join the catalogue to fewer parts, if it has more than a folder takes; return the manifest.
+
+    Earlier versions wrote one part per partition of the corpus. The new parts are written to
+    ``work``, and replace the others in ``files``.
+    """
+    parts = [name for name in files if name.startswith(f"{DOCUMENTS}/")]
+    if len(parts) <= FOLDER_FILES:
+        return manifest
+    paths = [path for name in parts if isinstance(path := files.pop(name), Path)]
+    out = work / f"catalogue-{hash_json([manifest.fingerprint, manifest.build])}"
+    joined = join_again(paths, out, FOLDER_FILES)
+    files |= {name: out / name for name in joined}
+    others = {k: v for k, v in manifest.files.items() if not k.startswith(f"{DOCUMENTS}/")}
+    return replace(manifest, files=others | joined, parts=len(joined))
+
+
 def _groupings(directory: Path, manifest: Manifest) -> dict[str, tuple[Path, Manifest]]:
     """Return file and manifest of each grouping in ``directory``, by the file's path there.
 
@@ -368,9 +456,7 @@ def _groupings(directory: Path, manifest: Manifest) -> dict[str, tuple[Path, Man
     return groupings
 
 
-def _public(
-    directory: Path, manifest: Manifest, files: dict[str, Path | bytes]
-) -> dict[str, bytes]:
+def _public(directory: Path, manifest: Manifest, files: Files) -> dict[str, bytes]:
     """Return the content of those ``files`` whose published content differs from ``directory``.
 
     The public report is made from the description of clusters. If there is no such description, the

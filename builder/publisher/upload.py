@@ -6,12 +6,15 @@ with the same hash, is not sent again. So an upload that was killed continues wh
 When the branch has all files, and the Hub states the same hashes for them as the local files have,
 one commit brings all of them to ``main``. So ``main`` never has only a part of a publication. If
 somebody else has changed ``main`` meanwhile, an error is raised instead.
+
+If a publication has several data sets, the one with the manifest is the last. Its manifest names
+the commits of the others, so a reader sees the new files of all data sets or of none.
 """
 
 import hashlib
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal, TypeVar
@@ -30,6 +33,7 @@ from climbstream.loader.storage.hub import check_repo, patiently
 from climbstream.loader.storage.retry import status_of
 from climbstream.loader.storage.service import PATIENCE
 
+from .division import PART_OF, further_name
 from .repo_files import Publication, check_limits, size_of
 
 logger = get_logger(__name__)
@@ -37,8 +41,11 @@ logger = get_logger(__name__)
 T = TypeVar("T")
 _BRANCH = "climbstream-"
 """Beginning of the name of the branch for an upload; a hash of the files follows."""
-_STEP = (50, 1 << 28)
-"""Maximum numbers of files and bytes that are sent before the progress is updated."""
+_STEP = (512, 1 << 28)
+"""Maximum numbers of files and bytes that are sent before the progress is updated. The Hub is asked
+about many files in one request."""
+_THREADS = 8
+"""Number of files that are sent at the same time."""
 _COMMIT = (1000, 10 << 30)
 """Maximum numbers of files and bytes in a commit to the branch. The Hub allows few commits per
 hour, and large commits are slow."""
@@ -49,8 +56,10 @@ class Published:
     """Result of a publication."""
 
     repo: str
+    data_sets: tuple[str, ...]
+    """Names of all data sets of the publication; the first is ``repo``."""
     commit: str
-    """Hash of the commit that ``main`` now has."""
+    """Hash of the commit that ``main`` of ``repo`` now has."""
     files: int
     bytes: int
     sent: int
@@ -102,29 +111,71 @@ class Publisher:
         """Make ``publication`` the content of ``main``, and return its commit and counts.
 
         Before anything is sent, the number of files is checked against the limits of the Hub.
+        Further data sets are published first, each in the same way.
 
         Args:
             publication: The files, and the folders that they fill.
-            private: Whether the data set is private, if it does not exist yet.
-            tag: Tag to set on the commit.
+            private: Whether a data set is private, if it does not exist yet. Further data sets are
+                also private if the first data set is.
+            tag: Tag to set on the commit of the first data set.
 
         Raises:
             RemoteError: The Hub refused, or did not answer in time; or somebody else changed
                 ``main`` meanwhile. The same call continues the upload.
             UsageError: There are more files than the Hub accepts. Or the tag exists on a commit
                 with other files. Or the data set has folders of another form, which the card would
-                not describe.
+                not describe. Or a further data set exists already, and is another's.
             IntegrityError: The Hub has other bytes than were sent.
         """
-        check_limits(publication.files)
+        for files in publication.each:
+            check_limits(files)
+        self._create(private=private)
+        done: list[Published] = []
+        if publication.further:
+            self._check_folders(self._list("main"), publication.others)
+            private = private or self._is_private()
+            for number, files in enumerate(publication.further, start=1):
+                publisher = Publisher(further_name(self.repo, number), patience=self._patience)
+                publisher._create(private=private)
+                publisher._check_own(files[PART_OF])
+                part = replace(publication, files=files, folders=("clusters",), further=())
+                done.append(publisher._publish(part, None))
+            publication = publication.with_commits(self.repo, [part.commit for part in done])
+        first = self._publish(publication, tag)
+        return replace(
+            first,
+            data_sets=(first.repo, *(part.repo for part in done)),
+            files=first.files + sum(part.files for part in done),
+            bytes=first.bytes + sum(part.bytes for part in done),
+            sent=first.sent + sum(part.sent for part in done),
+        )
+
+    def _create(self, *, private: bool) -> None:
+        """Create the data set, if it does not exist."""
         self._try(
             "make the data set",
             lambda: self._api.create_repo(
                 self.repo, repo_type="dataset", private=private, exist_ok=True
             ),
         )
+
+    def _is_private(self) -> bool:
+        info = self._try("find main", lambda: self._api.repo_info(self.repo, repo_type="dataset"))
+        return bool(info.private)
+
+    def _check_own(self, part_of: Path | bytes) -> None:
+        """Raise `UsageError` if the data set has files, and its `PART_OF` is not ``part_of``."""
+        remote = self._list("main")
+        if remote.keys() - {".gitattributes"} and _missing({PART_OF: _hashes(part_of)}, remote):
+            raise UsageError(
+                f"the shards need a further data set {self.repo}, and there is one with other "
+                "files; rename it, or publish under another name"
+            )
+
+    def _publish(self, publication: Publication, tag: str | None) -> Published:
+        """Publish ``publication.files`` in this data set, which exists."""
         files = publication.files
-        hashes = {path: _hashes(content) for path, content in files.items()}
+        hashes = _hash_all(files)
         tags = {} if tag is None else self._refs("tags")
         head = self._head("main")
         remote = self._list("main")
@@ -134,7 +185,8 @@ class Publisher:
             for path in remote
             if path not in files and path.partition("/")[0] in publication.folders
         ]
-        changes = bool(stale or _missing(hashes, remote))
+        missing = _missing(hashes, remote)
+        changes = bool(stale or missing)
         if tag in tags and (tags[tag] != head or changes):
             raise UsageError(
                 f"the tag {tag} of {self.repo} is set on {tags[tag][:12]}, which holds "
@@ -144,7 +196,7 @@ class Publisher:
         sent = 0
         if changes:
             sent = self._stage_unless_there(branch, files, hashes)
-            self._commit(head, files, hashes, stale)
+            self._commit(head, {path: files[path] for path in missing}, hashes, stale)
         else:
             logger.info(f"{self.repo} holds all of it already")
         self._tidy(branch)
@@ -153,9 +205,10 @@ class Publisher:
             self._set_tag(tag, commit)
         return Published(
             repo=self.repo,
+            data_sets=(self.repo,),
             commit=commit,
             files=len(files),
-            bytes=publication.bytes,
+            bytes=sum(map(size_of, files.values())),
             sent=sent,
             tag=tag,
         )
@@ -238,7 +291,11 @@ class Publisher:
         self._try(
             f"send {additions[0].path_in_repo} and what follows it",
             lambda: self._api.preupload_lfs_files(
-                self.repo, additions, repo_type="dataset", revision=branch
+                self.repo,
+                additions,
+                repo_type="dataset",
+                revision=branch,
+                num_threads=_THREADS,
             ),
             size,
         )
@@ -246,41 +303,39 @@ class Publisher:
     def _commit(
         self,
         head: str,
-        files: Mapping[str, Path | bytes],
+        missing: Mapping[str, Path | bytes],
         hashes: Mapping[str, Any],
         stale: Sequence[str],
     ) -> None:
-        """Commit ``files`` to ``main``; the same commit deletes the files ``stale``.
+        """Commit the files ``missing`` to ``main``; the same commit deletes the files ``stale``.
 
-        ``head`` is the commit that ``main`` must still have; otherwise an error is raised.
+        ``head`` is the commit that ``main`` must still have, and that lacks the files; otherwise an
+        error is raised.
         """
+        operations: list[Any] = [_add(path, content) for path, content in missing.items()]
+        operations += [CommitOperationDelete(path_in_repo=path) for path in stale]
 
-        def check_and_commit() -> bool:
-            """Return whether ``main`` has all files; if not, make the commit."""
+        def commit() -> None:
+            if (now := self._head("main")) == head:
+                self._api.create_commit(
+                    self.repo,
+                    operations,
+                    commit_message=f"{len(hashes)} files of climbstream",
+                    repo_type="dataset",
+                    revision="main",
+                    parent_commit=head,
+                    num_threads=_THREADS,
+                )
+                return
             remote = self._list("main")
-            missing = _missing(hashes, remote)
-            left = [path for path in stale if path in remote]
-            if not missing and not left:  # perhaps by an earlier try whose answer was lost
-                return True
-            if (now := self._head("main")) != head:
+            if _missing(hashes, remote) or {*stale} & remote.keys():
                 raise RemoteError(
                     f"somebody else changed {self.repo} meanwhile: main was {head[:12]} and is "
                     f"{now[:12]}; nothing of it was touched, look at it and publish again"
                 )
-            operations: list[Any] = [_add(path, files[path]) for path in missing]
-            operations += [CommitOperationDelete(path_in_repo=path) for path in left]
-            self._api.create_commit(
-                self.repo,
-                operations,
-                commit_message=f"{len(files)} files of climbstream",
-                repo_type="dataset",
-                revision="main",
-                parent_commit=head,
-            )
-            return False
+            # An earlier try made the commit, and its answer was lost.
 
-        while not self._try("make the commit", check_and_commit):
-            pass
+        self._try("make the commit", commit)
 
     def _list(self, revision: str) -> dict[str, tuple[int, str]]:
         """Return size and hash of each file of ``revision``: sha256 (LFS), or git's hash."""
@@ -336,6 +391,16 @@ class Publisher:
 def _add(path: str, content: Path | bytes) -> CommitOperationAdd:
     source = content if isinstance(content, bytes) else str(content)
     return CommitOperationAdd(path_in_repo=path, path_or_fileobj=source)
+
+
+def _hash_all(files: Mapping[str, Path | bytes]) -> dict[str, tuple[int, str, str]]:
+    """Return the `_hashes` of each file, by path."""
+    hashes = {}
+    with Progress("hash", sum(map(size_of, files.values())), "bytes") as progress:
+        for path, content in files.items():
+            hashes[path] = _hashes(content)
+            progress.add(hashes[path][0])
+    return hashes
 
 
 def _hashes(content: Path | bytes) -> tuple[int, str, str]:

@@ -29,12 +29,13 @@ from climbstream.builder.selection.selection import Selection
 from climbstream.builder.settings import CONTAMINATED, EQUAL_TEXT, SCORES
 from climbstream.loader.core.console import Progress
 from climbstream.loader.core.engines.engine import Engine, run_stage
-from climbstream.loader.core.files import atomic_path, hash_file, write_bytes
+from climbstream.loader.core.files import atomic_path, write_bytes
 from climbstream.loader.core.log import get_logger
-from climbstream.loader.formats.catalogue import read_parquet
+from climbstream.loader.formats.catalogue import row_groups
 from climbstream.loader.formats.heldout import FEW_ITEMS
 from climbstream.loader.formats.manifest import HELDOUT, part_name
 
+from .catalogue_parts import Slice, join_slices, slice_path
 from .shards import WrittenCluster
 
 logger = get_logger(__name__)
@@ -93,7 +94,7 @@ class ShardRun:
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """Documents ``first`` to ``stop`` - 1 of a partition, which one part of the catalogue lists."""
+    """Documents ``first`` to ``stop`` - 1 of a partition, which a slice of the catalogue lists."""
 
     partition: Partition
     first: int
@@ -103,8 +104,8 @@ class Piece:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class PartTask:
-    """Input of `write_part`: the documents, as ``pieces``, that a part of the catalogue lists."""
+class SliceTask:
+    """Input of `write_slice`: the documents, as ``pieces``, that a slice of the catalogue lists."""
 
     pieces: tuple[Piece, ...]
     path: Path
@@ -125,8 +126,9 @@ def write_catalogue(
 ) -> dict[str, str]:
     """Write ``documents/part-*.parquet``, numbered from ``first``; return their hashes by path.
 
-    A part lists the documents of ``groups`` row groups; at the end of a source or a span, a part
-    may have fewer. So parts do not depend on the size of partitions.
+    Tasks first write slices to the working folder. A slice lists the documents of ``groups`` row
+    groups; at the end of a source or a span, it may have fewer. So slices do not depend on the size
+    of partitions. Then `join_slices` joins consecutive slices to parts.
 
     The columns of the parts:
 
@@ -142,16 +144,16 @@ def write_catalogue(
     places = _follow(selection.partitions, stored, written)
     names = tuple(cluster.entry.name for cluster in written)
     tasks = (
-        PartTask(pieces=pieces, path=out / part_name(number), names=names, keep=tuple(keep))
-        for number, pieces in enumerate(_cut_parts(places, groups), start=first)
+        SliceTask(pieces=pieces, path=slice_path(out, number), names=names, keep=tuple(keep))
+        for number, pieces in enumerate(_cut_slices(places, groups))
     )
-    hashes: dict[str, str] = {}
+    slices: list[Slice] = []
     with Progress("write catalogue", None, "documents") as progress:
-        written_parts = run_short_in_order(engine, write_part, tasks, len(selection.partitions))
-        for number, (count, digest) in enumerate(written_parts, start=first):
-            hashes[part_name(number)] = digest
-            progress.add(count)
-    return hashes
+        results = run_short_in_order(engine, write_slice, tasks, len(selection.partitions))
+        for number, (documents, size) in enumerate(results):
+            slices.append(Slice(slice_path(out, number), documents, size))
+            progress.add(documents)
+    return join_slices(engine, out, slices, first)
 
 
 class _Stored(NamedTuple):
@@ -193,8 +195,8 @@ def _follow(
         yield partition, group_rows, places
 
 
-def _cut_parts(places: Iterable[_Places], groups: int) -> Iterator[tuple[Piece, ...]]:
-    """Yield the pieces of each part: ``groups`` row groups, or fewer if a source or span ends."""
+def _cut_slices(places: Iterable[_Places], groups: int) -> Iterator[tuple[Piece, ...]]:
+    """Yield the pieces of each slice: ``groups`` row groups, or fewer if a source or span ends."""
     pieces: list[Piece] = []
     reading, held = "", 0
     for partition, counts, runs in places:
@@ -216,16 +218,16 @@ def _cut_parts(places: Iterable[_Places], groups: int) -> Iterator[tuple[Piece, 
         yield tuple(pieces)
 
 
-def write_part(task: PartTask) -> tuple[int, str]:
-    """Write one part, unless it exists; return its number of documents, and its hash."""
+def write_slice(task: SliceTask) -> tuple[int, int]:
+    """Write one slice, unless it exists; return its number of documents, and its size in bytes."""
     if not task.path.exists():
         table = pa.concat_tables([_rows(piece, task) for piece in task.pieces])
         with atomic_path(task.path) as path:
             pq.write_table(table.combine_chunks(), path, compression="zstd")
-    return int(pq.read_metadata(task.path).num_rows), hash_file(task.path)
+    return int(pq.read_metadata(task.path).num_rows), task.path.stat().st_size
 
 
-def _rows(piece: Piece, task: PartTask) -> Any:
+def _rows(piece: Piece, task: SliceTask) -> Any:
     """Return the rows of a piece, as an Arrow table."""
     partition = piece.partition
     why = why_of(partition)
@@ -321,10 +323,11 @@ def read_signatures(task: SignedTask) -> int:
     array, all bits of its signature are 1; such a signature is never compared.
     """
     if not task.partition.has("signatures"):
-        column = pq.read_table(task.path, columns=["signature"])["signature"]
-        filled = pc.fill_null(column, b"\xff" * SIGNATURE).combine_chunks()
-        data = np.frombuffer(b"".join(filled.to_pylist()), np.uint8).reshape(-1, SIGNATURE)
-        task.partition.write("signatures", np.ascontiguousarray(data.T))
+        found = [np.empty((0, SIGNATURE), np.uint8)]
+        for table in row_groups(task.path, ["signature"]):
+            filled = pc.fill_null(table["signature"], b"\xff" * SIGNATURE).to_pylist()
+            found.append(np.frombuffer(b"".join(filled), np.uint8).reshape(-1, SIGNATURE))
+        task.partition.write("signatures", np.ascontiguousarray(np.concatenate(found).T))
     return int(task.partition.read("signatures", mapped=True).shape[1])
 
 
@@ -336,10 +339,16 @@ class SeenPart:
 
     def read(self, name: str, *, mapped: bool = False) -> NDArray[Any]:  # noqa: ARG002
         """Return ``text_hashes`` or ``id_hashes``, uint64 ``[n, 2]``."""
-        if name == "id_hashes":
-            return hash_texts(read_parquet(self.path, ["id"])["id"].to_pylist())
-        column = read_parquet(self.path, ["text_hash"])["text_hash"]
-        return np.frombuffer(b"".join(column.to_pylist()), np.uint64).reshape(-1, 2)
+        column = "id" if name == "id_hashes" else "text_hash"
+        found = [np.empty((0, 2), np.uint64)]
+        for table in row_groups(self.path, [column]):
+            values = table[column].to_pylist()
+            found.append(
+                hash_texts(values)
+                if column == "id"
+                else np.frombuffer(b"".join(values), np.uint64).reshape(-1, 2)
+            )
+        return np.concatenate(found)
 
 
 def read_seen(engine: Engine, out: Path, parts: int, work: Path | None) -> Seen:

@@ -25,12 +25,31 @@ def read_parquet(source: Path | BinaryIO, columns: Sequence[str]) -> Any:
         LookupError: The file lacks one of the columns.
         OSError: The file is no Parquet file.
     """
+    with _opened(source, columns) as file:
+        return file.read(list(columns), use_threads=False)
+
+
+def row_groups(source: Path | BinaryIO, columns: Sequence[str]) -> Iterator[Any]:
+    """Yield ``columns`` of each row group of a Parquet file, as a `pyarrow.Table`.
+
+    A part of a catalogue may list more than a million documents, so it is read in row groups.
+
+    Raises the same errors as `read_parquet`.
+    """
+    with _opened(source, columns) as file:
+        for number in range(file.num_row_groups):
+            yield file.read_row_group(number, list(columns), use_threads=False)
+
+
+def _opened(source: Path | BinaryIO, columns: Sequence[str]) -> Any:
+    """Return an open Parquet file; raise `LookupError` if it lacks one of ``columns``."""
     import pyarrow.parquet as pq  # noqa: PLC0415 - only directories with a catalogue need it
 
-    with pq.ParquetFile(source, pre_buffer=False) as file:
-        if lacking := sorted(set(columns) - set(file.schema_arrow.names)):
-            raise LookupError(f"it has no column {', '.join(lacking)}")
-        return file.read(list(columns), use_threads=False)
+    file = pq.ParquetFile(source, pre_buffer=False)
+    if lacking := sorted(set(columns) - set(file.schema_arrow.names)):
+        file.close()
+        raise LookupError(f"it has no column {', '.join(lacking)}")
+    return file
 
 
 def read_parts(store: Store, manifest: Manifest) -> Iterator[tuple[str, bytes, str]]:
@@ -40,6 +59,7 @@ def read_parts(store: Store, manifest: Manifest) -> Iterator[tuple[str, bytes, s
     other, because some stores cannot list their files. If the manifest has the number of parts,
     missing parts are skipped; otherwise the first missing part ends the catalogue.
     """
+    store = store.for_large_files()
     for number in count() if manifest.parts is None else range(manifest.parts):
         name = part_name(number)
         try:
@@ -78,8 +98,11 @@ def look_up(directory: Path, places: set[Place]) -> dict[Place, tuple[str | None
     schema = pa.schema({"id": text, "cluster": text, "shard": whole, "row": whole, "origin": text})
     for part in parts:
         with reading(part, "part of a catalogue"):
-            table = read_parquet(part, schema.names).cast(schema)
-            rows = table.filter(wanted).to_pylist()
+            rows = [
+                row
+                for table in row_groups(part, schema.names)
+                for row in table.cast(schema).filter(wanted).to_pylist()
+            ]
         for row in rows:
             place = (row["cluster"], row["shard"], row["row"])
             if place in places:

@@ -29,9 +29,9 @@ from .manifest import (
     ClusterEntry,
     Manifest,
     check_counts,
-    cluster_folder,
     load_index,
     read_file,
+    shard_folder,
 )
 from .mds.entry import ShardColumns
 from .mds.index import Index
@@ -141,8 +141,8 @@ class ShardDirectory(Tabular):
         return entries[part].name, shard - ends[part]
 
     def folder(self, name: str, shard: int) -> Store:
-        """Return the folder that has a shard; ``name`` and ``shard`` are as in `locate`."""
-        return cluster_folder(self.base, self.locate(name, shard)[0])
+        """Return the folder that has a shard of cluster ``name``; ``shard`` is as in `locate`."""
+        return shard_folder(self.base, self.manifest, *self.locate(name, shard))
 
     def index(self, name: str) -> Index:
         """Return the index of cluster ``name``, checked against the manifest.

@@ -19,6 +19,7 @@ from climbstream.loader.storage.store import Store
 
 from .grouping import GROUPING, GROUPINGS, Grouping, base_of
 from .mixture import Mixture, some_names
+from .shard_folders import ShardFolder, check_division, find_folder, folder_path
 
 MANIFEST = "manifest.json"
 PULL = "pull.json"
@@ -133,6 +134,11 @@ class Manifest:
     """Hash of each file that is not a shard or index, by its path in the directory: of the files in
     `BESIDE`, the parts of the catalogue, and the groupings that were published with the shards.
     Empty in directories that older versions made."""
+    shard_folders: dict[str, tuple[ShardFolder, ...]] = field(default_factory=dict)
+    """Folders of each cluster whose shards are not all in ``clusters/NAME`` of this directory. Only
+    divided publications have such clusters."""
+    data_sets: tuple[str, ...] = ()
+    """URL, with its commit, of each further data set of a divided publication."""
     members: dict[str, tuple[ClusterEntry, ...]] = field(default_factory=dict)
     """Only in the manifest of a `Grouping`: the clusters of each group, by name of the group. Then
     `clusters` are the groups, and all files are in the directory that is grouped, two folders up.
@@ -159,6 +165,8 @@ class Manifest:
                     f"{name!r} is no file of a shard directory; these are {', '.join(BESIDE)}, "
                     f"{grouping_file('NAME')} and {part_name(0)}, …"
                 )
+        cells = {cell.name for group in self.members.values() for cell in group}
+        check_division(cells or {*self.names}, self.shard_folders, self.data_sets)
         if not self.clusters:
             raise InvalidDataError("a shard directory holds at least one cluster; this has none")
 
@@ -231,6 +239,26 @@ class Manifest:
         """Return the hash of file ``name``, no shard or index; None if the manifest lacks it."""
         return self.files.get(name) or (self.tokenizer_hash if name == TOKENIZER else "") or None
 
+    @property
+    def undivided(self) -> Self:
+        """The manifest of a directory that has all shards of each cluster in ``clusters/NAME``."""
+        return replace(self, shard_folders={}, data_sets=())
+
+    def place_of(self, cluster: str, shard: int) -> tuple[str, str]:
+        """Return where shard number ``shard`` of a cluster is, as (data set, folder).
+
+        The data set is the URL of a further data set; "" stands for the directory of the manifest.
+
+        Raises:
+            IntegrityError: The folders of the cluster have fewer shards.
+        """
+        if (folders := self.shard_folders.get(cluster)) is None:
+            return "", folder_path(cluster, 0, 1)
+        number = find_folder(cluster, folders, shard)
+        path = folder_path(cluster, number, len(folders))
+        data_set = folders[number].data_set
+        return self.data_sets[data_set - 1] if data_set else "", path
+
     def spread(self, mixture: Mixture) -> Mixture:
         """Return ``mixture``, which has weights of groups, with weights of clusters instead.
 
@@ -254,12 +282,17 @@ class Manifest:
         )
 
     def to_json(self) -> dict[str, Any]:
-        """Return the manifest as JSON values, with ``members`` only if it is of a grouping."""
+        """Return the manifest as JSON values.
+
+        Only that of a grouping has ``members``, and only that of a divided publication has
+        ``shard_folders`` and ``data_sets``.
+        """
         fields = asdict(self)
         fields["clusters"] = [cluster.to_json() for cluster in self.clusters]
         fields["members"] = {k: [m.to_json() for m in v] for k, v in self.members.items()}
-        if not self.members:
-            del fields["members"]
+        for name in ("members", "shard_folders", "data_sets"):
+            if not fields[name]:
+                del fields[name]
         return {"version": self.version, "fingerprint": self.fingerprint, **fields}
 
     @classmethod
@@ -428,6 +461,28 @@ def _check_there(directory: Path, name: object) -> None:
 def cluster_folder(directory: Folder, name: str) -> Folder:
     """Return the folder in ``directory`` that has the shards of cluster ``name``."""
     return directory / "clusters" / name
+
+
+def shard_folder(base: Store, manifest: Manifest, cluster: str, shard: int) -> Store:
+    """Return the folder that has shard number ``shard`` of ``cluster``; ``base`` has the manifest.
+
+    Raises:
+        IntegrityError: The manifest of a divided publication lists fewer shards.
+    """
+    data_set, path = manifest.place_of(cluster, shard)
+    return (base.elsewhere(data_set) if data_set else base) / path
+
+
+def refuse_divided(manifest: Manifest, place: object, what: str) -> None:
+    """Raise `UsageError` if ``manifest`` is that of a divided publication, copied as it is.
+
+    ``what`` is the verb in the remedy: "and ``what`` DIR".
+    """
+    if manifest.shard_folders:
+        raise UsageError(
+            f"{place} is a copy of a data set whose shards are divided among folders; fetch the "
+            f"data set by climb pull OWNER/NAME DIR, and {what} DIR"
+        )
 
 
 def load_index(directory: Path | Store, manifest: Manifest, cluster: ClusterEntry) -> Index:

@@ -121,6 +121,20 @@ class Store:
             place = os.path.dirname(place)  # noqa: PTH120 - of the root, the root
         return replace(self, name=place, _place=place, _root=self._root and place)
 
+    def elsewhere(self, url: str) -> "Store":
+        """Return the store of ``url``, with the time limits of this one."""
+        limits = {"try_seconds": self._try_seconds, "all_seconds": self._all_seconds}
+        return Store.of(url, **limits)
+
+    def for_large_files(self) -> "Store":
+        """Return this store with the time limit of all tries as the limit of one try.
+
+        It is for files that are much larger than a shard, such as those of the catalogue.
+        """
+        if self._get is None:
+            return self
+        return Store.of(self._place, try_seconds=self._all_seconds, all_seconds=self._all_seconds)
+
     @property
     def folder_name(self) -> str:
         """The last part of the path or URL."""

@@ -6,6 +6,9 @@ not fetched again. Of a cluster without weight, only the index is copied. The co
 indexes of all clusters, and the same manifest as the source. So mixtures and loader states that
 were made for the source are also valid for the copy. A loader that needs a shard that was not
 copied reports that the shard is missing.
+
+If the source is a divided publication, the copy is not divided: it has all shards of a cluster in
+one folder, and its manifest says so.
 """
 
 import shutil
@@ -17,7 +20,7 @@ from typing import Any
 from climbstream.loader.core.console import Progress
 from climbstream.loader.core.engines.task_timeout import task_timeout
 from climbstream.loader.core.errors import IntegrityError, InvalidDataError, NoSpaceError
-from climbstream.loader.core.files import check_regular, hash_bytes, lock, write_bytes
+from climbstream.loader.core.files import check_regular, hash_bytes, json_bytes, lock, write_bytes
 from climbstream.loader.core.log import get_logger
 from climbstream.loader.core.threads import in_threads
 from climbstream.loader.core.typed import parse_json
@@ -42,6 +45,7 @@ from climbstream.loader.formats.manifest import (
     part_name,
     read_file,
     refuse_grouping,
+    shard_folder,
 )
 from climbstream.loader.formats.mds.compression import check_packed
 from climbstream.loader.formats.mds.entry import ShardEntry
@@ -103,18 +107,22 @@ def pull(
     refuse_grouping(shards.manifest, place, "pull")
     clusters = tuple(shards.names) if mixture is None else _weighed(shards, mixture)
     indexes = _read_indexes(shards, clusters)
-    wanted = [(name, shard) for name, index in indexes.items() for shard in index.shards]
+    wanted = [
+        (name, number, shard)
+        for name, index in indexes.items()
+        for number, shard in enumerate(index.shards)
+    ]
     missing = [
-        (name, shard)
-        for name, shard in wanted
+        (name, number, shard)
+        for name, number, shard in wanted
         if not _is_here(out, f"clusters/{name}/{shard.zip_basename}", shard.zip_hash)
     ]
     result = Pulled(
         source=place,
         clusters=clusters,
         shards=len(wanted),
-        bytes=sum(shard.zip_bytes for _, shard in wanted),
-        fetched=sum(shard.zip_bytes for _, shard in missing),
+        bytes=sum(shard.zip_bytes for _, _, shard in wanted),
+        fetched=sum(shard.zip_bytes for _, _, shard in missing),
     )
     if dry_run:
         return result
@@ -170,13 +178,20 @@ def _check_room(out: Path, size: int, count: int) -> None:
 
 
 def _fetch_shards(
-    shards: ShardDirectory, out: Path, missing: list[tuple[str, ShardEntry]], progress: Progress
+    shards: ShardDirectory,
+    out: Path,
+    missing: list[tuple[str, int, ShardEntry]],
+    progress: Progress,
 ) -> None:
-    """Fetch the ``missing`` shards, check the bytes of each, and write it to ``out``."""
+    """Fetch the ``missing`` shards, check the bytes of each, and write it to ``out``.
 
-    def fetch(one: tuple[str, ShardEntry]) -> int:
-        name, shard = one
-        data = cluster_folder(shards.store, name).read(shard.zip_basename, shard.zip_bytes)
+    A shard is given as name of the cluster, number of the shard, and entry of the index.
+    """
+
+    def fetch(one: tuple[str, int, ShardEntry]) -> int:
+        name, number, shard = one
+        folder = shard_folder(shards.store, shards.manifest, name, number)
+        data = folder.read(shard.zip_basename, shard.zip_bytes)
         check_packed(data, shard)
         write_bytes(cluster_folder(out, name) / shard.zip_basename, data)
         return len(data)
@@ -201,7 +216,8 @@ def _copy_the_rest(
         # Indexes are copied byte for byte, because the manifest has the hash of their bytes.
         _copy_index(store, out, cluster)
     catalogue = [part_name(part) for part in range(manifest.parts or 0)] if parts else []
-    came = [name for name in (*BESIDE, *catalogue) if _copy_file(store, out, manifest, name)]
+    large = store.for_large_files()
+    came = [name for name in (*BESIDE, *catalogue) if _copy_file(large, out, manifest, name)]
     _check_columns(out, manifest, indexes)
     if unchecked := [name for name in came if manifest.hash_of(name) is None]:
         logger.warning(f"not compared, as the manifest has no hash of it: {', '.join(unchecked)}")
@@ -213,6 +229,8 @@ def _copy_the_rest(
         raise IntegrityError(
             f"{store / MANIFEST} was replaced during the pull; run the same command again"
         )
+    if manifest.shard_folders:  # the copy has all shards of a cluster in one folder
+        data = json_bytes(manifest.undivided.to_json())
     write_bytes(out / MANIFEST, data)
 
 

@@ -11,13 +11,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from climbstream.loader.core.console import Progress
 from climbstream.loader.core.errors import ClimbError, RemoteError
-from climbstream.loader.formats.catalogue import read_parquet, read_parts
+from climbstream.loader.formats.catalogue import read_parts, row_groups
 from climbstream.loader.formats.grouping import GROUPINGS
 from climbstream.loader.formats.manifest import (
     BESIDE,
@@ -28,6 +29,7 @@ from climbstream.loader.formats.manifest import (
     MANIFEST,
     MOST_BYTES,
     PULL,
+    ClusterEntry,
     Manifest,
     cluster_folder,
     grouping_file,
@@ -37,9 +39,10 @@ from climbstream.loader.formats.manifest import (
     part_paths,
     read_file,
     refuse_grouping,
+    shard_folder,
 )
 from climbstream.loader.formats.mds.compression import decompress
-from climbstream.loader.formats.mds.entry import ShardColumns, ShardEntry
+from climbstream.loader.formats.mds.entry import ShardColumns, ShardEntry, check
 from climbstream.loader.formats.mds.reader import parse_shard
 from climbstream.loader.formats.mixture import MIXTURE
 from climbstream.loader.formats.shard_columns import parse_columns
@@ -64,8 +67,11 @@ class Verdict:
     faults."""
 
 
-def verify_directory(directory: str | Path | Store) -> Verdict:
+def verify_directory(directory: str | Path | Store, *, content: bool = True) -> Verdict:
     """Check all files of a shard directory, a folder or a URL, and return all faults.
+
+    If ``content`` is False, shards and the catalogue are not read: only the sizes of shards are
+    compared with the indexes. ``directory`` must then be a folder.
 
     If ``directory`` was filled by a pull with a mixture, it has no catalogue, and no shards of
     clusters without weight. These are not checked. Nor is a cluster checked of which all shards
@@ -108,23 +114,24 @@ def verify_directory(directory: str | Path | Store) -> Verdict:
                             f"{COLUMNS}: it lists other shards of cluster {cluster.name} than "
                             f"its {INDEX}; remove {COLUMNS}, and {INDEX} is read in its place"
                         )
-                names = (INDEX, *(entry.zip_basename for entry in shards))
-                expected |= {f"clusters/{cluster.name}/{name}" for name in names}
+                expected |= {f"clusters/{cluster.name}/{INDEX}", *_paths(manifest, cluster, shards)}
                 if partial and folder.folder and shards and not _any_here(folder.folder, shards):
                     verdict.not_pulled.append(f"clusters/{cluster.name}/")
                     continue
                 for number, entry in enumerate(shards):
                     with _noting(verdict, what):
-                        raw = decompress(folder.read(entry.zip_basename, entry.zip_bytes), entry)
-                        view = parse_shard(np.frombuffer(raw, np.uint8), entry, manifest.dtype)
-                        lengths[cluster.name, number] = view.lengths
+                        place = shard_folder(store, manifest, cluster.name, number)
+                        if content:
+                            lengths[cluster.name, number] = _read_lengths(place, entry, manifest)
+                        else:
+                            _check_size(place, entry)
                         verdict.shards += 1
-                        verdict.documents += len(view.lengths)
-                        verdict.tokens += view.tokens
-                        progress.add(view.tokens)
+                        verdict.documents += entry.samples
+                        verdict.tokens += entry.tokens
+                        progress.add(entry.tokens)
     with _noting(verdict, "stages of the manifest"):
         verdict.faults += _broken_stages(manifest)
-    if not partial:
+    if content and not partial:
         with _noting(verdict, "catalogue"):
             verdict.faults += _broken_documents(store, manifest, lengths)
     for name in list_groupings(store.folder, manifest):
@@ -135,6 +142,32 @@ def verify_directory(directory: str | Path | Store) -> Verdict:
     if store.folder is not None and manifest.parts is not None:
         verdict.unexpected += _unexpected(store.folder, expected)
     return verdict
+
+
+def _read_lengths(folder: Store, entry: ShardEntry, manifest: Manifest) -> NDArray[np.int64]:
+    """Read and check a shard; return the number of tokens of each document."""
+    raw = decompress(folder.read(entry.zip_basename, entry.zip_bytes), entry)
+    return parse_shard(np.frombuffer(raw, np.uint8), entry, manifest.dtype).lengths
+
+
+def _check_size(folder: Store, entry: ShardEntry) -> None:
+    """Raise `IntegrityError` if the file of a shard, in a local folder, has a wrong size."""
+    if folder.folder is not None:
+        size = (folder.folder / entry.zip_basename).stat().st_size
+        check(entry.zip_basename, "bytes", entry.zip_bytes, size)
+
+
+def _paths(
+    manifest: Manifest, cluster: ClusterEntry, shards: Sequence[ShardEntry]
+) -> Iterator[str]:
+    """Yield the paths of those ``shards`` of a cluster that are in the directory itself.
+
+    In a divided publication, each folder of shards has an index, whose path is yielded too.
+    """
+    for number, entry in enumerate(shards):
+        data_set, folder = manifest.place_of(cluster.name, number)
+        if not data_set:
+            yield from (f"{folder}/{INDEX}", f"{folder}/{entry.zip_basename}")
 
 
 def _is_partial(folder: Path | None) -> bool:
@@ -250,26 +283,23 @@ def _broken_documents(
         if not data:
             continue
         try:
-            columns = ["id", "cluster", "why", "shard", "row", "tokens", "bytes"]
-            rows = read_parquet(io.BytesIO(data), columns).to_pylist()
+            for row in _read_rows(data):
+                why = row["why"] or ""
+                listed[why] += 1
+                sizes[why] += row["bytes"] or 0  # after an import of tokens, bytes are unknown
+                place = (row["cluster"], row["shard"])
+                if why or place not in lengths:
+                    continue  # a missing shard is a fault already
+                held = lengths[place]
+                if not 0 <= row["row"] < len(held) or held[row["row"]] != row["tokens"]:
+                    yield (
+                        f"document {row['id']} of {row['tokens']} tokens is not row {row['row']} "
+                        f"of shard {row['shard']} of cluster {row['cluster']}"
+                    )
+                else:
+                    rows_seen[place][row["row"]] = True
         except (OSError, ValueError, LookupError) as error:
             yield f"catalogue: {store / name} cannot be read: {error}"
-            continue
-        for row in rows:
-            why = row["why"] or ""
-            listed[why] += 1
-            sizes[why] += row["bytes"] or 0  # after an import of tokens, the bytes are unknown
-            place = (row["cluster"], row["shard"])
-            if why or place not in lengths:
-                continue  # a missing shard is a fault already
-            held = lengths[place]
-            if not 0 <= row["row"] < len(held) or held[row["row"]] != row["tokens"]:
-                yield (
-                    f"document {row['id']} of {row['tokens']} tokens is not row {row['row']} of "
-                    f"shard {row['shard']} of cluster {row['cluster']}"
-                )
-            else:
-                rows_seen[place][row["row"]] = True
     if manifest.parts is not None and read < manifest.parts:
         yield f"catalogue: {read} of {manifest.parts} parts are in {store / DOCUMENTS}"
     if not read:
@@ -284,6 +314,13 @@ def _broken_documents(
             )
     if manifest.conservation:
         yield from _other_counts(manifest, {"documents": listed, "bytes": sizes})
+
+
+def _read_rows(data: bytes) -> Iterator[dict[str, Any]]:
+    """Yield the rows of a part of the catalogue; one row group at a time is in memory."""
+    columns = ["id", "cluster", "why", "shard", "row", "tokens", "bytes"]
+    for table in row_groups(io.BytesIO(data), columns):
+        yield from table.to_pylist()
 
 
 def _other_counts(manifest: Manifest, listed: Mapping[str, Counter[str]]) -> Iterator[str]:

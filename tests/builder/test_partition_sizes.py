@@ -6,7 +6,7 @@ import pytest
 
 from climbstream.builder import BuildSettings, pipeline
 from climbstream.builder.corpus import ingest, spans
-from climbstream.builder.writers import shards
+from climbstream.builder.writers import catalogue_parts, shards
 from climbstream.loader.core.errors import UsageError
 
 SETTINGS = BuildSettings(
@@ -19,7 +19,7 @@ SETTINGS = BuildSettings(
     tiers=2,
 )
 USUAL = 3
-"""Row groups of a part of the catalogue."""
+"""Row groups of a slice of the catalogue."""
 
 
 @pytest.fixture(scope="module")
@@ -43,6 +43,8 @@ def build(tmp_path_factory, make_records, write_jsonl, serial, all_bytes):
             patch.setattr(ingest, "UNIT_BYTES", 5_000)
             patch.setattr(spans, "SPAN_BYTES", 60_000)
             patch.setattr(shards, "SHARD_BYTES", 4_000)
+            patch.setattr(catalogue_parts, "PART_BYTES", 20_000)
+            patch.setattr(catalogue_parts, "_GROUP_BYTES", 10_000)
             patch.setattr(ingest, "_fixed_groups", lambda *_: groups)
             for module in (ingest, pipeline):
                 patch.setattr(module, "usual_groups", lambda _: USUAL)
@@ -62,7 +64,7 @@ def test_the_bytes_do_not_depend_on_the_size_of_partitions(build, usual, groups)
     found = build(groups)
     assert sorted(found) == sorted(usual)
     assert [name for name in usual if found[name] != usual[name]] == []
-    assert sum(name.startswith("documents/") for name in usual) > 5
+    assert sum(name.startswith("documents/") for name in usual) > 2
 
 
 def test_a_build_that_goes_on_keeps_its_partitions(tmp_path, write_jsonl, make_records, caplog):

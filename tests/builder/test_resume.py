@@ -37,6 +37,7 @@ STAGES = (
     ".build/units/*/tokens",
     "clusters/*/shard.*",
     ".build/shards/*",
+    ".build/catalogue/*",
     "documents/*",
     "centroids.npy",
     "heldout.jsonl.zst",

@@ -399,16 +399,15 @@ def test_a_dry_run_says_what_would_be_sent_and_asks_nothing(hub, run, directory)
     assert all(path in done.stdout for path in files)
 
 
-def test_so_many_files_as_a_corpus_of_1_6_tb_has_are_refused_before_the_hub_is_asked():
-    """Shards of 16 MB, in 20 clusters of equal size."""
-    shards = [f"clusters/c{n % 20:02d}/shard.{n // 20:05d}.mds.zstd" for n in range(100_001)]
+def test_more_tables_than_the_hub_takes_are_refused():
+    tables = [f"parquet/c{n % 20:02d}/{n // 20:05d}.parquet" for n in range(100_001)]
     with pytest.raises(
-        UsageError, match=r"100,001 files, 5,001 of them in clusters/c00\. Publish a part: --what"
+        UsageError, match=r"100,001 files, 5,001 of them in parquet/c00\. Publish a part: --what"
     ):
-        check_limits(shards)
-    check_limits(shards[:100_000])
-    with pytest.raises(UsageError, match="10,001 of them in clusters/c00"):
-        check_limits(f"clusters/c00/{n}" for n in range(10_001))
+        check_limits(tables)
+    check_limits(tables[:100_000])
+    with pytest.raises(UsageError, match="10,001 of them in parquet/c00"):
+        check_limits(f"parquet/c00/{n}" for n in range(10_001))
 
 
 def test_a_publisher_refuses_too_many_files_before_the_hub_is_asked(hub):
