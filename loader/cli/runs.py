@@ -81,10 +81,21 @@ def audit(run: Path, shards: str | None, as_json: bool) -> None:
     text = (
         f"{run}: {counted(result.steps, 'step')} as the weights log says\n"
         + (f"{said}\n" if said else "")
+        + _resumes_text(result.resumed)
         + "\n"
         + text_table(("cluster", "target", "served", "tokens", "epochs"), rows)
     )
     show(asdict(result), text, as_json=as_json)
+
+
+def _resumes_text(steps: Sequence[int]) -> str:
+    """Say, in a line, how often the run resumed, and what the ledger lacks then; "" if never."""
+    if not steps:
+        return ""
+    return (
+        f"resumed {counted(len(steps), 'time')}, last at step {steps[-1]:,}; if a job was killed, "
+        "the steps after its last line in the ledger are in no count\n"
+    )
 
 
 @click.command()

@@ -209,6 +209,26 @@ def test_climb_audit_tells_what_was_served_again_from_what_was_abandoned(
     ]
 
 
+def test_climb_audit_says_that_steps_of_a_killed_job_may_be_in_no_count(
+    open_loader, tmp_path, capsys
+):
+    loader = open_loader()
+    serve(loader, 10)
+    state = loader.state_dict()
+    serve(loader, 7)  # and then it is killed, before it writes them
+    again = open_loader().load_state_dict(state)
+    serve(again, 4)
+    again.flush()
+    found = assert_agrees(tmp_path, again)
+    assert (found.steps, found.again, found.resumed) == (14, 0, (10,))
+    assert run(["audit", str(tmp_path)]) == 0
+    assert capsys.readouterr().out.splitlines()[:2] == [
+        f"{tmp_path}: 14 steps as the weights log says",
+        "resumed 1 time, last at step 10; if a job was killed, the steps after its last line in "
+        "the ledger are in no count",
+    ]
+
+
 def test_steps_that_are_served_three_times_were_served_again_twice(open_loader, tmp_path):
     loader = open_loader()
     serve(loader, 10)
