@@ -270,6 +270,13 @@ def test_the_trainer_goes_on_from_the_last_complete_checkpoint(start, tmp_path, 
     assert ours.read_bytes() == theirs.read_bytes()
 
 
+def test_the_trainer_goes_on_with_another_number_of_processes(start, tmp_path, climb):
+    finish(start(*TORCHRUN, 2, TRAINER, run=tmp_path, steps=20))
+    said = finish(start(sys.executable, TRAINER, run=tmp_path, steps=40))
+    assert "goes on from step 20" in said
+    assert f"{tmp_path}: 40 steps as the weights log says" in climb("audit", tmp_path).stdout
+
+
 def test_a_run_of_the_trainer_can_be_audited_watched_and_told(whole_trainer_run, climb):
     run = whole_trainer_run.parent
     assert f"{run}: 80 steps as the weights log says" in climb("audit", run).stdout
