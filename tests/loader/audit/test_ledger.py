@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from climbstream.builder import import_corpus
 from climbstream.loader import MixtureLoader, Schedule
 from climbstream.loader.audit.auditor import audit_run
 from climbstream.loader.audit.explain import explain_step
@@ -511,6 +512,41 @@ def test_a_batch_is_made_of_the_documents_that_are_listed(open_loader, tmp_path,
             assert {p.cluster for p in mine} == {cluster}
             assert explain_step(Replay(tmp_path), step, row) == mine
         assert {(p.id, p.origin) for p in pieces} == {(None, None)}
+
+
+@pytest.fixture(scope="module")
+def told(tmp_path_factory):
+    """Return a run on shards of text with a tokenizer, and the texts of its first batch."""
+    run = tmp_path_factory.mktemp("told")
+    rows = [{"text": f"story {n} " * 40, "cluster": n % 2} for n in range(20)]
+    (run / "rows.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    import_corpus([str(run / "rows.jsonl")], run / "shards", workers=1)
+    files = {"weights_log": run / "weights.jsonl", "ledger": run / "served.jsonl"}
+    loader = MixtureLoader(run / "shards", seq_len=32, batch_rows=4, **files)
+    texts = loader.decode(next(loader))
+    loader.flush()
+    return run, texts
+
+
+def test_climb_explain_prints_the_text_of_a_row(told, capsys):
+    run_folder, texts = told
+    pieces = explain_step(Replay(run_folder), 0, text=True)
+    assert ["".join(p.text for p in pieces if p.row == row) for row in range(4)] == texts
+    assert {p.text for p in explain_step(Replay(run_folder), 0)} == {None}
+    command = ["explain", str(run_folder), "--step", "0", "--row", "1", "--text"]
+    assert call(command) == 0
+    of_row = [p.text for p in pieces if p.row == 1]
+    assert capsys.readouterr().out.endswith(f":\n{of_row[-1]}\n")
+    assert call([*command, "--json"]) == 0
+    value = json.loads(capsys.readouterr().out)
+    assert "".join(piece["text"] for piece in value["pieces"]) == texts[1]
+
+
+def test_climb_explain_says_how_to_fill_columns_that_are_empty_at_a_url(told, request, capsys):
+    run_folder, _ = told
+    url = request.getfixturevalue("serve")(run_folder / "shards").url
+    assert run(["explain", str(run_folder), "--step", "0", "--shards", url]) == 0
+    assert "with --shards DIR" in capsys.readouterr().err
 
 
 def test_a_step_is_explained_as_it_was_served_last(open_loader, tmp_path):

@@ -222,7 +222,7 @@ def test_an_agreement_of_other_ranks_is_refused_with_the_remedy(open_loader):
         open_loader(rank=1, world_size=2, agreement=agreement)
     agreement.rank, agreement.world_size = 1, 2
     with pytest.raises(
-        UsageError, match="1 of 2.* 0 of 1; give the loader rank=1 and world_size=2"
+        UsageError, match=r"1 of 2.* 0 of 1; give the loader rank=1 and world_size=2"
     ):
         open_loader(agreement=agreement)
 
