@@ -279,7 +279,7 @@ def _log_text(run: Path, log: WeightsLog) -> str:
         for r in log.records
     ]
     holds = last.at_step + last.steps
-    note = "other weights are asked for and not yet followed" if _waiting(run, log) else ""
+    note = "a change of weights is requested, and not yet in force" if _waiting(run, log) else ""
     if has_ended(run):
         note = "the run has ended, so its weights cannot change any more"
     return (
