@@ -522,7 +522,7 @@ def train(
     show(result, _train_text(result, tokens, out), as_json=as_json)
 
 
-def _train_text(result: dict[str, Any], asked: int, out: Path) -> str:
+def _train_text(result: dict[str, Any], asked: int, out: Path | str) -> str:
     """Return the result of a run as text; ``asked`` is the number of tokens of ``--tokens``."""
     steps, tokens = result["steps"], result["tokens"]
     each = f", {steps:,} whole steps of {tokens // steps:,}, of the {asked:,} asked for"

@@ -371,7 +371,7 @@ def test_the_command_writes_its_result_and_nothing_else_to_stdout(
 
 
 def test_the_command_says_that_fewer_tokens_than_asked_for_are_trained_on():
-    said = _train_text({"loss": 2.0, "steps": 976, "tokens": 499_712}, 500_000, Path("out"))
+    said = _train_text({"loss": 2.0, "steps": 976, "tokens": 499_712}, 500_000, "out")
     assert said.endswith("\n499,712 tokens, 976 whole steps of 512, of the 500,000 asked for · out")
 
 
