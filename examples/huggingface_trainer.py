@@ -1,6 +1,7 @@
 """The Trainer of transformers, with exact resume of the data.
 
     python examples/huggingface_trainer.py shards/web runs/b --steps 1000
+    torchrun --nproc-per-node 2 examples/huggingface_trainer.py shards/web runs/b --steps 1000
 
 Start it again after it was stopped: it goes on from the last checkpoint that is complete, with the
 batches that would have come. While it runs, `climb weights runs/b c03=0.4` changes the weights, and
@@ -140,6 +141,7 @@ def main() -> None:
         learning_rate=3e-3,
         ignore_data_skip=True,  # the loader goes there by itself
         report_to="none",
+        use_cpu=not torch.cuda.is_available(),  # else several ranks without a GPU count as one
     )
     rank, world_size = args.process_index, args.world_size
     loader = MixtureLoader(

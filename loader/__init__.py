@@ -11,6 +11,7 @@ A corpus is split into clusters (groups of similar documents), and each cluster 
 - A `LoaderState` is the position from which a run resumes.
 - `ClusterLoss`, `append_metrics`, `write_metrics` and `TensorBoardWriter` report the losses and
   other numbers of a trainer. `say_ends` logs which clusters will be used up before the run ends.
+- `audit_run` and `explain_step` tell what a run served, from the `Replay` of its steps.
 - `as_streams` makes shards usable in mosaicml-streaming.
 
 Each of these names is imported only when it is first used, so that reading a manifest does not
@@ -22,6 +23,9 @@ from .core.version import __version__ as __version__
 
 TYPE_CHECKING = False  # importing typing is slow, and Ctrl-C during the import shows a traceback
 if TYPE_CHECKING:
+    from .audit.auditor import audit_run
+    from .audit.explain import explain_step
+    from .audit.replay import Replay
     from .dataset import MixtureDataset
     from .formats.directory import ShardDirectory
     from .formats.manifest import Manifest
@@ -43,12 +47,15 @@ __all__ = [
     "Mixture",
     "MixtureDataset",
     "MixtureLoader",
+    "Replay",
     "Schedule",
     "ShardDirectory",
     "TensorBoardWriter",
     "WeightsLog",
     "append_metrics",
     "as_streams",
+    "audit_run",
+    "explain_step",
     "say_ends",
     "write_metrics",
 ]
@@ -61,12 +68,15 @@ _HOMES = {
     "Mixture": "formats.mixture",
     "MixtureDataset": "dataset",
     "MixtureLoader": "loader",
+    "Replay": "audit.replay",
     "Schedule": "weights.schedule",
     "ShardDirectory": "formats.directory",
     "TensorBoardWriter": "monitoring.metrics",
     "WeightsLog": "weights.log",
     "append_metrics": "monitoring.metrics",
     "as_streams": "mosaic",
+    "audit_run": "audit.auditor",
+    "explain_step": "audit.explain",
     "say_ends": "monitoring.metrics",
     "write_metrics": "monitoring.metrics",
 }

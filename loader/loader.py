@@ -777,9 +777,14 @@ def _check_agreement(
             )
         return Agreement()
     if agreement and (agreement.rank, agreement.world_size) != (rank, world_size):
+        remedy = (
+            f"give the loader rank={agreement.rank} and world_size={agreement.world_size}"
+            if agreement.world_size > 1
+            else "call torch.distributed.init_process_group() before Agreement()"
+        )
         raise UsageError(
-            f"the agreement is of rank {agreement.rank} of {agreement.world_size}, and the "
-            f"loader of rank {rank} of {world_size}; make both for the same ranks"
+            f"the agreement is for rank {agreement.rank} of {agreement.world_size}, as "
+            f"torch.distributed says, but the loader is for rank {rank} of {world_size}; {remedy}"
         )
     return agreement
 

@@ -43,6 +43,8 @@ _SIZE = "partitions.json"
 number."""
 _FILES = 8
 """Maximum number of files without documents that a message names."""
+_FIRST = 50
+"""Number of records in which missing columns are looked for before the corpus is read."""
 _NAMED = 24
 """Maximum number of known domains, and of columns, that a message names."""
 
@@ -104,6 +106,8 @@ def read_corpus(
     for bad in left_out:
         whole.lose(bad)
     groups = _fixed_groups(sources, directory, partition_mib)
+    if not any(directory.glob("*-*")):
+        _look_at_first_records(max(sources, key=lambda source: source.size or 0), settings)
     empty: list[str] = []
     for source, report in zip(
         sources, _read_all(engine, sources, directory, settings, groups), strict=True
@@ -199,17 +203,39 @@ def _check_columns(report: ReadReport, settings: BuildSettings, least: int) -> N
     for option, column in settings.asked_columns:
         if report.met[column] or not names:
             continue
-        near = difflib.get_close_matches(column, names, 1)
-        more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
-        message = (
-            f"no record has the column {column!r}, named as {option}"
-            + (f"; did you mean {near[0]!r}?" if near else ".")
-            + f" The columns are {', '.join(names[:_NAMED])}{more}"
-        )
+        message = f"no record has the column {column!r}, named as {option}{_others(column, names)}"
         if least == 1 and option != "text":
             logger.warning(f"  {message}")
         else:
             raise InvalidDataError(message)
+
+
+def _look_at_first_records(source: Source, settings: BuildSettings) -> None:
+    """Warn if the first records of ``source`` lack a column that the settings name.
+
+    Without this warning, a wrong name is noticed only when the whole corpus has been read.
+    """
+    if source.format == "python":
+        return
+    columns = Columns()
+    records = read_records(source, settings.columns, columns, text_lines=settings.text_lines)
+    first = [*islice((value for _, value in records if isinstance(value, dict)), _FIRST)]
+    for option, column in settings.asked_columns:
+        if len(first) == _FIRST and all(look_up(value, column) is MISSING for value in first):
+            logger.warning(
+                f"  none of the first {_FIRST} records of {source.place} has the column "
+                f"{column!r}, named as {option}{_others(column, sorted(columns.names))}. If no "
+                "record has it, the build ends with an error when all are read"
+            )
+
+
+def _others(column: str, names: Sequence[str]) -> str:
+    """Return the end of a message about a missing ``column``: the ``names`` of those there are."""
+    near = difflib.get_close_matches(column, names, 1)
+    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+    return (
+        f"; did you mean {near[0]!r}?" if near else "."
+    ) + f" The columns are {', '.join(names[:_NAMED])}{more}"
 
 
 @dataclass(frozen=True, slots=True)

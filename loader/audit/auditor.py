@@ -48,13 +48,17 @@ class Audit:
     steps: int
     """Number of steps in the ledger; a step that was served several times counts once."""
     again: int
-    """Number of steps that were served again, after the run was resumed from an earlier step."""
+    """Number of steps that were served again, after the run was resumed from an earlier step. Only
+    steps in the ledger count; see `resumed`."""
     abandoned: int
     """Number of steps that were served, but no longer count: the run was then resumed from an
     earlier step, and has not reached them again."""
     unwritten: int
     """Number of steps that are missing in the ledger, although the run was resumed after them; for
     example, a power cut may have lost their lines."""
+    resumed: tuple[int, ...]
+    """Steps at which the run was resumed, in the order of time. If the job before had been killed,
+    it may have served more steps than it wrote to the ledger; `again` does not count them."""
     clusters: tuple[ClusterShare, ...]
 
 
@@ -82,6 +86,7 @@ class _Auditor:
     def __init__(self, replay: Replay) -> None:
         self._replay = replay
         self._openings = [line for line in replay.lines if isinstance(line, Opening)]
+        self.resumed = tuple(opening.state.step for opening in self._openings[1:])
         self._begins = sorted({opening.state.step for opening in self._openings})
         self._places: dict[int, list[_Place]] = {}
         """Places by step, for those steps at which an opening begins. A step has one place for each
@@ -265,5 +270,6 @@ def audit_run(replay: Replay) -> Audit:
         again=auditor.again,
         abandoned=auditor.furthest - last.step,
         unwritten=auditor.unwritten,
+        resumed=auditor.resumed,
         clusters=clusters,
     )

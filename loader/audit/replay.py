@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from climbstream.loader.core.console import counted
 from climbstream.loader.core.errors import InvalidDataError, UsageError
 from climbstream.loader.formats.directory import ShardDirectory
 from climbstream.loader.reading.row_source import epoch_rows
@@ -36,6 +37,7 @@ class Replay:
     """
 
     def __init__(self, run: Path, shards: str | Path | None = None) -> None:
+        self.run = run
         self.log = open_weights_log(run)
         self.lines: list[Line] = read_ledger(run / LEDGER)
         (first,) = (line for line in self.lines[:1] if isinstance(line, Opening))
@@ -50,6 +52,9 @@ class Replay:
         shard_rows = {name: epoch_rows(self.shards, name, state.run) for name in self.names}
         self.epoch_rows = np.array([rows.sum() for rows in shard_rows.values()], np.int64)
         self._planner = BatchPlanner.for_run(shard_rows, state.run)
+
+    def __repr__(self) -> str:
+        return f"Replay({str(self.run)!r}, {counted(self.steps, 'step')})"
 
     @property
     def steps(self) -> int:

@@ -71,7 +71,7 @@ EXAMPLES = {
     ),
     "explain": (
         "climb explain run --step 1000",
-        "climb explain run --step 1000 --row 3 --json",
+        "climb explain run --step 1000 --row 3 --text",
     ),
     "doctor": (
         "climb doctor",

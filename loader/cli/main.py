@@ -22,7 +22,7 @@ from climbstream.loader.core.engines.task_timeout import TIMEOUT
 from climbstream.loader.core.errors import ClimbError, UsageError
 from climbstream.loader.core.files import disk_error
 from climbstream.loader.core.log import show_messages, show_warnings_of_others, speaks
-from climbstream.loader.core.signals import AGAIN, Stopped, unwind_on_signals
+from climbstream.loader.core.signals import AGAIN, DRY, Stopped, unwind_on_signals
 from climbstream.loader.core.streams import keep_streams
 from climbstream.loader.core.visible_text import visible
 
@@ -181,7 +181,7 @@ def root(debug: bool) -> None:
 def main() -> None:
     """Run ``climb`` with the arguments of this process, and exit."""
     keep_streams()
-    unwind_on_signals()
+    unwind_on_signals(DRY if "--dry-run" in sys.argv else AGAIN)
     show_messages()
     show_warnings_of_others()
     code = run(sys.argv[1:])

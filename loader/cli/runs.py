@@ -81,24 +81,42 @@ def audit(run: Path, shards: str | None, as_json: bool) -> None:
     text = (
         f"{run}: {counted(result.steps, 'step')} as the weights log says\n"
         + (f"{said}\n" if said else "")
+        + _resumes_text(result.resumed)
         + "\n"
         + text_table(("cluster", "target", "served", "tokens", "epochs"), rows)
     )
     show(asdict(result), text, as_json=as_json)
 
 
+def _resumes_text(steps: Sequence[int]) -> str:
+    """Say, in a line, how often the run resumed, and what the ledger lacks then; "" if never."""
+    if not steps:
+        return ""
+    return (
+        f"resumed {counted(len(steps), 'time')}, last at step {steps[-1]:,}; if a job was killed, "
+        "the steps after its last line in the ledger are in no count\n"
+    )
+
+
 @click.command()
 @_RUN
 @click.option("--step", type=click.IntRange(min=0), required=True, help="Number of the step.")
 @click.option("--row", type=click.IntRange(min=0), help="Row of the global batch.  [default: all]")
+@click.option("--text", "with_text", is_flag=True, help="Also print the text that was served.")
 @_SHARDS
 @json_option
-def explain(run: Path, step: int, row: int | None, shards: str | None, as_json: bool) -> None:
-    """List the documents in one batch of the job in the folder RUN."""
+def explain(
+    run: Path, step: int, row: int | None, with_text: bool, shards: str | None, as_json: bool
+) -> None:
+    """List the documents in one batch of the job in the folder RUN.
+
+    The columns id and origin say which document it is, and from which file it came. They are empty
+    if the shards have no folder documents/, or are not in a local folder; --shards names one.
+    """
     from climbstream.loader.audit.explain import explain_step
     from climbstream.loader.audit.replay import Replay
 
-    pieces = explain_step(Replay(run, shards), step, row)
+    pieces = explain_step(Replay(run, shards), step, row, text=with_text)
     heads = ("row", "cluster", "lane", "epoch", "shard", "document", "tokens", "id", "origin")
     rows = [
         (
@@ -115,6 +133,11 @@ def explain(run: Path, step: int, row: int | None, shards: str | None, as_json: 
         for p in pieces
     ]
     text = f"{run}, step {step:,}\n\n{text_table(heads, rows, left=9)}"
+    if with_text:
+        text += "".join(
+            f"\n\nrow {p.row}, {p.cluster}, shard {p.shard}, document {p.document}:\n{p.text}"
+            for p in pieces
+        )
     show({"step": step, "pieces": [asdict(p) for p in pieces]}, text, as_json=as_json)
 
 
@@ -256,7 +279,7 @@ def _log_text(run: Path, log: WeightsLog) -> str:
         for r in log.records
     ]
     holds = last.at_step + last.steps
-    note = "other weights are asked for and not yet followed" if _waiting(run, log) else ""
+    note = "a change of weights is requested, and not yet in force" if _waiting(run, log) else ""
     if has_ended(run):
         note = "the run has ended, so its weights cannot change any more"
     return (

@@ -15,7 +15,7 @@ import secrets
 import shutil
 import stat
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -404,13 +404,15 @@ def check_regular(path: Path, root: Path) -> None:
 def lock(directory: Path) -> Iterator[None]:
     """Lock ``directory`` for this process until the block or the process ends.
 
-    The directory is made if it does not exist.
+    The directory is made if it does not exist. If it was made here, and the block leaves it empty,
+    it is removed again.
 
     Raises:
         LockedError: Another process has the lock.
         UsageError: ``directory`` is a URL.
     """
     refuse_url(directory, COPY_AFTER)
+    is_new = not directory.exists()
     directory.mkdir(parents=True, exist_ok=True)
     # The directory itself is locked, so that no lock file is left in it.
     descriptor = os.open(directory, os.O_RDONLY)
@@ -421,7 +423,12 @@ def lock(directory: Path) -> Iterator[None]:
             raise LockedError(
                 f"another process works on {directory}; wait for it, or choose another directory"
             ) from None
-        yield
+        try:
+            yield
+        finally:
+            if is_new:
+                with suppress(OSError):  # the directory has files
+                    directory.rmdir()
     finally:
         os.close(descriptor)
 

@@ -8,6 +8,7 @@ import os
 import signal
 import sys
 import time
+from functools import partial
 from types import FrameType
 from typing import Any, Self
 
@@ -19,6 +20,7 @@ _SAME = 2.0
 Ctrl-C can cause several signals: a terminal sends it to all processes, and torchrun then sends its
 processes a signal again."""
 AGAIN = "stopped; run the same command again to go on"
+DRY = "stopped; a dry run saves nothing, so it begins anew if you run it again"
 
 
 class _First:
@@ -56,18 +58,21 @@ class Stopped(BaseException):
         self.exit_code = 128 + number
 
 
-def unwind_on_signals() -> None:
-    """Set handlers of signals, so that the first signal raises `Stopped` in the main thread."""
+def unwind_on_signals(message: str = AGAIN) -> None:
+    """Set handlers of signals, so that the first signal raises `Stopped` in the main thread.
+
+    ``message`` is the message of the exception.
+    """
     for number in SIGNALS:
         if signal.getsignal(number) != signal.SIG_IGN:
-            signal.signal(number, _unwind)
+            signal.signal(number, partial(_unwind, message))
     sys.unraisablehook = _exit_unraisable
 
 
-def _unwind(number: int, frame: FrameType | None) -> None:
+def _unwind(message: str, number: int, frame: FrameType | None) -> None:
     if _first.repeats(number):
         return
-    stopped = Stopped(number)
+    stopped = Stopped(number, message)
     if _imports(frame):
         # Code that runs during an import may catch the exception, or turn it into another one.
         _exit(stopped)

@@ -31,7 +31,7 @@ from climbstream.loader.cli.options import (
     show,
     split_number,
 )
-from climbstream.loader.core.console import text_table
+from climbstream.loader.core.console import say, text_table
 from climbstream.loader.core.engines.engine import ENGINES
 from climbstream.loader.core.errors import UsageError
 from climbstream.loader.formats.cluster_tables import largest, others_text
@@ -81,6 +81,7 @@ def _writers(out: Path, tensorboard: bool) -> list[Writer]:
     return [TensorBoardWriter(out / "events")] if tensorboard else []
 
 
+_MEASURES = "measuring the time of a training step; this can take a minute"
 _dry_run_option = click.option(
     "--dry-run",
     is_flag=True,
@@ -376,6 +377,7 @@ def search(
         )
 
         if dry_run:
+            say(_MEASURES)
             plan = dry_doremi(directory, targets, out, proxy, workers=workers)
             show(plan.to_json(), plan.text(out), as_json=as_json)
             return
@@ -386,6 +388,8 @@ def search(
         _count_kept(retarget, options)
     mixture = Mixture.load(prior) if prior else None
     settings = SearchSettings(preset=preset, proxy=proxy, prior=mixture, seed=seed, **options)
+    if dry_run:
+        say(_MEASURES)
     from climbstream.search.experiments.proxy_search import dry_search, run_search  # noqa: PLC0415
 
     if dry_run:
@@ -425,7 +429,9 @@ def search(
     "--mixture", type=SOURCE, help="Mixture file, or hf://OWNER/NAME.  [default: token shares]"
 )
 @click.option("--schedule", type=INPUT, help="File with the mixture of each step.")
-@click.option("--tokens", type=COUNT, required=True, help="Tokens to train on.")
+@click.option(
+    "--tokens", type=COUNT, required=True, help="Tokens to train on, rounded down to whole steps."
+)
 @click.option(
     "--max-epochs", type=float, help="Largest number of epochs of any cluster.  [default: no limit]"
 )
@@ -491,6 +497,7 @@ def train(
     weights = Schedule.load(schedule) if schedule else Mixture.load(mixture) if mixture else None
     settings = _train_settings(tokens, lanes=lanes, **model)
     if dry_run:
+        say(_MEASURES)
         from climbstream.search.experiments.cost import plan_train  # noqa: PLC0415
 
         plan = plan_train(directory, weights, settings)
@@ -512,8 +519,17 @@ def train(
     )
     if not is_first():
         return
-    text = f"loss {result['loss']:.4f} nats a token after {result['tokens']:,} tokens · {out}"
-    show(result, text, as_json=as_json)
+    show(result, _train_text(result, tokens, out), as_json=as_json)
+
+
+def _train_text(result: dict[str, Any], asked: int, out: Path | str) -> str:
+    """Return the result of a run as text; ``asked`` is the number of tokens of ``--tokens``."""
+    steps, tokens = result["steps"], result["tokens"]
+    each = f", {steps:,} whole steps of {tokens // steps:,}, of the {asked:,} asked for"
+    return (
+        f"mean loss of the last tenth of the steps: {result['loss']:.4f} nats per token\n"
+        f"{tokens:,} tokens{each if tokens != asked else ''} · {out}"
+    )
 
 
 def _refuse_options_of_search() -> None:

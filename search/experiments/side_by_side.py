@@ -258,13 +258,17 @@ def _runs(folders: Mapping[str, Path]) -> SideBySide:
         "runs",
         tuple(folders),
         [
-            Part("Results", ("run", "steps", "tokens", "loss, nats a token"), results),
+            Part(
+                "Results",
+                ("run", "steps", "tokens", "loss of the last step, nats per token"),
+                results,
+            ),
             _weights("Shares of tokens served", served, words=words),
             _by_cluster("Loss by cluster", losses, words),
             _by_cluster("Loss on held-out text by cluster", heldout, words),
             _settings({n: folder / TRAIN.plan for n, folder in folders.items()}),
         ],
-        [scatter_plot(series, "step", "loss, nats a token")],
+        [scatter_plot(series, "step", "loss of the step, nats per token")],
     )
 
 

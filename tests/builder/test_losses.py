@@ -1,6 +1,7 @@
 """Losses: whatever a build does not use is said, stands in its record, and can be forbidden."""
 
 import json
+import re
 from collections import Counter
 
 import pytest
@@ -122,6 +123,13 @@ def test_a_column_that_no_record_has_is_an_error_with_those_that_there_are(build
     # The same folder can be used for the right name.
     assert build("--label", "meta.topic", "--dry-run") == 0
     assert "no known domain" in capsys.readouterr().err
+
+
+def test_a_column_that_the_first_records_lack_is_warned_of_before_the_corpus_is_read(build, capsys):
+    assert build("--label", "meta.topics") == 3
+    said = capsys.readouterr().err
+    warning = r"none of the first 50 records of f\d\.jsonl has the column 'meta\.topics'"
+    assert re.search(f"(?s){warning}.*\\nread: .*no record has the column", said)
 
 
 def test_held_out_documents_are_counted_by_known_domain_and_too_few_are_told(caplog):

@@ -357,6 +357,13 @@ def test_a_build_that_fails_by_its_data_or_settings_lets_other_settings_follow(
     assert all_bytes(out) == all_bytes(tmp_path / "fresh")
 
 
+def test_a_build_that_read_no_document_leaves_no_folder(tmp_path, write_jsonl):
+    source = write_jsonl(tmp_path / "a.jsonl", [{"body": "no text"}])
+    with pytest.raises(InvalidDataError, match="no record has the column 'text'"):
+        build([str(source)], tmp_path / "out", BuildSettings(**SMALL), workers=1)
+    assert not (tmp_path / "out").exists()
+
+
 def test_another_source_is_refused_by_its_name(built, tmp_path, write_jsonl):
     other = write_jsonl(tmp_path / "topics.jsonl", built.records)
     with pytest.raises(InvalidDataError, match=r"sources\.topics\.jsonl was '\w{32}' and is"):

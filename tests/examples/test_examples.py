@@ -112,7 +112,8 @@ def test_ddp_saves_at_the_same_step_if_one_rank_or_all_get_a_signal(
     assert before | after == ddp_runs[1]
     done = climb("audit", tmp_path)
     assert done.returncode == 0, done.stderr
-    assert done.stdout.startswith(f"{tmp_path}: 60 steps as the weights log says\n\n")
+    said = f"{tmp_path}: 60 steps as the weights log says\nresumed 1 time, last at step "
+    assert done.stdout.startswith(said)
 
 
 def resume(start, ddp_runs, name, processes):
@@ -267,6 +268,13 @@ def test_the_trainer_goes_on_from_the_last_complete_checkpoint(start, tmp_path, 
     assert trained(again) == trained(whole_trainer_run)
     ours, theirs = (c / "model.safetensors" for c in (again, whole_trainer_run))
     assert ours.read_bytes() == theirs.read_bytes()
+
+
+def test_the_trainer_goes_on_with_another_number_of_processes(start, tmp_path, climb):
+    finish(start(*TORCHRUN, 2, TRAINER, run=tmp_path, steps=20))
+    said = finish(start(sys.executable, TRAINER, run=tmp_path, steps=40))
+    assert "goes on from step 20" in said
+    assert f"{tmp_path}: 40 steps as the weights log says" in climb("audit", tmp_path).stdout
 
 
 def test_a_run_of_the_trainer_can_be_audited_watched_and_told(whole_trainer_run, climb):

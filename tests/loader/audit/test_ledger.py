@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from climbstream.builder import import_corpus
 from climbstream.loader import MixtureLoader, Schedule
 from climbstream.loader.audit.auditor import audit_run
 from climbstream.loader.audit.explain import explain_step
@@ -206,6 +207,26 @@ def test_climb_audit_tells_what_was_served_again_from_what_was_abandoned(
         f"{tmp_path}: 10 steps as the weights log says",
         "10 were served once more after a restart; 40 later ones were served before a restart, "
         "and not again since",
+    ]
+
+
+def test_climb_audit_says_that_steps_of_a_killed_job_may_be_in_no_count(
+    open_loader, tmp_path, capsys
+):
+    loader = open_loader()
+    serve(loader, 10)
+    state = loader.state_dict()
+    serve(loader, 7)  # and then it is killed, before it writes them
+    again = open_loader().load_state_dict(state)
+    serve(again, 4)
+    again.flush()
+    found = assert_agrees(tmp_path, again)
+    assert (found.steps, found.again, found.resumed) == (14, 0, (10,))
+    assert run(["audit", str(tmp_path)]) == 0
+    assert capsys.readouterr().out.splitlines()[:2] == [
+        f"{tmp_path}: 14 steps as the weights log says",
+        "resumed 1 time, last at step 10; if a job was killed, the steps after its last line in "
+        "the ledger are in no count",
     ]
 
 
@@ -491,6 +512,41 @@ def test_a_batch_is_made_of_the_documents_that_are_listed(open_loader, tmp_path,
             assert {p.cluster for p in mine} == {cluster}
             assert explain_step(Replay(tmp_path), step, row) == mine
         assert {(p.id, p.origin) for p in pieces} == {(None, None)}
+
+
+@pytest.fixture(scope="module")
+def told(tmp_path_factory):
+    """Return a run on shards of text with a tokenizer, and the texts of its first batch."""
+    run = tmp_path_factory.mktemp("told")
+    rows = [{"text": f"story {n} " * 40, "cluster": n % 2} for n in range(20)]
+    (run / "rows.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    import_corpus([str(run / "rows.jsonl")], run / "shards", workers=1)
+    files = {"weights_log": run / "weights.jsonl", "ledger": run / "served.jsonl"}
+    loader = MixtureLoader(run / "shards", seq_len=32, batch_rows=4, **files)
+    texts = loader.decode(next(loader))
+    loader.flush()
+    return run, texts
+
+
+def test_climb_explain_prints_the_text_of_a_row(told, capsys):
+    run_folder, texts = told
+    pieces = explain_step(Replay(run_folder), 0, text=True)
+    assert ["".join(p.text for p in pieces if p.row == row) for row in range(4)] == texts
+    assert {p.text for p in explain_step(Replay(run_folder), 0)} == {None}
+    command = ["explain", str(run_folder), "--step", "0", "--row", "1", "--text"]
+    assert call(command) == 0
+    of_row = [p.text for p in pieces if p.row == 1]
+    assert capsys.readouterr().out.endswith(f":\n{of_row[-1]}\n")
+    assert call([*command, "--json"]) == 0
+    value = json.loads(capsys.readouterr().out)
+    assert "".join(piece["text"] for piece in value["pieces"]) == texts[1]
+
+
+def test_climb_explain_says_how_to_fill_columns_that_are_empty_at_a_url(told, request, capsys):
+    run_folder, _ = told
+    url = request.getfixturevalue("serve")(run_folder / "shards").url
+    assert run(["explain", str(run_folder), "--step", "0", "--shards", url]) == 0
+    assert "with --shards DIR" in capsys.readouterr().err
 
 
 def test_a_step_is_explained_as_it_was_served_last(open_loader, tmp_path):

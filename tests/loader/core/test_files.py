@@ -245,9 +245,21 @@ def test_another_directory_is_free(tmp_path, holder):
         pass
 
 
-def test_a_lock_leaves_no_file(tmp_path):
+def test_a_lock_leaves_neither_a_file_nor_an_empty_folder(tmp_path):
     with lock(tmp_path / "run"):
         assert list((tmp_path / "run").iterdir()) == []
+    assert list(tmp_path.iterdir()) == []
+    with pytest.raises(RuntimeError), lock(tmp_path / "run"):
+        raise RuntimeError
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_lock_leaves_a_folder_that_has_files_or_was_made_before(tmp_path):
+    (tmp_path / "before").mkdir()
+    for name in ("run", "before"):
+        with lock(tmp_path / name):
+            (tmp_path / "run" / "file").touch()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["before", "run"]
 
 
 @pytest.fixture

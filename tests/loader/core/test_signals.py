@@ -15,7 +15,8 @@ from climbstream.loader.cli import main as cli
 import click
 
 @click.command()
-def command():
+@click.option("--dry-run", is_flag=True)
+def command(dry_run):
     print("begun", flush=True)
     {body}
 
@@ -23,7 +24,7 @@ home = types.ModuleType("home")
 home.command = command
 sys.modules["home"] = home
 cli.COMMANDS["wait"] = cli.COMMANDS["build"]._replace(place="home:command")
-sys.argv = ["climb", "wait"]
+sys.argv = ["climb", "wait", *sys.argv[1:]]
 cli.main()
 """
 POOL = (
@@ -47,6 +48,17 @@ def test_a_signal_ends_a_command_with_its_number_and_no_traceback(number, body):
     assert process.returncode == 128 + number, said
     assert "run the same command again to go on" in said
     assert "Traceback" not in said
+
+
+def test_a_dry_run_that_is_stopped_promises_not_to_go_on():
+    command = [sys.executable, "-c", SCRIPT.format(body="time.sleep(60)"), "--dry-run"]
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout.readline() == "begun\n"
+        process.send_signal(signal.SIGINT)
+        _, said = process.communicate(timeout=30)
+    assert said.strip() == "stopped; a dry run saves nothing, so it begins anew if you run it again"
 
 
 def test_a_reader_that_goes_away_is_no_error(tmp_path):

@@ -353,8 +353,7 @@ def test_in_a_browser_the_form_changes_the_weights_of_the_job(browser, monitor, 
     assert cell("c00", "target") == "25.00 %"
     records = [r for r in browser.find_element("id", "records").text.splitlines() if "by hand" in r]
     assert len(records) == 1
-    assert records[0].endswith("by hand <b>")
-    assert "→ 75.00 %" in records[0]
+    assert "→ 75.00 % by hand <b>" in records[0]
     assert cell("c01", "later") == ""  # no ramp: it would be the target
     last = WeightsLog.open(run / "weights.jsonl", write=False).records[-1]
     assert (last.weights, last.why) == ({"c00": 0.25, "c01": 0.75}, "by hand <b>")
@@ -376,6 +375,27 @@ def test_a_run_that_has_ended_is_asked_for_nothing(tmp_path):
     assert status == 400
     assert "has ended, so its weights cannot change any more" in answer["error"]
     assert not (tmp_path / REQUEST).exists()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("width", [360, 390, 768, 1000, 1400])
+def test_in_a_browser_the_field_for_a_new_weight_is_in_sight_at_every_width(
+    browser, monitor, width
+):
+    size = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width < 500}
+    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+    browser.get(monitor.url)
+    wait_for(lambda: browser.find_elements("css selector", "#cluster-c01 input"))
+    for shift in (0, 500):
+        right = browser.execute_script(
+            "const field = document.querySelector('#cluster-c01 input');"
+            "field.closest('.wide').scrollLeft = arguments[0];"
+            "return field.getBoundingClientRect().right;",
+            shift,
+        )
+        assert right < width
+    buttons = browser.find_elements("css selector", "nav button")
+    assert all(b.rect["x"] + b.rect["width"] <= width for b in buttons if b.is_displayed())
 
 
 @pytest.mark.slow

@@ -216,9 +216,15 @@ def test_several_ranks_need_an_agreement_to_follow_a_file(open_loader, tmp_path)
         open_loader(world_size=2, weights_file=tmp_path / "weights.json")
 
 
-def test_an_agreement_of_other_ranks_is_refused(open_loader):
-    with pytest.raises(UsageError, match="of rank 0 of 1, and the loader of rank 1 of 2"):
-        open_loader(rank=1, world_size=2, agreement=Agreement())
+def test_an_agreement_of_other_ranks_is_refused_with_the_remedy(open_loader):
+    agreement = Agreement()
+    with pytest.raises(UsageError, match=r"0 of 1.* 1 of 2; call torch\S+init_process_group\(\)"):
+        open_loader(rank=1, world_size=2, agreement=agreement)
+    agreement.rank, agreement.world_size = 1, 2
+    with pytest.raises(
+        UsageError, match=r"1 of 2.* 0 of 1; give the loader rank=1 and world_size=2"
+    ):
+        open_loader(agreement=agreement)
 
 
 @pytest.fixture(scope="module")

@@ -172,11 +172,11 @@ def test_what_was_asked_is_shown_to_programs(climb, run):
 
 def test_what_is_asked_is_shown_until_it_is_followed(climb, run):
     climb("weights", run, "c01=0.8")
-    assert "other weights are asked for and not yet followed" in climb("weights", run).stdout
+    assert "a change of weights is requested, and not yet in force" in climb("weights", run).stdout
     asked = json.loads(climb("weights", run, "--json").stdout)["asked"]
     assert asked["weights"]["c01"] == pytest.approx(0.8)
     WeightsLog.open(run / LOG, write=True).append(Mixture.of(START), 2200, "followed")
-    assert "not yet followed" not in climb("weights", run).stdout
+    assert "not yet in force" not in climb("weights", run).stdout
     assert json.loads(climb("weights", run, "--json").stdout)["asked"] is None
 
 

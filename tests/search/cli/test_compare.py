@@ -109,7 +109,10 @@ def test_runs_are_compared_by_loss_and_by_what_they_served(tmp_path, compare):
     assert code == 0
     value = json.loads(said)
     assert (value["kind"], value["names"]) == ("runs", ["one", "two"])
-    assert [row["loss, nats a token"] for row in value["tables"]["Results"]] == ["2.8000", "1.8000"]
+    assert [row["loss of the last step, nats per token"] for row in value["tables"]["Results"]] == [
+        "2.8000",
+        "1.8000",
+    ]
     assert value["tables"]["Shares of tokens served"][0] == {
         "cluster": "a",
         "one": "75.00%",

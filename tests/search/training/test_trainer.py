@@ -24,6 +24,7 @@ from climbstream.loader.core.files import lock
 from climbstream.loader.monitoring.run_status import RunStatus
 from climbstream.loader.weights.request import LOG, open_weights_log, write_request
 from climbstream.loader.weights.update import WeightsUpdate
+from climbstream.search.cli.search import _train_text
 from climbstream.search.training.model import make_model
 from climbstream.search.training.online_mixing import row_means, token_losses
 from climbstream.search.training.run import train_run
@@ -362,7 +363,16 @@ def test_the_command_writes_its_result_and_nothing_else_to_stdout(
     assert shown[f"cluster_loss/{next(iter(line['cluster_loss']))}"]
     assert run(arguments.split()) == 0
     said = capsys.readouterr().out
-    assert said == f"loss {result['loss']:.4f} nats a token after 1,024 tokens · {tmp_path}/out\n"
+    loss = f"mean loss of the last tenth of the steps: {result['loss']:.4f} nats per token\n"
+    assert said == f"{loss}1,024 tokens · {tmp_path}/out\n"
+    asked = arguments.replace("1024", "1100")
+    assert run([*asked.split(), "--dry-run"]) == 0
+    assert "measuring the time of a training step" in capsys.readouterr().err
+
+
+def test_the_command_says_that_fewer_tokens_than_asked_for_are_trained_on():
+    said = _train_text({"loss": 2.0, "steps": 976, "tokens": 499_712}, 500_000, "out")
+    assert said.endswith("\n499,712 tokens, 976 whole steps of 512, of the 500,000 asked for · out")
 
 
 @pytest.mark.parametrize(
