@@ -128,6 +128,14 @@ def test_a_link_in_the_folder_of_a_search_is_refused(directory, tmp_path):
         collect(directory, REPO, tmp_path / "tables", PublishSettings(mixture=search))
 
 
+def test_the_card_has_the_warnings_of_the_search(directory, tmp_path):
+    about = {"reason": "Found it.", "warnings": ["1 of 4 items stand in the shards"]}
+    Mixture(Manifest.load(directory).token_shares.weights, about).save(tmp_path / "m.json")
+    settings = PublishSettings(what="mixture", mixture=tmp_path / "m.json")
+    card = collect(directory, REPO, tmp_path / "work", settings).files["README.md"].decode()
+    assert "How the mixture was found: Found it.\n\nWarnings of the search:\n\n- 1 of 4" in card
+
+
 def test_large_and_small_files_go_as_the_hub_wants_them(client, publication):
     client.part = 1000  # so some are sent in parts, some at once, and some with the commit
     Publisher(REPO).publish(publication)
