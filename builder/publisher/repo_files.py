@@ -231,12 +231,14 @@ def collect(
         folders=(*folders, "search") if mixture is not None else folders,
         others=tuple(sorted(all_folders - set(folders))),
         license=license_,
-        notes=(*_notes(manifest, settings),),
+        notes=(*_notes(manifest, settings, mixture),),
     )
 
 
-def _notes(manifest: Manifest, settings: PublishSettings) -> Iterator[str]:
+def _notes(manifest: Manifest, settings: PublishSettings, mixture: Mixture | None) -> Iterator[str]:
     """Yield the `Publication.notes`."""
+    if mixture is not None and (growth := manifest.growth(mixture)):
+        yield growth
     if unlicensed := unlicensed_note(manifest):
         yield unlicensed
     if settings.what == "drawn" and settings.tokens is None:

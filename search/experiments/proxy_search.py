@@ -395,7 +395,7 @@ def _run_round(
         )
     errors = {f"{skill.target}/{skill.predictor}": skill.nmse for skill in search.table}
     proxies = [task.proxy_task(mixture) for mixture in mixtures]
-    done = len(search.log.trials)
+    done = sum(not search.log.is_carried(trial) for trial in search.log.trials)
     stage, total = "search", search.planned
     if done >= total:
         stage, total = "confirm", done + len(proxies)

@@ -31,6 +31,7 @@ from pathlib import Path
 import numpy as np
 
 from climbstream.loader.core.errors import UsageError
+from climbstream.loader.core.log import get_logger
 from climbstream.loader.core.typed import short
 from climbstream.loader.formats.mixture import Mixture
 from climbstream.search.predictors.base import Floats, Skill
@@ -50,6 +51,8 @@ from .presets import PRESETS
 from .surrogate import Surrogate
 from .transfer import Columns, Overlap, level, rows_of
 from .trials import Trial, TrialLog, read_outcome
+
+logger = get_logger(__name__)
 
 FEWEST = 8
 """Number of scored trials below which no predictor is fitted."""
@@ -234,8 +237,12 @@ class Search:
 
     @property
     def planned(self) -> int:
-        """Number of the last trial of the budget."""
-        return self._first_number + sum(self._sizes)
+        """Number of trials of this search at the end of its budget.
+
+        Trials that were carried over from another search do not count.
+        """
+        own = sum(not self.log.is_carried(trial) for trial in self.log.earlier)
+        return own + sum(self._sizes)
 
     def ask(self) -> list[Mixture]:
         """Return the mixtures of the present round that have no scores yet.
@@ -285,9 +292,12 @@ class Search:
     def enqueue(self, mixture: Mixture | Mapping[str, float]) -> None:
         """Add ``mixture`` to the next round, in place of a mixture that the search would propose.
 
+        If the mixture was asked for or enqueued before, nothing is added, and a message says so. So
+        a program that enqueues mixtures can be started again on its log.
+
         Raises:
-            UsageError: ``mixture`` is outside the limits, was asked for or enqueued already, or
-                does not fit into the remaining rounds.
+            UsageError: ``mixture`` is outside the limits, or does not fit into the remaining
+                rounds.
             InvalidDataError: ``mixture`` is no mixture of the clusters.
         """
         row = _shares(mixture, self.clusters)
@@ -303,10 +313,15 @@ class Search:
         begun = max([self._round, *(trial.round for trial in before)])
         for other in [*self._asked, *map(_asked, before)]:
             if other == own:
-                raise UsageError(f"this mixture is trial {other.about['trial']} already")
+                logger.info(
+                    f"the mixture {short(own.weights)} is trial {other.about['trial']} already, so "
+                    "it is not enqueued again"
+                )
+                return
         waiting = self._enqueued(self._last, [*before, *self._asked])
         if own in waiting:
-            raise UsageError("this mixture is enqueued already")
+            logger.info(f"the mixture {short(own.weights)} is enqueued already")
+            return
         if len(waiting) >= (places := sum(self._sizes[begun - self._first :])):
             raise UsageError(
                 f"the rounds that are left have {places} places, and {len(waiting)} mixtures wait "

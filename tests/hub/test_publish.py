@@ -136,6 +136,24 @@ def test_the_card_has_the_warnings_of_the_search(directory, tmp_path):
     assert "How the mixture was found: Found it.\n\nWarnings of the search:\n\n- 1 of 4" in card
 
 
+def test_a_mixture_that_was_found_before_an_append_says_so_in_notes_and_card(directory, tmp_path):
+    copy = shutil.copytree(directory, tmp_path / "grown")
+    manifest = Manifest.load(copy)
+    appended = [{"before": "0" * 32, "sources": {}, "documents": 1, "tokens": 5}]
+    write_json(
+        copy / "manifest.json",
+        replace(manifest, provenance={**manifest.provenance, "appended": appended}).to_json(),
+    )
+    found_on = {**manifest.found_on, "shards": "0" * 32}
+    Mixture(manifest.token_shares.weights, found_on).save(tmp_path / "m.json")
+    settings = PublishSettings(what="mixture", mixture=tmp_path / "m.json")
+    publication = collect(copy, REPO, tmp_path / "work", settings)
+    grown = f"({manifest.tokens - 5:,} tokens); after 1 append they are {manifest.fingerprint} ("
+    (note,) = (note for note in publication.notes if "append" in note)
+    assert note.startswith(f"The mixture was found on the shards {'0' * 32} {grown}")
+    assert note in publication.files["README.md"].decode()
+
+
 def test_large_and_small_files_go_as_the_hub_wants_them(client, publication):
     client.part = 1000  # so some are sent in parts, some at once, and some with the commit
     Publisher(REPO).publish(publication)

@@ -238,6 +238,8 @@ def test_a_private_data_set_needs_the_token(web, tmp_path, monkeypatch):
     with pytest.raises(RemoteError, match=r"refused to find main of someone/web.*HF_TOKEN"):
         pull(REPO, tmp_path / "elsewhere")
     assert not (tmp_path / "elsewhere").exists()
+    with pytest.raises(RemoteError, match=r"or it is private; .*HF_TOKEN"):
+        Mixture.from_hub(REPO)
 
 
 # Faults.
