@@ -134,6 +134,8 @@ def export(
         return
     blend = export_shards(shards, out, to, weights, text=text, workers=workers)
     value["file"] = str(out / BLENDS[to]) if blend else None
+    if blend:
+        say(f"{value['file']} has the same mixture, with paths relative to {out}")
     show({**value, "mixture": blend}, blend or str(out), as_json=as_json)
 
 
@@ -164,7 +166,8 @@ def export(
 @click.option(
     "--dry-run",
     is_flag=True,
-    help="Show what would be published, and write the card to --work; publish nothing.",
+    help="Show what would be published, and write the card to --work; publish nothing, and do not "
+    "check the login.",
 )
 @timeout_option("Give up a step if the Hub does not answer for this time.  [default: 600]")
 @json_option
@@ -250,7 +253,7 @@ def _show_publication(
     table = text_table(("file", "bytes"), [(p, f"{n:,}") for p, n in files.items()], left=1)
     about = (
         f"{counted(len(files), 'file')}, {counted(publication.bytes, 'byte')} · licence: "
-        f"{publication.license} · nothing was sent · card: {card or '--work DIR writes it'}"
+        f"{publication.license} · nothing was sent, and the login was not checked · card: {card or '--work DIR writes it'}"
     )
     show(value, f"{table}\n\n{about}", as_json=as_json)
     check_limits(publication.files)

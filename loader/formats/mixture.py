@@ -187,7 +187,8 @@ class Mixture(Tabular):
             value = read_json(path)
             if isinstance(value, dict) and isinstance(value.get("mixture"), dict):
                 raise InvalidDataError(
-                    f"this is the result of a search, and not a mixture; name {path.parent / MIXTURE}"
+                    "this is the result of a search, and not a mixture; name "
+                    f"{path.parent / MIXTURE}"
                 )
             return cls.from_json(value)
         except InvalidDataError as error:

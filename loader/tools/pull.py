@@ -125,7 +125,17 @@ def pull(
         with Progress("pull", result.bytes, "bytes", result.bytes - result.fetched) as progress:
             _fetch_shards(shards, out, missing, progress)
         _copy_the_rest(shards, out, indexes, parts=mixture is None)
+        if mixture is not None and _is_other(out / MIXTURE, mixture):
+            logger.info(
+                f"{out / MIXTURE} is the mixture that was published with the shards, and not the "
+                "one that chose what was fetched"
+            )
     return result
+
+
+def _is_other(path: Path, mixture: Mixture) -> bool:
+    """Whether the file ``path`` exists and has other weights than ``mixture``."""
+    return path.exists() and Mixture.load(path).fingerprint != mixture.fingerprint
 
 
 def _read_indexes(shards: ShardDirectory, names: Sequence[str]) -> dict[str, Index]:

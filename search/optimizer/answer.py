@@ -150,6 +150,9 @@ class Answer:
     target worse; or no model was trained on ``mixture``."""
     predicted_only: bool = False
     """Whether no model was trained on ``mixture``, so that its scores are only predicted."""
+    base_name: str = "token shares"
+    """What texts call the mixture with which ``mixture`` is compared: ``equal weights`` if the
+    token shares are unknown."""
     words: dict[str, str] = field(default_factory=dict)
     """Words of each cluster, by name of the cluster; empty if the clusters have no words."""
 

@@ -25,8 +25,6 @@ from .items import ItemEvidence
 from .observations import Observations
 from .trials import Trial
 
-NO_GAIN = "No gain over the token-share mixture"
-UNCERTAIN = "It is not certain that any mixture is better than the token shares"
 JOINT_SCORE = (
     "The joint score is the weighted mean of the scores on all targets, each in standard "
     "deviations of the scores of all proxies."
@@ -233,11 +231,11 @@ class _Side:
 
 def _reason(answer: Answer, best: Candidate | None, known: Observations) -> str:
     """Return the result in one sentence, and further sentences on how certain it is."""
-    parts = "; ".join(_compared(outcome, known) for outcome in answer.outcomes)
+    parts = "; ".join(_compared(outcome, answer.base_name, known) for outcome in answer.outcomes)
     how, scored_on = _how(answer, best), _scored_on(answer.outcomes)
     trial = f"trial {answer.measured_best.trials[0]}"
     measured = ", ".join(f"{n} {s:.5g}" for n, s in answer.measured_best.scores.items())
-    unscored = "the token-share mixture has no score"
+    unscored = f"the {answer.base_name} have no score"
     if answer.baseline is None and answer.predicted_only:
         lead = (
             f"Predicted only, not trained: {parts}; the best measured is {trial} ({measured}), "
@@ -246,10 +244,13 @@ def _reason(answer: Answer, best: Candidate | None, known: Observations) -> str:
     elif answer.baseline is None:
         lead = f"The best is {trial} ({measured}); {unscored}{scored_on}."
     elif best is None:
-        lead = f"{NO_GAIN}: none scored better ({parts}){scored_on}."
+        lead = f"No gain over the {answer.base_name}: none scored better ({parts}){scored_on}."
     elif answer.choice == BASE:
         scored = "is predicted to score" if is_predicted(answer, best) else "scored"
-        lead = f"{UNCERTAIN}: the best other one {scored} {parts}{how}{scored_on}."
+        lead = (
+            f"It is not certain that any mixture is better than the {answer.base_name}: the best "
+            f"other one {scored} {parts}{how}{scored_on}."
+        )
     elif answer.predicted_only:
         lead = f"Predicted only, not trained: {parts}{scored_on}."
     else:
@@ -285,7 +286,7 @@ def _untrained(answer: Answer, best: Candidate | None, known: Observations) -> l
     ]
 
 
-def _compared(outcome: Outcome, known: Observations) -> str:
+def _compared(outcome: Outcome, base_name: str, known: Observations) -> str:
     """Return the two scores on one target, and their difference, as text."""
     unit = f" {outcome.unit}" if outcome.unit else ""
     name = "" if len(known.targets) == 1 and unit else f"{outcome.target} "
@@ -301,7 +302,7 @@ def _compared(outcome: Outcome, known: Observations) -> str:
     # The error is that of the gain, which may have been corrected: see `_corrected`.
     sd = outcome.gain_sd if math.isclose(difference, outcome.gain, abs_tol=1e-9) else None
     by = _better_by(difference, sd, digits)
-    return f"{name}{ours} against token shares {theirs}{unit}, {by}"
+    return f"{name}{ours} against {base_name} {theirs}{unit}, {by}"
 
 
 def _better_by(gain: float, sd: float | None, digits: int) -> str:
@@ -425,7 +426,7 @@ def outcome_heads(answer: Answer) -> tuple[str, ...]:
     if best is not None and is_predicted(answer, best):
         name += ", predicted"
     gain = "expected better by" if is_expected(answer) else "better by"
-    return ("target", name, "token shares", gain, "unit", "scored on")
+    return ("target", name, answer.base_name, gain, "unit", "scored on")
 
 
 def is_expected(answer: Answer) -> bool:

@@ -26,6 +26,7 @@ differences between scores are in standard deviations ("sd") of the scores of al
 
 import itertools
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -154,6 +155,7 @@ class Search:
         self._repeats = 1 if budget < 8 else min(6, 2 + budget // 16)
 
         self._prior = _shares(prior, self.clusters)
+        self._base_name = "equal weights" if prior is None else "token shares"
         self._limits = WeightConstraints.of(
             self.clusters,
             self._prior,
@@ -347,7 +349,7 @@ class Search:
                 f"none of {len(self.log.trials)} trials has scores, so there is nothing to "
                 "conclude from; tell at least one"
             )
-        answer = self._conclude(known)
+        answer = replace(self._conclude(known), base_name=self._base_name)
         again = self._repeated()
         base = self.base
         if again:

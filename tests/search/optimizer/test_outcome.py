@@ -358,13 +358,13 @@ def test_of_a_mixture_that_never_ran_the_items_are_those_of_the_best_that_did():
 def test_the_sentence_without_scores_of_the_token_shares_names_the_best_trial():
     known = known_of(RUNS[2:])
     answer = settle(choose_mixture(known, BASE, None), BASE, known)
-    assert answer.reason == "The best is trial 1 (loss 1.25); the token-share mixture has no score."
+    assert answer.reason == "The best is trial 1 (loss 1.25); the token shares have no score."
 
 
 def test_where_the_token_shares_are_best_no_other_is_shown():
     known = known_of([(BASE, 1.0, 0.5), (BASE, 1.5, 0.5), (OTHER, 9.0, 0.1)])
     answer = settle(choose_mixture(known, BASE, None), BASE, known)
-    assert answer.reason == "No gain over the token-share mixture: none scored better (loss 1.25)."
+    assert answer.reason == "No gain over the token shares: none scored better (loss 1.25)."
 
 
 def test_a_prediction_beside_token_shares_that_measured_best_is_shown_once_it_was_run():

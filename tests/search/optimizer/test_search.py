@@ -328,7 +328,7 @@ def test_a_round_that_failed_as_a_whole_is_followed_by_fresh_draws():
     answer = s.result()
     assert answer.baseline is None
     assert answer.choice == "measured"
-    assert "the token-share mixture has no score" in answer.reason
+    assert "the token shares have no score" in answer.reason
 
 
 def test_nothing_is_concluded_from_failures_alone():
@@ -647,6 +647,14 @@ def test_a_clear_gain_is_answered_with_its_numbers():
     assert f"between {low:.3f} and {high:.3f} with 68 % confidence" in answer.reason
 
 
+def test_without_token_shares_the_answer_is_compared_with_equal_weights():
+    s = search(10, prior=None)
+    play(s, loss)
+    answer = s.result()
+    assert " against equal weights " in answer.reason
+    assert "token shares" not in answer.reason
+
+
 def test_no_gain_is_the_answer_to_pure_noise():
     choices = Counter()
     for seed in range(12):
@@ -656,7 +664,7 @@ def test_no_gain_is_the_answer_to_pure_noise():
         choices[answer.choice] += 1
         if answer.choice == "baseline":
             assert answer.reason.startswith(
-                ("No gain over the token-share mixture", "It is not certain that any mixture")
+                ("No gain over the token shares", "It is not certain that any mixture")
             )
             assert answer.mixture == Mixture.of(SHARES)
     assert choices["baseline"] >= 10
