@@ -253,7 +253,8 @@ def _show_publication(
     table = text_table(("file", "bytes"), [(p, f"{n:,}") for p, n in files.items()], left=1)
     about = (
         f"{counted(len(files), 'file')}, {counted(publication.bytes, 'byte')} · licence: "
-        f"{publication.license} · nothing was sent, and the login was not checked · card: {card or '--work DIR writes it'}"
+        f"{publication.license} · nothing was sent, and the login was not checked · "
+        f"card: {card or '--work DIR writes it'}"
     )
     show(value, f"{table}\n\n{about}", as_json=as_json)
     check_limits(publication.files)

@@ -243,8 +243,8 @@ def _notes(manifest: Manifest, settings: PublishSettings, mixture: Mixture | Non
         yield unlicensed
     if settings.what == "all":
         yield (
-            "Publish later versions to this data set with --what all too: a publication that leaves "
-            "out one of its folders is refused."
+            "Publish later versions to this data set with --what all too: a publication that lacks "
+            "one of its folders is refused."
         )
     if settings.what == "drawn" and settings.tokens is None:
         yield "shuffled/ has each document once: documents are drawn only with --tokens."

@@ -124,18 +124,13 @@ def pull(
         _check_room(out, result.fetched, len(missing))
         with Progress("pull", result.bytes, "bytes", result.bytes - result.fetched) as progress:
             _fetch_shards(shards, out, missing, progress)
-        _copy_the_rest(shards, out, indexes, parts=mixture is None)
-        if mixture is not None and _is_other(out / MIXTURE, mixture):
+        published = _copy_the_rest(shards, out, indexes, parts=mixture is None)
+        if mixture and published and published.fingerprint != mixture.fingerprint:
             logger.info(
                 f"{out / MIXTURE} is the mixture that was published with the shards, and not the "
                 "one that chose what was fetched"
             )
     return result
-
-
-def _is_other(path: Path, mixture: Mixture) -> bool:
-    """Whether the file ``path`` exists and has other weights than ``mixture``."""
-    return path.exists() and Mixture.load(path).fingerprint != mixture.fingerprint
 
 
 def _read_indexes(shards: ShardDirectory, names: Sequence[str]) -> dict[str, Index]:
@@ -197,10 +192,11 @@ def _fetch_shards(
 
 def _copy_the_rest(
     shards: ShardDirectory, out: Path, indexes: Mapping[str, Index], *, parts: bool
-) -> None:
+) -> Mixture | None:
     """Copy all files but the shards, the manifest last; the catalogue only with ``parts``.
 
-    ``indexes`` are those of the clusters whose shards were copied.
+    Returns the mixture that was published with the shards; None if there is none. ``indexes`` are
+    those of the clusters whose shards were copied.
 
     Raises:
         IntegrityError: The manifest was replaced since the pull began, or ``shards.columns`` lists
@@ -217,13 +213,14 @@ def _copy_the_rest(
         logger.warning(f"not compared, as the manifest has no hash of it: {', '.join(unchecked)}")
     for name in list_groupings(store.folder, manifest):
         _copy_grouping(store, out, manifest, name)
-    _copy_mixture(store, out, manifest)
+    published = _copy_mixture(store, out, manifest)
     data = store.read(MANIFEST)
     if Manifest.from_json(parse_json(data, str(store / MANIFEST))) != manifest:
         raise IntegrityError(
             f"{store / MANIFEST} was replaced during the pull; run the same command again"
         )
     write_bytes(out / MANIFEST, data)
+    return published
 
 
 def _check_columns(out: Path, manifest: Manifest, indexes: Mapping[str, Index]) -> None:
@@ -304,8 +301,8 @@ def _copy_grouping(store: Store, out: Path, manifest: Manifest, name: str) -> No
     write_bytes(out / path, data)
 
 
-def _copy_mixture(store: Store, out: Path, manifest: Manifest) -> None:
-    """Copy the mixture that was published with the shards, if there is one.
+def _copy_mixture(store: Store, out: Path, manifest: Manifest) -> Mixture | None:
+    """Copy and return the mixture that was published with the shards; None if there is none.
 
     The mixture is for the clusters of the shards, or for the groups of one of their groupings.
 
@@ -315,7 +312,7 @@ def _copy_mixture(store: Store, out: Path, manifest: Manifest) -> None:
     try:
         data = store.read(MIXTURE)
     except FileNotFoundError:
-        return
+        return None
     path = store / MIXTURE
     try:
         mixture = Mixture.from_json(parse_json(data, str(path)))
@@ -324,3 +321,4 @@ def _copy_mixture(store: Store, out: Path, manifest: Manifest) -> None:
     except InvalidDataError as error:
         raise InvalidDataError(f"{path}: {error}") from None
     write_bytes(out / MIXTURE, data)
+    return mixture

@@ -545,6 +545,19 @@ def test_columns_that_become_public_are_named(hub, directory, tmp_path):
     assert "--keep" not in dry_run(directory).stderr
 
 
+def test_what_is_published_as_all_says_that_later_versions_need_it_too(directory, tables):
+    def notes(what):
+        return " ".join(collect(directory, REPO, tables, PublishSettings(what=what)).notes)
+
+    assert "later versions to this data set with --what all too" in notes("all")
+    assert "later versions" not in notes("shards")
+
+
+def test_a_dry_run_says_that_the_login_was_not_checked(hub, directory):
+    assert "nothing was sent, and the login was not checked" in dry_run(directory).stdout
+    assert not hub.asked
+
+
 def test_drawn_without_a_number_of_tokens_says_that_nothing_is_drawn(directory, tables):
     said = ("shuffled/ has each document once: documents are drawn only with --tokens.",)
     whole = collect(directory, REPO, tables, PublishSettings(what="drawn"))
