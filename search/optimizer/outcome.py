@@ -399,7 +399,7 @@ def _corrected(answer: Answer, best: Candidate) -> str:
         return ""
     if difference > best.gain:
         return "After allowing for picking the best of many mixtures"
-    return "Counting all proxies, and not these two scores alone"
+    return "Counting all scores, and not these two alone"
 
 
 def outcome_rows(outcomes: Sequence[Outcome]) -> list[tuple[str, ...]]:

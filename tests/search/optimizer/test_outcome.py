@@ -496,7 +496,7 @@ def test_a_gain_that_is_larger_than_the_difference_of_the_scores_says_where_it_c
     answer, known = predicted(0.5)
     large = replace(answer.candidates[0], gain=9.0)
     settled = settle(replace(answer, gain=9.0, candidates=[large]), BASE, known)
-    said = "Counting all proxies, and not these two scores alone, the gain in loss is "
+    said = "Counting all scores, and not these two alone, the gain in loss is "
     assert said in settled.reason
 
 
