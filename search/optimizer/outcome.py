@@ -374,8 +374,8 @@ def _decision(answer: Answer, best: Candidate | None) -> list[str]:
     """Return sentences that say why a gain is not called certain; [] if there is no such gain."""
     if answer.choice != BASE or best is None or answer.gain is None or answer.gain_sd is None:
         return []
+    more = f"{_missing(answer)} would reduce the error."
     if answer.confirmation is None:
-        more = "Runs of both mixtures with new seeds would make it more certain."
         return [more] if (best.gain or 0.0) > 0 else []
     if answer.gain <= 0:
         return ["This gain decides, and not that of the new runs alone."]
@@ -384,9 +384,17 @@ def _decision(answer: Answer, best: Candidate | None) -> list[str]:
         return ["But it did not score better with the new seeds, so this gain is not certain."]
     return [
         f"A gain is called certain if it is more than {MIN_RAW_GAIN_SDS:g} times its standard "
-        f"error; this one is {answer.gain / answer.gain_sd:.2f} times. More seeds (--confirm) make "
-        "the error smaller."
+        f"error; this one is {answer.gain / answer.gain_sd:.2f} times. {more}"
     ]
+
+
+def _missing(answer: Answer) -> str:
+    """Return what would reduce the larger part of the error of the gain: items or seeds."""
+    of_items = [(o.item_sd or 0.0) ** 2 for o in answer.outcomes]
+    of_all = [(o.gain_sd or 0.0) ** 2 for o in answer.outcomes]
+    if sum(of_items) > sum(of_all) / 2:
+        return "More documents or questions in the target"
+    return "More seeds (--confirm)" if answer.confirmation else "Runs of both with new seeds"
 
 
 def _corrected(answer: Answer, best: Candidate) -> str:

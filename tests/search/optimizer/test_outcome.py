@@ -58,6 +58,9 @@ def test_a_gain_on_few_documents_that_differ_is_not_called_sure(confirm):
     assert with_items.mixture == Mixture.of(SHARES)
     assert with_items.reason.startswith("It is not certain that any mixture is better than the")
     assert with_items.gain_sd > without.gain_sd
+    assert with_items.reason.endswith(
+        "More documents or questions in the target would reduce the error."
+    )
 
 
 def test_the_same_gain_on_many_documents_is_sure():
@@ -401,7 +404,7 @@ def test_a_gain_in_doubt_is_told_beside_the_token_shares():
     )
     assert answer.reason.endswith(
         "(trial 3). After allowing for picking the best of many mixtures, it is expected to be "
-        f"better by {row[3]}. Runs of both mixtures with new seeds would make it more certain."
+        f"better by {row[3]}. Runs of both with new seeds would reduce the error."
     )
     again = again_of(AGAIN_BASE, AGAIN_BASE)
     checked = confirmed_by(choose_mixture(known, BASE, None), BASE, again, known)
@@ -416,7 +419,7 @@ def test_a_gain_with_an_interval_above_0_that_is_not_certain_says_what_is_missin
     shown = settle(replace(answer, gain=0.2, gain_sd=0.1), BASE, known, again).reason
     assert shown.endswith(
         "A gain is called certain if it is more than 2.5 times its standard error; this one is "
-        "2.00 times. More seeds (--confirm) make the error smaller."
+        "2.00 times. More seeds (--confirm) would reduce the error."
     )
     shown = settle(replace(answer, gain=-0.2, gain_sd=0.1), BASE, known, again).reason
     assert shown.endswith("This gain decides, and not that of the new runs alone.")
