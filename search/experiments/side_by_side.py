@@ -443,7 +443,10 @@ def _settings(paths: Mapping[str, Path], more: Mapping[str, Sequence[str]] | Non
     """
     plans = {name: dict(_flat(_plan(path))) for name, path in paths.items()}
     keys_of_all = dict.fromkeys(keys for plan in plans.values() for keys in plan)
-    named = [(setting_name(k), [plan.get(k, "") for plan in plans.values()]) for k in keys_of_all]
+    named: list[tuple[str, Sequence[str]]] = [
+        (setting_name(keys), [plan.get(keys, "") for plan in plans.values()])
+        for keys in keys_of_all
+    ]
     named += (more or {}).items()
     rows = [(name, *values) for name, values in named if len(set(values)) > 1]
     note = "" if rows else "None differs."

@@ -146,7 +146,6 @@ def test_weights_that_changed_in_one_run_are_told_with_the_step_of_the_numbers(t
     runs = [make_run(tmp_path / name, {"a": 0.5, "b": 0.5}, 2) for name in ("one", "two")]
     log = WeightsLog.open(runs[1] / "weights.jsonl", write=True)
     log.append(Mixture.of({"a": 0.25, "b": 0.75}), 150, "more b")
-    log.close()
     tables = json.loads(compare(*runs, "--json")[1])["tables"]
     (row,) = tables["Settings that differ"]
     assert row == {"setting": "changes of weights", "one": "none", "two": "at step 150"}
