@@ -446,7 +446,7 @@ def test_what_confirmed_an_answer_spends_no_budget_and_is_evidence_later(tmp_pat
     assert len(answer.out_of_fold) == 16 + len(beside)
 
 
-def test_limits_importance_and_direction_may_change_and_hold_from_then_on(tmp_path):
+def test_limits_and_targets_may_change_and_hold_from_then_on(tmp_path):
     log, two = tmp_path / "trials.jsonl", {"loss": "min", "other": "min"}
 
     def score(mixture):
@@ -454,10 +454,10 @@ def test_limits_importance_and_direction_may_change_and_hold_from_then_on(tmp_pa
 
     first = play(search(16, two, log=log), score)
     assert max(m.weights["c03"] for m in first) > 0.3
-    more = play(search(22, {"other": "max"}, max_weight={"c03": 0.3}, log=log), score)
+    more = play(search(22, {"other": "min"}, max_weight={"c03": 0.3}, log=log), score)
     assert len(more) == 6
     assert max(m.weights["c03"] for m in more) <= 0.3
-    answer = search(22, {"other": "max"}, max_weight={"c03": 0.3}, log=log).result()
+    answer = search(22, {"other": "min"}, max_weight={"c03": 0.3}, log=log).result()
     assert [*answer.measured_best.scores] == ["other"]
     assert answer.measured_best.score == min(score for _, score in answer.out_of_fold)
 
