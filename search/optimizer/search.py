@@ -110,12 +110,13 @@ class Search:
         earlier_runs: By target, an estimate of the scores from runs of other models. It is used
             only if it makes predictions better in cross-validation.
         seed: Seed of all random choices, and of the proxies.
-        log: File of the trials. If it exists, the search continues from its trials. Clusters and
-            seed must then be the same as in the file; other settings may differ.
+        log: File of the trials. If it exists, the search continues from its trials. Clusters, seed
+            and the directions of targets must then be the same as in the file; other settings may
+            differ.
         rounds: Ratio in which the rounds share the budget. None means the ratio of the preset.
         importance: Weight of each target in the mean over targets (1 if a target is missing).
         confirm: Number of seeds with which the best mixtures and the token shares are run again
-            after the budget is spent. 0 0 means that nothing is run again. See the module
+            after the budget is spent. 0 means that nothing is run again. See the module
             `confirm`.
 
     Raises:
