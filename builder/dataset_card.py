@@ -152,7 +152,15 @@ def license_rows(manifest: Manifest) -> list[str]:
 
 def _by_license(manifest: Manifest) -> dict[str, Size]:
     """Return the documents and tokens of each licence, summed over all clusters."""
-    return join_licenses(cluster.licenses for cluster in manifest.clusters)
+    return _one_spelling(join_licenses(cluster.licenses for cluster in manifest.clusters))
+
+
+def _one_spelling(sizes: Mapping[str, Size]) -> dict[str, Size]:
+    """Return ``sizes`` with names that differ only in case under the spelling of most tokens."""
+    names: dict[str, str] = {}
+    for name in sorted(sizes, key=lambda name: -sizes[name].tokens):
+        names.setdefault(name.casefold(), name)
+    return join_licenses({names[name.casefold()]: size} for name, size in sizes.items())
 
 
 def _cell(name: str) -> str:
@@ -189,7 +197,7 @@ def license_column(manifest: Manifest) -> dict[str, list[str]]:
 
 def _largest_licenses(cluster: ClusterEntry) -> str:
     """Return the licences with the most tokens of ``cluster``, each with its share of tokens."""
-    ordered = sorted(cluster.licenses.items(), key=lambda item: -item[1].tokens)
+    ordered = sorted(_one_spelling(cluster.licenses).items(), key=lambda item: -item[1].tokens)
     shares = [
         f"{_cell(name)} {size.tokens / max(cluster.tokens, 1):.0%}"
         for name, size in ordered[:_PER_CLUSTER]

@@ -152,6 +152,8 @@ def export(
         return
     blend = export_shards(shards, out, to, weights, text=text, columns=names, workers=workers)
     value["file"] = str(out / BLENDS[to]) if blend else None
+    if blend:
+        say(f"{value['file']} has the same mixture, with paths relative to {out}")
     show({**value, "mixture": blend}, blend or str(out), as_json=as_json)
 
 
@@ -182,7 +184,8 @@ def export(
 @click.option(
     "--dry-run",
     is_flag=True,
-    help="Show what would be published, and write the card to --work; publish nothing.",
+    help="Show what would be published, and write the card to --work; publish nothing, and do not "
+    "check the login.",
 )
 @timeout_option("Give up a step if the Hub does not answer for this time.  [default: 600]")
 @json_option
@@ -284,7 +287,8 @@ def _show_publication(
     count = sum(one.files for one in plan)
     about = (
         f"{counted(count, 'file')}, {counted(publication.bytes, 'byte')} · licence: "
-        f"{publication.license} · nothing was sent · card: {card or '--work DIR writes it'}\n"
+        f"{publication.license} · nothing was sent, and the login was not checked · "
+        f"card: {card or '--work DIR writes it'}\n"
         "checked: sizes of shards, hashes of other files; the publication also reads all shards"
     )
     text = f"{_contents_table(publication, plan)}\n\n{_plan_table(plan)}\n\n{about}"

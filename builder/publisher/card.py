@@ -67,6 +67,10 @@ class RepoCard:
         ]
         if self.mixture and (reason := self.mixture.about.get("reason")):
             lines += ["", f"How the mixture was found: {reason}"]
+        if self.mixture and (growth := manifest.growth(self.mixture)):
+            lines += ["", growth]
+        if self.mixture and isinstance(warnings := self.mixture.about.get("warnings"), list):
+            lines += ["", "Warnings of the search:", "", *(f"- {text}" for text in warnings)]
         return write_card(self.repo.partition("/")[2], self._metadata(), "\n".join(lines))
 
     @property

@@ -300,16 +300,23 @@ def collect(
         folders=(*folders, "search") if mixture is not None else folders,
         others=tuple(sorted(all_folders - set(folders))),
         license=license_,
-        notes=(*_notes(manifest, settings),),
+        notes=(*_notes(manifest, settings, mixture),),
         further=further,
         manifest=listing if further else None,
     )
 
 
-def _notes(manifest: Manifest, settings: PublishSettings) -> Iterator[str]:
+def _notes(manifest: Manifest, settings: PublishSettings, mixture: Mixture | None) -> Iterator[str]:
     """Yield the `Publication.notes`."""
+    if mixture is not None and (growth := manifest.growth(mixture)):
+        yield growth
     if unlicensed := unlicensed_note(manifest):
         yield unlicensed
+    if settings.what == "all":
+        yield (
+            "Publish later versions to this data set with --what all too: a publication that lacks "
+            "one of its folders is refused."
+        )
     if settings.what == "drawn" and settings.tokens is None:
         yield "shuffled/ has each document once: documents are drawn only with --tokens."
     keep = manifest.provenance.get("settings", {}).get("keep")

@@ -9,8 +9,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any, Self, TypedDict, TypeVar
+from typing import Any, NotRequired, Self, TypedDict, TypeVar
 
+from climbstream.loader.core.console import counted
 from climbstream.loader.core.errors import IntegrityError, InvalidDataError, UsageError
 from climbstream.loader.core.files import hash_bytes, hash_file, hash_json, write_json
 from climbstream.loader.core.typed import Count, check_version, convert, parse_json, short
@@ -105,6 +106,8 @@ class _Append(TypedDict):
     before: str
     """Fingerprint of the directory before the append."""
     sources: dict[str, Any]
+    tokens: NotRequired[Count]
+    """Number of tokens that were added."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -229,6 +232,23 @@ class Manifest:
         }
         differences = [f"{some_names(names)} {kind}" for kind, names in kinds.items() if names]
         return f"{said}: {', '.join(differences)}" if differences else said
+
+    def growth(self, mixture: Mixture) -> str:
+        """Return a sentence on the documents that were appended since ``mixture`` was found.
+
+        The sentence has both fingerprints and numbers of tokens. It is "" if nothing was appended,
+        or if the mixture does not say for which clusters it was made.
+        """
+        shards = mixture.about.get("shards")
+        if shards not in self.earlier:
+            return ""
+        appends = self.provenance["appended"][self.earlier.index(shards) :]
+        added = sum(append.get("tokens", 0) for append in appends)
+        return (
+            f"The mixture was found on the shards {shards} ({self.tokens - added:,} tokens); after "
+            f"{counted(len(appends), 'append')} they are {self.fingerprint} ({self.tokens:,} "
+            "tokens), and token shares are those of the latter."
+        )
 
     @property
     def earlier(self) -> list[str]:

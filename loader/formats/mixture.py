@@ -17,7 +17,7 @@ from climbstream.loader.core.errors import InvalidDataError, UsageError
 from climbstream.loader.core.files import COPY_FIRST, hash_json, read_json, refuse_url, write_json
 from climbstream.loader.core.tabular import Tabular
 from climbstream.loader.core.typed import check_version, parse_json, short
-from climbstream.loader.storage.hub import hub_url, put_file
+from climbstream.loader.storage.hub import hub_url, pin, put_file
 from climbstream.loader.storage.store import Store
 
 ONE = 1 << 40
@@ -184,7 +184,13 @@ class Mixture(Tabular):
                 + (f"say {inside}" if inside.exists() else f"climb search leaves one, {MIXTURE}")
             )
         try:
-            return cls.from_json(read_json(path))
+            value = read_json(path)
+            if isinstance(value, dict) and isinstance(value.get("mixture"), dict):
+                raise InvalidDataError(
+                    "this is the result of a search, and not a mixture; name "
+                    f"{path.parent / MIXTURE}"
+                )
+            return cls.from_json(value)
         except InvalidDataError as error:
             raise InvalidDataError(f"{path}: {error}") from None
 
@@ -196,13 +202,15 @@ class Mixture(Tabular):
 
         Raises:
             InvalidDataError: The data set has no mixture.
-            RemoteError: The Hub refused, did not answer, or cannot be reached.
+            RemoteError: The data set is missing or private; or the Hub refused, did not answer, or
+                cannot be reached.
             UsageError: ``repo`` is no name of a data set, or HF_HUB_OFFLINE is set.
         """
         store = Store.of(hub_url(repo))
         try:
             data = store.read(MIXTURE, _MOST_BYTES)
         except FileNotFoundError:
+            pin(hub_url(repo))  # raises if the whole data set is missing or private
             raise InvalidDataError(f"{store} holds no {MIXTURE}") from None
         return cls.from_json(parse_json(data, f"{store}/{MIXTURE}"))
 

@@ -132,7 +132,12 @@ def pull(
         _check_room(out, result.fetched, len(missing))
         with Progress("pull", result.bytes, "bytes", result.bytes - result.fetched) as progress:
             _fetch_shards(shards, out, missing, progress)
-        _copy_the_rest(shards, out, indexes, parts=mixture is None)
+        published = _copy_the_rest(shards, out, indexes, parts=mixture is None)
+        if mixture and published and published.fingerprint != mixture.fingerprint:
+            logger.info(
+                f"{out / MIXTURE} is the mixture that was published with the shards, and not the "
+                "one that chose what was fetched"
+            )
     return result
 
 
@@ -202,10 +207,11 @@ def _fetch_shards(
 
 def _copy_the_rest(
     shards: ShardDirectory, out: Path, indexes: Mapping[str, Index], *, parts: bool
-) -> None:
+) -> Mixture | None:
     """Copy all files but the shards, the manifest last; the catalogue only with ``parts``.
 
-    ``indexes`` are those of the clusters whose shards were copied.
+    Returns the mixture that was published with the shards; None if there is none. ``indexes`` are
+    those of the clusters whose shards were copied.
 
     Raises:
         IntegrityError: The manifest was replaced since the pull began, or ``shards.columns`` lists
@@ -223,7 +229,7 @@ def _copy_the_rest(
         logger.warning(f"not compared, as the manifest has no hash of it: {', '.join(unchecked)}")
     for name in list_groupings(store.folder, manifest):
         _copy_grouping(store, out, manifest, name)
-    _copy_mixture(store, out, manifest)
+    published = _copy_mixture(store, out, manifest)
     data = store.read(MANIFEST)
     if Manifest.from_json(parse_json(data, str(store / MANIFEST))) != manifest:
         raise IntegrityError(
@@ -232,6 +238,7 @@ def _copy_the_rest(
     if manifest.shard_folders:  # the copy has all shards of a cluster in one folder
         data = json_bytes(manifest.undivided.to_json())
     write_bytes(out / MANIFEST, data)
+    return published
 
 
 def _check_columns(out: Path, manifest: Manifest, indexes: Mapping[str, Index]) -> None:
@@ -312,8 +319,8 @@ def _copy_grouping(store: Store, out: Path, manifest: Manifest, name: str) -> No
     write_bytes(out / path, data)
 
 
-def _copy_mixture(store: Store, out: Path, manifest: Manifest) -> None:
-    """Copy the mixture that was published with the shards, if there is one.
+def _copy_mixture(store: Store, out: Path, manifest: Manifest) -> Mixture | None:
+    """Copy and return the mixture that was published with the shards; None if there is none.
 
     The mixture is for the clusters of the shards, or for the groups of one of their groupings.
 
@@ -323,7 +330,7 @@ def _copy_mixture(store: Store, out: Path, manifest: Manifest) -> None:
     try:
         data = store.read(MIXTURE)
     except FileNotFoundError:
-        return
+        return None
     path = store / MIXTURE
     try:
         mixture = Mixture.from_json(parse_json(data, str(path)))
@@ -332,3 +339,4 @@ def _copy_mixture(store: Store, out: Path, manifest: Manifest) -> None:
     except InvalidDataError as error:
         raise InvalidDataError(f"{path}: {error}") from None
     write_bytes(out / MIXTURE, data)
+    return mixture

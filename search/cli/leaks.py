@@ -24,8 +24,10 @@ from climbstream.search.evaluation.targets import Target, load_target
 logger = get_logger(__name__)
 
 
-def check_targets(directory: Path, specs: Sequence[str], *, strict: bool) -> None:
-    """Log a warning for each target that has items in the shards, with the number of these items.
+def check_targets(directory: Path, specs: Sequence[str], *, strict: bool) -> list[str]:
+    """Return a warning for each target that has items in the shards, with how many these are.
+
+    The warnings are also logged, so that they are seen before proxies are trained.
 
     The result for each pair of shards and target is kept in the cache. So a later search on the
     same shards does not look for the items of this target again. If a package that is needed to
@@ -53,7 +55,7 @@ def check_targets(directory: Path, specs: Sequence[str], *, strict: bool) -> Non
             if strict:
                 raise UsageError(f"{message}, or leave out --strict") from None
             logger.warning(message)
-            return
+            return [message]
     parts = [read_json(path) for path in kept]
     leaks = [_leak(t.name, part) for t, part in zip(targets, parts, strict=True) if part["found"]]
     if leaks and strict:
@@ -61,11 +63,14 @@ def check_targets(directory: Path, specs: Sequence[str], *, strict: bool) -> Non
             f"{'; '.join(leaks)}. Build without them (climb build --decontaminate), take another "
             "target, or leave out --strict"
         )
-    for leak in leaks:
-        logger.warning(
-            f"{leak}. The best mixture may be the one that has the leak: climb contamination "
-            "lists it, climb build --decontaminate leaves it out"
-        )
+    warnings = [
+        f"{leak}. The best mixture may be the one that has the leak: climb contamination "
+        "lists it, climb build --decontaminate leaves it out"
+        for leak in leaks
+    ]
+    for warning in warnings:
+        logger.warning(warning)
+    return warnings
 
 
 def _leak(name: str, part: dict[str, Any]) -> str:

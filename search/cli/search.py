@@ -585,7 +585,8 @@ def _doremi_text(
     rows = [(t, f"{scores['mixture'][t]:.4f}", f"{scores['token_shares'][t]:.4f}") for t in targets]
     table = text_table(("target", "doremi", "token shares"), rows)
     mixture = mixture_text(directory, Mixture.from_json(result["mixture"]))
-    return f"{table}\n\n{mixture}\n\n{out / 'mixture.json'}"
+    warnings = [f"warning: {warning}" for warning in result["warnings"]]
+    return "\n".join([table, *warnings, "", mixture, "", str(out / "mixture.json")])
 
 
 def outcomes_text(answer: Answer) -> str:

@@ -6,7 +6,7 @@ of clusters with a high excess loss are raised. The result is the mean of the fo
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -67,6 +67,7 @@ class ModelTask:
 class _Result:
     mixture: dict[str, Any]
     scores: dict[str, dict[str, Finite]]
+    warnings: list[str] = field(default_factory=list)
 
 
 def run_doremi(
@@ -77,7 +78,7 @@ def run_doremi(
     seed: int = 0,
     *,
     workers: int | None = None,
-    check: Callable[[], None] | None = None,
+    check: Callable[[], Sequence[str]] | None = None,
 ) -> dict[str, Any]:
     """Find DoReMi's mixture for the shards in ``directory``.
 
@@ -87,15 +88,16 @@ def run_doremi(
     reference and the follower. With targets, two proxies are also trained, for comparison: one on
     DoReMi's mixture, one on the token shares. Both are scored on the targets.
 
-    ``check`` is called before an unfinished search begins or continues; it stops the search if it
-    raises an error. The files ``weights.jsonl`` (of the follower), ``result.json`` and
-    ``mixture.json`` are written to ``out``.
+    ``check`` is called before an unfinished search begins or continues; it returns warnings, and
+    stops the search if it raises an error. The files ``weights.jsonl`` (of the follower),
+    ``result.json`` and ``mixture.json`` are written to ``out``.
 
     Returns:
-        JSON values under two keys. ``mixture`` is DoReMi's mixture. ``scores`` has two keys,
-        one per proxy: ``mixture`` for the proxy that was trained on DoReMi's mixture, and
-        ``token_shares`` for the proxy that was trained on the token shares. Each key has the scores
-        of its proxy by target. Without targets, ``scores`` is empty.
+        JSON values under three keys. ``mixture`` is DoReMi's mixture. ``warnings`` are those that
+        ``check`` returned. ``scores`` has two keys, one per proxy: ``mixture`` for the proxy that
+        was trained on DoReMi's mixture, and ``token_shares`` for the proxy that was trained on the
+        token shares. Each key has the scores of its proxy by target. Without targets, ``scores`` is
+        empty.
 
     Raises:
         UsageError: A target does not exist, or there are too few steps to choose weights.
@@ -119,15 +121,15 @@ def run_doremi(
         if (out / _RESULT).exists():
             return _read_result(out / _RESULT)
         prior = default_mixture(shards, settings)
-        if check is not None:
-            check()
+        warnings = list(check()) if check is not None else []
         task = ModelTask(directory=directory, prior=prior, settings=settings, seed=seed, out=out)
         with LocalEngine(workers, gpus=True, preload=PRELOAD) as pool:
             ((_, average),) = pool.run(train_both, [task])
-            mixture = Mixture(average.weights, {"preset": DOREMI, **manifest.found_on})
+            about = {"preset": DOREMI, **manifest.found_on}
+            mixture = Mixture(average.weights, about | ({"warnings": warnings} if warnings else {}))
             scores = _score(pool, task, mixture, targets)
         mixture.save(out / _MIXTURE)
-        result = {"mixture": mixture.to_json(), "scores": scores}
+        result = {"mixture": mixture.to_json(), "scores": scores, "warnings": warnings}
         write_json(out / _RESULT, result)
         for name in _BEGUN:
             (out / name).unlink(missing_ok=True)
@@ -247,7 +249,7 @@ def _read_result(path: Path) -> dict[str, Any]:
     """
     value = located(_result_from_json, read_json(path), str(path))
     located(Mixture.from_json, value.mixture, f"{path}: mixture")
-    return {"mixture": value.mixture, "scores": value.scores}
+    return {"mixture": value.mixture, "scores": value.scores, "warnings": value.warnings}
 
 
 def _result_from_json(value: Any) -> _Result:

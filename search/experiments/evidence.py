@@ -197,17 +197,16 @@ class Evidence:
     def text(self) -> str:
         """Return as text how many trials are used, and why the other trials are not used."""
         trials, apart = self.carried.trials, self.carried.apart
-        said = f"{counted(len(trials) + len(apart), 'trial')} of {self.search} count from the start"
-        if apart:
-            said += (
-                f"; of these, {len(apart):,} only help to predict, as no mixture of these clusters "
-                "has their cells"
-            )
-        if self.carried.lost:
-            said += f"; {self.carried.lost:,} do not, as these clusters have none of their cells"
-        if self.left:
-            said += f"; {self.left:,} that only helped that search to predict do not"
-        return said
+        others = {
+            "only help to predict, because no mixture of these clusters has their cells": len(
+                apart
+            ),
+            "are not used, because these clusters have none of their cells": self.carried.lost,
+            "are not used, because they only helped that search to predict": self.left,
+        }
+        total = len(trials) + sum(others.values())
+        said = [f"{len(trials):,} of the {total:,} trials of {self.search} count as measured"]
+        return "; ".join(said + [f"{count:,} {why}" for why, count in others.items() if count])
 
 
 def read_earlier(

@@ -63,7 +63,7 @@ def run_search(
     workers: int | None = None,
     engine: str = "local",
     writers: Sequence[Writer] = (),
-    check: Callable[[], None] | None = None,
+    check: Callable[[], Sequence[str]] | None = None,
     earlier: Path | None = None,
     keep_proxies: int = 0,
     retarget: Path | None = None,
@@ -91,8 +91,8 @@ def run_search(
         writers: Writers that receive three kinds of numbers for each proxy: its scores, the weights
             of its mixture, and the out-of-fold errors of the predictors when its round began. The
             step of these numbers is the number of finished proxies.
-        check: Function that is called before an unfinished search begins or continues. It can stop
-            the search by raising an error.
+        check: Function that is called before an unfinished search begins or continues. It returns
+            warnings for the answer. It can stop the search by raising an error.
         earlier: Folder of a search whose trials are used from the start. These trials do not count
             in the budget: see `read_earlier`.
         keep_proxies: Largest number of bytes, in total, of the model parameters of proxies that are
@@ -133,8 +133,7 @@ def run_search(
                 path = out / "answer.json"
                 return located(Answer.from_json, read_json(path), str(path))
             logger.info(f"going on with the search in {out}")
-        if check is not None:
-            check()
+        warnings = check() if check is not None else ()
         with open_engine(engine, workers, out, gpus=True, preload=PRELOAD) as pool:
             if kept:
                 kept.score(pool)
@@ -146,7 +145,7 @@ def run_search(
             while mixtures := search.ask():
                 _run_round(search, task, mixtures, pool, writers)
             task.tell_kept(search)
-        return _write_results(search, task)
+        return _write_results(search, task, warnings)
 
 
 def dry_search(
@@ -396,7 +395,7 @@ def _run_round(
         )
     errors = {f"{skill.target}/{skill.predictor}": skill.nmse for skill in search.table}
     proxies = [task.proxy_task(mixture) for mixture in mixtures]
-    done = len(search.log.trials)
+    done = sum(not search.log.is_carried(trial) for trial in search.log.trials)
     stage, total = "search", search.planned
     if done >= total:
         stage, total = "confirm", done + len(proxies)
@@ -419,8 +418,10 @@ def _run_round(
             bar.add(1)
 
 
-def _write_results(search: Search, task: _SearchTask) -> Answer:
+def _write_results(search: Search, task: _SearchTask, found: Sequence[str]) -> Answer:
     """Choose the mixture; write the mixture, the answer and the report; return the answer.
+
+    ``found`` are the warnings about the targets, which come first in the answer.
 
     Raises:
         InvalidDataError: No proxy could be trained.
@@ -441,8 +442,13 @@ def _write_results(search: Search, task: _SearchTask) -> Answer:
     for line in told:
         logger.info(line)
     warnings += [_UNTRAINED] * answer.predicted_only
-    answer = replace(answer, warnings=[*answer.warnings, *warnings])
-    about = {"targets": list(task.targets), **manifest.found_on, "reason": answer.reason}
+    answer = replace(answer, warnings=[*found, *answer.warnings, *warnings])
+    about = {
+        "targets": list(task.targets),
+        **manifest.found_on,
+        "reason": answer.reason,
+        **({"warnings": answer.warnings} if answer.warnings else {}),
+    }
     Mixture(answer.mixture.weights, about).save(out / "mixture.json")
     write_json(out / "answer.json", answer.to_json())
     sections = search_sections(task.directory, answer, trials)

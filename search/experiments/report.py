@@ -31,6 +31,7 @@ from climbstream.search.evaluation.comparison import Comparison, mean_and_error
 from climbstream.search.optimizer.answer import BASE, Answer
 from climbstream.search.optimizer.outcome import (
     contender,
+    is_expected,
     is_predicted,
     outcome_heads,
     outcome_note,
@@ -209,7 +210,9 @@ def _gains(answer: Answer) -> list[tuple[str, str]]:
     if best is None:
         return []
     who = "the best other mixture" if answer.choice == BASE else "the answer"
-    verb = "is predicted to be" if is_predicted(answer, best) else "is"
+    verb = "is expected to be" if is_expected(answer) else "is"
+    if is_predicted(answer, best):
+        verb = "is predicted to be"
     gains = []
     for outcome, row in zip(
         answer.outcomes[:_FIGURES], outcome_rows(answer.outcomes), strict=False

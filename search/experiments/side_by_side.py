@@ -28,7 +28,8 @@ from climbstream.loader.formats.clusters import ClusterInfo, load_clusters, reas
 from climbstream.loader.formats.outputs import FIT, SEARCH, TRAIN, is_shard_directory
 from climbstream.loader.monitoring.run_status import RunStatus
 from climbstream.loader.weights.request import has_begun
-from climbstream.search.optimizer.answer import Answer
+from climbstream.search.optimizer.answer import BASE, Answer
+from climbstream.search.optimizer.outcome import contender
 
 from .report import CHOICES
 
@@ -36,6 +37,11 @@ _ALIKE = 0.1
 """Least fraction of shared words at which two clusters are shown as counterparts."""
 _SHOWN = 30
 """Largest number of rows of a table that a terminal shows."""
+_OF_OTHER = (
+    "If the answer is the token shares, best is the score of the best other mixture, whose weights "
+    "are below."
+)
+_LAST_LINE = "Numbers are those of the last line of metrics.jsonl; the run may have more steps."
 _HASH = re.compile("[0-9a-f]{32}|[0-9a-f]{64}")
 Row = tuple[str, ...]
 
@@ -175,13 +181,24 @@ def _searches(folders: Mapping[str, Path]) -> SideBySide:
     results = [row for name, answer in answers.items() for row in _result_rows(name, answer)]
     heads = ("search", "target", "unit", "best", "token shares", "better by", "answer")
     warnings = [(name, warning) for name, answer in answers.items() for warning in answer.warnings]
-    weights = {name: answer.mixture.weights for name, answer in answers.items()}
+    weights = {}
+    for name, answer in answers.items():
+        weights[name] = answer.mixture.weights
+        best = contender(answer)
+        if best is not None and answer.choice == BASE:
+            weights[f"{name}, best other"] = best.mixture.weights
     words = {n: w for answer in reversed(answers.values()) for n, w in answer.words.items() if w}
     return SideBySide(
         "searches",
         tuple(folders),
         [
-            Part("Results", heads, results, left=3),
+            Part(
+                "Results",
+                heads,
+                results,
+                left=3,
+                note=_OF_OTHER if len(weights) > len(answers) else "",
+            ),
             Part("Warnings", ("search", "warning"), warnings, left=2),
             _weights("Mixtures", weights, words=words),
             _settings({n: folder / SEARCH.plan for n, folder in folders.items()}),
@@ -260,16 +277,26 @@ def _runs(folders: Mapping[str, Path]) -> SideBySide:
         [
             Part(
                 "Results",
-                ("run", "steps", "tokens", "loss of the last step, nats per token"),
+                ("run", "at step", "tokens", "loss of the last step, nats per token"),
                 results,
+                note=_LAST_LINE,
             ),
             _weights("Shares of tokens served", served, words=words),
             _by_cluster("Loss by cluster", losses, words),
             _by_cluster("Loss on held-out text by cluster", heldout, words),
-            _settings({n: folder / TRAIN.plan for n, folder in folders.items()}),
+            _settings(
+                {n: folder / TRAIN.plan for n, folder in folders.items()},
+                {"changes of weights": [_changes(state) for state in states.values()]},
+            ),
         ],
         [scatter_plot(series, "step", "loss of the step, nats per token")],
     )
+
+
+def _changes(state: Mapping[str, Any]) -> str:
+    """Return the steps at which the weights of a run changed while it ran."""
+    steps = [f"{record['at_step']:,}" for record in reversed(state["records"]) if record["v"]]
+    return f"at step {', '.join(steps)}" if steps else "none"
 
 
 def _shards(folders: Mapping[str, Path]) -> SideBySide:
@@ -409,14 +436,19 @@ def _by_cluster(
     return Part(title, (*heads, *values), rows, left=len(heads), note=note)
 
 
-def _settings(paths: Mapping[str, Path]) -> Part:
-    """Return a table of the settings that differ between the plans or manifests in ``paths``."""
+def _settings(paths: Mapping[str, Path], more: Mapping[str, Sequence[str]] | None = None) -> Part:
+    """Return a table of the settings that differ between the plans or manifests in ``paths``.
+
+    ``more`` has further values by name, one value for each of ``paths``.
+    """
     plans = {name: dict(_flat(_plan(path))) for name, path in paths.items()}
-    rows = []
-    for keys in dict.fromkeys(keys for plan in plans.values() for keys in plan):
-        values = [plan.get(keys, "") for plan in plans.values()]
-        if len(set(values)) > 1:
-            rows.append((setting_name(keys), *values))
+    keys_of_all = dict.fromkeys(keys for plan in plans.values() for keys in plan)
+    named: list[tuple[str, Sequence[str]]] = [
+        (setting_name(keys), [plan.get(keys, "") for plan in plans.values()])
+        for keys in keys_of_all
+    ]
+    named += (more or {}).items()
+    rows = [(name, *values) for name, values in named if len(set(values)) > 1]
     note = "" if rows else "None differs."
     if unknown := [name for name, plan in plans.items() if not plan]:
         note = f"None are noted in {', '.join(unknown)}."

@@ -145,10 +145,14 @@ class Answer:
     """By target and cluster, pairs of a weight of the cluster and the score that is predicted at
     this weight (`Search.dependence`)."""
     warnings: list[str] = field(default_factory=list)
-    """Warnings, each with a remedy, in three cases: a target has too few items, runs of other
-    models make the predictions of a target worse, or no model was trained on ``mixture``."""
+    """Warnings, each with a remedy, in five cases: the shards have items of a target, or were not
+    searched for them; a target has too few items; runs of other models make the predictions of a
+    target worse; or no model was trained on ``mixture``."""
     predicted_only: bool = False
     """Whether no model was trained on ``mixture``, so that its scores are only predicted."""
+    base_name: str = "token shares"
+    """What texts call the mixture with which ``mixture`` is compared: ``equal weights`` if the
+    token shares are unknown."""
     words: dict[str, str] = field(default_factory=dict)
     """Words of each cluster, by name of the cluster; empty if the clusters have no words."""
 

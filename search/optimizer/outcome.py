@@ -25,7 +25,6 @@ from .items import ItemEvidence
 from .observations import Observations
 from .trials import Trial
 
-NO_GAIN = "No gain over the token-share mixture"
 JOINT_SCORE = (
     "The joint score is the weighted mean of the scores on all targets, each in standard "
     "deviations of the scores of all proxies."
@@ -232,13 +231,11 @@ class _Side:
 
 def _reason(answer: Answer, best: Candidate | None, known: Observations) -> str:
     """Return the result in one sentence, and further sentences on how certain it is."""
-    parts = "; ".join(
-        _compared(outcome, alone=len(known.targets) == 1) for outcome in answer.outcomes
-    )
+    parts = "; ".join(_compared(outcome, answer.base_name, known) for outcome in answer.outcomes)
     how, scored_on = _how(answer, best), _scored_on(answer.outcomes)
     trial = f"trial {answer.measured_best.trials[0]}"
     measured = ", ".join(f"{n} {s:.5g}" for n, s in answer.measured_best.scores.items())
-    unscored = "the token-share mixture has no score"
+    unscored = f"the {answer.base_name} have no score"
     if answer.baseline is None and answer.predicted_only:
         lead = (
             f"Predicted only, not trained: {parts}; the best measured is {trial} ({measured}), "
@@ -247,16 +244,19 @@ def _reason(answer: Answer, best: Candidate | None, known: Observations) -> str:
     elif answer.baseline is None:
         lead = f"The best is {trial} ({measured}); {unscored}{scored_on}."
     elif best is None:
-        lead = f"{NO_GAIN}: none scored better ({parts}){scored_on}."
+        lead = f"No gain over the {answer.base_name}: none scored better ({parts}){scored_on}."
     elif answer.choice == BASE:
-        sure = " is sure" if answer.confirmation else ""
         scored = "is predicted to score" if is_predicted(answer, best) else "scored"
-        lead = f"{NO_GAIN}{sure}: the best other one {scored} {parts}{how}{scored_on}."
+        lead = (
+            f"It is not certain that any mixture is better than the {answer.base_name}: the best "
+            f"other one {scored} {parts}{how}{scored_on}."
+        )
     elif answer.predicted_only:
         lead = f"Predicted only, not trained: {parts}{scored_on}."
     else:
         lead = f"Found {parts}{how}{scored_on}."
-    return " ".join([lead, *_untrained(answer, best, known), *_interval(answer, best, known)])
+    how_certain = (*_interval(answer, best, known), *_decision(answer, best))
+    return " ".join([lead, *_untrained(answer, best, known), *how_certain])
 
 
 def is_predicted(answer: Answer, best: Candidate) -> bool:
@@ -286,10 +286,10 @@ def _untrained(answer: Answer, best: Candidate | None, known: Observations) -> l
     ]
 
 
-def _compared(outcome: Outcome, *, alone: bool) -> str:
-    """Return the two scores on one target, and the gain, as text."""
+def _compared(outcome: Outcome, base_name: str, known: Observations) -> str:
+    """Return the two scores on one target, and their difference, as text."""
     unit = f" {outcome.unit}" if outcome.unit else ""
-    name = "" if alone and unit else f"{outcome.target} "
+    name = "" if len(known.targets) == 1 and unit else f"{outcome.target} "
     if outcome.best is None or outcome.baseline is None or outcome.gain is None:
         score = outcome.baseline if outcome.best is None else outcome.best
         return f"{name}{score:.5g}{unit}" if score is not None else name.strip()
@@ -297,9 +297,17 @@ def _compared(outcome: Outcome, *, alone: bool) -> str:
     digits = decimals(sds, (outcome.best, outcome.baseline))
     ours = with_error(outcome.best, outcome.best_sd, digits)
     theirs = with_error(outcome.baseline, outcome.baseline_sd, digits)
-    way = "better" if outcome.gain >= 0 else "worse"
-    gain = with_error(abs(outcome.gain), outcome.gain_sd, digits)
-    return f"{name}{ours} against token shares {theirs}{unit}, {way} by {gain}"
+    sign = 1.0 if known.targets[outcome.target] == "min" else -1.0
+    difference = sign * (outcome.baseline - outcome.best)
+    # The error is that of the gain, which may have been corrected: see `_corrected`.
+    sd = outcome.gain_sd if math.isclose(difference, outcome.gain, abs_tol=1e-9) else None
+    by = _better_by(difference, sd, digits)
+    return f"{name}{ours} against {base_name} {theirs}{unit}, {by}"
+
+
+def _better_by(gain: float, sd: float | None, digits: int) -> str:
+    way = "better" if gain >= 0 else "worse"
+    return f"{way} by {with_error(abs(gain), sd, digits)}"
 
 
 def _how(answer: Answer, best: Candidate | None) -> str:
@@ -329,7 +337,7 @@ def _interval(answer: Answer, best: Candidate | None, known: Observations) -> li
     why = _corrected(answer, best)
     if answer.choice == BASE and answer.confirmation is None:
         if alone:
-            return [f"The gain is {why}."] if why else []
+            return [f"{why}, it is expected to be {_expected(answer.outcomes[0])}."] if why else []
         if best.gain != answer.gain or answer.gain_sd is None:
             return []  # `gain` is that of another mixture, or unknown
     if answer.gain is None or answer.gain_sd is None:
@@ -348,15 +356,49 @@ def _interval(answer: Answer, best: Candidate | None, known: Observations) -> li
         for level, times in ((68, 1.0), (95, 1.96))
     ]
     shown = with_error(gain, None, digits)
-    lead = (
-        f"Counting all proxies of the search, the {name}" if answer.confirmation else f"The {name}"
-    )
-    text = f"{lead} is {shown}{unit}{why and f', {why}'}; it is {' and '.join(bounds)}."
+    if answer.confirmation:
+        why = "Counting all proxies of the search"
+    lead = f"{why}, the {name}" if why else f"The {name}"
+    text = f"{lead} is {shown}{unit}; it is {' and '.join(bounds)}."
     return [text] if alone else [text, JOINT_SCORE]
 
 
+def _expected(outcome: Outcome) -> str:
+    """Return the gain of an outcome as text, with its error."""
+    assert outcome.gain is not None
+    sds = [sd for sd in (outcome.best_sd, outcome.baseline_sd, outcome.gain_sd) if sd]
+    return _better_by(outcome.gain, outcome.gain_sd, decimals(sds, [outcome.gain]))
+
+
+def _decision(answer: Answer, best: Candidate | None) -> list[str]:
+    """Return sentences that say why a gain is not called certain; [] if there is no such gain."""
+    if answer.choice != BASE or best is None or answer.gain is None or answer.gain_sd is None:
+        return []
+    more = f"{_missing(answer)} would reduce the error."
+    if answer.confirmation is None:
+        return [more] if (best.gain or 0.0) > 0 else []
+    if answer.gain <= 0:
+        return ["This gain decides, and not that of the new runs alone."]
+    limit = MIN_RAW_GAIN_SDS * answer.gain_sd
+    if answer.gain > limit:
+        return ["But it did not score better with the new seeds, so this gain is not certain."]
+    return [
+        f"A gain is called certain if it is more than {MIN_RAW_GAIN_SDS:g} times its standard "
+        f"error; this one is {answer.gain / answer.gain_sd:.2f} times. {more}"
+    ]
+
+
+def _missing(answer: Answer) -> str:
+    """Return what would reduce the larger part of the error of the gain: items or seeds."""
+    of_items = [(o.item_sd or 0.0) ** 2 for o in answer.outcomes]
+    of_all = [(o.gain_sd or 0.0) ** 2 for o in answer.outcomes]
+    if sum(of_items) > sum(of_all) / 2:
+        return "More documents or questions in the target"
+    return "More seeds (--confirm)" if answer.confirmation else "Runs of both with new seeds"
+
+
 def _corrected(answer: Answer, best: Candidate) -> str:
-    """Return why the gain of ``best`` is no difference of the two scores; "" if it is one."""
+    """Return how the gain of ``best`` is more than a difference of two scores; "" if it is not."""
     pick = answer.predicted_best if best.choice == "predicted" else answer.measured_best
     if answer.confirmation or pick is None or answer.baseline is None or best.gain is None:
         return ""
@@ -364,8 +406,8 @@ def _corrected(answer: Answer, best: Candidate) -> str:
     if math.isclose(difference, best.gain, abs_tol=1e-9):
         return ""
     if difference > best.gain:
-        return "already reduced for picking the best of many"
-    return "computed from all proxies, not from these two scores alone"
+        return "After allowing for picking the best of many mixtures"
+    return "Counting all scores, and not these two alone"
 
 
 def outcome_rows(outcomes: Sequence[Outcome]) -> list[tuple[str, ...]]:
@@ -391,7 +433,14 @@ def outcome_heads(answer: Answer) -> tuple[str, ...]:
     name = "best other" if answer.choice == BASE else "answer"
     if best is not None and is_predicted(answer, best):
         name += ", predicted"
-    return ("target", name, "token shares", "better by", "unit", "scored on")
+    gain = "expected better by" if is_expected(answer) else "better by"
+    return ("target", name, answer.base_name, gain, "unit", "scored on")
+
+
+def is_expected(answer: Answer) -> bool:
+    """Return whether the gain of the only target is more than a difference of two scores."""
+    best = contender(answer)
+    return len(answer.outcomes) == 1 and best is not None and bool(_corrected(answer, best))
 
 
 def outcome_note(answer: Answer) -> str:

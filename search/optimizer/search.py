@@ -26,11 +26,13 @@ differences between scores are in standard deviations ("sd") of the scores of al
 
 import itertools
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from climbstream.loader.core.errors import UsageError
+from climbstream.loader.core.log import get_logger
 from climbstream.loader.core.typed import short
 from climbstream.loader.formats.mixture import Mixture
 from climbstream.search.predictors.base import Floats, Skill
@@ -50,6 +52,8 @@ from .presets import PRESETS
 from .surrogate import Surrogate
 from .transfer import Columns, Overlap, level, rows_of
 from .trials import Trial, TrialLog, read_outcome
+
+logger = get_logger(__name__)
 
 FEWEST = 8
 """Number of scored trials below which no predictor is fitted."""
@@ -106,12 +110,13 @@ class Search:
         earlier_runs: By target, an estimate of the scores from runs of other models. It is used
             only if it makes predictions better in cross-validation.
         seed: Seed of all random choices, and of the proxies.
-        log: File of the trials. If it exists, the search continues from its trials. Clusters and
-            seed must then be the same as in the file; other settings may differ.
+        log: File of the trials. If it exists, the search continues from its trials. Clusters, seed
+            and the directions of targets must then be the same as in the file; other settings may
+            differ.
         rounds: Ratio in which the rounds share the budget. None means the ratio of the preset.
         importance: Weight of each target in the mean over targets (1 if a target is missing).
         confirm: Number of seeds with which the best mixtures and the token shares are run again
-            after the budget is spent. 0 0 means that nothing is run again. See the module
+            after the budget is spent. 0 means that nothing is run again. See the module
             `confirm`.
 
     Raises:
@@ -151,6 +156,7 @@ class Search:
         self._repeats = 1 if budget < 8 else min(6, 2 + budget // 16)
 
         self._prior = _shares(prior, self.clusters)
+        self._base_name = "equal weights" if prior is None else "token shares"
         self._limits = WeightConstraints.of(
             self.clusters,
             self._prior,
@@ -234,8 +240,12 @@ class Search:
 
     @property
     def planned(self) -> int:
-        """Number of the last trial of the budget."""
-        return self._first_number + sum(self._sizes)
+        """Number of trials of this search at the end of its budget.
+
+        Trials that were carried over from another search do not count.
+        """
+        own = sum(not self.log.is_carried(trial) for trial in self.log.earlier)
+        return own + sum(self._sizes)
 
     def ask(self) -> list[Mixture]:
         """Return the mixtures of the present round that have no scores yet.
@@ -285,9 +295,12 @@ class Search:
     def enqueue(self, mixture: Mixture | Mapping[str, float]) -> None:
         """Add ``mixture`` to the next round, in place of a mixture that the search would propose.
 
+        If the mixture was asked for or enqueued before, nothing is added, and a message says so. So
+        a program that enqueues mixtures can be started again on its log.
+
         Raises:
-            UsageError: ``mixture`` is outside the limits, was asked for or enqueued already, or
-                does not fit into the remaining rounds.
+            UsageError: ``mixture`` is outside the limits, or does not fit into the remaining
+                rounds.
             InvalidDataError: ``mixture`` is no mixture of the clusters.
         """
         row = _shares(mixture, self.clusters)
@@ -303,10 +316,15 @@ class Search:
         begun = max([self._round, *(trial.round for trial in before)])
         for other in [*self._asked, *map(_asked, before)]:
             if other == own:
-                raise UsageError(f"this mixture is trial {other.about['trial']} already")
+                logger.info(
+                    f"the mixture {short(own.weights)} is trial {other.about['trial']} already, so "
+                    "it is not enqueued again"
+                )
+                return
         waiting = self._enqueued(self._last, [*before, *self._asked])
         if own in waiting:
-            raise UsageError("this mixture is enqueued already")
+            logger.info(f"the mixture {short(own.weights)} is enqueued already")
+            return
         if len(waiting) >= (places := sum(self._sizes[begun - self._first :])):
             raise UsageError(
                 f"the rounds that are left have {places} places, and {len(waiting)} mixtures wait "
@@ -332,7 +350,7 @@ class Search:
                 f"none of {len(self.log.trials)} trials has scores, so there is nothing to "
                 "conclude from; tell at least one"
             )
-        answer = self._conclude(known)
+        answer = replace(self._conclude(known), base_name=self._base_name)
         again = self._repeated()
         base = self.base
         if again:

@@ -212,8 +212,9 @@ class TrialLog(Tabular):
         ``settings``.
 
         Raises:
-            InvalidDataError: A line is no trial, a setting that must be equal differs, or the
-                trials lack scores on a target.
+            InvalidDataError: A line is no trial, a setting that must be equal differs, a target
+                was minimised and is to be maximised or the reverse, or the trials lack scores on a
+                target.
             UsageError: The log does not exist, and ``settings`` is None.
         """
         path = Path(path)
@@ -285,6 +286,10 @@ class TrialLog(Tabular):
             return values if fixed is None else {n: values.get(n, "absent") for n in fixed}
 
         check_same_config(held(self.settings), held(settings), self.path)
+        before, now = self._directions(), settings.get("targets", {})
+        shared = before.keys() & now.keys()
+        old, new = ({name: of[name] for name in sorted(shared)} for of in (before, now))
+        check_same_config({"targets": old}, {"targets": new}, self.path)
         if hash_json(settings) == self.config:
             return
         try:
@@ -294,6 +299,13 @@ class TrialLog(Tabular):
                 f"{self.path}: {error}; search for targets without scores in another folder"
             ) from None
         append_line(self.path, {"version": Trial.version, "settings": settings})
+
+    def _directions(self) -> dict[str, str]:
+        """Return ``min`` or ``max`` by target, for the targets of all settings in the log."""
+        targets = (settings.get("targets") for settings in self._settings.values())
+        return {
+            name: way for each in targets if isinstance(each, dict) for name, way in each.items()
+        }
 
     @property
     def trials(self) -> list[Trial]:

@@ -2,11 +2,13 @@
 
 import json
 from collections import Counter
+from types import SimpleNamespace
 
 import pytest
 from small_build import SMALL_BUILD
 
 from climbstream.builder import append, build
+from climbstream.builder.dataset_card import license_column, license_rows
 from climbstream.builder.exporter.shards import export_shards
 from climbstream.builder.licenses import is_kept
 from climbstream.builder.publisher.repo_files import collect
@@ -14,7 +16,7 @@ from climbstream.builder.settings import BuildSettings
 from climbstream.loader import Manifest
 from climbstream.loader.cli.main import run
 from climbstream.loader.core.errors import InvalidDataError
-from climbstream.loader.formats.manifest import Size, join_licenses
+from climbstream.loader.formats.manifest import ClusterEntry, Size, join_licenses
 from climbstream.loader.tools.regroup import Grouping, regroup
 from climbstream.loader.tools.verify import verify_directory
 
@@ -112,6 +114,17 @@ def test_a_copy_under_a_licence_that_is_kept_stays(tmp_path, make_records, write
     rows = {row["id"]: row["why"] for row in catalogue(tmp_path / "out")}
     assert rows["free copy"] is None
     assert rows[records[0]["id"]] == "licence not asked for"
+
+
+def test_a_card_lists_a_licence_once_however_its_case_is_spelled():
+    sizes = {"mit": Size(1, 10), "MIT": Size(2, 20), "CC0-1.0": Size(1, 5)}
+    entry = ClusterEntry(name="c00", tokens=35, documents=4, index_hash="0", licenses=sizes)
+    manifest = SimpleNamespace(clusters=[entry], tokens=35)
+    assert license_rows(manifest)[2:] == [
+        "| MIT | 3 | 30 | 85.7% |",
+        "| CC0-1.0 | 1 | 5 | 14.3% |",
+    ]
+    assert license_column(manifest) == {"licences by tokens": ["MIT 86%, CC0-1.0 14%"]}
 
 
 def test_each_cluster_says_what_it_holds_by_licence(corpus, tmp_path, catalogue):

@@ -128,6 +128,32 @@ def test_a_link_in_the_folder_of_a_search_is_refused(directory, tmp_path):
         collect(directory, REPO, tmp_path / "tables", PublishSettings(mixture=search))
 
 
+def test_the_card_has_the_warnings_of_the_search(directory, tmp_path):
+    about = {"reason": "Found it.", "warnings": ["1 of 4 items stand in the shards"]}
+    Mixture(Manifest.load(directory).token_shares.weights, about).save(tmp_path / "m.json")
+    settings = PublishSettings(what="mixture", mixture=tmp_path / "m.json")
+    card = collect(directory, REPO, tmp_path / "work", settings).files["README.md"].decode()
+    assert "How the mixture was found: Found it.\n\nWarnings of the search:\n\n- 1 of 4" in card
+
+
+def test_a_mixture_that_was_found_before_an_append_says_so_in_notes_and_card(directory, tmp_path):
+    copy = shutil.copytree(directory, tmp_path / "grown")
+    manifest = Manifest.load(copy)
+    appended = [{"before": "0" * 32, "sources": {}, "documents": 1, "tokens": 5}]
+    write_json(
+        copy / "manifest.json",
+        replace(manifest, provenance={**manifest.provenance, "appended": appended}).to_json(),
+    )
+    found_on = {**manifest.found_on, "shards": "0" * 32}
+    Mixture(manifest.token_shares.weights, found_on).save(tmp_path / "m.json")
+    settings = PublishSettings(what="mixture", mixture=tmp_path / "m.json")
+    publication = collect(copy, REPO, tmp_path / "work", settings)
+    grown = f"({manifest.tokens - 5:,} tokens); after 1 append they are {manifest.fingerprint} ("
+    (note,) = (note for note in publication.notes if "append" in note)
+    assert note.startswith(f"The mixture was found on the shards {'0' * 32} {grown}")
+    assert note in publication.files["README.md"].decode()
+
+
 def test_large_and_small_files_go_as_the_hub_wants_them(client, publication):
     client.part = 1000  # so some are sent in parts, some at once, and some with the commit
     Publisher(REPO).publish(publication)
@@ -516,6 +542,19 @@ def test_columns_that_become_public_are_named(hub, directory, tmp_path):
     said = "columns of the corpus (--keep), also for documents that were left out: url, title."
     assert said in dry_run(copy).stderr
     assert "--keep" not in dry_run(directory).stderr
+
+
+def test_what_is_published_as_all_says_that_later_versions_need_it_too(directory, tables):
+    def notes(what):
+        return " ".join(collect(directory, REPO, tables, PublishSettings(what=what)).notes)
+
+    assert "later versions to this data set with --what all too" in notes("all")
+    assert "later versions" not in notes("shards")
+
+
+def test_a_dry_run_says_that_the_login_was_not_checked(hub, directory):
+    assert "nothing was sent, and the login was not checked" in dry_run(directory).stdout
+    assert not hub.asked
 
 
 def test_drawn_without_a_number_of_tokens_says_that_nothing_is_drawn(directory, tables):

@@ -238,6 +238,8 @@ def test_a_private_data_set_needs_the_token(web, tmp_path, monkeypatch):
     with pytest.raises(RemoteError, match=r"refused to find main of someone/web.*HF_TOKEN"):
         pull(REPO, tmp_path / "elsewhere")
     assert not (tmp_path / "elsewhere").exists()
+    with pytest.raises(RemoteError, match=r"or it is private; .*HF_TOKEN"):
+        Mixture.from_hub(REPO)
 
 
 # Faults.
@@ -601,6 +603,20 @@ def test_a_mixture_of_other_clusters_beside_the_shards_is_refused(client, direct
     client.upload(REPO, copy)
     with pytest.raises(InvalidDataError, match=r"mixture\.json: the mixture weights elsewhere"):
         pull(REPO, tmp_path / "out")
+
+
+def test_a_pull_says_that_the_mixture_it_fetched_is_not_the_one_it_was_given(
+    client, directory, names, tmp_path, capsys
+):
+    copy = shutil.copytree(directory, tmp_path / "copy")
+    some = Mixture.uniform(names[:2])
+    some.save(copy / "mixture.json")
+    client.upload(REPO, copy)
+    said = "is the mixture that was published with the shards, and not the one that chose"
+    pull(REPO, tmp_path / "out", some)
+    assert said not in capsys.readouterr().err
+    pull(REPO, tmp_path / "out", Mixture.uniform(names[1:3]))
+    assert f"{tmp_path / 'out' / 'mixture.json'} {said}" in capsys.readouterr().err
 
 
 def test_files_without_a_hash_are_brought_and_named(client, directory, tmp_path, capsys):

@@ -20,6 +20,7 @@ from climbstream.builder.importer import pipeline as importing
 from climbstream.builder.importer.pipeline import import_corpus
 from climbstream.builder.importer.settings import ImportSettings
 from climbstream.builder.writers import shards
+from climbstream.loader.cli.main import run
 from climbstream.loader.core.errors import IntegrityError, InvalidDataError, UsageError
 from climbstream.loader.core.files import read_json
 from climbstream.loader.formats.manifest import Manifest
@@ -239,6 +240,15 @@ def test_mosaic_is_a_yaml_of_streams(directory, tmp_path):
     assert streams["c12"]["proportion"] / streams["c03"]["proportion"] == pytest.approx(
         (3 * 3 / 8) / (2 / 5)
     )
+
+
+def test_the_command_names_the_file_of_a_mixture_and_what_its_paths_are_relative_to(
+    directory, tmp_path, capsys
+):
+    out = tmp_path / "yaml"
+    assert run(["export", str(directory), "--to", "mosaic", "--out", str(out)]) == 0
+    said = f"{out / 'streams.yaml'} has the same mixture, with paths relative to {out}"
+    assert said in capsys.readouterr().err
 
 
 def test_a_mixture_has_no_place_in_a_layout_of_all_documents(directory, tmp_path):

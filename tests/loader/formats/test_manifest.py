@@ -191,6 +191,7 @@ def test_a_mixture_fits_after_documents_were_appended(shards):
         provenance={"appended": [{"before": shards.manifest.fingerprint}]},
     )
     assert grown.misfit(mixture) == ""
+    assert grown.growth(mixture)
 
 
 @pytest.mark.parametrize(

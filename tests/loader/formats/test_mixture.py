@@ -257,6 +257,12 @@ def test_a_folder_is_no_mixture_and_the_file_in_it_is_named(tmp_path):
         Mixture.load(str(tmp_path))
 
 
+def test_an_answer_is_no_mixture_and_the_file_beside_it_is_named(tmp_path):
+    (tmp_path / "answer.json").write_text('{"version": 1, "mixture": {"weights": {"c00": 1}}}')
+    with pytest.raises(InvalidDataError, match=r"not a mixture; name .*/mixture\.json"):
+        Mixture.load(tmp_path / "answer.json")
+
+
 @pytest.mark.parametrize("weights", [5, ["c00"], "mixture.json", [0.5, 0.5]])
 def test_what_is_no_mixture_is_shown_with_what_is(weights):
     with pytest.raises(InvalidDataError, match=r'as {"c00": 0\.7, "c01": 0\.3}; this is '):

@@ -97,6 +97,8 @@ def test_searches_over_other_groups_say_that_their_weights_cannot_be_compared(
     assert "They have no cluster in common, so their shares cannot be compared." in text
     assert "would be of another cluster" not in text
     assert "token shares\n" in text
+    assert "out, best other" in text
+    assert "best is the score of the best other mixture" in text
     assert "hash 01234567\n" in text
 
 
@@ -141,6 +143,16 @@ def test_runs_are_compared_with_the_words_of_clusters_and_losses_on_held_out_tex
     text = compare(*runs)[1]
     assert "With the shares of one, 0.0% of the tokens of two would be of another cluster." in text
     assert "Nats a token, when it was last measured." in text
+
+
+def test_weights_that_changed_in_one_run_are_told_with_the_step_of_the_numbers(tmp_path, compare):
+    runs = [make_run(tmp_path / name, {"a": 0.5, "b": 0.5}, 2) for name in ("one", "two")]
+    log = WeightsLog.open(runs[1] / "weights.jsonl", write=True)
+    log.append(Mixture.of({"a": 0.25, "b": 0.75}), 150, "more b")
+    tables = json.loads(compare(*runs, "--json")[1])["tables"]
+    (row,) = tables["Settings that differ"]
+    assert row == {"setting": "changes of weights", "one": "none", "two": "at step 150"}
+    assert [row["at step"] for row in tables["Results"]] == ["200", "200"]
 
 
 def test_runs_without_notes_of_their_settings_are_named(tmp_path, compare):

@@ -6,6 +6,7 @@ import random
 import pytest
 
 from climbstream.builder import import_corpus
+from climbstream.loader import Mixture
 from climbstream.loader.cli.main import call, run
 from climbstream.loader.core.errors import InvalidDataError
 from climbstream.search.cli import leaks
@@ -88,6 +89,29 @@ def test_the_search_ends_with_3_before_a_proxy_is_trained(leaky, capsys):
     assert captured.out == ""
     assert "1 of its 4 items" in captured.err
     assert not (out / "trials.jsonl").exists()
+
+
+def test_the_answer_its_files_and_the_mixture_warn_of_a_target_in_the_shards(leaky, capsys):
+    out = leaky / "search"
+    arguments = ["search", leaky / "shards", "--target", leaky / "task.jsonl", "--out", out]
+    more = "--preset climb --budget 4 --proxy-tokens 2048 --seq-len 64 --batch-rows 8"
+    assert run([*map(str, arguments), *more.split()]) == 0
+    leak = "1 of its 4 items stand in 1 document of the shards (c01 1)"
+    assert leak in capsys.readouterr().out
+    assert leak in json.loads((out / "answer.json").read_text())["warnings"][0]
+    assert leak in Mixture.load(out / "mixture.json").about["warnings"][0]
+    assert leak in (out / "report.html").read_text()
+
+
+def test_a_result_of_doremi_warns_of_a_target_in_the_shards(leaky, capsys):
+    out = leaky / "search"
+    arguments = ["search", leaky / "shards", "--target", leaky / "task.jsonl", "--out", out]
+    more = "--preset doremi --proxy-tokens 6k --seq-len 64 --batch-rows 8"
+    assert run([*map(str, arguments), *more.split()]) == 0
+    leak = "warning: target "
+    assert leak in capsys.readouterr().out
+    assert run([*map(str, arguments), *more.split()]) == 0
+    assert leak in capsys.readouterr().out  # the result that was kept says it too
 
 
 def test_strict_and_no_look_exclude_each_other(leaky, capsys):

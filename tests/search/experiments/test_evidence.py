@@ -65,7 +65,8 @@ def test_after_regrouping_all_trials_count_and_the_new_proxies_are_beside_them(
     out = tmp_path / "out"
     assert search(directory, out, "--from", coarse, budget="3") == 0
     shown = capsys.readouterr()
-    assert f"8 trials of {coarse} count from the start" in shown.err
+    assert f"8 of the 8 trials of {coarse} count as measured\n" in shown.err
+    assert "search: 3/3 proxies" in shown.err
     carried, own = carried_and_own(out)
     assert ([t.number for t in carried], len(own)) == ([*range(1, 9)], 3)
     halves = read_json(directory / "groupings" / "halves" / "grouping.json")["groups"]
@@ -114,8 +115,10 @@ def test_groups_that_join_clusters_learn_from_all_trials_and_say_how_many_only_h
     old = {t.number: t for t in log_of(fine).trials}
     for one in apart:
         assert (one.mixture, one.scores) == (old[one.number].mixture, old[one.number].scores)
-    said = f"8 trials of {fine} count from the start; of these, {len(apart)} only help to predict"
-    assert said in capsys.readouterr().err
+    shown = capsys.readouterr().err
+    said = f"{len(carried)} of the 8 trials of {fine} count as measured; {len(apart)} only help to"
+    assert said in shown
+    assert "search: 2/2 proxies" in shown
     answer = read_json(out / "answer.json")
     assert len(answer["out_of_fold"]) == 10
     assert f"learnt from {len(apart)} of its proxies" in (out / "report.html").read_text()
@@ -123,7 +126,9 @@ def test_groups_that_join_clusters_learn_from_all_trials_and_say_how_many_only_h
     assert {key for row in rows for key in row if key.startswith("w_")} == {"w_a", "w_b"}
     # A third search learns from what the second measured.
     assert search(directory, tmp_path / "third", "--from", out, "--dry-run") == 0
-    said = f"{len(carried) + 2} trials of {out} count from the start; {len(apart)} that only helped"
+    said = (
+        f"{len(carried) + 2} of the 10 trials of {out} count as measured; {len(apart)} are not used"
+    )
     assert said in capsys.readouterr().err
 
 

@@ -266,7 +266,7 @@ def test_a_gain_that_was_luck_is_taken_back():
     play(s, lambda m: loss(m) if m.about["trial"] <= BUDGET else 3.0 + noise(m, 0.3))
     assert s.result().choice == "baseline"
     assert s.result().reason.startswith(
-        "No gain over the token-share mixture is sure: the best other one scored "
+        "It is not certain that any mixture is better than the token shares: the best other one "
     )
     assert s.result().mixture == Mixture.of(SHARES)
 

@@ -56,8 +56,11 @@ def test_a_gain_on_few_documents_that_differ_is_not_called_sure(confirm):
     assert without.choice != "baseline"
     assert with_items.choice == "baseline"
     assert with_items.mixture == Mixture.of(SHARES)
-    assert with_items.reason.startswith("No gain over the token-share mixture")
+    assert with_items.reason.startswith("It is not certain that any mixture is better than the")
     assert with_items.gain_sd > without.gain_sd
+    assert with_items.reason.endswith(
+        "More documents or questions in the target would reduce the error."
+    )
 
 
 def test_the_same_gain_on_many_documents_is_sure():
@@ -358,13 +361,13 @@ def test_of_a_mixture_that_never_ran_the_items_are_those_of_the_best_that_did():
 def test_the_sentence_without_scores_of_the_token_shares_names_the_best_trial():
     known = known_of(RUNS[2:])
     answer = settle(choose_mixture(known, BASE, None), BASE, known)
-    assert answer.reason == "The best is trial 1 (loss 1.25); the token-share mixture has no score."
+    assert answer.reason == "The best is trial 1 (loss 1.25); the token shares have no score."
 
 
 def test_where_the_token_shares_are_best_no_other_is_shown():
     known = known_of([(BASE, 1.0, 0.5), (BASE, 1.5, 0.5), (OTHER, 9.0, 0.1)])
     answer = settle(choose_mixture(known, BASE, None), BASE, known)
-    assert answer.reason == "No gain over the token-share mixture: none scored better (loss 1.25)."
+    assert answer.reason == "No gain over the token shares: none scored better (loss 1.25)."
 
 
 def test_a_prediction_beside_token_shares_that_measured_best_is_shown_once_it_was_run():
@@ -392,16 +395,49 @@ def test_a_gain_in_doubt_is_told_beside_the_token_shares():
     known = known_of()
     answer = settle(choose_mixture(known, BASE, None), BASE, known)
     row = outcome_rows(answer.outcomes)[0]
-    assert answer.reason == (
-        f"No gain over the token-share mixture: the best other one scored loss {row[1]} "
-        f"against token shares {row[2]}, better by {row[3]} (trial 3). "
-        "The gain is already reduced for picking the best of many."
+    (outcome,) = answer.outcomes
+    assert outcome_heads(answer)[3] == "expected better by"
+    assert answer.reason.startswith(
+        "It is not certain that any mixture is better than the token shares: the best other one "
+        f"scored loss {row[1]} against token shares {row[2]}, better by "
+        f"{outcome.baseline - outcome.best:.1f}"
+    )
+    assert answer.reason.endswith(
+        "(trial 3). After allowing for picking the best of many mixtures, it is expected to be "
+        f"better by {row[3]}. Runs of both with new seeds would reduce the error."
     )
     again = again_of(AGAIN_BASE, AGAIN_BASE)
     checked = confirmed_by(choose_mixture(known, BASE, None), BASE, again, known)
     said = settle(checked, BASE, known, again).reason
-    assert said.startswith("No gain over the token-share mixture is sure: the best other one")
+    assert said.startswith("It is not certain that any mixture is better than the token shares: ")
     assert "Counting all proxies of the search, the gain in loss is" in said
+
+
+def test_a_gain_with_an_interval_above_0_that_is_not_certain_says_what_is_missing():
+    known, again = known_of(), again_of(AGAIN_BASE, AGAIN_BASE)
+    answer = confirmed_by(choose_mixture(known, BASE, None), BASE, again, known)
+    shown = settle(replace(answer, gain=0.2, gain_sd=0.1), BASE, known, again).reason
+    assert shown.endswith(
+        "A gain is called certain if it is more than 2.5 times its standard error; this one is "
+        "2.00 times. More seeds (--confirm) would reduce the error."
+    )
+    shown = settle(replace(answer, gain=-0.2, gain_sd=0.1), BASE, known, again).reason
+    assert shown.endswith("This gain decides, and not that of the new runs alone.")
+    shown = settle(replace(answer, gain=0.3, gain_sd=0.1), BASE, known, again).reason
+    assert shown.endswith(
+        "But it did not score better with the new seeds, so this gain is not certain."
+    )
+
+
+def test_a_mixture_that_scored_better_and_is_expected_worse_says_both_in_this_order():
+    known = known_of()
+    answer = choose_mixture(known, BASE, None)
+    worse = replace(answer.candidates[0], gain=-0.1, gain_sd=0.2)
+    answer = replace(answer, choice="baseline", mixture=BASE, candidates=[worse])
+    shown = settle(answer, BASE, known).reason
+    first, second = shown.split(" After allowing for picking the best of many mixtures, ")
+    assert ", better by " in first
+    assert second.startswith("it is expected to be worse by ")
 
 
 def test_a_gain_has_its_interval_of_68_and_95_percent():
@@ -411,9 +447,11 @@ def test_a_gain_has_its_interval_of_68_and_95_percent():
     answer = settle(choose_mixture(known, BASE, None), BASE, known)
     gain, sd = (x * float(known.scale[0]) for x in (answer.gain, answer.gain_sd))
     row = outcome_rows(answer.outcomes)[0]
+    (outcome,) = answer.outcomes
     assert answer.reason == (
-        f"Found loss {row[1]} against token shares {row[2]}, better by {row[3]} (trial 5). The "
-        f"gain in loss is {gain:.3f}, already reduced for picking the best of many; it is between "
+        f"Found loss {row[1]} against token shares {row[2]}, better by "
+        f"{outcome.baseline - outcome.best:.3f} (trial 5). After allowing for picking the best of "
+        f"many mixtures, the gain in loss is {gain:.3f}; it is between "
         f"{gain - sd:.3f} and "
         f"{gain + sd:.3f} with 68 % confidence and between {gain - 1.96 * sd:.3f} and "
         f"{gain + 1.96 * sd:.3f} with 95 % confidence."
@@ -424,7 +462,10 @@ def test_the_interval_of_several_targets_is_that_of_their_joint_score():
     known, answer = sure()
     said = settle(answer, BASE, known).reason
     gain, sd = answer.gain, answer.gain_sd
-    assert f"The gain in the joint score of all targets is {gain:.3f}, already reduced" in said
+    assert (
+        "After allowing for picking the best of many mixtures, the gain in the joint score of all "
+        f"targets is {gain:.3f};"
+    ) in said
     assert f"; it is between {gain - sd:.3f} and" in said
     assert said.endswith(JOINT_SCORE)
     assert "(trial 5)." in said
@@ -448,7 +489,8 @@ def test_a_mixture_that_was_not_trained_is_called_predicted_and_not_found():
     settled = settle(answer, BASE, known)
     assert settled.predicted_only
     assert settled.reason.startswith("Predicted only, not trained: loss 1.0")
-    assert "No model was trained on this mixture. The gain in loss is" in settled.reason
+    assert "No model was trained on this mixture. " in settled.reason
+    assert ", the gain in loss is " in settled.reason
     assert outcome_heads(settled)[1] == "answer, predicted"
     assert not settle(choose_mixture(known, BASE, None), BASE, known).predicted_only
 
@@ -457,7 +499,8 @@ def test_a_gain_that_is_larger_than_the_difference_of_the_scores_says_where_it_c
     answer, known = predicted(0.5)
     large = replace(answer.candidates[0], gain=9.0)
     settled = settle(replace(answer, gain=9.0, candidates=[large]), BASE, known)
-    assert ", computed from all proxies, not from these two scores alone; it is" in settled.reason
+    said = "Counting all scores, and not these two alone, the gain in loss is "
+    assert said in settled.reason
 
 
 def test_a_mixture_outside_of_what_was_trained_is_said_with_its_weight():

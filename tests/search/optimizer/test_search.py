@@ -328,7 +328,7 @@ def test_a_round_that_failed_as_a_whole_is_followed_by_fresh_draws():
     answer = s.result()
     assert answer.baseline is None
     assert answer.choice == "measured"
-    assert "the token-share mixture has no score" in answer.reason
+    assert "the token shares have no score" in answer.reason
 
 
 def test_nothing_is_concluded_from_failures_alone():
@@ -446,7 +446,7 @@ def test_what_confirmed_an_answer_spends_no_budget_and_is_evidence_later(tmp_pat
     assert len(answer.out_of_fold) == 16 + len(beside)
 
 
-def test_limits_importance_and_direction_may_change_and_hold_from_then_on(tmp_path):
+def test_limits_and_targets_may_change_and_hold_from_then_on(tmp_path):
     log, two = tmp_path / "trials.jsonl", {"loss": "min", "other": "min"}
 
     def score(mixture):
@@ -454,10 +454,10 @@ def test_limits_importance_and_direction_may_change_and_hold_from_then_on(tmp_pa
 
     first = play(search(16, two, log=log), score)
     assert max(m.weights["c03"] for m in first) > 0.3
-    more = play(search(22, {"other": "max"}, max_weight={"c03": 0.3}, log=log), score)
+    more = play(search(22, {"other": "min"}, max_weight={"c03": 0.3}, log=log), score)
     assert len(more) == 6
     assert max(m.weights["c03"] for m in more) <= 0.3
-    answer = search(22, {"other": "max"}, max_weight={"c03": 0.3}, log=log).result()
+    answer = search(22, {"other": "min"}, max_weight={"c03": 0.3}, log=log).result()
     assert [*answer.measured_best.scores] == ["other"]
     assert answer.measured_best.score == min(score for _, score in answer.out_of_fold)
 
@@ -543,12 +543,30 @@ def test_a_mixture_that_cannot_be_tried_is_refused_with_what_can():
         s.enqueue(OWN)
     with pytest.raises(InvalidDataError, match="c9"):
         s.enqueue({"c9": 1.0})
-    s.ask()
-    with pytest.raises(UsageError, match="this mixture is trial 1 already"):
-        s.enqueue(SHARES)
-    s.enqueue({"c01": 1.0})
-    with pytest.raises(UsageError, match="enqueued already"):
-        s.enqueue({"c01": 1.0})
+
+
+def test_a_program_that_enqueues_mixtures_can_be_started_again_on_its_log(tmp_path, caplog):
+    caplog.set_level("INFO", logger="climbstream")
+    asked = []
+    for _ in range(2):
+        s = search(16, log=tmp_path / "trials.jsonl")
+        s.enqueue(OWN)
+        s.enqueue(OWN)
+        asked += play(s)
+    assert len(asked) == 16
+    assert sum(m.fingerprint == Mixture.of(OWN).fingerprint for m in asked) == 1
+    assert len(s.log.enqueued) == 1
+    assert "is enqueued already" in caplog.text
+    assert f"is trial {asked[0].about['trial']} already, so it is not enqueued" in caplog.text
+
+
+def test_a_target_that_was_minimised_cannot_be_maximised_from_the_same_trials(tmp_path):
+    log = tmp_path / "trials.jsonl"
+    play(search(log=log), most=3)
+    before = log.read_bytes()
+    with pytest.raises(InvalidDataError, match="loss was 'min' and is 'max'"):
+        search(targets={"loss": "max"}, log=log)
+    assert log.read_bytes() == before
 
 
 # Mistakes.
@@ -621,12 +639,20 @@ def test_a_clear_gain_is_answered_with_its_numbers():
     lead = f"Predicted only, not trained: loss {outcome.best:.3f}".replace(" 0.", " .")
     assert answer.reason.startswith(lead)
     assert f" against token shares {outcome.baseline:.3f} ± " in answer.reason
-    assert f", better by {outcome.gain:.3f} ± " in answer.reason
+    assert f", better by {outcome.baseline - outcome.best:.3f}" in answer.reason
     assert " sd " not in answer.reason
     scale = np.std([t.scores["loss"] for t in s.log.trials])
     low, high = ((answer.gain + sign * answer.gain_sd) * scale for sign in (-1, 1))
-    assert f"The gain in loss is {answer.gain * scale:.3f}" in answer.reason
+    assert f"he gain in loss is {answer.gain * scale:.3f}" in answer.reason
     assert f"between {low:.3f} and {high:.3f} with 68 % confidence" in answer.reason
+
+
+def test_without_token_shares_the_answer_is_compared_with_equal_weights():
+    s = search(10, prior=None)
+    play(s, loss)
+    answer = s.result()
+    assert " against equal weights " in answer.reason
+    assert "token shares" not in answer.reason
 
 
 def test_no_gain_is_the_answer_to_pure_noise():
@@ -637,7 +663,9 @@ def test_no_gain_is_the_answer_to_pure_noise():
         answer = s.result()
         choices[answer.choice] += 1
         if answer.choice == "baseline":
-            assert answer.reason.startswith("No gain over the token-share mixture")
+            assert answer.reason.startswith(
+                ("No gain over the token shares", "It is not certain that any mixture")
+            )
             assert answer.mixture == Mixture.of(SHARES)
     assert choices["baseline"] >= 10
 
