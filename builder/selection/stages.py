@@ -22,17 +22,16 @@ from climbstream.loader.core.console import counted
 from climbstream.loader.core.engines.engine import Engine
 from climbstream.loader.core.errors import InvalidDataError
 from climbstream.loader.core.log import get_logger
-from climbstream.loader.core.permutation import derive_key
 from climbstream.loader.formats.clusters import score_title
 
 from .by_license import Counts, check_names, count_licenses, most_frequent, tell_licenses
 from .dedup import HashTask, Seen, find_repeated, least_agreement, repeated_in
 from .exchange import Source, cut_blocks, starts_of
 from .few import JUDGED_ALWAYS, count_languages, is_of_few, languages_of_few
+from .held_out import held_out_rule
 from .language_groups import Group, good_groups, is_in, sum_groups
 from .near import find_near
 from .reasons import (
-    HELD_OUT,
     LANGUAGE,
     LICENSE,
     LOW_SCORE,
@@ -162,7 +161,7 @@ def select_appended(
     _decontaminate(selection, settings)
     drop_copies(selection, settings, seen)
     few = _languages_of_few(selection, settings)
-    _drop_poor(selection, settings, clusters, few)
+    _drop_poor(selection, settings, clusters, few, seen)
     _write_clusters(selection, clusters)
     return selection
 
@@ -238,6 +237,7 @@ def _drop_poor(
     settings: BuildSettings,
     clusters: ClusterMap,
     few: Mapping[tuple[str, str], int],
+    seen: Seen = _NOTHING,
 ) -> None:
     """Drop documents for low scores of the document or of its micro-cluster; hold documents out."""
     pruned = clusters.cluster < 0
@@ -254,7 +254,7 @@ def _drop_poor(
         ),
     ]
     if settings.holdout:
-        rules.append(Rule(HELD_OUT, (HELD_OUT,), partial(_held_out, settings=settings)))
+        rules.append(held_out_rule(selection, settings, seen))
     selection.drop(*rules)
 
 
@@ -427,12 +427,6 @@ def _sum_micros(
     )
     columns = np.atleast_2d(partition.read(name)[staying].T)
     return micro, n, np.stack([np.bincount(place, c, len(micro)) for c in columns], axis=1)
-
-
-def _held_out(partition: Partition, settings: BuildSettings) -> NDArray[np.str_]:
-    # Draw by the hash of the text, so that copies are held out together.
-    drawn = partition.read("text_hashes")[:, 0] ^ np.uint64(derive_key(settings.seed, HELD_OUT))
-    return _where(drawn < settings.holdout * 2.0**64, HELD_OUT)
 
 
 def _where(mask: NDArray[Any], reason: str) -> NDArray[np.str_]:
