@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Any, cast
 
@@ -327,7 +328,7 @@ def _drop_repeated(
     rule = Rule(stage, (reason,), _no_reason)
     drop = partial(_drop_in_block, rule=rule, before=seen.total, spared=selection.spared)
     tasks = [HashTask(block, folder, hashes, starts_of(blocks)) for block in blocks]
-    losses = (pair for pairs in in_order(selection.engine, drop, tasks) for pair in pairs)
+    losses = chain.from_iterable(in_order(selection.engine, drop, tasks))
     selection.add([rule], losses)
     shutil.rmtree(folder)
 
@@ -352,14 +353,13 @@ def _hashes(
 
 def _drop_in_block(
     task: HashTask, rule: Rule, before: int, spared: Sequence[str]
-) -> list[tuple[Partition, list[Loss]]]:
+) -> list[list[Loss]]:
     """Drop the documents that `find_repeated` found in a block; return the losses by partition."""
     again = repeated_in(task)
     return [
-        (partition, drop_by_rules(partition, [replace(rule, find=find)], spared))
+        drop_by_rules(cast("Partition", source), [replace(rule, find=find)], spared)
         for source, begin, end in task.block.parts()
         if task.block.start + begin >= before
-        for partition in [cast("Partition", source)]
         for find in [partial(_marked, mask=again[begin:end], reason=rule.reasons[0])]
     ]
 
