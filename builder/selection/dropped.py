@@ -38,7 +38,7 @@ def sample_dropped(selection: Selection, shown: int = SAMPLED) -> dict[str, list
     Each document has its ``id``, the beginning of its ``text``, its micro-cluster as ``micro``, and
     its scores.
     """
-    places = _draw_places(selection, shown)
+    places = draw_dropped(selection, shown)
     rows: dict[int, list[int]] = {}
     for number, row in sorted(chain.from_iterable(places.values())):
         rows.setdefault(number, []).append(row)
@@ -49,7 +49,7 @@ def sample_dropped(selection: Selection, shown: int = SAMPLED) -> dict[str, list
     return {reason: [documents[place] for place in drawn] for reason, drawn in places.items()}
 
 
-def _draw_places(selection: Selection, shown: int) -> dict[str, list[tuple[int, int]]]:
+def draw_dropped(selection: Selection, shown: int) -> dict[str, list[tuple[int, int]]]:
     """Return up to ``shown`` dropped documents for each reason, as numbers of partition and row.
 
     Of each language and label, the documents whose texts have the smallest hashes are drawn: first

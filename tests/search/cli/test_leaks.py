@@ -129,6 +129,7 @@ def test_held_out_text_that_stands_in_a_longer_document_can_be_left_out(
     small = {**SMALL_BUILD, "holdout": 0.4}
     shards, again = tmp_path / "shards", tmp_path / "again"
     build([source], shards, BuildSettings(**small), workers=1)
+    assert "stand in 1 document that stay (the first: chapter " in caplog.text
     check_targets(shards, ["label=chapter"], strict=False)
     assert "items stand in 1 document of the shards" in caplog.text
     assert f"write the lines of the target in {shards / 'heldout.jsonl.zst'} to FILE" in caplog.text
