@@ -33,12 +33,18 @@ from climbstream.builder.corpus.sample import SAMPLE
 from climbstream.builder.corpus.sources import Places, Source, as_places, hash_sources, survey
 from climbstream.builder.destination.destination import Destination, open_destination
 from climbstream.builder.report.cells import by_topic, small_cells
-from climbstream.builder.report.describe import describe_clusters, label_agreement, name_licenses
+from climbstream.builder.report.describe import (
+    describe_clusters,
+    label_agreement,
+    large_cluster,
+    name_licenses,
+)
 from climbstream.builder.report.losses import counts_of, loss_sections
 from climbstream.builder.report.near_copies import NearCopies, find_copies
 from climbstream.builder.report.report import report_page, write_report
 from climbstream.builder.selection.annotate import count_devices, look_at, tell_languages
 from climbstream.builder.selection.dropped import sample_dropped, tell_kept
+from climbstream.builder.selection.leaks import tell_leaks
 from climbstream.builder.selection.named import tell_named
 from climbstream.builder.selection.preview import preview
 from climbstream.builder.selection.selection import Selection
@@ -300,6 +306,7 @@ def _decide(
     check_losses(selection.stages[1:], strict=False)
     selection.stages[0]["kept"] = tell_kept(report, selection)
     tell_named(selection, new=True)
+    tell_leaks(selection)
     return report, partitions, kmeans, clusters, selection
 
 
@@ -331,6 +338,8 @@ def _run(begun: _Begun, out: Path, settings: BuildSettings, *, strict: bool) -> 
     infos = describe_clusters(engine, partitions, clusters, entries, cells)
     if small := small_cells(infos):
         logger.warning(f"  {small}")
+    if not cells and (large := large_cluster(infos, settings)):
+        logger.warning(f"  {large}")
     agreement = label_agreement([info.labels for info in by_topic(infos)])
     dropped = sample_dropped(selection)
     copies = NearCopies(find_copies(engine, part_paths(out), 0, partitions, selection.counts()))

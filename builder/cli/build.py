@@ -65,8 +65,8 @@ _DECONTAMINATE = "Task, a file or lm-eval=NAME: leave out documents with its que
 _CONFIG = "JSON file of settings, as --print-config prints it. Options of the command override it."
 _PARTITION_MIB = "MiB of text per task.  [default: 4 to 128, by the size of the corpus]"
 _KEEP_IDS = (
-    "File of identifiers, one per line: keep these documents, whatever their scores. Held-out and "
-    "contaminated documents stay out."
+    "File of identifiers, one per line: keep these documents, whatever their scores. Held-out "
+    "documents, their copies, and contaminated documents stay out."
 )
 _TRUST = "Run code that comes with the model of --embed st:NAME."
 _TEXT = "Column of the text. NAME,NAME: the first that a record has.  [default: text]"

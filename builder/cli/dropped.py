@@ -8,9 +8,10 @@ from typing import Any
 import click
 import pyarrow.parquet as pq
 
+from climbstream.builder.corpus.ingest import BAD_RECORDS
 from climbstream.builder.licenses import license_name
-from climbstream.builder.selection.reasons import LICENSE, RESERVED
-from climbstream.builder.selection.selection import EXAMPLES
+from climbstream.builder.selection.dropped import SAMPLED
+from climbstream.builder.selection.reasons import LICENSE, PRUNED, RESERVED
 from climbstream.builder.settings import SCORES
 from climbstream.builder.workdir import UNBOUND
 from climbstream.loader.cli.options import INPUT, json_option, show
@@ -20,14 +21,16 @@ from climbstream.loader.core.files import read_json
 from climbstream.loader.core.log import get_logger
 from climbstream.loader.formats.catalogue import row_groups
 from climbstream.loader.formats.clusters import reason_title, score_title
-from climbstream.loader.formats.manifest import MANIFEST, Manifest, part_paths
+from climbstream.loader.formats.manifest import CLUSTERS, MANIFEST, Manifest, part_paths
 from climbstream.loader.formats.mixture import some_names
 from climbstream.loader.formats.outputs import WORK
+
+from .originals import add_originals
 
 logger = get_logger(__name__)
 
 _COLUMNS = ("id", "why", "label", "bytes", "origin", *SCORES)
-_LATER = ("language", "script", "license")
+_LATER = ("language", "script", "license", "micro", "copy_of", "text_hash")
 """Columns that the catalogue (the table of all documents) lacks if an earlier version wrote it;
 their values are then None."""
 
@@ -35,8 +38,8 @@ _HEADS = ("id", "reason", "language", "scores", "origin")
 _NAMED = 12
 """Maximum number of reasons, languages or labels that a message names."""
 _IDS = (
-    "Print only identifiers, one per line, for --keep-ids. Held-out and contaminated documents are "
-    "printed only with --why."
+    "Print only identifiers, one per line, for --keep-ids. Held-out documents, their copies, and "
+    "contaminated documents are printed only with --why."
 )
 
 Row = dict[str, Any]
@@ -69,7 +72,7 @@ def dropped(
 
     To keep some of these documents, write their identifiers to a file with --ids. Delete the lines
     of documents that should stay out, and build a new directory with --keep-ids FILE. Documents
-    that are held out, or contain test questions, stay out of the shards in any case.
+    that are held out, their copies, and documents with test questions stay out in any case.
     """
     if listed and ids:
         raise UsageError("--list and --ids are two ways to print documents; choose one")
@@ -87,7 +90,8 @@ def dropped(
     elif listed:
         text = "\n".join(["\t".join(_HEADS), *map(_line, rows)])
     else:
-        text = _summary(directory, rows, sample)
+        unread = _unread(directory) if (why, language, label) == (None, None, None) else []
+        text = "\n".join([_summary(directory, rows, sample), *unread])
     show(rows, text, as_json=as_json)
 
 
@@ -123,11 +127,19 @@ def _listed(values: Iterable[str]) -> str:
 
 def _without_reserved(rows: list[Row]) -> list[Row]:
     """Return the rows of documents that --keep-ids can bring back; log the number of other rows."""
-    others = Counter(row["why"] for row in rows if row["why"] in RESERVED)
+    others = Counter(_reserved(row) for row in rows)
+    del others[""]
     if others:
         why = ", ".join(f"{reason} {n:,}" for reason, n in others.items())
         logger.info(f"not printed, as --keep-ids cannot bring them back: {why}; --why prints them")
-    return [row for row in rows if row["why"] not in RESERVED]
+    return [row for row in rows if not _reserved(row)]
+
+
+def _reserved(row: Row) -> str:
+    """Return why no build keeps this document, even if --keep-ids names it; "" if a build can."""
+    if row["why"] in RESERVED:
+        return str(row["why"])
+    return f"copy of {row['original_why']}" if row["original_why"] in RESERVED else ""
 
 
 def read_dropped(directory: Path) -> list[Row]:
@@ -156,7 +168,22 @@ def read_dropped(directory: Path) -> list[Row]:
         for table in row_groups(path, names):
             found = table.filter(table["why"].is_valid()).to_pylist()
             rows += [{**dict.fromkeys(_LATER), **row} for row in found if row["why"]]
+    add_originals(paths, rows)
+    _add_pruned(directory, rows)
     return rows
+
+
+def _add_pruned(directory: Path, rows: list[Row]) -> None:
+    """Add the key ``pruned`` to each of ``rows``: why its micro-cluster is pruned, or None."""
+    why = _description(directory).get("map", {}).get("why", {})
+    for row in rows:
+        row["pruned"] = why.get(str(row["micro"])) if row["why"] == PRUNED else None
+
+
+def _description(directory: Path) -> dict[str, Any]:
+    """Return what ``clusters.json`` says; empty if there is no such file."""
+    path = directory / CLUSTERS
+    return read_json(path) if path.exists() else {}
 
 
 def _line(row: Row) -> str:
@@ -167,17 +194,24 @@ def _line(row: Row) -> str:
 
 
 def _why(row: Row) -> str:
-    """Return why a document was left out; if its licence is the reason, name the licence too."""
-    by_license = f": {license_name(row['license'] or '')}" if row["why"] == LICENSE else ""
-    return f"{reason_title(row['why'])}{by_license}"
+    """Return why a document was left out, with what decided: licence, scores or original."""
+    detail = ""
+    if row["why"] == LICENSE:
+        detail = license_name(row["license"] or "")
+    elif row["pruned"]:
+        detail = row["pruned"]
+    elif row["original"] is not None:
+        detail = row["original"]
+        if row["original_why"]:
+            detail += f", itself left out: {reason_title(row['original_why'])}"
+    return reason_title(row["why"]) + (f": {detail}" if detail else "")
 
 
 def _summary(directory: Path, rows: list[Row], sample: int) -> str:
     """Return the counts of ``rows`` by reason, and ``sample`` rows of each reason, as text."""
-    path = directory / "clusters.json"
     texts = {
         document["id"]: document["text"]
-        for some in (read_json(path).get("dropped", {}) if path.exists() else {}).values()
+        for some in _description(directory).get("dropped", {}).values()
         for document in some
     }
     size = sum(row["bytes"] or 0 for row in rows)
@@ -192,6 +226,7 @@ def _summary(directory: Path, rows: list[Row], sample: int) -> str:
         lines.append(
             f"{count:,}: {reason_title(reason)} ({', '.join(f'{n} {k:,}' for n, k in kinds)})"
         )
+        lines += _of_left_out(mine)
         mine.sort(key=lambda row: row["id"] not in texts)  # documents with known text come first
         for row in mine[:sample]:
             lines.append(f"  {_line(row)}")
@@ -201,7 +236,30 @@ def _summary(directory: Path, rows: list[Row], sample: int) -> str:
                 lacking += 1
     if lacking:
         lines.append(
-            f"{counted(lacking, 'document')} without text: only the text of the first "
-            f"{EXAMPLES} documents of each reason is stored"
+            f"{counted(lacking, 'document')} without text: a build stores the text of at most "
+            f"{SAMPLED} documents of each reason, from all languages and known domains; --list "
+            "says where each document is"
         )
     return "\n".join(lines)
+
+
+def _unread(directory: Path) -> list[str]:
+    """Return a line on records that could not be used, which the catalogue lacks; none if none."""
+    read = Manifest.load(directory).conservation[:1]
+    bad = {reason: size["documents"] for stage in read for reason, size in stage["dropped"].items()}
+    if not bad:
+        return []
+    reasons = ", ".join(f"{reason} {n:,}" for reason, n in bad.items())
+    return [
+        f"{counted(sum(bad.values()), 'record')} could not be used, so not listed above: "
+        f"{reasons}; {directory / BAD_RECORDS} has the places of the first ones"
+    ]
+
+
+def _of_left_out(copies: list[Row]) -> list[str]:
+    """Return a line that counts the ``copies`` of documents that are left out; none if none are."""
+    why = Counter(reason_title(row["original_why"]) for row in copies if row["original_why"])
+    if not why:
+        return []
+    reasons = ", ".join(f"{reason} {n:,}" for reason, n in why.most_common())
+    return [f"  {why.total():,} of these repeat a document that is itself left out: {reasons}"]

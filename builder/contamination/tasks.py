@@ -87,6 +87,11 @@ def _read(spec: str, directory: str | Path | None) -> list[Item]:
     kind, _, name = spec.partition("=")
     if directory is not None and kind in ("label", "cluster") and name:
         return _heldout(directory, kind, name)
+    if directory is None and kind in ("label", "cluster") and name and not Path(spec).exists():
+        raise UsageError(
+            f"task {spec}: only finished shards have held-out documents; name a file that has "
+            "those to leave out, as heldout.jsonl.zst of finished shards"
+        )
     if spec.startswith(LM_EVAL):
         records = read_lm_eval(spec.removeprefix(LM_EVAL))
         return [item_of(record, f"{spec}, {number}") for number, record in enumerate(records)]

@@ -103,6 +103,7 @@ def read_records(
         RemoteError: The source is not on this machine, and cannot be read.
         InvalidDataError: The source is on this machine, and the system cannot read it.
     """
+    used = ""
     try:
         if span is not None and source.format != "parquet":
             records = _read_span(source, span)
@@ -111,12 +112,13 @@ def read_records(
         for origin, value in records:
             if isinstance(value, dict):
                 columns.see(value)
+            used = "; the records before the damage are used"
             yield origin, value
     except DAMAGE as error:
         if ours := unreadable(source, error):
             raise ours from None
         message = str(error).partition("\n")[0][:200]
-        yield source.place, BadFile(f"{source.place}: {message}", "cut short, or damaged")
+        yield source.place, BadFile(f"{source.place}: {message}", f"cut short, or damaged{used}")
 
 
 def _read(

@@ -17,7 +17,7 @@ from climbstream.builder.corpus.partition import Partition
 from climbstream.builder.corpus.passes import Batch, batches, in_order, summed
 from climbstream.builder.features.words import opening
 from climbstream.builder.licenses import license_line
-from climbstream.builder.settings import SCORES
+from climbstream.builder.settings import SCORES, BuildSettings
 from climbstream.loader.core.engines.engine import Engine
 from climbstream.loader.core.permutation import derive_key
 from climbstream.loader.formats.clusters import ClusterInfo, CopyCounts
@@ -37,6 +37,8 @@ _READ_ALL, _READ_LEAST = 20_000, 20
 micro-clusters together, and minimum number for each."""
 _CHARS = 4_000
 """Number of characters of a document in which typical words are counted."""
+_FEWEST = 3
+"""Minimum number of clusters for a warning that one has more than half of the tokens."""
 SHOWN = 4
 """Number of documents of a cluster that the report shows."""
 _COPY_COUNTS = ("documents", "exact", "near", "several_sources")
@@ -355,6 +357,26 @@ def label_agreement(labels: Sequence[Mapping[str, int]]) -> dict[str, float] | N
     # As in scikit-learn: one cluster and one domain agree fully.
     nmi = mutual / entropies if entropies else 1.0
     return {"nmi": float(max(nmi, 0.0)), "purity": float(joint.max(axis=1).sum())}
+
+
+def large_cluster(clusters: Sequence[ClusterInfo], settings: BuildSettings) -> str:
+    """Return a warning if one of three or more clusters has most tokens; "" if none has.
+
+    ``settings`` are those by which the clusters were made.
+    """
+    largest = max(clusters, key=lambda cluster: cluster.tokens)
+    share = largest.tokens / max(sum(cluster.tokens for cluster in clusters), 1)
+    if len(clusters) < _FEWEST or share <= 0.5:
+        return ""
+    remedy = "--balanced or a larger --clusters"
+    if settings.merge_height is not None:
+        remedy = "a lower --merge-height"
+    elif settings.balanced:
+        remedy = "a larger --clusters"
+    return (
+        f"cluster {largest.name} has {share:.1%} of all tokens, and a mixture has one weight for "
+        f"them; {remedy} may split it"
+    )
 
 
 def _entropy(shares: NDArray[np.float64]) -> float:

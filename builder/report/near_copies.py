@@ -67,7 +67,7 @@ class NearCopies:
     def sections(self) -> list[str]:
         """Return the report's sections on near copies: of the build, and of the last append."""
         when = (" of the first build", " of the last append") if self.append else ("", "")
-        note = "Each beside the document that stays in its place; words that differ are marked."
+        note = "Each beside the better document that it repeats; words that differ are marked."
         return [
             section(f"Near copies{of}", paragraph(note), "".join(map(_shown, copies)))
             for of, copies in zip(when, (self.build, self.append), strict=True)

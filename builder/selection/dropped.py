@@ -1,10 +1,13 @@
 """Dropped documents: samples of them, and how much of each language is kept."""
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
+from functools import partial
+from itertools import chain
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from climbstream.builder.corpus.partition import Partition
 from climbstream.builder.corpus.passes import in_order, summed
@@ -15,11 +18,13 @@ from climbstream.loader.core.log import get_logger
 from climbstream.loader.formats.clusters import reason_title
 
 from .reasons import LOW_SCORE, PRUNED, REASONS, stays, why_of
-from .selection import EXAMPLES, Selection
+from .selection import Selection
 
 logger = get_logger(__name__)
 
 _POOR = [REASONS.index(reason) for reason in (PRUNED, *LOW_SCORE.values())]
+SAMPLED = 60
+"""Maximum number of dropped documents per reason whose text a build stores."""
 _LENGTH = 200
 """Maximum number of characters that a sample shows of a document."""
 _MANY = 10
@@ -27,31 +32,75 @@ _MANY = 10
 than half of them are dropped for their quality."""
 
 
-def sample_dropped(selection: Selection, shown: int = EXAMPLES) -> dict[str, list[dict[str, Any]]]:
-    """Return up to ``shown`` dropped documents for each reason.
+def sample_dropped(selection: Selection, shown: int = SAMPLED) -> dict[str, list[dict[str, Any]]]:
+    """Return up to ``shown`` dropped documents for each reason, from all languages and labels.
 
     Each document has its ``id``, the beginning of its ``text``, its micro-cluster as ``micro``, and
     its scores.
     """
-    tasks = [(reason, selection.examples[reason], shown) for reason in selection.reasons]
-    return dict(zip(selection.reasons, in_order(selection.engine, _dropped, tasks), strict=True))
+    places = draw_dropped(selection, shown)
+    rows: dict[int, list[int]] = {}
+    for number, row in sorted(chain.from_iterable(places.values())):
+        rows.setdefault(number, []).append(row)
+    tasks = [(selection.partitions[number], np.array(mine)) for number, mine in rows.items()]
+    read = chain.from_iterable(in_order(selection.engine, _read_samples, tasks))
+    sorted_places = ((number, row) for number, mine in rows.items() for row in mine)
+    documents = dict(zip(sorted_places, read, strict=True))
+    return {reason: [documents[place] for place in drawn] for reason, drawn in places.items()}
 
 
-def _dropped(task: tuple[str, Sequence[Partition], int]) -> list[dict[str, Any]]:
-    """Return the first documents in some partitions that were dropped for one reason."""
-    reason, partitions, shown = task
-    found: list[dict[str, Any]] = []
-    for partition in partitions:
-        rows = np.flatnonzero(why_of(partition) == REASONS.index(reason))[: shown - len(found)]
-        if not len(rows):
-            continue
-        scores, micro = partition.read("scores")[rows], partition.read("micro")[rows]
-        documents = partition.take(rows, "id", "text").to_pylist()
-        for i, document in enumerate(documents):
-            numbers = dict(zip(SCORES, scores[i].round(2).tolist(), strict=True))
-            text = opening(document["text"], _LENGTH)
-            found.append({"id": document["id"], "text": text, "micro": int(micro[i]), **numbers})
-    return found
+def draw_dropped(selection: Selection, shown: int) -> dict[str, list[tuple[int, int]]]:
+    """Return up to ``shown`` dropped documents for each reason, as numbers of partition and row.
+
+    Of each language and label, the documents whose texts have the smallest hashes are drawn: first
+    one document of each, then a second one, and so on.
+    """
+    groups: dict[_Group, list[_Drawn]] = {}
+    for number, smallest in enumerate(selection.each(partial(_smallest, shown=shown))):
+        for group, documents in smallest.items():
+            merged = [*groups.get(group, ()), *((hashed, number, row) for hashed, row in documents)]
+            groups[group] = sorted(merged)[:shown]
+    drawn: dict[str, list[tuple[int, ...]]] = {reason: [] for reason in selection.reasons}
+    for (code, _, _), group_drawn in groups.items():
+        drawn[REASONS[code]] += [(rank, *place) for rank, place in enumerate(group_drawn)]
+    return {
+        reason: [(number, row) for _, _, number, row in sorted(ranked)[:shown]]
+        for reason, ranked in drawn.items()
+    }
+
+
+_Group = tuple[int, str, str]
+"""Reason, as an index in `REASONS`, language and label of documents."""
+_Drawn = tuple[int, int, int]
+"""The hash of a document's text, the number of its partition, and its row in the partition."""
+
+
+def _smallest(partition: Partition, shown: int) -> dict[_Group, list[tuple[int, int]]]:
+    """Return, by group, the hashes and rows of the ``shown`` documents with the smallest hashes."""
+    why = why_of(partition)
+    rows = np.flatnonzero(why)
+    if not len(rows):
+        return {}
+    hashes = partition.read("text_hashes")[:, 0]
+    languages, labels = partition.read("languages")[:, 0], partition.column("label")
+    groups: dict[_Group, list[tuple[int, int]]] = {}
+    for row in rows[np.argsort(hashes[rows], kind="stable")].tolist():
+        mine = groups.setdefault((int(why[row]), str(languages[row]), labels[row] or ""), [])
+        if len(mine) < shown:
+            mine.append((int(hashes[row]), row))
+    return groups
+
+
+def _read_samples(task: tuple[Partition, NDArray[np.int64]]) -> list[dict[str, Any]]:
+    """Return some documents of a partition, by their sorted rows, with their scores."""
+    partition, rows = task
+    scores, micro = partition.read("scores")[rows], partition.read("micro")[rows]
+    samples = []
+    for i, document in enumerate(partition.take(rows, "id", "text").to_pylist()):
+        numbers = dict(zip(SCORES, scores[i].round(2).tolist(), strict=True))
+        text = opening(document["text"], _LENGTH)
+        samples.append({"id": document["id"], "text": text, "micro": int(micro[i]), **numbers})
+    return samples
 
 
 Counts = dict[str, dict[str, dict[str, int]]]

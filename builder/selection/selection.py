@@ -21,10 +21,6 @@ from climbstream.loader.core.engines.engine import Engine
 
 from .reasons import REASONS, RESERVED, stays_until, why_of
 
-EXAMPLES = 12
-"""Number of dropped documents per reason for which `Selection.examples` lists the partitions."""
-
-
 R = TypeVar("R")
 
 
@@ -69,10 +65,6 @@ class Selection:
     """Reasons why documents were dropped, in the order in which they first occurred."""
     stages: list[dict[str, Any]] = field(default_factory=list)
     """For each stage, the documents and bytes that entered it, left it, and were dropped in it."""
-    examples: dict[str, list[Partition]] = field(default_factory=dict)
-    """For each reason, the first partitions with documents that were dropped for this reason. There
-    are as many partitions as needed for `EXAMPLES` such documents."""
-    _met: Counter[str] = field(default_factory=Counter)
     _counts: list[int] = field(default_factory=list)
 
     def each(self, function: Callable[[Partition], R]) -> Iterator[R]:
@@ -88,25 +80,20 @@ class Selection:
     def drop(self, *rules: Rule) -> None:
         """Drop documents by ``rules``, one stage per rule."""
         function = partial(drop_by_rules, rules=rules, spared=self.spared)
-        self.add(rules, zip(self.partitions, self.each(function), strict=True))
+        self.add(rules, self.each(function))
 
-    def add(
-        self, rules: Sequence[Rule], losses: Iterable[tuple[Partition, Sequence[Loss]]]
-    ) -> None:
+    def add(self, rules: Sequence[Rule], losses: Iterable[Sequence[Loss]]) -> None:
         """Add up how many documents each rule dropped.
 
         ``losses`` has, for each partition, one `Loss` per rule.
         """
         sums = [Loss(Counter()) for _ in rules]
-        for partition, parts in losses:
+        for parts in losses:
             for total, part in zip(sums, parts, strict=True):
                 total.before += part.before
                 total.examples = {**part.examples, **total.examples}
                 for reason, size in part.dropped.items():
                     total.dropped.setdefault(reason, Counter()).update(size)
-                    if self._met[reason] < EXAMPLES:
-                        self.examples.setdefault(reason, []).append(partition)
-                    self._met[reason] += size["documents"]
         for rule, total in zip(rules, sums, strict=True):
             self.reasons += total.dropped
             self.stages.append(_stage(rule.stage, total))

@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Any, cast
 
@@ -22,7 +23,6 @@ from climbstream.loader.core.console import counted
 from climbstream.loader.core.engines.engine import Engine
 from climbstream.loader.core.errors import InvalidDataError
 from climbstream.loader.core.log import get_logger
-from climbstream.loader.core.permutation import derive_key
 from climbstream.loader.formats.clusters import score_title
 
 from .by_license import Counts, check_names, count_licenses, most_frequent, tell_licenses
@@ -30,10 +30,10 @@ from .copies import count_copies
 from .dedup import HashTask, Seen, find_repeated, firsts_in, least_agreement
 from .exchange import Source, cut_blocks, starts_of
 from .few import JUDGED_ALWAYS, count_languages, is_of_few, languages_of_few
+from .held_out import held_out_rule
 from .language_groups import Group, good_groups, is_in, sum_groups
 from .near import find_near
 from .reasons import (
-    HELD_OUT,
     LANGUAGE,
     LICENSE,
     LOW_SCORE,
@@ -163,7 +163,7 @@ def select_appended(
     _decontaminate(selection, settings)
     drop_copies(selection, settings, seen)
     few = _languages_of_few(selection, settings)
-    _drop_poor(selection, settings, clusters, few)
+    _drop_poor(selection, settings, clusters, few, seen)
     _write_clusters(selection, clusters)
     return selection
 
@@ -242,6 +242,7 @@ def _drop_poor(
     settings: BuildSettings,
     clusters: ClusterMap,
     few: Mapping[tuple[str, str], int],
+    seen: Seen = _NOTHING,
 ) -> None:
     """Drop documents for low scores of the document or of its micro-cluster; hold documents out."""
     pruned = clusters.cluster < 0
@@ -258,7 +259,7 @@ def _drop_poor(
         ),
     ]
     if settings.holdout:
-        rules.append(Rule(HELD_OUT, (HELD_OUT,), partial(_held_out, settings=settings)))
+        rules.append(held_out_rule(selection, settings, seen))
     selection.drop(*rules)
 
 
@@ -331,7 +332,7 @@ def _drop_repeated(
     rule = Rule(stage, (reason,), _no_reason)
     drop = partial(_drop_in_block, rule=rule, before=seen.total, spared=selection.spared)
     tasks = [HashTask(block, folder, hashes, starts_of(blocks)) for block in blocks]
-    losses = (pair for pairs in in_order(selection.engine, drop, tasks) for pair in pairs)
+    losses = chain.from_iterable(in_order(selection.engine, drop, tasks))
     selection.add([rule], losses)
     shutil.rmtree(folder)
 
@@ -356,7 +357,7 @@ def _hashes(
 
 def _drop_in_block(
     task: HashTask, rule: Rule, before: int, spared: Sequence[str]
-) -> list[tuple[Partition, list[Loss]]]:
+) -> list[list[Loss]]:
     """Drop the documents that `find_repeated` found in a block; return the losses by partition.
 
     If texts were compared, partitions also get the array ``first``.
@@ -371,7 +372,7 @@ def _drop_in_block(
         if reason == EQUAL_TEXT:
             partition.write("first", first)
         find = partial(_marked, mask=first >= 0, reason=reason)
-        losses.append((partition, drop_by_rules(partition, [replace(rule, find=find)], spared)))
+        losses.append(drop_by_rules(partition, [replace(rule, find=find)], spared))
     return losses
 
 
@@ -438,12 +439,6 @@ def _sum_micros(
     )
     columns = np.atleast_2d(partition.read(name)[staying].T)
     return micro, n, np.stack([np.bincount(place, c, len(micro)) for c in columns], axis=1)
-
-
-def _held_out(partition: Partition, settings: BuildSettings) -> NDArray[np.str_]:
-    # Draw by the hash of the text, so that copies are held out together.
-    drawn = partition.read("text_hashes")[:, 0] ^ np.uint64(derive_key(settings.seed, HELD_OUT))
-    return _where(drawn < settings.holdout * 2.0**64, HELD_OUT)
 
 
 def _where(mask: NDArray[Any], reason: str) -> NDArray[np.str_]:

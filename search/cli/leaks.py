@@ -8,7 +8,7 @@ import contextlib
 import io
 import json
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from climbstream.loader.core.errors import InvalidDataError, UsageError
 from climbstream.loader.core.files import default_cache, hash_json, read_json, write_json
 from climbstream.loader.core.log import get_logger
 from climbstream.loader.formats.directory import ShardDirectory
+from climbstream.loader.formats.manifest import HELDOUT
 from climbstream.search.evaluation.questions import Question
 from climbstream.search.evaluation.targets import Target, load_target
 
@@ -57,20 +58,30 @@ def check_targets(directory: Path, specs: Sequence[str], *, strict: bool) -> lis
             logger.warning(message)
             return [message]
     parts = [read_json(path) for path in kept]
-    leaks = [_leak(t.name, part) for t, part in zip(targets, parts, strict=True) if part["found"]]
+    leaks = {t.name: _leak(t.name, p) for t, p in zip(targets, parts, strict=True) if p["found"]}
     if leaks and strict:
         raise InvalidDataError(
-            f"{'; '.join(leaks)}. Build without them (climb build --decontaminate), take another "
-            "target, or leave out --strict"
+            f"{'; '.join(leaks.values())}. {_remedy(directory, leaks)}. Or take another target, or "
+            "leave out --strict"
         )
     warnings = [
-        f"{leak}. The best mixture may be the one that has the leak: climb contamination "
-        "lists it, climb build --decontaminate leaves it out"
-        for leak in leaks
+        f"{leak}. The best mixture may be the one that has the leak; climb contamination lists it. "
+        f"{_remedy(directory, [name])}"
+        for name, leak in leaks.items()
     ]
     for warning in warnings:
         logger.warning(warning)
     return warnings
+
+
+def _remedy(directory: Path, names: Iterable[str]) -> str:
+    """Return how to build shards without the items of the targets ``names``."""
+    if not any(name.startswith(("label=", "cluster=")) for name in names):
+        return "Build new shards without it: climb build --decontaminate TASK"
+    return (
+        f"Build new shards without it: write the lines of the target in {directory / HELDOUT} to "
+        "FILE, and say climb build --decontaminate FILE, then climb search --target FILE"
+    )
 
 
 def _leak(name: str, part: dict[str, Any]) -> str:

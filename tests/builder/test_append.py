@@ -399,3 +399,20 @@ def test_a_directory_between_commit_and_end_of_an_append_is_not_published(
         collect(out, "someone/web", tmp_path)
     append(sources[1:], out)
     collect(out, "someone/web", tmp_path)
+
+
+def test_a_near_copy_of_what_was_held_out_is_held_out_if_copies_are_kept(
+    tmp_path, make_records, write_jsonl, engines, catalogue
+):
+    first = make_records(each=8)
+    near = [{**r, "id": f"near {r['id']}", "text": f"{r['text']} Indeed."} for r in first]
+    sources = [write_jsonl(tmp_path / f"{i}.jsonl", rows) for i, rows in enumerate((first, near))]
+    settings = {**SETTINGS, "holdout": 0.4, "keep_duplicates": True}
+    build([str(sources[0])], tmp_path / "out", BuildSettings(**settings), workers=1)
+    append([str(sources[1])], tmp_path / "out", workers=1)
+    rows = {row["id"]: row for row in catalogue(tmp_path / "out")}
+    pairs = [(rows[r["id"]], rows[f"near {r['id']}"]) for r in first]
+    pairs = [(old["why"], new["why"]) for old, new in pairs if new["copy_of"] is not None]
+    assert len(pairs) > 20
+    assert {("held out", "held out"), (None, None)} <= set(pairs)
+    assert all((old == "held out") == (new == "held out") for old, new in pairs)

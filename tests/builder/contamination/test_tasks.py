@@ -141,3 +141,8 @@ def test_a_file_that_is_no_task_is_said_to_be_none(tmp_path, content, error, mes
         path.write_bytes(content)
     with pytest.raises(error, match=message):
         read_tasks([str(path)])
+
+
+def test_held_out_documents_are_no_task_of_a_build():
+    with pytest.raises(UsageError, match="only finished shards have held-out documents"):
+        read_tasks(["label=chapter"])

@@ -84,8 +84,9 @@ def test_a_pack_that_is_cut_short_costs_what_follows_and_is_named(
     (tmp_path / f"cut.{suffix}").write_bytes(data[: int(len(data) * keep)])
     rows, report = read(tmp_path)
     assert without_origin(rows) == RECORDS
-    assert report.files == {"cut short, or damaged": 1}
-    assert report.examples["cut short, or damaged"].startswith(f"cut.{suffix}: ")
+    reason = "cut short, or damaged; the records before the damage are used"
+    assert report.files == {reason: 1}
+    assert report.examples[reason].startswith(f"cut.{suffix}: ")
 
 
 @pytest.mark.parametrize("suffix", ["jsonl.gz", "jsonl.zst", "parquet", "arrow", "csv"])

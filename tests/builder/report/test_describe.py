@@ -12,7 +12,14 @@ from sklearn.metrics import normalized_mutual_info_score
 from climbstream.builder.corpus.document import Document
 from climbstream.builder.corpus.partition import Partition
 from climbstream.builder.features.words import opening
-from climbstream.builder.report.describe import label_agreement, name_licenses, name_terms
+from climbstream.builder.report.describe import (
+    label_agreement,
+    large_cluster,
+    name_licenses,
+    name_terms,
+)
+from climbstream.builder.settings import BuildSettings
+from climbstream.loader.formats.clusters import ClusterInfo
 
 
 def test_each_group_is_named_by_words_that_the_others_lack(make_records):
@@ -92,3 +99,36 @@ def test_licences_as_frequent_are_named_in_the_order_of_the_corpus(tmp_path, ser
         partitions.append(partition)
         documents = documents[size:]
     assert name_licenses(serial, partitions) == "MIT, BSD-3-Clause"
+
+
+def clusters_of(*tokens):
+    return [
+        ClusterInfo(
+            name=f"c{n:02d}",
+            terms=(),
+            documents=1,
+            tokens=count,
+            bytes=count,
+            quality={},
+            labels={},
+            samples=(),
+            micro=(n,),
+        )
+        for n, count in enumerate(tokens)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("setting", "remedy"),
+    [
+        ({}, "--balanced or a larger --clusters"),
+        ({"balanced": True}, "a larger --clusters"),
+        ({"merge_height": 1.0}, "a lower --merge-height"),
+    ],
+)
+def test_a_cluster_with_more_than_half_of_the_tokens_is_named_with_a_remedy(setting, remedy):
+    said = large_cluster(clusters_of(20, 61, 19), BuildSettings(**setting))
+    assert said.startswith("cluster c01 has 61.0% of all tokens")
+    assert f"; {remedy} may split it" in said
+    assert large_cluster(clusters_of(50, 30, 20), BuildSettings()) == ""
+    assert large_cluster(clusters_of(90, 10), BuildSettings()) == ""

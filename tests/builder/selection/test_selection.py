@@ -1,5 +1,6 @@
 """Selection: what becomes of each document, so that none is lost without a reason."""
 
+import random
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,7 @@ from hypothesis import strategies as st
 from serial_pool import SerialPool
 
 from climbstream.builder.corpus.text_hashes import hash_texts
+from climbstream.builder.selection import exchange
 from climbstream.builder.selection.dedup import sign_texts
 from climbstream.builder.selection.reasons import HELD_OUT, REASONS
 from climbstream.builder.selection.stages import identify, select_documents
@@ -174,6 +176,30 @@ def test_copies_are_held_out_together():
     _, selection = decide_on(documents, holdout=0.3, keep_duplicates=True)
     held = selection.why == HELD_OUT
     np.testing.assert_array_equal(held[:400], held[400:])
+
+
+def near_copies(count):
+    """Documents, and a near copy of each, which differs in its last word."""
+    words = ["".join(random.Random(i).choices("abcdefgh", k=6)) for i in range(40 * count)]
+    texts = [" ".join(words[40 * i : 40 * i + 40]) for i in range(count)]
+    documents = [
+        (f"id {i}", f"{text} and its end", i % MICROS, True) for i, text in enumerate(texts)
+    ]
+    return documents + [
+        (f"copy of id {i}", f"{text} and", i % MICROS, True) for i, text in enumerate(texts)
+    ]
+
+
+@pytest.mark.parametrize("blocks", ["one block", "many blocks"])
+def test_a_near_copy_that_stays_is_held_out_with_its_original(blocks, monkeypatch):
+    if blocks == "many blocks":
+        monkeypatch.setattr(exchange, "FEWEST", 50)
+    documents = near_copies(60)
+    every_name = [f"id {i}" for i in range(3)]  # a unit of three documents has these names
+    for setting in ({"keep_duplicates": True}, {"keep_ids": every_name}):
+        held = decide_on(documents, holdout=0.3, **setting)[1].why == HELD_OUT
+        np.testing.assert_array_equal(held[:60], held[60:])
+        assert 5 < held[:60].sum() < 35
 
 
 def test_a_held_out_document_is_of_a_cluster_that_has_documents():

@@ -4,13 +4,16 @@ import json
 import random
 
 import pytest
+import zstandard
+from small_build import SMALL_BUILD
 
-from climbstream.builder import import_corpus
+from climbstream.builder import BuildSettings, build, import_corpus
 from climbstream.loader import Mixture
 from climbstream.loader.cli.main import call, run
 from climbstream.loader.core.errors import InvalidDataError
 from climbstream.search.cli import leaks
 from climbstream.search.cli.leaks import check_targets
+from climbstream.search.evaluation.targets import load_target
 
 WORDS = [f"{a}{b}" for a in "kar mol tin ses pur".split() for b in "a el ino us ard im".split()]
 
@@ -135,3 +138,28 @@ def test_nothing_is_looked_for_before_the_settings_are_sound(leaky, monkeypatch,
     arguments = ["search", leaky / "shards", "--target", leaky / "task.jsonl", "--out", leaky / "o"]
     assert run([*map(str, arguments), *"--seq-len 64 --batch-rows 8".split(), *more.split()]) == 2
     assert not looked
+
+
+def test_held_out_text_that_stands_in_a_longer_document_can_be_left_out(
+    tmp_path, monkeypatch, write_jsonl, make_records, caplog
+):
+    monkeypatch.setenv("CLIMBSTREAM_CACHE", str(tmp_path / "cache"))
+    chapters = [
+        {"id": f"chapter {n}", "text": words(f"chapter {n}", 120), "label": "chapter"}
+        for n in range(20)
+    ]
+    book = {"id": "book", "text": "\n".join(c["text"] for c in chapters), "label": "book"}
+    source = str(write_jsonl(tmp_path / "corpus.jsonl", [*make_records(each=8), *chapters, book]))
+    small = {**SMALL_BUILD, "holdout": 0.4}
+    shards, again = tmp_path / "shards", tmp_path / "again"
+    build([source], shards, BuildSettings(**small), workers=1)
+    assert "stand in 1 document that stay (the first: chapter " in caplog.text
+    check_targets(shards, ["label=chapter"], strict=False)
+    assert "items stand in 1 document of the shards" in caplog.text
+    assert f"write the lines of the target in {shards / 'heldout.jsonl.zst'} to FILE" in caplog.text
+    target = tmp_path / "chapters.jsonl"
+    with zstandard.open(shards / "heldout.jsonl.zst", "rt", encoding="utf-8") as lines:
+        target.write_text("".join(line for line in lines if '"label": "chapter"' in line))
+    build([source], again, BuildSettings(**small, decontaminate=[str(target)]), workers=1)
+    check_targets(again, [str(target)], strict=True)
+    assert load_target(again, str(target)).validation
