@@ -5,6 +5,7 @@ and listed. Reading continues with the next record or file.
 """
 
 import difflib
+import shlex
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -105,6 +106,7 @@ def read_corpus(
         whole.lose(bad)
     groups = _fixed_groups(sources, directory, partition_mib)
     empty: list[str] = []
+    unread: list[str] = []
     for source, report in zip(
         sources, _read_all(engine, sources, directory, settings, groups), strict=True
     ):
@@ -113,7 +115,11 @@ def read_corpus(
             whole.unlicensed.append(source.place)
         if report.bad and not report.documents:
             empty.append(_why_empty(source, report, settings, appended=least == 1))
+        elif not report.documents:
+            unread.append(f"{source.place} has no document: {', '.join(report.files)}")
     _tell_text_files(sources, settings)
+    if whole.documents < least:
+        empty += unread
     for line in empty[:_FILES]:
         logger.warning(f"  {line}")
     if len(empty) > _FILES:
@@ -121,7 +127,11 @@ def read_corpus(
     logger.info(f"  took {whole.taken()}")
     _check_columns(whole, settings, least)
     if whole.documents < least:
-        lost = "".join(f"; {n:,}: {reason}" for reason, n in whole.bad.most_common(3))
+        lost = "".join(
+            f"; {counted(n, noun)}: {reason}"
+            for noun, reasons in (("record", whole.bad), ("file", whole.files))
+            for reason, n in reasons.most_common(3)
+        )
         raise InvalidDataError(
             f"the sources hold {whole.documents} usable documents; at least {least} are "
             f"needed{lost}"
@@ -133,9 +143,9 @@ def _why_empty(
     source: Source, report: ReadReport, settings: BuildSettings, *, appended: bool
 ) -> str:
     """Return why a source has no document; if the text's column is missing, name its columns."""
-    records = counted(report.bad.total(), "record")
     reason, count = report.bad.most_common(1)[0]
-    line = f"{source.place} has no document: of {records}, {count:,} have {reason}"
+    records = counted(report.bad.total(), "record")
+    line = f"{source.place} has no document: {reason} ({count:,} of {records})"
     if reason != _no_column(settings) or not report.columns:
         return line
     names = list(report.columns)
@@ -143,7 +153,7 @@ def _why_empty(
     remedy = (
         "an append reads the columns that the build was told of; rename the column"
         if appended
-        else f"--text {settings.text},NAME also reads the column NAME"
+        else f"--text {shlex.quote(f'{settings.text},NAME')} also reads the column NAME"
     )
     return f"{line}; its columns are {', '.join(names[:_NAMED])}{more}. {remedy}"
 
@@ -284,7 +294,7 @@ def _joined(parts: Sequence[ReadReport], source: Source, done: Path) -> ReadRepo
 
 def _finish(report: ReadReport, source: Source, done: Path) -> None:
     if not (report.documents or report.bad or report.files):
-        report.lose(BadFile(source.place, "without a record"))
+        report.lose(BadFile(source.place, "without a record" if source.size else "empty"))
     write_json(done, report.to_json())
 
 

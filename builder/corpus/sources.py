@@ -227,7 +227,7 @@ def is_table(path: str) -> bool:
 
 
 def delimiter_of(source: Source) -> str:
-    """Return the delimiter between the cells of a text table."""
+    """Return the delimiter that the name of a text table states."""
     return "\t" if _ending(source.name) == "tsv" else ","
 
 
