@@ -13,7 +13,7 @@ from datetime import date
 from decimal import Decimal
 from functools import partial
 from itertools import chain, islice
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
@@ -30,12 +30,15 @@ from .installed import installed_documents
 from .partition import UNIT_BYTES, Partition, PartitionWriter, groups_for
 from .read_report import LISTED, BadFile, BadRecord, Report
 from .records import MISSING, Columns, look_up, read_records
-from .sources import Source, megabytes_of
+from .sources import FORMATS, UNKNOWN_FORMAT, Source, megabytes_of
 from .spans import SPAN_BYTES, Span, cut_sources
 from .text_hashes import hash_texts
 
 logger = get_logger(__name__)
 
+FOLDER = "folder"
+"""Name of a column for `BuildSettings.label`: the name of the folder of the file, for records that
+have no column of this name."""
 BAD_RECORDS = "bad_records.json"
 _LARGE = 4 * SPAN_BYTES
 """The log names each file of at least this many bytes that only one worker can read."""
@@ -104,6 +107,7 @@ def read_corpus(
     whole = ReadReport()
     for bad in left_out:
         whole.lose(bad)
+    _tell_unknown_formats(left_out)
     groups = _fixed_groups(sources, directory, partition_mib)
     empty: list[str] = []
     unread: list[str] = []
@@ -197,6 +201,18 @@ def _tell_text_files(sources: Sequence[Source], settings: BuildSettings) -> None
             f"  {counted(len(texts), 'text file')} ({texts[0]}): {what} is a document; "
             f"{other} is one"
         )
+
+
+def _tell_unknown_formats(left_out: Sequence[BadFile]) -> None:
+    """Log the number of files of each unknown format, by the ending of their names."""
+    endings = Counter(
+        PurePosixPath(bad.origin).suffix for bad in left_out if bad.reason == UNKNOWN_FORMAT
+    )
+    if endings:
+        listed = ", ".join(f"{end} {count:,}" for end, count in endings.most_common(_FILES))
+        more = len(endings) - _FILES
+        rest = f" and {counted(more, 'format')} more" if more > 0 else ""
+        logger.info(f"  files {UNKNOWN_FORMAT}: {listed}{rest}; a build reads {FORMATS}")
 
 
 def _check_columns(report: ReadReport, settings: BuildSettings, least: int) -> None:
@@ -401,6 +417,7 @@ def _documents(
         return
     columns = Columns()
     unmet = set(asked)
+    folder = _folder(source) if FOLDER in settings.label.split(",") else None
     row = 2 * settings.max_bytes + (1 << 20)
     records = read_records(
         source,
@@ -413,6 +430,8 @@ def _documents(
     for origin, value in records:
         is_text = source.format == "txt" and isinstance(value, str)
         record = {settings.text: value} if is_text else value
+        if folder and isinstance(record, dict):
+            record.setdefault(FOLDER, folder)
         if unmet and isinstance(record, dict):
             unmet -= {column for column in unmet if look_up(record, column) is not MISSING}
         if isinstance(record, BadRecord | BadFile):
@@ -421,6 +440,14 @@ def _documents(
             yield make_document(record, origin, settings)
     report.columns.update(list(columns.names))
     report.met.update(set(asked) - unmet)
+
+
+def _folder(source: Source) -> str | None:
+    """Return the name of the folder that a source is in; None if the source is no file."""
+    if source.format == "hub":
+        return None
+    path = source.name if source.is_remote else str(Path(source.name).absolute())
+    return PurePosixPath(path).parent.name
 
 
 def make_document(record: Any, origin: str, settings: BuildSettings) -> Document | BadRecord:

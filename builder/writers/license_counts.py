@@ -70,7 +70,7 @@ def with_licenses(
 def tell_unlicensed(manifest: Manifest, sources: Sequence[str], column: str) -> None:
     """Log how many documents state no licence; ``sources`` have no licence in ``column``."""
     if text := unlicensed_text(manifest):
-        where = f" ({some_names(sources)}: none in the column {column!r})" if sources else ""
+        where = f"; no document of {some_names(sources)} has one in {column!r}" if sources else ""
         logger.warning(f"  {text}{where}")
 
 

@@ -200,7 +200,7 @@ def test_documents_without_a_licence_are_told_with_their_sources(
     built(str(tmp_path / "in"), tmp_path / "out")
     said = capsys.readouterr().err
     assert "60 documents (" in said
-    assert "of tokens) state no licence (none.jsonl: none in the column 'license')" in said
+    assert "of tokens) state no licence; no document of none.jsonl has one in 'license'" in said
     assert run(["inspect", str(tmp_path / "out")]) == 0
     assert "licence: MIT; 60 documents (" in capsys.readouterr().out
 

@@ -126,10 +126,10 @@ def test_held_out_documents_are_counted_by_known_domain_and_too_few_are_told(cap
     catalogue._say_heldout(Counter({f"d{n:02d}": 90 - n for n in range(12)}))
     assert "held out, by known domain: d00 90, d01 89, " in caplog.text
     assert "d09 81, 2 more" in caplog.text
-    assert "a larger --holdout" not in caplog.text
+    assert "doubtful target" not in caplog.text
     catalogue._say_heldout(Counter({"perl": 74, "doc": 59}))
     assert "held out, by known domain: perl 74, doc 59\n" in caplog.text
-    assert "fewer than 60 of these warns of doubt" in caplog.text
+    assert "fewer than 60 held-out documents makes a doubtful target" in caplog.text
 
 
 def test_sources_without_a_document_say_why_for_each_file(tmp_path, capsys):
@@ -140,3 +140,13 @@ def test_sources_without_a_document_say_why_for_each_file(tmp_path, capsys):
     assert "a.csv has no document: empty\n" in said
     assert "b.csv has no document: without a record\n" in said
     assert "; 1 file: empty; 1 file: without a record" in said
+
+
+def test_files_of_unknown_formats_are_counted_by_ending(folder, build, capsys):
+    for name in ("a.html", "b.html", "c.7"):
+        (folder / name).write_text("text")
+    assert build("--dry-run") == 0
+    assert (
+        "files of an unknown format: .html 2, .md 1, .7 1, .png 1; a build reads "
+        in capsys.readouterr().err
+    )
