@@ -119,7 +119,8 @@ def test_a_column_that_no_record_has_is_an_error_with_those_that_there_are(build
     )
     # The same folder can be used for the right name.
     assert build("--label", "meta.topic", "--dry-run") == 0
-    assert "no known domain" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "no known domain" in said
 
 
 def test_held_out_documents_are_counted_by_known_domain_and_too_few_are_told(caplog):
