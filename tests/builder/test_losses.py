@@ -119,8 +119,15 @@ def test_a_column_that_no_record_has_is_an_error_with_those_that_there_are(build
     )
     # The same folder can be used for the right name.
     assert build("--label", "meta.topic", "--dry-run") == 0
-    said = capsys.readouterr().err
-    assert "no known domain" in said
+    assert "no known domain" in capsys.readouterr().err
+
+
+def test_a_build_after_a_dry_run_with_other_columns_says_what_is_done_anew(build, capsys):
+    assert build("--dry-run") == 0
+    assert build("--dry-run") == 0
+    assert "done anew" not in capsys.readouterr().err
+    assert build("--label", "meta.topic", "--dry-run") == 0
+    assert " were others: what is read and what follows is done anew" in capsys.readouterr().err
 
 
 def test_held_out_documents_are_counted_by_known_domain_and_too_few_are_told(caplog):
