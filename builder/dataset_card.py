@@ -25,6 +25,7 @@ from climbstream.loader.formats.manifest import (
     Size,
     join_licenses,
     read_file,
+    single_licenses,
 )
 from climbstream.loader.storage.s3_files import file_system
 
@@ -137,6 +138,7 @@ def license_rows(manifest: Manifest) -> list[str]:
     if not totals:
         return []
     rows = [(_cell(name), size) for name, size in totals[:_LISTED]]
+    unshared = not any(", " in name for c in manifest.clusters for name in c.licenses)
     if rest := [size for _, size in totals[_LISTED:]]:
         rows.append((f"{len(rest)} others", sum(rest, Size(0, 0))))
     return [
@@ -147,20 +149,13 @@ def license_rows(manifest: Manifest) -> list[str]:
             f"{size.tokens / max(manifest.tokens, 1):.1%} |"
             for name, size in rows
         ),
+        *([] if unshared else ["", "A document with several licences counts for each of them."]),
     ]
 
 
 def _by_license(manifest: Manifest) -> dict[str, Size]:
-    """Return the documents and tokens of each licence, summed over all clusters."""
-    return _one_spelling(join_licenses(cluster.licenses for cluster in manifest.clusters))
-
-
-def _one_spelling(sizes: Mapping[str, Size]) -> dict[str, Size]:
-    """Return ``sizes`` with names that differ only in case under the spelling of most tokens."""
-    names: dict[str, str] = {}
-    for name in sorted(sizes, key=lambda name: -sizes[name].tokens):
-        names.setdefault(name.casefold(), name)
-    return join_licenses({names[name.casefold()]: size} for name, size in sizes.items())
+    """Return the documents and tokens of each single licence, summed over all clusters."""
+    return single_licenses(join_licenses(cluster.licenses for cluster in manifest.clusters))
 
 
 def _cell(name: str) -> str:
@@ -197,7 +192,7 @@ def license_column(manifest: Manifest) -> dict[str, list[str]]:
 
 def _largest_licenses(cluster: ClusterEntry) -> str:
     """Return the licences with the most tokens of ``cluster``, each with its share of tokens."""
-    ordered = sorted(_one_spelling(cluster.licenses).items(), key=lambda item: -item[1].tokens)
+    ordered = sorted(single_licenses(cluster.licenses).items(), key=lambda item: -item[1].tokens)
     shares = [
         f"{_cell(name)} {size.tokens / max(cluster.tokens, 1):.0%}"
         for name, size in ordered[:_PER_CLUSTER]

@@ -13,6 +13,8 @@ from climbstream.loader.core.errors import InvalidDataError
 
 UNKNOWN = "unknown"
 """Licence of a document that states none."""
+OTHERS = "others"
+"""Name under which rare licences are counted together."""
 NOT = "!"
 """Prefix, in settings, of a licence whose documents are left out."""
 _LISTED = 10

@@ -125,7 +125,8 @@ class BuildSettings:
     (``global``). Of documents with the same identifier, only the first is kept. With ``none``, all
     of them are kept."""
     label: str = "label"
-    """Column of a known domain, for the report only."""
+    """Column of a known domain, for the report only. ``folder`` is the name of the folder of the
+    file, for records without a column ``folder``."""
     license: str = "license"
     """Column of the licence."""
     max_bytes: int = 1_000_000
@@ -422,7 +423,7 @@ def effect_of_change(old: Any, new: Any) -> str:
     if old.get("sources") != new["sources"] or not isinstance(old.get("settings"), dict):
         return ""
     what = first_change(old, new)
-    return f"; that changes {what}, and all that follows" if what else ""
+    return f"; that changes {what}; all later stages change, too" if what else ""
 
 
 def first_change(old: Any, new: Any) -> str:

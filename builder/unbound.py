@@ -14,12 +14,15 @@ from typing import Any
 from climbstream.builder.corpus.partition import ArrayName, Partition
 from climbstream.builder.corpus.sample import SAMPLE
 from climbstream.loader.core.files import write_json
+from climbstream.loader.core.log import get_logger
 from climbstream.loader.core.workdir import read_plan
 from climbstream.loader.formats.manifest import CONTAMINATION
 from climbstream.loader.formats.outputs import WORK
 
 from .settings import first_change
 from .workdir import UNBOUND, remove_work
+
+logger = get_logger(__name__)
 
 EXCHANGE = "exchange"
 """Folder of the files that tasks exchange to find duplicates."""
@@ -64,3 +67,7 @@ def change_plan(out: Path, plan: Mapping[str, Any]) -> None:
         (out / MODEL).unlink(missing_ok=True)
     (out / CONTAMINATION).unlink(missing_ok=True)
     write_json(work / "plan.json", dict(plan))
+    if change:
+        logger.info(
+            f"the last settings in {out} were others: {change} and what follows is done anew"
+        )

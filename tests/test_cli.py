@@ -17,7 +17,7 @@ import pytest
 from climbstream.loader.cli import main as cli
 from climbstream.loader.cli.examples import EXAMPLES
 from climbstream.loader.cli.main import COMMANDS, call, root, run
-from climbstream.loader.cli.options import COUNT
+from climbstream.loader.cli.options import COUNT, Fraction, split_number
 from climbstream.loader.core import errors
 from climbstream.loader.core.console import text_table
 from climbstream.loader.core.files import lock
@@ -537,3 +537,15 @@ def test_a_build_without_sources_or_a_folder_is_refused_as_before(words, missing
 def test_inspect_says_that_nothing_is_there(tmp_path, capsys):
     assert run(["inspect", str(tmp_path / "nosuch")]) == 3
     assert "nothing is there" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("text", "number"), [("0.1", 0.1), ("10%", 0.1), ("40 %", 0.4), ("1", 1)])
+def test_a_fraction_may_be_in_percent(text, number):
+    assert Fraction().convert(text, None, None) == pytest.approx(number)
+    assert split_number(f"c03={text}") == ("c03", pytest.approx(number))
+
+
+@pytest.mark.parametrize("text", ["", "%", "ten%", "10%%"])
+def test_what_is_no_fraction_is_refused_with_what_is(text):
+    with pytest.raises(click.BadParameter, match=r"say 0\.1 or 10%"):
+        Fraction().convert(text, None, None)

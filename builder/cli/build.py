@@ -22,7 +22,7 @@ from climbstream.builder.settings import (
 )
 from climbstream.loader.cli.completion import PLACE, SOURCE
 from climbstream.loader.cli.main import slurm_print_option, task_timeout_option
-from climbstream.loader.cli.options import COUNT, INPUT, json_option, show
+from climbstream.loader.cli.options import COUNT, INPUT, Fraction, json_option, show
 from climbstream.loader.core.engines.engine import ENGINES
 from climbstream.loader.core.errors import InvalidDataError, UsageError
 from climbstream.loader.core.files import COPY_FIRST, read_json, refuse_url
@@ -147,7 +147,9 @@ def _require(sources: tuple[str, ...], out: str | None) -> None:
 @click.option("--id", help="Column of the identifier.  [default: id]")
 @click.option("--ids", type=click.Choice(IDS), help=_IDS)
 @click.option("--license", help="Column of the licence.  [default: license]")
-@click.option("--label", help="Column of a known domain, for the report.  [default: label]")
+@click.option(
+    "--label", help="Column of a known domain; folder: the folder of the file.  [default: label]"
+)
 @click.option("--text-lines", is_flag=True, default=None, help=_TEXT_LINES)
 @click.option(
     "--micro-clusters", type=int, help="Clusters before merging.  [default: by size of the sample]"
@@ -187,7 +189,7 @@ def _require(sources: tuple[str, ...], out: str | None) -> None:
 )
 @click.option("--eos-id", type=int, help="Number of that token.")
 @click.option("--no-eos", is_flag=True, default=None, help="End documents with no token.")
-@click.option("--holdout", type=float, help="Fraction held out for evaluation.  [default: 0]")
+@click.option("--holdout", type=Fraction(), help="Fraction held out for evaluation.  [default: 0]")
 @click.option("--seed", type=int, help="Seed of all samples.  [default: 17]")
 @click.option("--config", type=INPUT, help=_CONFIG)
 @click.option(
@@ -226,7 +228,7 @@ def build(
 ) -> None:
     """Turn SOURCES into clusters and token shards.
 
-    A source is a file, folder, glob or URL of jsonl, json, txt, csv, parquet or arrow (also
+    A source is a file, folder, glob or URL of jsonl, json, txt, csv, tsv, parquet or arrow (also
     compressed: .gz, .zst, .bz2, .xz), a data set of the Hub (hub:NAME), or the text of installed
     Python packages (python:). A column may be nested in another column: --label meta.domain. After
     reading, records and files that are not used are listed, one line per reason. A build that was

@@ -9,6 +9,8 @@ from typing import Any
 from .read_report import BadFile, BadRecord
 from .unpack import BYTE_ORDER_MARK
 
+DELIMITERS = ";\t,|"
+"""What may separate the cells of a row."""
 OPEN_QUOTE = "quotes that do not match"
 _FIELDS = "not as many fields as the header"
 _LONGEST_FIELD = 2**31 - 1
@@ -21,13 +23,16 @@ def read_csv_records(
 ) -> Iterator[tuple[str, Any]]:
     """Yield the place of each row below the header, with its cells by column or with a `BadRecord`.
 
+    If the header does not contain ``delimiter``, the delimiter is the most frequent one of
+    `DELIMITERS` in the header.
+
     A row is broken if a quote is opened and not closed, or is closed within a field. Then only the
     line that opens the quote is lost, and the next row begins with the next line. At most
     ``longest`` bytes are read to find out whether a quote is closed. If the header is broken, a
     single `BadFile` is yielded.
     """
     csv.field_size_limit(_LONGEST_FIELD)
-    rows = _Rows(stream, longest, delimiter)
+    rows = _Rows(stream, longest, _delimiter(stream, delimiter))
     names: list[str] = []
     number = 0
     for cells in rows:
@@ -49,6 +54,14 @@ def read_csv_records(
         joined = cells is None or rows.count > 1
         yield origin, BadRecord(origin, OPEN_QUOTE if joined else _FIELDS)
         rows.return_all_but_first()
+
+
+def _delimiter(stream: io.BufferedReader, usual: str) -> str:
+    """Return the delimiter of the header; ``usual`` if the header contains it, or contains none."""
+    header = stream.peek(1).removeprefix(BYTE_ORDER_MARK).lstrip(b"\r\n").partition(b"\n")[0]
+    # Do not count delimiters inside quotes.
+    outside = b"".join(header.split(b'"')[::2]).decode(errors="replace")
+    return usual if usual in outside else max(usual + DELIMITERS, key=outside.count)
 
 
 def unique_names(names: list[str]) -> list[str]:

@@ -5,6 +5,7 @@ and listed. Reading continues with the next record or file.
 """
 
 import difflib
+import shlex
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -12,7 +13,7 @@ from datetime import date
 from decimal import Decimal
 from functools import partial
 from itertools import chain, islice
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
@@ -29,12 +30,15 @@ from .installed import installed_documents
 from .partition import UNIT_BYTES, Partition, PartitionWriter, groups_for
 from .read_report import LISTED, BadFile, BadRecord, Report
 from .records import MISSING, Columns, look_up, read_records
-from .sources import Source, megabytes_of
+from .sources import FORMATS, UNKNOWN_FORMAT, Source, megabytes_of
 from .spans import SPAN_BYTES, Span, cut_sources
 from .text_hashes import hash_texts
 
 logger = get_logger(__name__)
 
+FOLDER = "folder"
+"""Name of a column for `BuildSettings.label`: the name of the folder of the file, for records that
+have no column of this name."""
 BAD_RECORDS = "bad_records.json"
 _LARGE = 4 * SPAN_BYTES
 """The log names each file of at least this many bytes that only one worker can read."""
@@ -105,10 +109,12 @@ def read_corpus(
     whole = ReadReport()
     for bad in left_out:
         whole.lose(bad)
+    _tell_unknown_formats(left_out)
     groups = _fixed_groups(sources, directory, partition_mib)
     if not any(directory.glob("*-*")):
         _look_at_first_records(max(sources, key=lambda source: source.size or 0), settings)
     empty: list[str] = []
+    unread: list[str] = []
     for source, report in zip(
         sources, _read_all(engine, sources, directory, settings, groups), strict=True
     ):
@@ -117,7 +123,11 @@ def read_corpus(
             whole.unlicensed.append(source.place)
         if report.bad and not report.documents:
             empty.append(_why_empty(source, report, settings, appended=least == 1))
+        elif not report.documents:
+            unread.append(f"{source.place} has no document: {', '.join(report.files)}")
     _tell_text_files(sources, settings)
+    if whole.documents < least:
+        empty += unread
     for line in empty[:_FILES]:
         logger.warning(f"  {line}")
     if len(empty) > _FILES:
@@ -125,7 +135,11 @@ def read_corpus(
     logger.info(f"  took {whole.taken()}")
     _check_columns(whole, settings, least)
     if whole.documents < least:
-        lost = "".join(f"; {n:,}: {reason}" for reason, n in whole.bad.most_common(3))
+        lost = "".join(
+            f"; {counted(n, noun)}: {reason}"
+            for noun, reasons in (("record", whole.bad), ("file", whole.files))
+            for reason, n in reasons.most_common(3)
+        )
         raise InvalidDataError(
             f"the sources hold {whole.documents} usable documents; at least {least} are "
             f"needed{lost}"
@@ -137,9 +151,9 @@ def _why_empty(
     source: Source, report: ReadReport, settings: BuildSettings, *, appended: bool
 ) -> str:
     """Return why a source has no document; if the text's column is missing, name its columns."""
-    records = counted(report.bad.total(), "record")
     reason, count = report.bad.most_common(1)[0]
-    line = f"{source.place} has no document: of {records}, {count:,} have {reason}"
+    records = counted(report.bad.total(), "record")
+    line = f"{source.place} has no document: {reason} ({count:,} of {records})"
     if reason != _no_column(settings) or not report.columns:
         return line
     names = list(report.columns)
@@ -147,7 +161,7 @@ def _why_empty(
     remedy = (
         "an append reads the columns that the build was told of; rename the column"
         if appended
-        else f"--text {settings.text},NAME also reads the column NAME"
+        else f"--text {shlex.quote(f'{settings.text},NAME')} also reads the column NAME"
     )
     return f"{line}; its columns are {', '.join(names[:_NAMED])}{more}. {remedy}"
 
@@ -191,6 +205,18 @@ def _tell_text_files(sources: Sequence[Source], settings: BuildSettings) -> None
             f"  {counted(len(texts), 'text file')} ({texts[0]}): {what} is a document; "
             f"{other} is one"
         )
+
+
+def _tell_unknown_formats(left_out: Sequence[BadFile]) -> None:
+    """Log the number of files of each unknown format, by the ending of their names."""
+    endings = Counter(
+        PurePosixPath(bad.origin).suffix for bad in left_out if bad.reason == UNKNOWN_FORMAT
+    )
+    if endings:
+        listed = ", ".join(f"{end} {count:,}" for end, count in endings.most_common(_FILES))
+        more = len(endings) - _FILES
+        rest = f" and {counted(more, 'format')} more" if more > 0 else ""
+        logger.info(f"  files {UNKNOWN_FORMAT}: {listed}{rest}; a build reads {FORMATS}")
 
 
 def _check_columns(report: ReadReport, settings: BuildSettings, least: int) -> None:
@@ -310,7 +336,7 @@ def _joined(parts: Sequence[ReadReport], source: Source, done: Path) -> ReadRepo
 
 def _finish(report: ReadReport, source: Source, done: Path) -> None:
     if not (report.documents or report.bad or report.files):
-        report.lose(BadFile(source.place, "without a record"))
+        report.lose(BadFile(source.place, "without a record" if source.size else "empty"))
     write_json(done, report.to_json())
 
 
@@ -417,6 +443,7 @@ def _documents(
         return
     columns = Columns()
     unmet = set(asked)
+    folder = _folder(source) if FOLDER in settings.label.split(",") else None
     row = 2 * settings.max_bytes + (1 << 20)
     records = read_records(
         source,
@@ -429,6 +456,8 @@ def _documents(
     for origin, value in records:
         is_text = source.format == "txt" and isinstance(value, str)
         record = {settings.text: value} if is_text else value
+        if folder and isinstance(record, dict):
+            record.setdefault(FOLDER, folder)
         if unmet and isinstance(record, dict):
             unmet -= {column for column in unmet if look_up(record, column) is not MISSING}
         if isinstance(record, BadRecord | BadFile):
@@ -437,6 +466,14 @@ def _documents(
             yield make_document(record, origin, settings)
     report.columns.update(list(columns.names))
     report.met.update(set(asked) - unmet)
+
+
+def _folder(source: Source) -> str | None:
+    """Return the name of the folder that a source is in; None if the source is no file."""
+    if source.format == "hub":
+        return None
+    path = source.name if source.is_remote else str(Path(source.name).absolute())
+    return PurePosixPath(path).parent.name
 
 
 def make_document(record: Any, origin: str, settings: BuildSettings) -> Document | BadRecord:

@@ -47,6 +47,8 @@ _FORMATS = {
 _PACKED = ("gz", "gzip", "zst", "zstd", "bz2", "bzip2", "xz")
 FORMATS = f"{', '.join(sorted(_FORMATS))} files (also packed: .gz, .zst, .bz2, .xz)"
 
+UNKNOWN_FORMAT = "of an unknown format"
+"""Why a file is left out whose name has another ending."""
 _BESIDE_DATA = {
     "_committed",
     "_started",
@@ -202,7 +204,7 @@ def left_out(path: str, below: str, *, folder: bool = False) -> str:
         endings = ["", *_endings(below)]
         if not endings[-1]:
             return "no ending that says its format"
-        return "packed in an unknown way" if endings[-2] in _FORMATS else "of an unknown format"
+        return "packed in an unknown way" if endings[-2] in _FORMATS else UNKNOWN_FORMAT
     if "://" in path or (folder and os.access(path, os.R_OK | os.X_OK)):
         return ""
     if os.path.lexists(path) and not os.path.exists(path):  # noqa: PTH110
@@ -227,7 +229,7 @@ def is_table(path: str) -> bool:
 
 
 def delimiter_of(source: Source) -> str:
-    """Return the delimiter between the cells of a text table."""
+    """Return the delimiter that the name of a text table states."""
     return "\t" if _ending(source.name) == "tsv" else ","
 
 

@@ -1,6 +1,10 @@
-"""Unpack: decompress files. The format of a file is recognised by its first bytes, not its name."""
+"""Unpack: decompress files, and turn text in UTF-16 into UTF-8.
+
+The format of a file is recognised by its first bytes, not by its name.
+"""
 
 import bz2
+import codecs
 import io
 import lzma
 import re
@@ -40,26 +44,63 @@ _PACKS: dict[bytes, Callable[[IO[bytes]], Any]] = {
 
 @contextmanager
 def unpacked(name: str) -> Iterator[io.BufferedReader]:
-    """Open the file ``name``, a path or URL, and decompress it if its first bytes say so."""
+    """Open the file ``name``, a path or URL, and decompress it if its first bytes say so.
+
+    Text in UTF-16 with a byte order mark is read as UTF-8.
+    """
     system, path = file_system(name)
     with system.open(path, "rb") as file:
         stream = io.BufferedReader(file, _BUFFER)
-        reader = _reader_of(stream)
-        yield stream if reader is None else io.BufferedReader(reader(stream), _BUFFER)
+        if (reader := _reader_of(stream)) is not None:
+            stream = io.BufferedReader(reader(stream), _BUFFER)
+        yield io.BufferedReader(_Utf8(stream), _BUFFER) if _is_utf16(stream) else stream
 
 
 @contextmanager
 def opened_plain(name: str) -> Iterator[io.BufferedReader | None]:
-    """Open the file ``name``, a path or URL; yield None if it is compressed, or cannot seek."""
+    """Open the file ``name``, a path or URL.
+
+    The result is None if the file is compressed, is text in UTF-16, or cannot seek.
+    """
     system, path = file_system(name)
     with system.open(path, "rb") as file:
         stream = io.BufferedReader(file, _BUFFER)
-        yield stream if stream.seekable() and _reader_of(stream) is None else None
+        plain = stream.seekable() and _reader_of(stream) is None and not _is_utf16(stream)
+        yield stream if plain else None
 
 
 def _reader_of(stream: io.BufferedReader) -> Callable[[IO[bytes]], Any] | None:
     head = stream.peek(16)
     return next((r for magic, r in _PACKS.items() if re.match(magic, head)), None)
+
+
+def _is_utf16(stream: io.BufferedReader) -> bool:
+    return stream.peek(2)[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+
+
+class _Utf8(io.RawIOBase):
+    """The text of a stream in UTF-16 as bytes in UTF-8; lone surrogates are no valid UTF-8."""
+
+    def __init__(self, stream: IO[bytes]) -> None:
+        self._stream = stream
+        self._decoder = codecs.getincrementaldecoder("utf-16")("surrogatepass")
+        self._rest = b""
+
+    def readable(self) -> bool:
+        """Return True."""
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        """Fill ``buffer``, and return the number of bytes; 0 at the end."""
+        data = b"more"
+        while not self._rest and data:
+            data = self._stream.read(_BUFFER)
+            text = self._decoder.decode(data, final=not data)
+            self._rest = text.encode(errors="surrogatepass")
+        view = memoryview(buffer)
+        part, self._rest = self._rest[: len(view)], self._rest[len(view) :]
+        view[: len(part)] = part
+        return len(part)
 
 
 def lines_of(

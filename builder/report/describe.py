@@ -21,7 +21,7 @@ from climbstream.builder.settings import SCORES, BuildSettings
 from climbstream.loader.core.engines.engine import Engine
 from climbstream.loader.core.permutation import derive_key
 from climbstream.loader.formats.clusters import ClusterInfo, CopyCounts
-from climbstream.loader.formats.manifest import ClusterEntry
+from climbstream.loader.formats.manifest import ClusterEntry, Size, single_licenses
 
 _TERMS = 8
 _FEATURES = 20_000
@@ -319,7 +319,9 @@ def name_licenses(engine: Engine, partitions: Sequence[Partition]) -> str:
     """Return the licences of kept documents on one line, the most frequent first, or "unknown"."""
     found: Counter[str] = Counter()
     summed(engine, partitions, _count_licenses, Counter.update, found)
-    return license_line([name for name, _ in found.most_common() if name])
+    stated = {name: Size(count, 0) for name, count in found.most_common() if name}
+    sizes = single_licenses(stated)
+    return license_line(sorted(sizes, key=lambda name: -sizes[name].documents))
 
 
 def _count_licenses(partition: Partition) -> Counter[str]:

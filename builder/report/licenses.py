@@ -4,7 +4,7 @@ from html import escape
 
 from climbstream.loader.core.html_page import bar, paragraph, section, table
 from climbstream.loader.formats.cluster_tables import licenses_text
-from climbstream.loader.formats.manifest import Manifest, join_licenses
+from climbstream.loader.formats.manifest import Manifest, join_licenses, single_licenses
 
 _SHOWN = 100
 """Maximum number of licences, and of clusters, that are listed."""
@@ -15,7 +15,7 @@ def license_sections(manifest: Manifest) -> list[str]:
     totals = join_licenses(cluster.licenses for cluster in manifest.clusters)
     if not totals:
         return []
-    ordered = sorted(totals.items(), key=lambda item: -item[1].tokens)[:_SHOWN]
+    ordered = sorted(single_licenses(totals).items(), key=lambda item: -item[1].tokens)[:_SHOWN]
     share = max(manifest.tokens, 1)
     rows = [
         (
@@ -26,7 +26,10 @@ def license_sections(manifest: Manifest) -> list[str]:
         )
         for name, size in ordered
     ]
-    note = "As the documents state them; unknown are those that state none."
+    note = (
+        "As the documents state them, in any letter case; a document with several licences counts "
+        "for each. unknown: documents that state none."
+    )
     clusters = [
         (f"<code>{escape(c.name)}</code>", escape(licenses_text(c.licenses)))
         for c in manifest.clusters[:_SHOWN]

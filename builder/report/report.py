@@ -9,12 +9,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from climbstream.builder.corpus.read_report import losses
+from climbstream.builder.licenses import OTHERS, UNKNOWN
 from climbstream.loader.core.console import counted
 from climbstream.loader.core.files import write_bytes
 from climbstream.loader.core.html_page import facts, listed, page, paragraph, section, table
 from climbstream.loader.formats.cluster_tables import cluster_table
 from climbstream.loader.formats.clusters import ClusterInfo, score_title
-from climbstream.loader.formats.manifest import Manifest, join_licenses
+from climbstream.loader.formats.manifest import Manifest, join_licenses, single_licenses
 from climbstream.loader.formats.mixture import some_names
 
 from .cells import by_topic, cell_sections
@@ -102,9 +103,10 @@ def _figures(manifest: Manifest, topics: Sequence[ClusterInfo]) -> list[tuple[st
 
 def _license(manifest: Manifest) -> str:
     """Return a sentence that names the licences; if there are many, it says how many there are."""
-    count = len(join_licenses(cluster.licenses for cluster in manifest.clusters))
+    totals = join_licenses(cluster.licenses for cluster in manifest.clusters)
+    count = len(single_licenses(totals).keys() - {UNKNOWN, OTHERS})
     if count > _LICENSES:
-        return f"{count} licences."
+        return f"{'More than ' if OTHERS in totals else ''}{count} licences."
     return f"Licence: {manifest.license}."
 
 

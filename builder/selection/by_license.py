@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from climbstream.builder.corpus.partition import Partition
-from climbstream.builder.licenses import NOT, is_kept, license_name
+from climbstream.builder.licenses import NOT, OTHERS, is_kept, license_name
 from climbstream.loader.core.errors import InvalidDataError
 from climbstream.loader.core.log import get_logger
 
@@ -20,8 +20,6 @@ _NAMED = 100
 """Maximum number of licences that are counted by name: the most frequent ones. All others are
 counted together."""
 _SHOWN = 5
-OTHERS = "others"
-"""Name under which all other licences are counted."""
 
 Counts = dict[str, Counter[str]]
 """Number of documents, and of their bytes or tokens, by licence."""

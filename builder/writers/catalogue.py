@@ -399,8 +399,8 @@ def _say_heldout(labels: Counter[str]) -> None:
     logger.info(f"  held out, by known domain: {listed}{more}")
     if least < _FEW:
         logger.info(
-            f"  a search for a domain with fewer than {_FEW} of these warns of doubt, as it scores "
-            "half of them; a larger --holdout keeps more"
+            f"  a domain with fewer than {_FEW} held-out documents makes a doubtful target, as "
+            "only half of them score a mixture; a larger --holdout holds out more"
         )
 
 

@@ -8,9 +8,8 @@ import numpy as np
 
 from climbstream.builder.corpus.partition import Partition
 from climbstream.builder.corpus.passes import summed
-from climbstream.builder.licenses import UNKNOWN, license_line
+from climbstream.builder.licenses import OTHERS, UNKNOWN, license_line
 from climbstream.builder.selection.by_license import (
-    OTHERS,
     Counts,
     count_by_license,
     most_frequent,
@@ -18,7 +17,13 @@ from climbstream.builder.selection.by_license import (
 from climbstream.loader.core.engines.engine import Engine
 from climbstream.loader.core.log import get_logger
 from climbstream.loader.formats.cluster_tables import unlicensed_text
-from climbstream.loader.formats.manifest import ClusterEntry, Manifest, Size, join_licenses
+from climbstream.loader.formats.manifest import (
+    ClusterEntry,
+    Manifest,
+    Size,
+    join_licenses,
+    single_licenses,
+)
 from climbstream.loader.formats.mixture import some_names
 
 logger = get_logger(__name__)
@@ -70,7 +75,7 @@ def with_licenses(
 def tell_unlicensed(manifest: Manifest, sources: Sequence[str], column: str) -> None:
     """Log how many documents state no licence; ``sources`` have no licence in ``column``."""
     if text := unlicensed_text(manifest):
-        where = f" ({some_names(sources)}: none in the column {column!r})" if sources else ""
+        where = f"; no document of {some_names(sources)} has one in {column!r}" if sources else ""
         logger.warning(f"  {text}{where}")
 
 
@@ -80,7 +85,7 @@ def union_of_licenses(entries: Sequence[ClusterEntry], texts: Sequence[str]) -> 
     If ``entries`` have no counts by licence, the result is the union of ``texts``, which are such
     lines.
     """
-    sizes = join_licenses(entry.licenses for entry in entries)
+    sizes = single_licenses(join_licenses(entry.licenses for entry in entries))
     if sizes:
         # Each cluster counts its rarest licences together, so their number is not known.
         more = bool(sizes.pop(OTHERS, None))

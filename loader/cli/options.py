@@ -26,6 +26,34 @@ _NUMBER = re.compile(r"([+-]?[\d_,]*\.?\d*(?:e[+-]?\d+)?)\s*([a-z]*)", re.IGNORE
 F = TypeVar("F", bound=Callable[..., Any])
 
 
+class Fraction(click.ParamType):  # type: ignore[type-arg] # generic only in later releases
+    """A number, which may be written in percent: ``0.1`` or ``10%``."""
+
+    name = "fraction"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float:
+        """Return ``value`` as a number; fail if it is none."""
+        try:
+            return to_number(str(value))
+        except ValueError:
+            self.fail(f"{value!r} is no number; say 0.1 or 10%", param, ctx)
+
+
+def to_number(word: str) -> float:
+    """Return the number in ``word``, which may be in percent.
+
+    Raises:
+        ValueError: ``word`` is no number.
+
+    >>> to_number("0.4"), to_number("40%")
+    (0.4, 0.4)
+    """
+    percent = word.removesuffix("%")
+    return float(word) if percent == word else float(percent) / 100
+
+
 class Count(click.ParamType):  # type: ignore[type-arg] # generic only in later releases
     """A whole number as people write it: ``1000000``, ``1_000_000``, ``1e6``, ``10M``, ``4GiB``."""
 
@@ -110,7 +138,7 @@ def split_number(word: str) -> tuple[str, float]:
     name, _, number = word.rpartition("=")
     if not name:
         raise ValueError(word)
-    return name, float(number)
+    return name, to_number(number)
 
 
 def json_option(command: F) -> F:

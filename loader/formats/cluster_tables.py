@@ -7,7 +7,7 @@ from climbstream.loader.core.console import counted, text_table
 from climbstream.loader.core.html_page import bar, isolated, listed, quotation, table
 
 from .clusters import ClusterInfo, CopyCounts, score_title
-from .manifest import Manifest, Size, join_licenses
+from .manifest import Manifest, Size, join_licenses, single_licenses
 from .mixture import some_names
 
 _UNKNOWN = "unknown"
@@ -37,10 +37,12 @@ def unlicensed_text(manifest: Manifest) -> str:
 def licenses_text(licenses: Mapping[str, Size], most: int = _LICENSES) -> str:
     """Return a text with the tokens and documents of the ``most`` licences with the most tokens.
 
+    A document with several licences counts for each of them.
+
     >>> licenses_text({"unknown": Size(1, 20), "MIT": Size(12, 3400)})
     'MIT 3,400 tokens in 12 documents; unknown 20 tokens in 1 document'
     """
-    ordered = sorted(licenses.items(), key=lambda item: -item[1].tokens)
+    ordered = sorted(single_licenses(licenses).items(), key=lambda item: -item[1].tokens)
     parts = [
         f"{' '.join(name.split())} {counted(size.tokens, 'token')} in "
         f"{counted(size.documents, 'document')}"

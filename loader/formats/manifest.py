@@ -434,6 +434,29 @@ def join_licenses(parts: Iterable[Mapping[str, Size]]) -> dict[str, Size]:
     return joined
 
 
+def single_licenses(sizes: Mapping[str, Size]) -> dict[str, Size]:
+    """Return the documents and tokens of each single licence, whatever its letter case.
+
+    ``sizes`` has them by what documents state, which may be several licences, joined by commas.
+    Such a document counts for each of its licences. A licence gets its most frequent spelling.
+
+    >>> sizes = {"MIT": Size(2, 20), "mit, CC0-1.0": Size(1, 5)}
+    >>> {name: size.documents for name, size in single_licenses(sizes).items()}
+    {'MIT': 3, 'CC0-1.0': 1}
+    """
+    spellings: dict[str, dict[str, Size]] = {}
+    for stated, size in sizes.items():
+        # A name that ends with an ellipsis is the beginning of the text of a licence.
+        names = [stated] if stated.endswith("…") else stated.split(", ")
+        for folded, name in {name.casefold(): name for name in names}.items():
+            known = spellings.setdefault(folded, {})
+            known[name] = known.get(name, Size(0, 0)) + size
+    return {
+        max(known, key=lambda name: (known[name].documents, name)): sum(known.values(), Size(0, 0))
+        for known in spellings.values()
+    }
+
+
 def _read_grouping(store: Store) -> bytes | None:
     """Return the content of the grouping's file in ``store``; None if ``store`` is no grouping."""
     if base_of(store) is store:

@@ -14,7 +14,7 @@ from climbstream.loader.core.errors import UsageError
 from climbstream.loader.core.files import hash_file, lock, write_bytes, write_json
 from climbstream.loader.core.html_page import page
 from climbstream.loader.formats.outputs import FIT
-from climbstream.search.experiments.fit_table import fit, mean_weights, named_as, repeated_note
+from climbstream.search.experiments.fit_table import assumed_shares, fit, named_as, repeated_note
 from climbstream.search.experiments.report import (
     SKILLS_NOTE,
     compared_mixtures,
@@ -38,7 +38,8 @@ from climbstream.search.optimizer.answer import Answer
 @click.option(
     "--prior",
     type=INPUT,
-    help="Mixture file with the token shares.  [default: mean weights of the runs]",
+    help="Mixture file with the token shares.  [default: those in trials.jsonl, or the mean "
+    "weights of the runs]",
 )
 @click.option("--max-weight", type=click.FloatRange(0, 1), help="Largest weight of any domain.")
 @click.option("--out", type=OUTPUT, help="Folder of the results.")
@@ -78,13 +79,13 @@ def fit_command(
         notes.append(hint)
     for note in notes:
         say(note)
-    shares = named_as(Mixture.load(prior), table.domains) if prior else mean_weights(table)
+    shares = named_as(Mixture.load(prior), table.domains) if prior else assumed_shares(table)
     plan = {
         "fit": 1,
         "tables": [hash_file(path) for path in tables],
         "targets": ways,
         "weights": weights,
-        "prior": shares.weights if prior else None,
+        "prior": shares.weights if prior or table.shares else None,
         "max_weight": max_weight,
         "seed": seed,
     }
@@ -97,7 +98,7 @@ def fit_command(
             files = ", ".join(map(str, tables))
             lead = f"{counted(len(table.trials), 'run')} of {files}; targets {', '.join(ways)}."
             lead = ". ".join([lead.rstrip("."), *notes]) + "."
-            sections = table_sections(shares.weights, answer, table.trials)
+            sections = table_sections(shares.weights, answer, table.trials, table.names)
             write_bytes(out / "report.html", page("Fit", lead, sections))
     show(value, _text(answer, shares), as_json=as_json)
 

@@ -1,8 +1,8 @@
 """Sheet: a CSV file from any program, with the line number of each row.
 
-The delimiter is a comma, a semicolon or a tab: the one that is most frequent in the first line. If
-the delimiter is a semicolon, numbers may have a decimal comma. The text is UTF-8, or UTF-16 with a
-byte order mark, as spreadsheets save it.
+The delimiter is a comma, a semicolon or a tab: the one that is most frequent in the first line.
+Numbers may have decimal commas and separators of thousands (`decimal_marks`). The text is UTF-8, or
+UTF-16 with a byte order mark, as spreadsheets save it.
 """
 
 import codecs
@@ -10,11 +10,13 @@ import csv
 import io
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple, Self
 
 from climbstream.loader.core.errors import InvalidDataError
+
+from .decimal_marks import MARKS, decimal_marks, doubtful, to_number
 
 _MOST_BYTES = 1 << 28
 """Largest size of a file that is read, in bytes."""
@@ -47,6 +49,13 @@ class Sheet:
     """Names of the columns."""
     rows: list[Row]
     """Rows below the column headings, without empty lines."""
+    _marks: list[str] = field(init=False, repr=False)
+    """Decimal mark of each column; "" if it cannot be known."""
+
+    def __post_init__(self) -> None:
+        columns = [[row.cells[n] for row in self.rows] for n in range(len(self.heads))]
+        usual = "," if self.delimiter == ";" else ""  # as spreadsheets write tables
+        object.__setattr__(self, "_marks", decimal_marks(columns, usual))
 
     @classmethod
     def read(cls, path: Path) -> Self:
@@ -99,14 +108,38 @@ class Sheet:
 
     def number(self, row: Row, name: str) -> float:
         """Return a cell as a number; NaN if it is no number, or its absolute value is > 1e100."""
-        cell = self.cell(row, name)
-        if self.delimiter == ";" and "." not in cell:
-            cell = cell.replace(",", ".")
-        try:
-            value = math.nan if "_" in cell else float(cell)
-        except ValueError:
-            return math.nan
+        value = to_number(self.cell(row, name), self._mark(name))
         return value if abs(value) <= _LARGEST else math.nan
+
+    def thousands(self, names: Iterable[str]) -> list[str]:
+        """Return a note on each column of ``names`` whose points or commas separate thousands.
+
+        A column is left out if its own cells prove what its decimal mark is.
+
+        Raises:
+            InvalidDataError: A mark in one of the columns may separate decimals or thousands.
+        """
+        notes = []
+        for name in names:
+            cell = doubtful(self.cell(row, name) for row in self.rows)
+            if cell is None:
+                continue
+            line = next(row.line for row in self.rows if self.cell(row, name) == cell)
+            mark = "." if "." in cell else ","
+            if not self._marks[self.heads.index(name)]:
+                raise InvalidDataError(
+                    f"{self.path}, line {line}: {cell!r} in column {name!r} may have decimals or "
+                    f"separators of thousands; write the numbers without separators of thousands"
+                )
+            if mark != self._mark(name):
+                notes.append(
+                    f"the {MARKS[mark]} in column {name!r} of {self.path} separate thousands: "
+                    f"{cell} in line {line} is {to_number(cell, self._mark(name)):.0f}"
+                )
+        return notes
+
+    def _mark(self, name: str) -> str:
+        return self._marks[self.heads.index(name)] or "."
 
     def differ(self, row: Row, other: Row, name: str) -> bool:
         """Return whether two rows differ in the column ``name``; numbers are compared by value."""

@@ -33,7 +33,7 @@ def fit(
         table: Finished runs.
         targets: By name of a score to improve, ``"min"`` if less is better, or ``"max"`` if more is
             better.
-        prior: Token shares; None uses the mean of the runs' weights. Its names may have the prefix
+        prior: Token shares; None means `assumed_shares`. Its names may have the prefix
             ``w_`` of the columns, or not.
         max_weight: Largest weight of each domain; None means no limit.
         seed: Seed of the folds of cross-validation and of the candidates.
@@ -43,7 +43,7 @@ def fit(
         InvalidDataError: ``prior`` has a weight for a domain that is not in the table.
     """
     targets = dict(sorted(targets.items()))
-    prior = mean_weights(table) if prior is None else named_as(prior, table.domains)
+    prior = assumed_shares(table) if prior is None else named_as(prior, table.domains)
     shares = prior.array(table.domains)
     limits = WeightConstraints.of(table.domains, shares, max_weight=max_weight)
     importance = np.full(len(targets), 1 / len(targets))
@@ -56,7 +56,7 @@ def fit(
         pool = propose.candidates(preset.pool, priors, limits, preset.concentration, rng)
         row = find_best(forecast, pool, preset, limits, rng)
         found = Mixture.of(dict(zip(table.domains, row.tolist(), strict=True)))
-    answer = settle(choose_mixture(known, prior, forecast, found), prior, known)
+    answer = settle(choose_mixture(known, prior, forecast, found), prior, known, names=table.names)
     if not answer.predicted_only:
         return answer
     return replace(answer, warnings=[*answer.warnings, _UNTRAINED])
@@ -87,22 +87,28 @@ def named_as(mixture: Mixture, domains: Sequence[str]) -> Mixture:
 def repeated_note(table: RunTable) -> str:
     """Return a hint that the weights which several runs share may be the token shares.
 
-    The hint is "" if no two runs have the same weights.
+    The hint is "" if the token shares are known, or no two runs have the same weights.
     """
     runs: dict[str, list[int]] = {}
     for trial in table.trials:
         runs.setdefault(trial.mixture.fingerprint, []).append(trial.number)
     most = max(runs.values(), key=len)
-    if len(most) < 2:
+    if table.shares or len(most) < 2:
         return ""
+    first = table.names.get(most[0], f"trial {most[0]}")
     return (
-        f"{len(most):,} of {len(table.trials):,} runs have the same weights, first run "
-        f"{most[0]:,}; if these weights are the token shares, save them as a mixture file and name "
+        f"{len(most):,} of {len(table.trials):,} runs have the same weights, the first "
+        f"is {first}; if these weights are the token shares, save them as a mixture file and name "
         "it with --prior, so that the answer is compared with them"
     )
 
 
-def mean_weights(table: RunTable) -> Mixture:
-    """Return the mean of the weights of all runs; runs are usually drawn around this mean."""
+def assumed_shares(table: RunTable) -> Mixture:
+    """Return the token shares if ``table`` states them, or the mean of the weights of all runs.
+
+    Runs are usually drawn around this mean.
+    """
+    if table.shares:
+        return table.shares
     rows = np.stack([trial.mixture.array(table.domains) for trial in table.trials])
     return Mixture.of(dict(zip(table.domains, rows.mean(axis=0).tolist(), strict=True)))

@@ -1,7 +1,7 @@
 """The sections of a search's report: the result, the trials, and the quality of predictions."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from html import escape
 from pathlib import Path
 
@@ -95,10 +95,16 @@ def search_sections(directory: Path, answer: Answer, trials: Sequence[Trial]) ->
 
 
 def table_sections(
-    shares: Mapping[str, float], answer: Answer, trials: Sequence[Trial]
+    shares: Mapping[str, float],
+    answer: Answer,
+    trials: Sequence[Trial],
+    names: Mapping[int, str] | None = None,
 ) -> list[str]:
-    """Return the HTML sections of a fit; the answer is compared with the mixture ``shares``."""
-    return _sections(_Story(dict(shares), {}, answer, list(trials), ("run", "runs")))
+    """Return the HTML sections of a fit; the answer is compared with the mixture ``shares``.
+
+    ``names`` says what to call each run, by its number.
+    """
+    return _sections(_Story(dict(shares), {}, answer, list(trials), ("run", "runs"), names or {}))
 
 
 def _sections(story: "_Story") -> list[str]:
@@ -127,6 +133,12 @@ class _Story:
     trials: list[Trial]
     noun: tuple[str, str]
     """What trained a trial: singular and plural."""
+    names: Mapping[int, str] = field(default_factory=dict)
+    """What to call trials, by number; without a name, the noun and the number."""
+
+    def name_of(self, trial: Trial) -> str:
+        """Return what to call ``trial``."""
+        return self.names.get(trial.number, f"{self.noun[0]} {trial.number}")
 
     @property
     def targets(self) -> list[str]:
@@ -260,7 +272,7 @@ def _paths(story: _Story) -> list[str]:
         pictures.append(scatter_plot(series, story.noun[0], f"{target}{unit.rstrip(', ')}", lines))
     pictures = [f'<div class="plots">{"".join(pictures)}</div>']
     if failed := [trial for trial in story.trials if trial.scores is None]:
-        why = "; ".join(f"{trial.number}: {trial.why}" for trial in failed[:5])
+        why = "; ".join(f"{story.name_of(trial)}: {trial.why}" for trial in failed[:5])
         pictures.append(paragraph(f"{counted(len(failed), *story.noun)} failed: {why}"))
     return pictures
 
@@ -269,7 +281,7 @@ def _tip(story: _Story, trial: Trial) -> str:
     """Return the text that is shown at the point of a trial: its number and largest weights."""
     largest = sorted(trial.mixture.weights.items(), key=lambda pair: -pair[1])[:_TIP_CLUSTERS]
     listed = "\n".join(f"{weight:.0%} {story.named(name)}" for name, weight in largest)
-    return f"{story.noun[0]} {trial.number}\n{listed}"
+    return f"{story.name_of(trial)}\n{listed}"
 
 
 def _weights(story: _Story) -> str:

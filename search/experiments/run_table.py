@@ -49,11 +49,15 @@ class RunTable:
 
     domains: list[str]
     trials: list[Trial]
-    """One trial per run, numbered by its row from 1. A run that lacks a finite score of a target is
-    a failed trial."""
+    """One trial per run. Its number is the line of the run in the (first) table, or the number that
+    the log of a search gives it. A run that lacks a finite score of a target is a failed trial."""
     notes: tuple[str, ...] = ()
     """Messages to show: warnings, and one line for each reason why rows were left out, with the
     number of rows and the first of them."""
+    names: dict[int, str] = field(default_factory=dict)
+    """What messages call a run of a table, by its number: its name, if it has one, and its line."""
+    shares: Mixture | None = None
+    """The token shares that the log of a search states; None for other tables."""
 
 
 @dataclass(slots=True)
@@ -89,37 +93,43 @@ def read_runs(paths: Sequence[Path], targets: Sequence[str], weights: str | None
 
     Raises:
         UsageError: A column does not exist, or too few runs have scores.
-        InvalidDataError: A file is no table, a weight is no number of 0 or more, there are two
-            files and one of them has two rows with different numbers for a run, or all runs have
-            the same weights or the same scores.
+        InvalidDataError: A file is no table, a weight is no number of 0 or more, a point or comma
+            may separate decimals or thousands, there are two files and one of them has two rows
+            with different numbers for a run, or all runs have the same weights or scores.
     """
-    if len(paths) == 1 and paths[0].suffix == ".jsonl":
+    if logs := [path for path in paths if path.suffix == ".jsonl"]:
+        if len(paths) > 1:
+            raise UsageError(
+                f"{logs[0]} is the log of a search, and can only be read alone; to join the runs "
+                "of several searches, write them to one CSV file (TrialLog.to_csv, pandas)"
+            )
         return _read_log(paths[0], targets)
     sheets = [Sheet.read(path) for path in paths]
     columns = _columns(sheets, weights)
     prefix = PREFIX if len(sheets) == 1 and weights in (None, f"{PREFIX}*") else ""
     domains = [column.removeprefix(prefix) for column in columns]
     places = _places(sheets, columns, targets)
+    notes = _thousands(sheets, columns, places)
     omissions = _Omissions()
     trials = []
     sums: dict[int, float] = {}
-    for number, rows in _rows(sheets, columns, places, omissions):
+    for rows in _rows(sheets, columns, places, omissions):
         sheet, row = sheets[0], rows[0]
         assert row is not None
-        shares = [_weight(sheet, row, number, column) for column in columns]
+        shares = [_weight(sheet, row, column) for column in columns]
         sums[row.line] = math.fsum(shares)
         if not sums[row.line]:
             raise InvalidDataError(
-                f"{sheet.path}, row {number}: every weight is 0 (line {row.line}); mend the row, "
-                "or take it out"
+                f"{sheet.place(row)}: every weight is 0; mend the line, or take it out"
             )
         scores, why = _scores(sheets, rows, places, omissions)
         mixture = Mixture.of(dict(zip(domains, shares, strict=True)))
         trials.append(
-            Trial(number=number, round=1, mixture=mixture, seed=0, scores=scores, why=why)
+            Trial(number=row.line, round=1, mixture=mixture, seed=0, scores=scores, why=why)
         )
     _check_use(trials, targets)
-    return RunTable(domains, trials, (*omissions.lines(), *_uneven(sheets[0], sums)))
+    notes += [*omissions.lines(), *_uneven(sheets[0], sums)]
+    return RunTable(domains, trials, tuple(notes), _names(sheets[0]))
 
 
 def score_names(path: Path) -> list[str]:
@@ -160,7 +170,9 @@ def _read_log(path: Path, targets: Sequence[str]) -> RunTable:
         trials.append(replace(trial, scores=kept))
     _check_use(trials, targets)
     domains = list(dict.fromkeys(name for trial in trials for name in trial.mixture.weights))
-    return RunTable(domains, trials, omissions.lines())
+    prior = log.settings.get("prior")
+    shares = Mixture(prior) if isinstance(prior, dict) and [*prior] == domains else None
+    return RunTable(domains, trials, omissions.lines(), shares=shares)
 
 
 def _columns(sheets: Sequence[Sheet], pattern: str | None) -> list[str]:
@@ -204,40 +216,50 @@ def _places(
     return places
 
 
+def _thousands(
+    sheets: Sequence[Sheet], columns: Sequence[str], places: Mapping[str, int]
+) -> list[str]:
+    """Return a note if points or commas in columns of weights or scores separate thousands."""
+    notes = sheets[0].thousands(columns)
+    for target, i in places.items():
+        notes += sheets[i].thousands([target])
+    more = f"; so do those in {counted(len(notes) - 1, 'column')} more" if notes[1:] else ""
+    return [f"{note}{more}" for note in notes[:1]]
+
+
 def _rows(
     sheets: Sequence[Sheet],
     columns: Sequence[str],
     places: Mapping[str, int],
     omissions: _Omissions,
-) -> Iterator[tuple[int, list[Row | None]]]:
-    """Yield the number of each run, from 1, and its row in each of ``sheets`` (None if missing)."""
+) -> Iterator[list[Row | None]]:
+    """Yield the row of each run in each of ``sheets`` (None if missing)."""
     used = [[*columns] if i == 0 else [] for i in range(len(sheets))]
     for target, i in places.items():
         used[i].append(target)
     if len(sheets) == 1:
         (sheet,) = sheets
         key = next((head for head in sheet.heads if head in _KEYS), None)
-        for number, row in _once(sheet, key, used[0], omissions, several=True):
-            yield number, [row]
+        for row in _once(sheet, key, used[0], omissions, several=True):
+            yield [row]
         return
     first, second = sheets
     first_key, second_key = _key(first), _key(second)
     runs = list(_once(first, first_key, used[0], omissions))
     scored = {
-        second.cell(row, second_key): row
-        for _, row in _once(second, second_key, used[1], omissions)
+        second.cell(row, second_key): row for row in _once(second, second_key, used[1], omissions)
     }
-    names = {first.cell(row, first_key) for _, row in runs}
+    names = {first.cell(row, first_key) for row in runs}
     if runs and scored and not names & scored.keys():
         raise InvalidDataError(
             f"no {first_key} of {first.path} is a {second_key} of {second.path}; the first are "
-            f"{first.cell(runs[0][1], first_key)!r} and {next(iter(scored))!r}"
+            f"{first.cell(runs[0], first_key)!r} and {next(iter(scored))!r}"
         )
     for name, row in scored.items():
         if name not in names:
             omissions.note(f"no weights in {first.path}", f"run {name!r}, {second.place(row)}")
-    for number, row in runs:
-        yield number, [row, scored.get(first.cell(row, first_key))]
+    for row in runs:
+        yield [row, scored.get(first.cell(row, first_key))]
 
 
 def _once(
@@ -247,8 +269,8 @@ def _once(
     omissions: _Omissions,
     *,
     several: bool = False,
-) -> Iterator[tuple[int, Row]]:
-    """Yield the rows of ``sheet`` without duplicates, each with its number from 1.
+) -> Iterator[Row]:
+    """Yield the rows of ``sheet`` without duplicates.
 
     If rows of the same run differ in the columns ``used``, they are not duplicates. Then all of
     these rows are yielded, as repeats, if ``several`` is set. If not, an error is raised.
@@ -256,7 +278,7 @@ def _once(
     if key is not None:
         sheet.check_unique([key])
     seen: dict[str, Row] = {}
-    for number, row in enumerate(sheet.rows, start=1):
+    for row in sheet.rows:
         name = "" if key is None else sheet.cell(row, key)
         if not name and not several:
             omissions.note(f"no {key}", sheet.place(row))
@@ -274,17 +296,16 @@ def _once(
                     f"twice, and its {unlike} is {values}; keep one of the rows, or name the runs "
                     "apart"
                 )
-        yield number, row
+        yield row
 
 
-def _weight(sheet: Sheet, row: Row, number: int, column: str) -> float:
+def _weight(sheet: Sheet, row: Row, column: str) -> float:
     """Return the weight in ``column`` in ``row``; raise `InvalidDataError` if it is not valid."""
     weight = sheet.number(row, column)
     if not weight >= 0:
         raise InvalidDataError(
-            f"{sheet.path}, row {number}: the weight in column {column!r} is "
-            f"{sheet.shown(row, column)} (line {row.line}); weights are finite numbers, 0 or more: "
-            "mend the cell, or take the row out"
+            f"{sheet.place(row)}: the weight in column {column!r} is {sheet.shown(row, column)}; "
+            "weights are finite numbers, 0 or more: mend the cell, or take the line out"
         )
     return weight
 
@@ -342,6 +363,16 @@ def _uneven(sheet: Sheet, sums: Mapping[int, float]) -> tuple[str, ...]:
         f"the weights of {sheet.path} sum to {sums[least]:.4g} in line {least} and to "
         f"{sums[most]:.4g} in line {most}; each row is scaled to 1",
     )
+
+
+def _names(sheet: Sheet) -> dict[int, str]:
+    """Return the name of each run with its line, by its line."""
+    key = next((head for head in (*_KEYS, "name") if head in sheet.heads), None)
+    names = {row.line: key and sheet.cell(row, key) for row in sheet.rows}
+    return {
+        line: f"{name} (line {line})" if name else f"the run in line {line}"
+        for line, name in names.items()
+    }
 
 
 def _key(sheet: Sheet) -> str:

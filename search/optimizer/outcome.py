@@ -8,7 +8,7 @@ certain only if it is clearly larger than both errors together.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from statistics import fmean, stdev
 
@@ -40,6 +40,7 @@ def settle(
     known: Observations,
     again: Sequence[Trial] = (),
     evidence: ItemEvidence | None = None,
+    names: Mapping[int, str] | None = None,
 ) -> Answer:
     """Return ``answer`` with its reason, and with its gain checked against the error due to items.
 
@@ -51,6 +52,7 @@ def settle(
         known: The trials from which ``answer`` was chosen.
         again: The trials that confirmed ``answer``.
         evidence: The scores of trials on each item; None if these scores are unknown.
+        names: What the reason calls trials, by number; without a name, "trial" and the number.
     """
     evidence = evidence or ItemEvidence()
     best = contender(answer)
@@ -70,7 +72,9 @@ def settle(
         warnings += _weak_predictions(answer.table)
     answer = replace(answer, outcomes=outcomes, warnings=warnings, predicted_only=predicted_only)
     # The confirmation may have written a sentence to `reason`; keep it.
-    return replace(answer, reason=f"{_reason(answer, best, known)}{answer.reason}")
+    first = answer.measured_best.trials[0]
+    trial = (names or {}).get(first, f"trial {first}")
+    return replace(answer, reason=f"{_reason(answer, best, known, trial)}{answer.reason}")
 
 
 def _weak_predictions(table: Sequence[Skill]) -> list[str]:
@@ -229,11 +233,13 @@ class _Side:
         return upper_confidence_sd(sd, freedom)
 
 
-def _reason(answer: Answer, best: Candidate | None, known: Observations) -> str:
-    """Return the result in one sentence, and further sentences on how certain it is."""
+def _reason(answer: Answer, best: Candidate | None, known: Observations, trial: str) -> str:
+    """Return the result in one sentence, and further sentences on how certain it is.
+
+    ``trial`` names the best measured trial.
+    """
     parts = "; ".join(_compared(outcome, answer.base_name, known) for outcome in answer.outcomes)
-    how, scored_on = _how(answer, best), _scored_on(answer.outcomes)
-    trial = f"trial {answer.measured_best.trials[0]}"
+    how, scored_on = _how(answer, best, trial), _scored_on(answer.outcomes)
     measured = ", ".join(f"{n} {s:.5g}" for n, s in answer.measured_best.scores.items())
     unscored = f"the {answer.base_name} have no score"
     if answer.baseline is None and answer.predicted_only:
@@ -255,8 +261,25 @@ def _reason(answer: Answer, best: Candidate | None, known: Observations) -> str:
         lead = f"Predicted only, not trained: {parts}{scored_on}."
     else:
         lead = f"Found {parts}{how}{scored_on}."
+    behind = _behind(answer, f"{trial} ({measured})")
     how_certain = (*_interval(answer, best, known), *_decision(answer, best))
-    return " ".join([lead, *_untrained(answer, best, known), *how_certain])
+    return " ".join([lead, *behind, *_untrained(answer, best, known), *how_certain])
+
+
+def _behind(answer: Answer, measured: str) -> list[str]:
+    """Return a sentence that the prediction is no better than the best measured score.
+
+    The result is [] if the prediction is better, or is not the answer.
+    """
+    predicted = answer.predicted_best
+    if not answer.predicted_only or predicted is None:
+        return []
+    if predicted.score < answer.measured_best.score:
+        return []
+    return [
+        f"No prediction is better than the best measured score, that of {measured}. But the best "
+        "of many scores is partly luck, so train both mixtures with a new seed before you choose."
+    ]
 
 
 def is_predicted(answer: Answer, best: Candidate) -> bool:
@@ -292,7 +315,11 @@ def _compared(outcome: Outcome, base_name: str, known: Observations) -> str:
     name = "" if len(known.targets) == 1 and unit else f"{outcome.target} "
     if outcome.best is None or outcome.baseline is None or outcome.gain is None:
         score = outcome.baseline if outcome.best is None else outcome.best
-        return f"{name}{score:.5g}{unit}" if score is not None else name.strip()
+        if score is None:
+            return name.strip()
+        sd = outcome.baseline_sd if outcome.best is None else outcome.best_sd
+        shown = with_error(score, sd, decimals([sd], [score])) if sd else f"{score:.5g}"
+        return f"{name}{shown}{unit}"
     sds = [sd for sd in (outcome.best_sd, outcome.baseline_sd, outcome.gain_sd) if sd]
     digits = decimals(sds, (outcome.best, outcome.baseline))
     ours = with_error(outcome.best, outcome.best_sd, digits)
@@ -310,13 +337,13 @@ def _better_by(gain: float, sd: float | None, digits: int) -> str:
     return f"{way} by {with_error(abs(gain), sd, digits)}"
 
 
-def _how(answer: Answer, best: Candidate | None) -> str:
+def _how(answer: Answer, best: Candidate | None, trial: str) -> str:
     """Return text that says which runs the scores come from."""
     if answer.confirmation is not None:
         return f" in {counted(len(answer.confirmation.seeds), 'seed')}"
     if best is None or answer.baseline is None:
         return ""
-    return "" if best.choice == "predicted" else f" (trial {answer.measured_best.trials[0]})"
+    return "" if best.choice == "predicted" else f" ({trial})"
 
 
 def _scored_on(outcomes: Sequence[Outcome]) -> str:

@@ -15,7 +15,7 @@ from climbstream.loader.tools.verify import verify_directory
 
 LINES = [
     "2 files: of an unknown format (the first: README.md)",
-    "1 file: without a record (empty.jsonl)",
+    "1 file: empty (empty.jsonl)",
     "1 document: not JSON (f0.jsonl:61)",
     "1 document: identifier seen before (t1, f0.jsonl:62)",
 ]
@@ -69,12 +69,10 @@ def test_what_is_not_used_is_said_and_stands_in_report_and_manifest(
     page = (out / "report.html").read_text()
     assert all(line in page for line in LINES)
     read = Manifest.load(out).conservation[0]
-    assert read["files"] == {"of an unknown format": 2, "without a record": 1}
+    assert read["files"] == {"of an unknown format": 2, "empty": 1}
     assert verify_directory(out).faults == []
     assert [row["why"] for row in catalogue(out)].count("identifier seen before") == 1
-    assert {"origin": "empty.jsonl", "reason": "without a record"} in read_json(
-        out / "bad_records.json"
-    )
+    assert {"origin": "empty.jsonl", "reason": "empty"} in read_json(out / "bad_records.json")
 
 
 def test_a_file_that_loses_all_is_named_with_its_columns(build, folder, write_jsonl, capsys):
@@ -82,7 +80,7 @@ def test_a_file_that_loses_all_is_named_with_its_columns(build, folder, write_js
     assert build("--dry-run") == 0
     said = capsys.readouterr().err
     assert (
-        "other.jsonl has no document: of 3 records, 3 have no column 'text'; its columns are "
+        "other.jsonl has no document: no column 'text' (3 of 3 records); its columns are "
         "content, url. --text text,NAME also reads the column NAME"
     ) in said
     records = 3 * 60 + 2 + 3
@@ -132,11 +130,39 @@ def test_a_column_that_the_first_records_lack_is_warned_of_before_the_corpus_is_
     assert re.search(f"(?s){warning}.*\\nread: .*no record has the column", said)
 
 
+def test_a_build_after_a_dry_run_with_other_columns_says_what_is_done_anew(build, capsys):
+    assert build("--dry-run") == 0
+    assert build("--dry-run") == 0
+    assert "done anew" not in capsys.readouterr().err
+    assert build("--label", "meta.topic", "--dry-run") == 0
+    assert " were others: what is read and what follows is done anew" in capsys.readouterr().err
+
+
 def test_held_out_documents_are_counted_by_known_domain_and_too_few_are_told(caplog):
     catalogue._say_heldout(Counter({f"d{n:02d}": 90 - n for n in range(12)}))
     assert "held out, by known domain: d00 90, d01 89, " in caplog.text
     assert "d09 81, 2 more" in caplog.text
-    assert "a larger --holdout" not in caplog.text
+    assert "doubtful target" not in caplog.text
     catalogue._say_heldout(Counter({"perl": 74, "doc": 59}))
     assert "held out, by known domain: perl 74, doc 59\n" in caplog.text
-    assert "fewer than 60 of these warns of doubt" in caplog.text
+    assert "fewer than 60 held-out documents makes a doubtful target" in caplog.text
+
+
+def test_sources_without_a_document_say_why_for_each_file(tmp_path, capsys):
+    (tmp_path / "a.csv").write_bytes(b"")
+    (tmp_path / "b.csv").write_text("text,id\n")
+    assert run(["build", str(tmp_path), "--out", str(tmp_path / "out")]) == 3
+    said = capsys.readouterr().err
+    assert "a.csv has no document: empty\n" in said
+    assert "b.csv has no document: without a record\n" in said
+    assert "; 1 file: empty; 1 file: without a record" in said
+
+
+def test_files_of_unknown_formats_are_counted_by_ending(folder, build, capsys):
+    for name in ("a.html", "b.html", "c.7"):
+        (folder / name).write_text("text")
+    assert build("--dry-run") == 0
+    assert (
+        "files of an unknown format: .html 2, .md 1, .7 1, .png 1; a build reads "
+        in capsys.readouterr().err
+    )

@@ -302,7 +302,7 @@ def test_what_is_built_already_is_left_as_it_is(built, capsys):
         (
             {"seed": 3, "vocab_size": 700},
             "--vocab-size was 600 and is 700; --seed was 17 and is 3; "
-            "that changes the embedding and the centroids, and all that follows",
+            "that changes the embedding and the centroids; all later stages change, too",
         ),
         (
             {"clusters": 5},

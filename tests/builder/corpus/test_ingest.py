@@ -469,3 +469,19 @@ def test_broken_and_hostile_records_are_taken_or_left_as_is_expected(read, share
     texts = {int(row["origin"].rpartition(":")[2]): row["text"] for row in rows}
     assert "\u2028" in texts[32]
     assert all(a < b for a, b in itertools.pairwise(texts))
+
+
+def test_a_label_may_be_the_folder_of_the_file(tmp_path):
+    for place, text in (("law/a.txt", "one"), ("law/b.csv", "text\ntwo"), ("tax/a.txt", "three")):
+        (tmp_path / place).parent.mkdir(exist_ok=True)
+        (tmp_path / place).write_text(text)
+    (tmp_path / "tax/c.jsonl").write_text('{"text": "four", "folder": "own"}\n')
+    sources = find_sources([str(tmp_path)])
+    labels = {}
+    for number, source in enumerate(sources):
+        report = read_source(source, number, tmp_path / "units", BuildSettings(label="folder"))
+        assert report.met["folder"] == 1
+        for name in report.units:
+            rows = Partition(tmp_path / "units" / name).columns("text", "label").to_pylist()
+            labels |= {row["text"]: row["label"] for row in rows}
+    assert labels == {"one": "law", "two": "law", "three": "tax", "four": "own"}

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from climbstream.builder.corpus import csv_records, json_records
+from climbstream.builder.corpus import csv_records, json_records, unpack
 from climbstream.builder.corpus.csv_records import read_csv_records
 from climbstream.builder.corpus.ingest import ReadReport, read_source
 from climbstream.builder.corpus.partition import Partition
@@ -181,7 +181,54 @@ def test_an_empty_file_costs_nothing_and_is_named(read, tmp_path, name):
     (tmp_path / name).write_bytes(b"")
     rows, report = read(tmp_path / name)
     assert (rows, report.bad) == ([], {})
-    assert report.examples == {"without a record": name}
+    assert report.examples == {"empty": name}
+
+
+@pytest.mark.parametrize("code", ["utf-16-le", "utf-16-be"])
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("a.csv", 'id,text\r\n1,eins 名\r\n2,"zwei\nDrei 😀"\r\n'),
+        ("a.csv", 'id\ttext\r\n1\teins 名\r\n2\t"zwei\nDrei 😀"\r\n'),
+        ("a.tsv", 'id\ttext\r\n1\teins 名\r\n2\t"zwei\nDrei 😀"\r\n'),
+        ("a.jsonl", '{"text": "eins 名"}\n{"text": "zwei\\nDrei 😀"}\n'),
+    ],
+)
+@pytest.mark.parametrize("pack", [bytes, gzip.compress])
+def test_text_in_utf16_with_a_byte_order_mark_is_read(read, tmp_path, name, content, code, pack):
+    (tmp_path / name).write_bytes(pack(f"\ufeff{content}".encode(code)))
+    rows, report = read(tmp_path / name)
+    assert texts(rows) == ["eins 名", "zwei\nDrei 😀"]
+    assert not report.bad
+
+
+@given(st.text(), st.integers(1, 5))
+def test_utf16_becomes_the_same_text_in_blocks_of_any_size(text, block):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(unpack, "_BUFFER", block)
+        stream = io.BufferedReader(unpack._Utf8(io.BytesIO(text.encode("utf-16"))), block)
+        assert stream.read().decode() == text
+
+
+def test_half_a_character_of_utf16_is_damage_that_is_said(read, tmp_path):
+    (tmp_path / "a.txt").write_bytes("eins zwei".encode("utf-16")[:-1])
+    assert read(tmp_path / "a.txt")[1].files == {"cut short, or damaged": 1}
+
+
+@pytest.mark.parametrize("delimiter", list(",;\t|"))
+@pytest.mark.parametrize("ending", ["csv", "tsv"])
+def test_the_delimiter_is_the_one_of_the_header(read, tmp_path, delimiter, ending):
+    lines = [["id", '"a,b;c|d"', "text"], ["1", "", '"eins, 1; |\nzwei"'], ["2", "x", "drei"]]
+    content = "\n".join(delimiter.join(line) for line in lines)
+    (tmp_path / f"a.{ending}").write_text(content)
+    rows, report = read(tmp_path / f"a.{ending}")
+    assert texts(rows) == ["eins, 1; |\nzwei", "drei"]
+    assert not report.bad
+
+
+def test_a_header_with_the_delimiter_of_the_ending_keeps_it(read, tmp_path):
+    (tmp_path / "a.csv").write_text("text,a;b;c\neins,1;2\n")
+    assert texts(read(tmp_path / "a.csv")[0]) == ["eins"]
 
 
 def test_a_part_without_rows_is_named(read, tmp_path):

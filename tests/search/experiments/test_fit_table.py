@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 
 import numpy as np
 import pytest
@@ -110,7 +111,7 @@ def test_runs_without_a_finite_score_are_left_out(tmp_path):
         [[*w, y] for w, y in zip(weights.tolist(), scores, strict=True)],
     )
     read = read_runs([path], ["loss"], None)
-    assert [t.number for t in read.trials if t.scores is None] == [1, 2, 3, 4]
+    assert [t.number for t in read.trials if t.scores is None] == [2, 3, 4, 5]
     assert all(skill.rows == 36 for skill in fit(read, {"loss": "min"}).table)
 
 
@@ -133,7 +134,7 @@ def test_too_few_runs_and_bad_weights_are_refused_with_numbers(tmp_path):
     with pytest.raises(UsageError, match="1 of 2 runs have scores of loss; a fit needs 8"):
         read_runs([few], ["loss"], None)
     bad = write(tmp_path / "bad.csv", heads, [[0.5, 0.5, 1.0], [0.2, -0.8, 2.0]])
-    with pytest.raises(InvalidDataError, match=r"bad.csv, row 2: .*'w_b' is -0.8"):
+    with pytest.raises(InvalidDataError, match=r"bad.csv, line 3: .*'w_b' is -0.8"):
         read_runs([bad], ["loss"], None)
 
 
@@ -182,7 +183,7 @@ def test_a_prior_names_the_domains_with_or_without_the_prefix(tmp_path, prefix):
     shares = log_of(tmp_path / "runs.csv", ["c00", "c01", "c02"])
     prior = Mixture({f"{prefix}{name}": weight for name, weight in shares.weights.items()})
     answer = fit(read_runs([tmp_path / "runs.csv"], ["y"], None), {"y": "min"}, prior=prior)
-    assert answer.baseline.trials == [1, 2, 3, 4]
+    assert answer.baseline.trials == [2, 3, 4, 5]
     assert answer.baseline.mixture == shares
 
 
@@ -190,11 +191,27 @@ def test_runs_with_the_same_weights_are_offered_as_the_token_shares(tmp_path, ca
     log_of(tmp_path / "runs.csv", ["c00", "c01", "c02"])
     assert run(["fit", str(tmp_path / "runs.csv"), "--target", "y"]) == 0
     said = capfd.readouterr()
-    assert "4 of 16 runs have the same weights, first run 1; if these weights are the" in said.err
+    assert (
+        "4 of 16 runs have the same weights, the first is 1 (line 2); if these weights are the"
+        in said.err
+    )
     assert "--prior" in said.err
     assert said.out.startswith("Predicted only, not trained: y ")
-    assert "; the best measured is trial " in said.out
+    assert re.match(
+        r"Predicted only, not trained: y 1\.\d+ ± \.\d+; the best measured is ", said.out
+    )
     assert "warning: no model was trained on this mixture: train one on it" in said.out
+
+
+def test_the_best_run_is_named_by_its_name_and_its_line(tmp_path, capfd):
+    """One run is far better than the predictions of its mixture: no prediction reaches it."""
+    weights, loss = runs(16)
+    loss[5] = loss.min() - 0.3
+    rows = [[f"r{i}", *w, y] for i, (w, y) in enumerate(zip(weights.tolist(), loss, strict=True))]
+    table = write(tmp_path / "runs.csv", ["name", "w_a", "w_b", "w_c", "loss"], rows)
+    assert run(["fit", str(table), "--target", "loss"]) == 0
+    assert f"r5 (line 7) (loss {loss[5]:.5g})" in capfd.readouterr().out
+    assert read_runs([table], ["loss"], None).trials[5].number == 7
 
 
 def test_the_same_fit_again_is_the_same_and_another_is_refused(table, tmp_path, capfd):
@@ -324,9 +341,47 @@ def test_tables_of_spreadsheets_are_read(tmp_path, delimiter, ends, encoding):
     assert read_runs([tmp_path / "t.csv"], ["y"], None).trials == plain.trials
 
 
+def grouped(row, group, decimal):
+    """A row of counts with a separator of thousands, and a loss with three decimals."""
+    a, b, y = row
+    counts = [f"{round(float(cell) * 1e6):,}".replace(",", group) for cell in (a, b)]
+    return [*counts, f"{float(y):.3f}".replace(".", decimal)]
+
+
+@pytest.mark.parametrize(("delimiter", "group", "decimal"), [(";", ".", ","), (",", ",", ".")])
+def test_separators_of_thousands_are_no_decimals(tmp_path, delimiter, group, decimal):
+    rows = [[f"{10 * float(a)}", f"{10 * float(b)}", y] for a, b, y in rows_of()]
+    rows = [grouped([a, b, y], group, decimal) for a, b, y in rows]
+    rows[0][1], rows[1][1] = "684", f"615{group}613"
+    if delimiter == ",":
+        rows[0][2] = "3.16"  # a proof that the point is the decimal mark of the table
+    lines = [delimiter.join(f'"{cell}"' for cell in row) for row in [HEADS, *rows]]
+    (tmp_path / "t.csv").write_text("\n".join(lines))
+    plain = [
+        [a.replace(group, ""), b.replace(group, ""), y.replace(decimal, ".")] for a, b, y in rows
+    ]
+    expected = read_runs([write(tmp_path / "p.csv", HEADS, plain)], ["y"], None)
+    assert read_runs([tmp_path / "t.csv"], ["y"], None).trials == expected.trials
+
+
+def test_a_table_without_proof_of_its_decimal_mark_is_read_as_spreadsheets_write_it(tmp_path):
+    rows = [["1.724", "615.613", "2,504"]] + [[f"{n}.500", "56", f"2,{n}00"] for n in range(1, 9)]
+    text = "\n".join(";".join(row) for row in [HEADS, *rows])
+    (tmp_path / "t.csv").write_text(text)
+    read = read_runs([tmp_path / "t.csv"], ["y"], None)
+    assert read.trials[0].mixture == Mixture.of({"a": 1724, "b": 615613})
+    assert read.trials[0].scores == {"y": 2.504}
+    assert read.notes[0] == (
+        f"the points in column 'w_a' of {tmp_path / 't.csv'} separate thousands: 1.724 in line 2 "
+        "is 1724; so do those in 1 column more"
+    )
+
+
 @pytest.mark.parametrize(
     ("content", "code", "words"),
     [
+        (b'w_a,w_b,y\n56,615.613,"2,504"\n', 3, "line 2: '615.613' in column 'w_b' may have"),
+        (b"w_a;w_b;y\n0,2;0,8;3\n0.1;0,9;3", 3, "line 3: the weight in column 'w_a' is '0.1'"),
         (b"", 3, "has no rows under its heads"),
         (b"w_a,w_b,y\n\n", 3, "has no rows under its heads"),
         (b"w_a,w_b,y\n1,2\n", 3, "line 2 has 2 cells, and 3 heads above them; mend the line"),
@@ -334,12 +389,12 @@ def test_tables_of_spreadsheets_are_read(tmp_path, delimiter, ends, encoding):
         (b'w_a,w_b,y\n1,2,"3\n4,5,6\n', 3, "line 2: this is no CSV: unexpected end of data"),
         (b"w_a,w_b,y\n1,2,3\n\xff,2,3\n", 3, "line 3 is not UTF-8"),
         (b"w_a,w_b,y\n1,2," + b"9" * 200_000, 3, "line 2: this is no CSV: field larger"),
-        (b"w_a,w_b,y\n1,x,3\n", 3, "row 1: the weight in column 'w_b' is 'x' (line 2)"),
+        (b"w_a,w_b,y\n1,x,3\n", 3, "line 2: the weight in column 'w_b' is 'x'"),
         (b"w_a,w_b,y\n1,,3\n", 3, "the weight in column 'w_b' is ''"),
         (b"w_a,w_b,y\n1,nan,3\n", 3, "the weight in column 'w_b' is 'nan'"),
         (b"w_a,w_b,y\n1,1e200,3\n", 3, "the weight in column 'w_b' is '1e200'"),
         (b"w_a,w_b,y\n1,1_0,3\n", 3, "the weight in column 'w_b' is '1_0'"),
-        (b"w_a,w_b,y\n0,0,3\n", 3, "row 1: every weight is 0 (line 2)"),
+        (b"w_a,w_b,y\n0,0,3\n", 3, "line 2: every weight is 0"),
         (b"w_a,w_b,y\n" + b"1,2,3\n" * 9, 3, "y is 3 in all 9 runs"),
         (b"w_a,w_b,y\n" + b"".join(b"1,2,%d\n" % i for i in range(9)), 3, "the same weights"),
         (b"w_a,w_y\n" + b"1,2\n" * 9, 2, "has no scores y"),
@@ -406,7 +461,17 @@ def test_a_trial_that_failed_is_left_out_of_a_fit_and_said(searched, tmp_path):
     )
 
 
-def test_a_log_of_trials_is_fitted_by_the_command(searched, capsys):
+def test_a_log_of_trials_is_fitted_by_the_command_with_its_token_shares(searched, shards, capfd):
     log = searched[0] / "trials.jsonl"
     assert run(["fit", str(log), "--target", "label=sea", "--json"]) == 0
-    assert json.loads(capsys.readouterr().out)["measured_best"]["trials"]
+    said = capfd.readouterr()
+    answer = json.loads(said.out)
+    assert answer["measured_best"]["trials"]
+    assert answer["baseline"]["mixture"]["weights"] == Manifest.load(shards).token_shares.weights
+    assert "--prior" not in said.err
+
+
+def test_two_logs_of_trials_are_refused_with_a_way_to_join_them(searched, capfd):
+    log = str(searched[0] / "trials.jsonl")
+    assert run(["fit", log, log, "--target", "label=sea"]) == 2
+    assert "is the log of a search, and can only be read alone" in capfd.readouterr().err

@@ -495,6 +495,19 @@ def test_a_mixture_that_was_not_trained_is_called_predicted_and_not_found():
     assert not settle(choose_mixture(known, BASE, None), BASE, known).predicted_only
 
 
+def test_a_prediction_that_is_no_better_than_a_measured_score_says_so_and_names_the_run():
+    answer, known = predicted(0.5)
+    best = f"{next(iter(answer.measured_best.scores.values())):.5g}"
+    assert "No prediction is better" not in settle(answer, BASE, known).reason
+    pick = replace(answer.predicted_best, score=answer.measured_best.score)
+    number = answer.measured_best.trials[0]
+    said = settle(replace(answer, predicted_best=pick), BASE, known, names={number: "r1 (line 2)"})
+    assert (
+        f"No prediction is better than the best measured score, that of r1 (line 2) (loss {best})."
+        in said.reason
+    )
+
+
 def test_a_gain_that_is_larger_than_the_difference_of_the_scores_says_where_it_comes_from():
     answer, known = predicted(0.5)
     large = replace(answer.candidates[0], gain=9.0)
