@@ -272,7 +272,9 @@ def _paths(story: _Story) -> list[str]:
         pictures.append(scatter_plot(series, story.noun[0], f"{target}{unit.rstrip(', ')}", lines))
     pictures = [f'<div class="plots">{"".join(pictures)}</div>']
     if failed := [trial for trial in story.trials if trial.scores is None]:
-        why = "; ".join(f"{story.name_of(trial)}: {trial.why}" for trial in failed[:5])
+        why = "; ".join(
+            f"{story.names.get(trial.number, trial.number)}: {trial.why}" for trial in failed[:5]
+        )
         pictures.append(paragraph(f"{counted(len(failed), *story.noun)} failed: {why}"))
     return pictures
 
