@@ -255,27 +255,14 @@ def collect(
     folders = WHAT[settings.what]
     license_ = _license(manifest, settings.license)
     files: Files = {}
-    groupings: dict[str, tuple[Path, Manifest]] = {}
     mixture, by_grouping = None, None
-    listing = manifest
     if settings.mixture is not None:
-        groups = _groupings(directory, manifest)
-        mixture, by_grouping, of_mixture = _mixture(settings.mixture, manifest, groups)
-        words = {info.name: info.words for info in load_clusters(directory)}
-        files |= {**of_mixture, CHART: mixture_chart(mixture, manifest.token_shares, words)}
+        mixture, by_grouping = _add_mixture(directory, manifest, settings.mixture, files)
+    listing = manifest
+    groupings: dict[str, tuple[Path, Manifest]] = {}
     if "clusters" in folders:
-        groupings = _groupings(directory, manifest)
-        files |= _shards(directory, manifest, heldout=settings.heldout)
-        files |= _public(directory, manifest, files)
-        files |= {name: path for name, (path, _) in groupings.items()}
-        listing = _listing(_join_catalogue(manifest, work, files), groupings, files)
-    configs: dict[str, str] = {}
-    counts = None
-    if "shuffled" in folders:
-        counts = _add_shuffled(directory, work, settings, mixture, files)
-        configs["default"] = "shuffled"
-    if "parquet" in folders:
-        configs |= _add_tables(directory, manifest, work, settings, files)
+        listing, groupings = _add_shards(directory, manifest, work, settings, files)
+    configs, counts = _add_tables(directory, manifest, work, settings, mixture, files)
     card = RepoCard(
         repo=repo,
         manifest=manifest,
@@ -342,6 +329,56 @@ def keep_preview(publication: Publication, work: Path) -> Path:
     return folder / CARD
 
 
+def _add_mixture(
+    directory: Path, manifest: Manifest, place: Path, files: Files
+) -> tuple[Mixture, str | None]:
+    """Add the mixture in ``place`` and its picture to ``files``; return the mixture.
+
+    The second value is the name of the grouping for whose groups the mixture was made, or None.
+    """
+    mixture, grouping, found = _mixture(place, manifest, _groupings(directory, manifest))
+    words = {info.name: info.words for info in load_clusters(directory)}
+    files |= {**found, CHART: mixture_chart(mixture, manifest.token_shares, words)}
+    return mixture, grouping
+
+
+def _add_shards(
+    directory: Path, manifest: Manifest, work: Path, settings: PublishSettings, files: Files
+) -> tuple[Manifest, dict[str, tuple[Path, Manifest]]]:
+    """Add the shards, and the files beside them, to ``files``.
+
+    Returns the manifest that lists the published files, and the groupings (see `_groupings`).
+    """
+    groupings = _groupings(directory, manifest)
+    files |= _shards(directory, manifest, heldout=settings.heldout)
+    files |= _public(directory, manifest, files)
+    files |= {name: path for name, (path, _) in groupings.items()}
+    return _listing(_join_catalogue(manifest, work, files), groupings, files), groupings
+
+
+def _add_tables(
+    directory: Path,
+    manifest: Manifest,
+    work: Path,
+    settings: PublishSettings,
+    mixture: Mixture | None,
+    files: Files,
+) -> tuple[dict[str, str], dict[str, int] | None]:
+    """Write the tables that ``settings`` ask for, and add them to ``files``.
+
+    Returns the folder of each configuration of the data set, and the number of tokens of each
+    cluster in the shuffled tables, or None if there are none.
+    """
+    configs: dict[str, str] = {}
+    counts = None
+    if "shuffled" in WHAT[settings.what]:
+        counts = _add_shuffled(directory, work, settings, mixture, files)
+        configs["default"] = "shuffled"
+    if "parquet" in WHAT[settings.what]:
+        configs |= _add_clusters(directory, manifest, work, settings, files)
+    return configs, counts
+
+
 def _add_shuffled(
     directory: Path,
     work: Path,
@@ -357,7 +394,7 @@ def _add_shuffled(
     return counts
 
 
-def _add_tables(
+def _add_clusters(
     directory: Path,
     manifest: Manifest,
     work: Path,
