@@ -85,63 +85,95 @@ def verify_directory(directory: str | Path | Store, *, content: bool = True) -> 
     store = Store.of(directory).without_links()
     manifest = Manifest.load(store)
     refuse_grouping(manifest, directory, "verify")
-    partial = _is_partial(store.folder)
-    verdict = Verdict(not_pulled=[f"{DOCUMENTS}/"] if partial else [])
-    lengths: dict[tuple[str, int], NDArray[np.int64]] = {}
-    expected = {MANIFEST, PULL, *BESIDE, MIXTURE, *map(part_name, range(manifest.parts or 0))}
-    columns: Mapping[str, ShardColumns] = {}
-    with _noting(verdict, COLUMNS):
-        columns = _read_columns(store, manifest)
-        verdict.faults += [
-            f"{COLUMNS}: it lists a cluster {name}, and the manifest does not"
-            for name in columns.keys() - {*manifest.names}
-        ]
-    for name in BESIDE:
-        if name != COLUMNS:
-            with _noting(verdict, name):
-                _check_file(store, manifest, name)
-    with _noting(verdict, MIXTURE), suppress(FileNotFoundError):
-        store.read(MIXTURE)
+    check = _Check(store, manifest, content=content)
+    check.files()
     with Progress("verify", manifest.tokens, "tokens") as progress:
         for cluster in manifest.clusters:
-            what = f"cluster {cluster.name}"
-            folder = cluster_folder(store, cluster.name)
-            with _noting(verdict, what):
-                shards = load_index(store, manifest, cluster).shards
-                with _noting(verdict, COLUMNS):
-                    if columns and columns.get(cluster.name) != shards:
-                        verdict.faults.append(
-                            f"{COLUMNS}: it lists other shards of cluster {cluster.name} than "
-                            f"its {INDEX}; remove {COLUMNS}, and {INDEX} is read in its place"
-                        )
-                expected |= {f"clusters/{cluster.name}/{INDEX}", *_paths(manifest, cluster, shards)}
-                if partial and folder.folder and shards and not _any_here(folder.folder, shards):
-                    verdict.not_pulled.append(f"clusters/{cluster.name}/")
-                    continue
-                for number, entry in enumerate(shards):
-                    with _noting(verdict, what):
-                        place = shard_folder(store, manifest, cluster.name, number)
-                        if content:
-                            lengths[cluster.name, number] = _read_lengths(place, entry, manifest)
-                        else:
-                            _check_size(place, entry)
-                        verdict.shards += 1
-                        verdict.documents += entry.samples
-                        verdict.tokens += entry.tokens
-                        progress.add(entry.tokens)
-    with _noting(verdict, "stages of the manifest"):
-        verdict.faults += _broken_stages(manifest)
-    if content and not partial:
-        with _noting(verdict, "catalogue"):
-            verdict.faults += _broken_documents(store, manifest, lengths)
-    for name in list_groupings(store.folder, manifest):
-        with _noting(verdict, f"grouping {name}"):
-            data = store.read(grouping_file(name), MOST_BYTES)
-            manifest.by_grouping(name, data, str(store / GROUPINGS / name))
-            expected.add(grouping_file(name))
-    if store.folder is not None and manifest.parts is not None:
-        verdict.unexpected += _unexpected(store.folder, expected)
-    return verdict
+            with _noting(check.verdict, f"cluster {cluster.name}"):
+                check.cluster(cluster, progress)
+    check.catalogue()
+    check.groupings()
+    return check.verdict
+
+
+class _Check:
+    """A check of a shard directory, part by part; `verdict` has what was found so far."""
+
+    def __init__(self, store: Store, manifest: Manifest, *, content: bool) -> None:
+        self._store, self._manifest, self._content = store, manifest, content
+        self._partial = _is_partial(store.folder)
+        self.verdict = Verdict(not_pulled=[f"{DOCUMENTS}/"] if self._partial else [])
+        self._lengths: dict[tuple[str, int], NDArray[np.int64]] = {}
+        parts = map(part_name, range(manifest.parts or 0))
+        self._expected = {MANIFEST, PULL, *BESIDE, MIXTURE, *parts}
+        self._columns: Mapping[str, ShardColumns] = {}
+
+    def files(self) -> None:
+        """Check the files beside the shards."""
+        store, manifest, verdict = self._store, self._manifest, self.verdict
+        with _noting(verdict, COLUMNS):
+            self._columns = _read_columns(store, manifest)
+            verdict.faults += [
+                f"{COLUMNS}: it lists a cluster {name}, and the manifest does not"
+                for name in self._columns.keys() - {*manifest.names}
+            ]
+        for name in BESIDE:
+            if name != COLUMNS:
+                with _noting(verdict, name):
+                    _check_file(store, manifest, name)
+        with _noting(verdict, MIXTURE), suppress(FileNotFoundError):
+            store.read(MIXTURE)
+
+    def cluster(self, cluster: ClusterEntry, progress: Progress) -> None:
+        """Check the index and the shards of a cluster."""
+        store, manifest, verdict = self._store, self._manifest, self.verdict
+        shards = load_index(store, manifest, cluster).shards
+        with _noting(verdict, COLUMNS):
+            if self._columns and self._columns.get(cluster.name) != shards:
+                verdict.faults.append(
+                    f"{COLUMNS}: it lists other shards of cluster {cluster.name} than its {INDEX}; "
+                    f"remove {COLUMNS}, and {INDEX} is read in its place"
+                )
+        index = f"clusters/{cluster.name}/{INDEX}"
+        self._expected |= {index, *_paths(manifest, cluster, shards)}
+        folder = cluster_folder(store, cluster.name).folder
+        if self._partial and folder and shards and not _any_here(folder, shards):
+            verdict.not_pulled.append(f"clusters/{cluster.name}/")
+            return
+        for number, entry in enumerate(shards):
+            with _noting(verdict, f"cluster {cluster.name}"):
+                self._shard(cluster.name, number, entry)
+                progress.add(entry.tokens)
+
+    def _shard(self, cluster: str, number: int, entry: ShardEntry) -> None:
+        place = shard_folder(self._store, self._manifest, cluster, number)
+        if self._content:
+            self._lengths[cluster, number] = _read_lengths(place, entry, self._manifest)
+        else:
+            _check_size(place, entry)
+        self.verdict.shards += 1
+        self.verdict.documents += entry.samples
+        self.verdict.tokens += entry.tokens
+
+    def catalogue(self) -> None:
+        """Check the counts of the stages, and compare the catalogue with the shards."""
+        with _noting(self.verdict, "stages of the manifest"):
+            self.verdict.faults += _broken_stages(self._manifest)
+        if self._content and not self._partial:
+            with _noting(self.verdict, "catalogue"):
+                broken = _broken_documents(self._store, self._manifest, self._lengths)
+                self.verdict.faults += broken
+
+    def groupings(self) -> None:
+        """Check the groupings, and list the files that nothing names."""
+        store, manifest = self._store, self._manifest
+        for name in list_groupings(store.folder, manifest):
+            with _noting(self.verdict, f"grouping {name}"):
+                data = store.read(grouping_file(name), MOST_BYTES)
+                manifest.by_grouping(name, data, str(store / GROUPINGS / name))
+                self._expected.add(grouping_file(name))
+        if store.folder is not None and manifest.parts is not None:
+            self.verdict.unexpected += _unexpected(store.folder, self._expected)
 
 
 def _read_lengths(folder: Store, entry: ShardEntry, manifest: Manifest) -> NDArray[np.int64]:
