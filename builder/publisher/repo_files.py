@@ -138,7 +138,7 @@ class Publication:
 
     @property
     def each(self) -> tuple[_Contents, ...]:
-        """Files of each data set, the first of which has the manifest."""
+        """Files of each data set; the first data set has the manifest."""
         return self.files, *self.further
 
     def with_commits(self, repo: str, commits: Sequence[str]) -> "Publication":

@@ -7,8 +7,9 @@ indexes of all clusters, and the same manifest as the source. So mixtures and lo
 were made for the source are also valid for the copy. A loader that needs a shard that was not
 copied reports that the shard is missing.
 
-If the source is a divided publication, the copy is not divided: it has all shards of a cluster in
-one folder, and its manifest says so.
+A publication with very many shards is divided: the shards of a cluster are in several folders, and
+perhaps in several data sets. The copy is not divided: all shards of a cluster are in one folder,
+and the manifest of the copy names no other folders.
 """
 
 import shutil
