@@ -142,9 +142,9 @@ class Publication:
         return self.files, *self.further
 
     def with_commits(self, repo: str, commits: Sequence[str]) -> "Publication":
-        """Return the publication of the first data set, ``repo``.
+        """Return what is published in ``repo``, the first data set; no further data sets are in it.
 
-        Its manifest names the ``commits`` of the further data sets.
+        The manifest names the ``commits`` of the further data sets.
         """
         if self.manifest is None:
             return self

@@ -73,7 +73,7 @@ def with_licenses(
 
 
 def tell_unlicensed(manifest: Manifest, sources: Sequence[str], column: str) -> None:
-    """Log how many documents state no licence; ``sources`` have no licence in ``column``."""
+    """Log how many documents state no licence, and the ``sources`` without one in ``column``."""
     if text := unlicensed_text(manifest):
         where = f"; no document of {some_names(sources)} has one in {column!r}" if sources else ""
         logger.warning(f"  {text}{where}")
@@ -82,8 +82,8 @@ def tell_unlicensed(manifest: Manifest, sources: Sequence[str], column: str) -> 
 def union_of_licenses(entries: Sequence[ClusterEntry], texts: Sequence[str]) -> str:
     """Return the names of the licences in ``entries`` on one line, the most frequent first.
 
-    If ``entries`` have no counts by licence, the result is the union of ``texts``, which are such
-    lines.
+    If ``entries`` have no counts by licence, the names are those in ``texts``, which are lines of
+    the same form.
     """
     sizes = single_licenses(join_licenses(entry.licenses for entry in entries))
     if sizes:

@@ -3,7 +3,7 @@
 Every file is checked by a hash. Hashes of shards are in the index of their cluster; hashes of
 indexes and other files are in the manifest, which is copied last. Files that were copied before are
 not fetched again. Of a cluster without weight, only the index is copied. The copy therefore has the
-indexes of all clusters, and the same manifest as the source. So mixtures and loader states that
+indexes of all clusters, and the manifest of the source. So mixtures and loader states that
 were made for the source are also valid for the copy. A loader that needs a shard that was not
 copied reports that the shard is missing.
 
