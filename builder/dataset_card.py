@@ -130,7 +130,7 @@ def unlicensed_note(manifest: Manifest) -> str:
 
 
 def license_rows(manifest: Manifest) -> list[str]:
-    """Return the lines of a Markdown table: each licence with its documents and tokens.
+    """Return the lines of a Markdown table: how many documents and tokens each licence has.
 
     The licences with the most tokens come first. [] if the manifest has no counts by licence.
     """
@@ -154,7 +154,7 @@ def license_rows(manifest: Manifest) -> list[str]:
 
 
 def _by_license(manifest: Manifest) -> dict[str, Size]:
-    """Return the documents and tokens of each single licence, summed over all clusters."""
+    """Return the numbers of documents and tokens of each single licence, over all clusters."""
     return single_licenses(join_licenses(cluster.licenses for cluster in manifest.clusters))
 
 

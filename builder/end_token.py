@@ -153,7 +153,7 @@ def _named(config: Any) -> str | None:
 
 
 def read_configs(name: str) -> dict[str, Any]:
-    """Return, by name of the file, the JSON of the `CONFIGS` files of the tokenizer ``name``.
+    """Return the JSON of each `CONFIGS` file of the tokenizer ``name``, by name of the file.
 
     ``name`` is a file, a folder or a name on the Hub.
 
@@ -168,7 +168,7 @@ def read_configs(name: str) -> dict[str, Any]:
 
 
 def parse_configs(read: Callable[[str], bytes | None], place: str) -> dict[str, Any]:
-    """Return, by name of the file, the JSON of the `CONFIGS` files that exist.
+    """Return the JSON of each `CONFIGS` file that exists, by name of the file.
 
     ``read`` returns the content of a file, or None for a file that does not exist.
     """

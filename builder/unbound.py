@@ -1,4 +1,4 @@
-"""Unbound work: the work of a dry run or a failed build, which other settings may replace.
+"""Unbound work: work of a dry run or a failed build; a build with other settings may replace it.
 
 Work in an output folder is unbound if it is from dry runs, or from a build that ended with an error
 in data or settings before shards were written. A next build with other settings keeps the documents

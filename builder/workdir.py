@@ -121,7 +121,7 @@ def bind(work: Path) -> None:
 
 
 def give_way(work: Path, plan: Mapping[str, Any]) -> None:
-    """Remove unbound ``work`` if its plan is not ``plan``; bind it if it is ``plan``."""
+    """If unbound ``work`` has another plan, remove it; if it has ``plan``, bind it."""
     if (work / UNBOUND).exists():
         if read_plan(work / "plan.json") != plan:
             logger.info(f"{work} is begun anew: the command that failed in it had other sources")

@@ -178,9 +178,9 @@ class MixtureLoader:
                 records; else each cluster's share of all tokens.
             grouping: Name of a grouping of ``directory``, as `climb regroup` makes it. A grouping
                 joins clusters into groups, and the loader uses the groups as its clusters.
-            others: What clusters get that weights by name do not name, if these weights do not sum
-                to 1. ``scale``: nothing; the named weights are scaled to sum 1. ``keep``: the rest,
-                in proportion to their tokens; the named weights are shares of all tokens.
+            others: What clusters without a weight in ``weights`` get, if the named weights do not
+                sum to 1. ``scale``: nothing; the named weights are scaled to sum 1. ``keep``: the
+                rest, in proportion to their tokens; the named weights are shares of all tokens.
             seq_len: Number of tokens of a row.
             batch_rows: Number of rows of a global batch, over all ranks.
             rank: Number of this rank, from 0.
@@ -457,7 +457,7 @@ class MixtureLoader:
     @property
     @_one_at_a_time
     def steps_per_epoch(self) -> int:
-        """Number of batches, at least 1, that have as many rows as all clusters with weight.
+        """Number of batches with as many rows as all clusters with weight have; at least 1.
 
         If each weight is the cluster's share of all tokens, this number of batches serves each
         cluster once. With other weights, it serves some clusters several times, and others only in
@@ -494,7 +494,7 @@ class MixtureLoader:
 
         Args:
             cluster: Name of a cluster or, if no cluster has that name, a label; default: all.
-            label: Label of the documents, which is their known domain; default: all.
+            label: Label (known domain) of the documents; default: all.
             max_tokens: Largest number of tokens over all ranks, spread evenly over the clusters.
                 Which text is chosen does not depend on the seed. Default: no limit.
 

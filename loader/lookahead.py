@@ -199,7 +199,7 @@ class Lookahead:
         return Cursor(position, steps, weights)
 
     def _want_next_shards(self) -> None:
-        """Begin to fetch up to 8 shards that lanes will need next; the one needed first is first.
+        """Begin to fetch up to 8 shards that lanes will need next, in the order of need.
 
         The shards of the present plan are not among them, because `_plan` fetches these.
         """

@@ -244,7 +244,7 @@ def _summary(directory: Path, rows: list[Row], sample: int) -> str:
 
 
 def _unread(directory: Path) -> list[str]:
-    """Return a line on records that could not be used, which the catalogue lacks; none if none."""
+    """Return a line on records that could not be used and that the catalogue lacks; [] if none."""
     read = Manifest.load(directory).conservation[:1]
     bad = {reason: size["documents"] for stage in read for reason, size in stage["dropped"].items()}
     if not bad:
@@ -257,7 +257,7 @@ def _unread(directory: Path) -> list[str]:
 
 
 def _of_left_out(copies: list[Row]) -> list[str]:
-    """Return a line that counts the ``copies`` of documents that are left out; none if none are."""
+    """Return a line that counts the ``copies`` of documents that are left out; [] if none are."""
     why = Counter(reason_title(row["original_why"]) for row in copies if row["original_why"])
     if not why:
         return []

@@ -23,10 +23,11 @@ are copies themselves."""
 def add_originals(parts: Sequence[Path], rows: Sequence[Row]) -> None:
     """Add the keys ``original`` and ``original_why`` to each of ``rows``.
 
-    ``original`` is the identifier of the document that a dropped copy repeats, and
-    ``original_why`` is the reason why that document is left out itself. Both are None for other
-    rows, and the second is None if the original stays. ``rows`` are all dropped documents of the
-    catalogue in ``parts``, with ``why``, ``copy_of`` and ``text_hash``; the last two are removed.
+    For a dropped copy, ``original`` is the identifier of the document that it repeats. If that
+    document is left out too, ``original_why`` is the reason; if it stays, ``original_why`` is None.
+    For other rows, both are None. ``rows`` must be all dropped documents of the catalogue in
+    ``parts``, with the keys ``why``, ``copy_of`` and ``text_hash``. The keys ``copy_of`` and
+    ``text_hash`` are removed.
     """
     texts = {row["text_hash"] for row in rows if row["why"] == EQUAL_TEXT} - {None}
     numbers = {row["copy_of"] for row in rows if row["why"] == NEAR} - {None}
@@ -48,7 +49,8 @@ def _read_originals(
 ) -> tuple[dict[int, Row], dict[bytes, Row]]:
     """Return the documents with these ``numbers``, by number, and the originals of ``texts``.
 
-    ``texts`` are hashes. The original of a text is the first document with it that can be one.
+    ``texts`` are hashes of texts. The original of a text is the first document with this text that
+    was not dropped for a reason in `_NOT_COMPARED`.
     """
     by_number: dict[int, Row] = {}
     by_text: dict[bytes, Row] = {}

@@ -34,7 +34,7 @@ HEIGHTS = (0.5, 0.75, 1.0, 1.25, 1.5, 1.75, 2.0, 2.5, 3.0, 4.0)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Micros:
-    """Sizes and densities of the micro-clusters, by which they are merged."""
+    """Sizes and densities of the micro-clusters; merging depends on both."""
 
     documents: NDArray[np.int64]
     """Number of documents in each micro-cluster, ``[M]``."""

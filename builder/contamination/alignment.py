@@ -150,7 +150,7 @@ def _holds(words: Any, word: Any) -> Any:
 
 @njit(cache=True, nogil=True)
 def band(length: Any) -> Any:
-    """Return the largest distance, in words, between a match and its expected place.
+    """Return the largest allowed distance, in words, between a match and its expected place.
 
     ``length`` is the number of words of the item.
     """

@@ -50,8 +50,8 @@ TINY = 8 * WORD
 them, or by its evidence (`LEAST_PROOF`). If the item has an answer, the answer must also be near
 the question."""
 LEAST_PROOF = 20.0
-"""A short item is found although one of its words is missing if the evidence for the item reaches
-this value. Each word of the item that is present adds evidence: minus the natural logarithm of the
+"""If one word of a short item is missing, the item is found only if its evidence reaches this
+value. Each word of the item that is present adds evidence: minus the natural logarithm of the
 fraction of items that contain this word."""
 LEAST_ANSWER = 0.8
 """An answer counts as present if at least this fraction of its words is near its question."""
@@ -72,9 +72,9 @@ not. These values are larger than all other evidence for an item together. So th
 small if two words, or one number, are missing."""
 _BELIEF, _COMMON_LETTERS = 10, 3
 """The frequency of a word among items is the average of its measured and an assumed frequency. The
-first number is how many items the assumption counts for. The second is the largest number of
-letters of a common word. A common word is assumed to be in one of ten items, any other word in one
-of a thousand."""
+first number is the weight of the assumed frequency in this average, as a number of items. The
+second is the largest number of letters of a common word. A common word is assumed to be in one of
+ten items, any other word in one of a thousand."""
 _RAREST = 1 / 4000
 """A word is assumed to be in at least this fraction of the items."""
 _COMMON = 16

@@ -91,7 +91,7 @@ def check_shards(
 
     - ``shards``: fingerprint of the manifest
     - ``documents``, ``tokens``: numbers of documents and tokens that were read
-    - ``contaminated``: number of documents that contain an item, and the tokens in these documents
+    - ``contaminated``: number of documents that contain an item, and number of their tokens
     - ``tasks``: a report on each task
 
     The report on a task has these keys:
@@ -100,8 +100,8 @@ def check_shards(
     - ``too_short``: number of items that are too short to be searched for
     - ``found``: number of items that at least one document contains
     - ``with_answer``: number of items that at least one document contains with their answer
-    - ``share``: for each found item, the largest share of it that one document contains; the mean
-      over these items
+    - ``share``: the largest share of an item that one document contains, as a mean over the found
+      items
     - ``documents``, ``tokens``: number of documents that contain an item of the task, and the
       number of their tokens
     - ``clusters``: number of these documents by cluster
@@ -180,8 +180,7 @@ class _Checked:
         self._holders: Counter[int] = Counter()
         """By item, the number of documents that contain it."""
         self._best: dict[int, tuple[float, bool]] = {}
-        """By item, its largest share in one document, and whether any document contains its
-        answer."""
+        """For each item: its largest share in one document; whether any document has its answer."""
         self._places: dict[int, list[Finding]] = {}
 
     def add(self, result: CheckedShard) -> None:

@@ -21,7 +21,9 @@ _MARK = BYTE_ORDER_MARK.decode()
 def read_csv_records(
     stream: io.BufferedReader, place: str, longest: int, delimiter: str
 ) -> Iterator[tuple[str, Any]]:
-    """Yield the place of each row below the header, with its cells by column or with a `BadRecord`.
+    """Yield (place, cells) for each row below the header; ``cells`` has the texts by column.
+
+    For a broken row, a `BadRecord` takes the place of the cells.
 
     If the header does not contain ``delimiter``, the delimiter is the most frequent one of
     `DELIMITERS` in the header.

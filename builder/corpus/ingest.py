@@ -256,7 +256,7 @@ def _look_at_first_records(source: Source, settings: BuildSettings) -> None:
 
 
 def _others(column: str, names: Sequence[str]) -> str:
-    """Return the end of a message about a missing ``column``: the ``names`` of those there are."""
+    """Return the end of a message on a missing ``column``; ``names`` are the existing columns."""
     near = difflib.get_close_matches(column, names, 1)
     more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
     return (

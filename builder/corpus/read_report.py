@@ -46,7 +46,7 @@ class Report:
     bad: Counter[str] = field(default_factory=Counter)
     """Number of records that could not be used, by reason."""
     files: Counter[str] = field(default_factory=Counter)
-    """By reason, the number of files and folders that were not used, or only in part."""
+    """Number of files and folders that were not used, or only in part, by reason."""
     listed: list[dict[str, str]] = field(default_factory=list)
     """Place and reason of each of the first bad records and files."""
     examples: dict[str, str] = field(default_factory=dict)

@@ -85,8 +85,9 @@ def read_records(
     text_lines: bool = True,
     span: Span | None = None,
 ) -> Iterator[tuple[str, Any]]:
-    """Yield the place of each record of ``source``, with its value, a `BadRecord` or a `BadFile`.
+    """Yield (place, value) for each record of ``source``.
 
+    If a record or file cannot be read, the value is a `BadRecord` or a `BadFile`.
     For a text file, or a line of a text file, the value is a string. If a file is damaged, all
     records after the damage are lost. In a Parquet file, only the rest of the row group is lost.
 

@@ -48,7 +48,7 @@ _PACKED = ("gz", "gzip", "zst", "zstd", "bz2", "bzip2", "xz")
 FORMATS = f"{', '.join(sorted(_FORMATS))} files (also packed: .gz, .zst, .bz2, .xz)"
 
 UNKNOWN_FORMAT = "of an unknown format"
-"""Why a file is left out whose name has another ending."""
+"""Reason for leaving out a file whose name has no known ending."""
 _BESIDE_DATA = {
     "_committed",
     "_started",

@@ -44,7 +44,7 @@ class Span:
 def cut_sources(
     engine: Engine, sources: Mapping[int, Source], groups: int = 1, *, text_lines: bool
 ) -> dict[int, list[Span]]:
-    """Return, by number of the source, the spans of ``sources`` that are large and can be cut.
+    """Return the spans of those ``sources`` that are large and can be cut, by number of the source.
 
     ``groups`` is the number of row groups per partition. ``text_lines`` says whether each line of a
     text file is a document.

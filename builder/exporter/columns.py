@@ -34,7 +34,10 @@ class CatalogueColumns:
     """Parts of the catalogue that list documents of each cluster."""
 
     def part(self, name: str, numbers: range) -> "CatalogueColumns":
-        """Return a reader for shards ``numbers`` of cluster ``name``, small enough for a task."""
+        """Return a reader that knows only the parts for shards ``numbers`` of cluster ``name``.
+
+        It is small, so it can be sent with a task.
+        """
         spans = {
             place: [s for s in self.spans.get(place, ()) if s[1] <= max(own) and s[2] >= min(own)]
             for place, own in self._places(name, numbers).items()
@@ -61,7 +64,10 @@ class CatalogueColumns:
             yield table.slice(begin, count).select(self.schema.names)
 
     def _places(self, name: str, numbers: range) -> dict[str, list[int]]:
-        """Return the shards ``numbers`` as the catalogue numbers them, by its name of a cluster."""
+        """Return the shards ``numbers`` of ``name``, named and numbered as in the catalogue.
+
+        If ``name`` is a group, the catalogue lists the shards under the clusters of the group.
+        """
         places: dict[str, list[int]] = {}
         for number in numbers:
             place, shard = self.shards.locate(name, number)

@@ -58,7 +58,7 @@ class FileTask:
     rows: Rows
     """How documents become rows; not used for Megatron, whose files have no rows."""
     columns: dict[int, CatalogueColumns]
-    """By number of the cluster, a reader of further columns; empty: rows have none."""
+    """Reader of further columns, by number of the cluster; empty: rows have no further columns."""
 
 
 def export_shards(

@@ -77,10 +77,12 @@ class PretrainedEncoder:
 def load_model(name: str, *, trust_remote_code: bool = False) -> PretrainedEncoder:
     """Return the model ``name``, ``st:…`` or ``m2v:…``. The last model is kept in memory.
 
-    ``trust_remote_code`` allows that code which comes with a model of sentence-transformers is run.
+    A model of sentence-transformers may come with code. This code is run only if
+    ``trust_remote_code`` is set.
 
     Raises:
-        InvalidDataError: There is no such model, or it cannot be loaded, or it comes with code.
+        InvalidDataError: There is no such model, it cannot be loaded, or it comes with code that
+            may not be run.
         ClimbError: The library of the model is not installed.
     """
     kind, _, place = name.partition(":")

@@ -70,8 +70,8 @@ class IntakeReport(Report):
     def stage(self) -> dict[str, Any]:
         """Return how many documents were read, kept, and dropped for each reason.
 
-        If the rows have text, the result also has the bytes of the documents that were kept. If the
-        rows have tokens, bytes are not counted.
+        If the rows have text, the result also has the number of bytes of the documents that were
+        kept. If the rows have tokens, bytes are not counted.
         """
         stage = Report.stage(self)
         if not self.bytes:

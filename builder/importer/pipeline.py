@@ -329,7 +329,7 @@ def _say_losses(report: IntakeReport) -> None:
 
 
 def _say_names(names: Mapping[str, str]) -> None:
-    """Log how many clusters have other names than their labels, which cannot name a folder."""
+    """Log how many labels cannot name a folder, so that their clusters have other names."""
     others = [(label, name) for label, name in names.items() if name != label]
     if others and not all(re.fullmatch("c[0-9]+", name) for name in names.values()):
         label, name = others[0]

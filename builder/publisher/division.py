@@ -18,7 +18,7 @@ from climbstream.loader.formats.shard_folders import ShardFolder, folder_path
 FOLDER_FILES, DATA_SET_FILES = 9_000, 95_000
 """Maximum numbers of files in a folder, and in a data set, to which shards are sent."""
 PART_OF = "part_of.json"
-"""File by which a further data set says to which data set it belongs."""
+"""File of a further data set that names the data set to which it belongs."""
 _NO_COMMIT = "0" * 40
 """Stands for the commit of a further data set until this data set is published."""
 _OF_FURTHER = 3
@@ -48,11 +48,12 @@ def with_commits(manifest: Manifest, repo: str, commits: Sequence[str]) -> Manif
 def assign_folders(counts: Mapping[str, int], others: int) -> dict[str, tuple[ShardFolder, ...]]:
     """Return the folders of each cluster whose shards do not all go to ``clusters/NAME``.
 
-    Folders are filled one after the other, in the order of the clusters, and so are data sets.
+    A cluster gets a new folder when its folder is full. If the present data set has too little room
+    for a folder, this folder and all later folders go to the next data set.
 
     Args:
         counts: Number of shards of each cluster.
-        others: Number of files of the first data set that are neither shards nor their indexes.
+        others: Number of files of the first data set, not counting shards and their indexes.
     """
     most = FOLDER_FILES - 1  # beside the index of the folder
     data_set, files = 0, others + len(counts)  # the first data set has an index of each cluster
@@ -77,10 +78,12 @@ def divide(
     repo: str,
     license_: str,
 ) -> tuple[Manifest, tuple[Files, ...]]:
-    """Move shards in ``files`` to other folders, and those of further data sets out of ``files``.
+    """Divide the shards in ``files`` among folders, and among further data sets if necessary.
 
-    Returns (manifest, further). The manifest says where the shards are, without the commits of the
-    further data sets; ``further`` is the files of these data sets.
+    Shards that go to another folder get a new path in ``files``. Shards that go to a further data
+    set are removed from ``files``. Returns (manifest, further). The manifest says where all shards
+    are, but does not yet have the commits of the further data sets. ``further`` has the files of
+    each further data set.
 
     Args:
         files: The files of the publication, with all shards of a cluster in ``clusters/NAME``.

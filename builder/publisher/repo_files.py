@@ -138,13 +138,13 @@ class Publication:
 
     @property
     def each(self) -> tuple[_Contents, ...]:
-        """Files of each data set, the first of which has the manifest."""
+        """Files of each data set; the first data set has the manifest."""
         return self.files, *self.further
 
     def with_commits(self, repo: str, commits: Sequence[str]) -> "Publication":
-        """Return the publication of the first data set, ``repo``.
+        """Return what is published in ``repo``, the first data set; no further data sets are in it.
 
-        Its manifest names the ``commits`` of the further data sets.
+        The manifest names the ``commits`` of the further data sets.
         """
         if self.manifest is None:
             return self

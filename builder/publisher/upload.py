@@ -124,7 +124,8 @@ class Publisher:
                 ``main`` meanwhile. The same call continues the upload.
             UsageError: There are more files than the Hub accepts. Or the tag exists on a commit
                 with other files. Or the data set has folders of another form, which the card would
-                not describe. Or a further data set exists already, and is another's.
+                not describe. Or a further data set exists already, and belongs to another
+                publication.
             IntegrityError: The Hub has other bytes than were sent.
         """
         for files in publication.each:
@@ -173,7 +174,7 @@ class Publisher:
             )
 
     def _publish(self, publication: Publication, tag: str | None) -> Published:
-        """Publish ``publication.files`` in this data set, which exists."""
+        """Publish ``publication.files`` in this data set, which must exist."""
         files = publication.files
         hashes = _hash_all(files)
         tags = {} if tag is None else self._refs("tags")

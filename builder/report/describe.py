@@ -125,7 +125,7 @@ class _Sums:
         cluster: NDArray[np.int32],
         clusters: ClusterMap,
     ) -> None:
-        """Add the documents ``rows`` of ``partition``, which are in ``cluster``, both ``[m]``."""
+        """Add documents ``rows`` of ``partition``; ``cluster`` has their clusters; both ``[m]``."""
         count = self._count
         self._bytes += np.bincount(cluster, partition.read("sizes")[rows], count).astype(np.int64)
         micro = partition.read("micro")[rows].tolist()

@@ -1,4 +1,4 @@
-"""Licences in the report: documents and tokens of each licence, in total and by cluster."""
+"""Licences in the report: how many documents and tokens each has, in total and by cluster."""
 
 from html import escape
 

@@ -35,12 +35,15 @@ _ROW = np.dtype([("original", "<i8"), ("source", "<u8"), ("exact", "<u4"), ("nea
 _LINK = np.dtype([("copy", "<i8"), ("original", "<i8")])
 _EXACT, _NEAR = REASONS.index(EQUAL_TEXT), REASONS.index(NEAR)
 _MIX = np.uint64(0x9E3779B97F4A7C15)
-"""Odd number, by which the number of a document is multiplied for its hash."""
+"""Odd number; the hash of a document's number is computed from its product with this number."""
 
 
 @dataclass(frozen=True, slots=True)
 class CopiesTask:
-    """Input of a step of `count_copies`, for ``block`` or for the range of the same number."""
+    """Input of one step of `count_copies`.
+
+    The step is for the documents of ``block``, or for the range of hashes with the same number.
+    """
 
     block: Block[Partition]
     folder: Path
@@ -120,7 +123,7 @@ def deal(task: CopiesTask) -> None:
 
 
 def join(task: CopiesTask) -> None:
-    """Write the rows of a range, with the originals of near copies in place of these."""
+    """Write the rows of a range; a row of a near copy becomes a row of the near copy's original."""
     if task.path("joined").exists():
         return
     rows, links = task.rows("rows", _ROW), task.rows("links", _LINK)
@@ -135,9 +138,9 @@ def join(task: CopiesTask) -> None:
 
 
 def merge(task: CopiesTask) -> None:
-    """Write one row for each original and source of a range, sorted by the block of the original.
+    """Add up the rows of a range; write one row for each pair of an original and a source.
 
-    The rows are sorted by original, and so by block.
+    The rows are sorted by the number of the original. So `store` can read the rows of one block.
     """
     if task.path("merged").exists():
         return

@@ -67,7 +67,10 @@ class Seen:
 
 @dataclass(frozen=True, slots=True)
 class HashTask:
-    """Input of a step of `find_repeated` for ``block``; ``folder`` has the files of all blocks."""
+    """Input of one step of `find_repeated`, for one ``block`` of consecutive documents.
+
+    ``folder`` has the files that the tasks of all blocks exchange.
+    """
 
     block: Block[Source]
     folder: Path
@@ -80,7 +83,7 @@ class Hashes(Protocol):
     """A function that returns the hashes of the documents to compare; it can be pickled."""
 
     def __call__(self, source: Source, number: int) -> tuple[NDArray[np.uint64], NDArray[np.int64]]:
-        """Return hashes, ``[m, 2]``, and the row of ``source`` of each, ``[m]``.
+        """Return the hashes to compare, ``[m, 2]``, and the row of each in ``source``, ``[m]``.
 
         Row 0 of ``source`` is document ``number`` of the corpus.
         """
@@ -97,10 +100,11 @@ def find_repeated(
 
 
 def deal_hashes(task: HashTask) -> None:
-    """Write, for each different hash in a block, the first document with it.
+    """Write the first document with each different hash in a block.
 
-    These are sorted by range of hashes, and `compare_hashes` reads them. All other documents repeat
-    a hash of the same block; another file has their numbers, with those of the first documents.
+    `compare_hashes` reads these documents, which are sorted by range of hashes. All other documents
+    repeat a hash of the same block. Another file has a pair of numbers for each of them: its own
+    number, and the number of the first document with its hash.
     """
     done = task.folder / f"inside-{task.block.number}.npy"
     if done.exists():
@@ -173,7 +177,7 @@ def first_places(hashes: NDArray[np.uint64]) -> NDArray[np.int64]:
 
 
 def _repeats(numbers: NDArray[np.int64], places: NDArray[np.int64]) -> NDArray[Any]:
-    """Return the numbers of the documents that repeat another, each with that of the first."""
+    """Return two numbers for each document that repeats another: its own, and that of the first."""
     copies = np.flatnonzero(places >= 0)
     repeats = np.empty(len(copies), _REPEAT)
     repeats["copy"], repeats["first"] = numbers[copies], numbers[places[copies]]

@@ -19,14 +19,12 @@ from climbstream.builder.corpus.partition import ArrayName
 from climbstream.loader.core.files import atomic_path, naming, open_regular
 
 FEWEST, MOST = 1 << 20, 1 << 22
-"""Least and largest number of documents in a block. The blocks of a small corpus have the least
-number, and those of a corpus of a billion documents or more have the largest. Each block reads a
-slice of every file, so the number of slices grows with the square of the number of blocks.
-Therefore a larger corpus first gets more blocks, then (from `_BLOCKS` blocks on) larger blocks, and
-more blocks again only when these have the largest size."""
+"""Least and largest number of documents in a block. Each block reads a slice of every file, so the
+number of slices grows with the square of the number of blocks. Therefore there are three
+cases. A small corpus has up to `_BLOCKS` blocks of the least size. A medium corpus has `_BLOCKS`
+blocks. A corpus of more than a billion documents has more blocks, all of the largest size."""
 _BLOCKS = 256
-"""Number of blocks from which on a larger corpus gets larger blocks instead of more blocks, until
-its blocks have `MOST` documents."""
+"""Number of blocks of a corpus of medium size; see `MOST`."""
 _CHUNK = 1 << 16
 """Maximum number of rows that are read at a time."""
 
@@ -87,7 +85,7 @@ def starts_of(blocks: Sequence[Block[S]]) -> NDArray[np.int64]:
 
 
 def write_parts(path: Path, ends: NDArray[np.int64], chunks: Iterable[NDArray[Any]]) -> None:
-    """Write the rows in ``chunks``, which are sorted by part, to ``path``.
+    """Write the rows in ``chunks`` to ``path``; the rows are sorted by part.
 
     ``ends``, ``[parts]``, is the number of rows up to the end of each part.
     """

@@ -1,4 +1,4 @@
-"""Held-out documents: drawn by the hash of their text; a near copy is drawn with its original."""
+"""Held-out documents: the hash of a text decides; a near copy is held out with its original."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -24,7 +24,10 @@ _NUMBER = np.dtype("<i8")
 
 @dataclass(frozen=True, slots=True)
 class DrawTask:
-    """Input of a step of `held_out_rule` for ``block``; ``folder`` has the files of all blocks."""
+    """Input of one step of `held_out_rule`, for one ``block`` of consecutive documents.
+
+    ``folder`` has the files that the tasks of all blocks exchange.
+    """
 
     block: Block[Source]
     folder: Path
@@ -38,10 +41,11 @@ class DrawTask:
 def held_out_rule(selection: Selection, settings: BuildSettings, seen: Seen) -> Rule:
     """Return the rule that holds out documents; copies are held out together.
 
-    The draw depends on the hash of a document's text, so exact copies have the same fate. Near
-    copies may stay if the settings keep duplicates or name documents. A near copy that stays is
-    drawn by the hash of its original. The originals may be in other partitions, or in the
-    directory before an append, so tasks exchange their numbers in files.
+    The hash of a document's text decides whether the document is drawn, that is, held out. So of
+    exact copies, all are drawn or none. Near copies may stay if the settings keep duplicates or
+    name documents. For a near copy that stays, the hash of its original decides. The original may
+    be in another partition, or in the directory before an append. So tasks exchange the numbers of
+    originals in files.
     """
     folder = None
     if settings.near_duplicates is not None and (settings.keep_duplicates or selection.spared):
@@ -57,7 +61,7 @@ def held_out_rule(selection: Selection, settings: BuildSettings, seen: Seen) -> 
 
 
 def name_originals(task: DrawTask) -> None:
-    """Write the numbers of the originals of the near copies that stay in a block."""
+    """Write the numbers of originals: those of the near copies that stay in a block."""
     numbers = [np.empty(0, np.int64)]
     for source, begin, _ in task.block.parts():
         if task.block.start + begin >= task.before:
@@ -70,7 +74,10 @@ def name_originals(task: DrawTask) -> None:
 
 
 def draw_originals(task: DrawTask) -> None:
-    """Write which originals in a block are drawn, of those that `name_originals` wrote."""
+    """Write the numbers of those originals in a block that are drawn.
+
+    Only the originals that `name_originals` wrote are considered.
+    """
     count = len(task.starts) - 1
     paths = [task.folder / f"originals-{number}" for number in range(count)]
     numbers = np.unique(read_whole_part(paths, task.block.number, count, _NUMBER))

@@ -48,8 +48,8 @@ def good_groups(
 ) -> set[Group]:
     """Return the groups with enough documents whose mean scores reach the values in ``least``.
 
-    ``sums`` has the result of `sum_groups` for each partition. ``least`` has a value by name of the
-    score.
+    ``sums`` has the result of `sum_groups` for each partition. ``least`` has the least value of
+    each score, by name of the score.
     """
     counts: Counter[Group] = Counter()
     totals: dict[Group, NDArray[np.float64]] = {}

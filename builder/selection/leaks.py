@@ -1,6 +1,7 @@
-"""Leaks: how many held-out documents stand in documents that stay.
+"""Leaks: how many held-out documents are contained in documents that stay.
 
-A held-out chapter may also be part of a book, which is no copy of the chapter and stays.
+For example, a chapter is held out, and a book that contains the chapter stays. The book is no copy
+of the chapter, so it was not held out with the chapter.
 """
 
 from functools import partial

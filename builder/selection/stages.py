@@ -159,7 +159,7 @@ def select_documents(
 def select_appended(
     selection: Selection, clusters: ClusterMap, settings: BuildSettings, seen: Seen
 ) -> Selection:
-    """Decide which appended documents stay; put them into ``clusters``, those of the build."""
+    """Decide which appended documents stay, and put them into the ``clusters`` of the build."""
     _decontaminate(selection, settings)
     drop_copies(selection, settings, seen)
     few = _languages_of_few(selection, settings)
@@ -217,8 +217,9 @@ def _count_marked(partition: Partition) -> Counter[str]:
 def drop_copies(selection: Selection, settings: BuildSettings, seen: Seen = _NOTHING) -> None:
     """Drop exact and near copies of other documents, unless the settings keep duplicates.
 
-    Partitions get the array ``first``, with the number of the document that an exact copy repeats,
-    and ``original``, with that of a near copy. If copies are dropped, `count_copies` counts them.
+    Each partition gets two arrays. For an exact copy, ``first`` has the number of the document that
+    it repeats. For a near copy, ``original`` has the number of the document that it nearly repeats.
+    If copies are dropped, `count_copies` counts them.
     """
     if not settings.keep_duplicates:
         # Compare only kept documents: a copy of a dropped document is no duplicate.
@@ -381,11 +382,16 @@ def _marked(_: Partition, mask: NDArray[np.bool_], reason: str) -> NDArray[np.st
 
 
 def original_worth(partition: Partition, number: int, before: int) -> NDArray[np.float32]:
-    """Return the worth of each document as an original of near copies, float32 ``[n]``.
+    """Return the worth of each document, float32 ``[n]``; the worth decides between near copies.
 
     Of documents that are near copies of each other, the one with the highest worth stays. Documents
-    from before an append have infinite worth, because they must stay. Dropped documents have the
-    worth minus infinity, so that they are not compared.
+    from before an append have infinite worth, because they must stay. Documents that are dropped
+    already have the worth minus infinity, so that they are not compared.
+
+    Args:
+        partition: The documents.
+        number: Number of the first document in ``partition``.
+        before: Number of documents that were in the directory before the append.
     """
     if number < before:
         count = partition.read("signatures", mapped=True).shape[1]

@@ -135,7 +135,8 @@ def write_catalogue(
     - A dropped document has a reason, ``why``, and no ``cluster``, ``shard``, ``row`` or
       ``tokens``.
     - Documents are numbered in order over all parts. For a dropped copy, ``copy_of`` is the number
-      of its original. An original has the numbers of its copies and sources, see `count_copies`.
+      of its original. For an original, columns say how many copies and sources it has; see
+      `count_copies`.
     - An append finds near duplicates by ``signature``. A copy has no signature, because new
       documents are compared only with originals.
     - After an import, some columns are null: scores, hashes and, if the corpus has tokens, bytes.

@@ -21,10 +21,10 @@ from climbstream.loader.formats.manifest import DOCUMENTS, part_name, part_paths
 from climbstream.loader.formats.outputs import WORK
 
 PART_BYTES = 256 << 20
-"""A part ends with the slice with which its slices have this many bytes or more."""
+"""Slices are joined to a part until the part has this many bytes or more."""
 _GROUP_BYTES = 16 << 20
-"""A row group of a part ends with the row group of a slice with which it has this many bytes, or
-more, in memory."""
+"""Row groups of slices are joined to a row group of a part until it has this many bytes or
+more in memory."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,9 +56,9 @@ def slice_path(out: Path, number: int) -> Path:
 
 
 def join_slices(engine: Engine, out: Path, slices: Sequence[Slice], first: int) -> dict[str, str]:
-    """Join ``slices`` to parts of ``out``, from number ``first`` on; return hashes by path.
+    """Join ``slices`` to parts in ``out``, numbered from ``first``; return hashes by path.
 
-    Other parts from that number on, which an interrupted build of an earlier version may have left,
+    An interrupted build of an earlier version may have left parts with higher numbers. These parts
     are removed.
     """
     tasks = [
@@ -92,7 +92,7 @@ def join_again(parts: Sequence[Path], out: Path, most: int) -> dict[str, str]:
 
 
 def cut_parts(slices: Sequence[Slice], part_bytes: int) -> Iterator[tuple[Slice, ...]]:
-    """Yield the slices of each part, which have ``part_bytes`` bytes or more, except the last."""
+    """Yield the slices of each part; all parts but the last have ``part_bytes`` bytes or more."""
     some: list[Slice] = []
     size = 0
     for part in slices:

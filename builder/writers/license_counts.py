@@ -1,4 +1,4 @@
-"""Licence counts: documents and tokens of each cluster by licence, and a line of all licences."""
+"""Licence counts: how many documents and tokens of each cluster have each licence."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -38,7 +38,7 @@ def with_licenses(
     entries: Sequence[ClusterEntry],
     before: Manifest | None = None,
 ) -> list[ClusterEntry]:
-    """Return ``entries`` with the documents and tokens of each cluster by licence.
+    """Return ``entries`` with the numbers of documents and tokens of each cluster by licence.
 
     If no document states a licence, the entries are returned unchanged. They are also unchanged if
     an append adds to a directory that has licences but no counts, because an earlier version wrote
@@ -73,7 +73,7 @@ def with_licenses(
 
 
 def tell_unlicensed(manifest: Manifest, sources: Sequence[str], column: str) -> None:
-    """Log how many documents state no licence; ``sources`` have no licence in ``column``."""
+    """Log how many documents state no licence, and the ``sources`` without one in ``column``."""
     if text := unlicensed_text(manifest):
         where = f"; no document of {some_names(sources)} has one in {column!r}" if sources else ""
         logger.warning(f"  {text}{where}")
@@ -82,8 +82,8 @@ def tell_unlicensed(manifest: Manifest, sources: Sequence[str], column: str) -> 
 def union_of_licenses(entries: Sequence[ClusterEntry], texts: Sequence[str]) -> str:
     """Return the names of the licences in ``entries`` on one line, the most frequent first.
 
-    If ``entries`` have no counts by licence, the result is the union of ``texts``, which are such
-    lines.
+    If ``entries`` have no counts by licence, the names are those in ``texts``, which are lines of
+    the same form.
     """
     sizes = single_licenses(join_licenses(entry.licenses for entry in entries))
     if sizes:
@@ -105,7 +105,7 @@ def _add_counts(total: _Found, part: _Found) -> None:
 
 
 def count_licenses(partition: Partition) -> _Found:
-    """Return the documents and tokens of a partition by cluster and licence."""
+    """Return the numbers of documents and tokens of a partition, by cluster and licence."""
     order, lengths = partition.read("order"), partition.read("lengths")
     clusters = partition.read("clusters")[order]
     stated = partition.columns("license")["license"].take(order)

@@ -49,7 +49,7 @@ SOURCE = Place("file")
 def complete_weights(
     ctx: click.Context, _param: click.Parameter, incomplete: str
 ) -> list[CompletionItem]:
-    """Return completions ``CLUSTER=`` for the clusters of the shards or run in the command line."""
+    """Return completions ``CLUSTER=`` for the shards or the run that the command line names."""
     return _matching([f"{name}=" for name in _clusters(ctx)], incomplete)
 
 

@@ -242,8 +242,8 @@ def _ours(error: Exception, arguments: Sequence[str]) -> ClimbError | None:
 def timeout_option(meaning: str) -> Callable[[F], F]:
     """Return a decorator that adds the option ``--task-timeout``, with the help text ``meaning``.
 
-    The value of the option is not passed to the command. It is in the environment variable that
-    `task_timeout` reads until the command ends.
+    The value of the option is not passed to the command as an argument. Until the command ends, the
+    value is in an environment variable, which `task_timeout` reads.
     """
     return click.option(
         "--task-timeout",

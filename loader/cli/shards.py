@@ -52,10 +52,10 @@ def inspect(directory: str, as_json: bool) -> None:
 def pull(source: str, directory: Path, mixture: str | None, dry_run: bool, as_json: bool) -> None:
     """Fetch the shards at SOURCE into DIRECTORY.
 
-    SOURCE is OWNER/NAME[@REVISION] of the Hub, or a URL. With --mixture, only the index is fetched
-    of clusters without weight, and the list of all documents (the catalogue) is not fetched. A pull
-    that was interrupted continues when the same command is run again. A later pull with another
-    mixture fetches only what is missing.
+    SOURCE is OWNER/NAME[@REVISION] of the Hub, or a URL. With --mixture, two things are not
+    fetched: the shards of clusters without weight, and the list of all documents (the catalogue). A
+    pull that was interrupted continues when the same command is run again. A later pull with
+    another mixture fetches only what is missing.
     """
     # Imported here, and likewise in the commands below, so that other commands need not load
     # compiled code.

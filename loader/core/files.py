@@ -158,7 +158,7 @@ def atomic_path(path: Path, size: int | None = None) -> Iterator[Path]:
 
 @contextmanager
 def naming(path: Path) -> Iterator[None]:
-    """Add ``path`` to each `OSError` in the block that names no file.
+    """Add ``path`` to each `OSError` that is raised in the block and names no file.
 
     Raises:
         OpenFilesError: This process may open no more files.

@@ -1,4 +1,4 @@
-"""HTML page: functions that make the parts of a report, one page that needs no other file.
+"""HTML page: functions that make the parts of a report, which is one page in one file.
 
 All text from data is escaped, so the functions return safe HTML. The content security policy of the
 page lets a browser run the script ``page.js`` and nothing else. The script sorts and searches

@@ -1,4 +1,4 @@
-"""Signals: what SIGINT (Ctrl-C) and SIGTERM do, by which a command is asked to stop.
+"""Signals: what a command does on SIGINT (Ctrl-C) and SIGTERM, which ask it to stop.
 
 The first signal raises an exception, so that worker processes are ended and half-written files are
 removed. A second signal ends the process at once. In both cases, finished files stay whole.

@@ -112,7 +112,7 @@ def _counter(kind: Any, value: Any) -> Any:
 
 
 def located(read: Callable[[Any], T], value: Any, where: str) -> T:
-    """Return ``read(value)``; if it raises an error of data, ``where`` begins the message."""
+    """Return ``read(value)``; put ``where`` before the message of an error in the data."""
     try:
         return read(value)
     except (InvalidDataError, IntegrityError) as error:
@@ -120,7 +120,7 @@ def located(read: Callable[[Any], T], value: Any, where: str) -> T:
 
 
 def check_version(value: Any, version: int, what: str) -> dict[str, Any]:
-    """Return the fields of ``value``, a JSON object, without its version, which is checked.
+    """Check the version of ``value``, a JSON object, and return its other fields.
 
     ``what`` says in messages what ``value`` should be, such as "manifest".
 

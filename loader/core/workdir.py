@@ -84,7 +84,7 @@ def read_plan(path: Path) -> dict[str, Any]:
 
 
 def _others(place: Path, path: Path, leaves: Sequence[str] | None) -> list[str]:
-    """Return the names of files and folders because of which a command must not begin in ``place``.
+    """Return the names of files and folders that keep a command from beginning in ``place``.
 
     A process that was killed before it wrote its plan may have left three things, which are
     allowed: the temporary file of the plan, the folder of the plan, and in it the task folder of an
@@ -171,7 +171,7 @@ def setting_name(keys: tuple[str, ...]) -> str:
 
 
 def _are_names(*values: list[Any] | tuple[Any, ...]) -> bool:
-    """Whether ``values`` are lists of texts of different lengths, which are compared as a whole."""
+    """Whether ``values`` are texts in lists of different lengths, to be compared as a whole."""
     texts = all(isinstance(item, str) for value in values for item in value)
     return texts and len({len(value) for value in values}) > 1
 

@@ -39,7 +39,7 @@ class CopyCounts:
     """
 
     documents: Count = 0
-    """Number of documents of the cluster of which there are copies."""
+    """Number of documents of the cluster that have copies."""
     exact: Count = 0
     """Number of exact copies of these documents."""
     near: Count = 0
@@ -57,7 +57,7 @@ class CopyCounts:
 
     @property
     def mean(self) -> float:
-        """Mean number of copies of a document of which there are copies; 0 if there is none."""
+        """Mean number of copies of a document that has copies; 0 if no document has copies."""
         return (self.exact + self.near) / max(self.documents, 1)
 
 
@@ -135,7 +135,7 @@ def save_clusters(directory: Path, clusters: list[ClusterInfo], **more: Any) -> 
 
 
 def load_clusters(directory: str | Path | Store) -> list[ClusterInfo]:
-    """Return the descriptions of the clusters of a shard directory, which is a folder or at a URL.
+    """Return the descriptions of the clusters of the shard directory in a folder or at a URL.
 
     The result is [] if the directory has no file ``clusters.json``.
 

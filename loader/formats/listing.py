@@ -21,8 +21,9 @@ def list_files(
 ) -> dict[str, str | None]:
     """Return the hash of each file of a shard directory, by its path in ``directory``.
 
-    The hash is None if the manifest does not have it. Files of groupings are left out, and so are
-    those files of `BESIDE` that are in ``without``, or that do not exist and need not exist.
+    The hash is None if the manifest does not have it. Three kinds of files are left out: files of
+    groupings, the files that ``without`` names, and files of `BESIDE` that do not exist and need
+    not exist.
     """
     parts = len(part_paths(directory)) if manifest.parts is None else manifest.parts
     files: dict[str, str | None] = {}

@@ -256,7 +256,10 @@ class Manifest:
         return [append["before"] for append in self.provenance.get("appended", ())]
 
     def hash_of(self, name: str) -> str | None:
-        """Return the hash of file ``name``, no shard or index; None if the manifest lacks it."""
+        """Return the hash of file ``name``; None if the manifest lacks it.
+
+        The field `files` has no shards and no indexes of clusters.
+        """
         return self.files.get(name) or (self.tokenizer_hash if name == TOKENIZER else "") or None
 
     @property
@@ -280,7 +283,7 @@ class Manifest:
         return self.data_sets[data_set - 1] if data_set else "", path
 
     def spread(self, mixture: Mixture) -> Mixture:
-        """Return ``mixture``, which has weights of groups, with weights of clusters instead.
+        """Return a mixture of clusters for ``mixture``, which has weights of groups.
 
         The weight of a group is divided among its clusters in proportion to their tokens. If this
         is not the manifest of a grouping, the weights stay the same.
@@ -304,8 +307,8 @@ class Manifest:
     def to_json(self) -> dict[str, Any]:
         """Return the manifest as JSON values.
 
-        Only that of a grouping has ``members``, and only that of a divided publication has
-        ``shard_folders`` and ``data_sets``.
+        Only the manifest of a grouping has ``members``. Only the manifest of a divided publication
+        has ``shard_folders`` and ``data_sets``.
         """
         fields = asdict(self)
         fields["clusters"] = [cluster.to_json() for cluster in self.clusters]
@@ -435,10 +438,11 @@ def join_licenses(parts: Iterable[Mapping[str, Size]]) -> dict[str, Size]:
 
 
 def single_licenses(sizes: Mapping[str, Size]) -> dict[str, Size]:
-    """Return the documents and tokens of each single licence, whatever its letter case.
+    """Return the numbers of documents and tokens of each single licence, whatever its letter case.
 
-    ``sizes`` has them by what documents state, which may be several licences, joined by commas.
-    Such a document counts for each of its licences. A licence gets its most frequent spelling.
+    The keys of ``sizes`` are the licences as documents state them. A document may state several
+    licences, joined by commas. It counts for each of them. A licence gets its most frequent
+    spelling.
 
     >>> sizes = {"MIT": Size(2, 20), "mit, CC0-1.0": Size(1, 5)}
     >>> {name: size.documents for name, size in single_licenses(sizes).items()}
@@ -507,7 +511,9 @@ def cluster_folder(directory: Folder, name: str) -> Folder:
 
 
 def shard_folder(base: Store, manifest: Manifest, cluster: str, shard: int) -> Store:
-    """Return the folder that has shard number ``shard`` of ``cluster``; ``base`` has the manifest.
+    """Return the folder that has shard number ``shard`` of ``cluster``.
+
+    ``base`` is the folder of ``manifest``.
 
     Raises:
         IntegrityError: The manifest of a divided publication lists fewer shards.
@@ -517,9 +523,10 @@ def shard_folder(base: Store, manifest: Manifest, cluster: str, shard: int) -> S
 
 
 def refuse_divided(manifest: Manifest, place: object, what: str) -> None:
-    """Raise `UsageError` if ``manifest`` is that of a divided publication, copied as it is.
+    """Raise `UsageError` if ``manifest`` is that of a divided publication.
 
-    ``what`` is the verb in the remedy: "and ``what`` DIR".
+    A folder has such a manifest only if the data set was copied without `climb pull`. ``what`` is
+    the verb at the end of the message, such as "append to".
     """
     if manifest.shard_folders:
         raise UsageError(

@@ -233,11 +233,11 @@ def read_weights(
 
     Args:
         weights: A mixture, which is returned unchanged, or weights by name.
-        others: What clusters get that ``weights`` does not name. ``scale``: nothing; the named
+        others: What clusters without a weight in ``weights`` get. ``scale``: nothing; the named
             weights are scaled to sum 1. ``keep``: the rest, in proportion to ``now``; the named
             weights are shares of all tokens. None: nothing; the named weights must sum to 1, within
-            0.0001. If there are several and all are whole numbers, they count as ratios, such as 3
-            to 1, and are scaled too.
+            0.0001. But several weights that are all whole numbers count as ratios, such as 3 to 1,
+            and are scaled to sum 1.
         now: Present weights of the clusters that may share the rest.
 
     Raises:

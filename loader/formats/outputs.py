@@ -39,12 +39,12 @@ versions wrote ``export.json``."""
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunFolder:
-    """The files of a command in its folder, which may also contain files of other programs."""
+    """The files of a command in a folder that may also contain files of other programs."""
 
     command: str
     """The command, for messages."""
     plan: str
-    """Name of the file with the plan of the command, which has its settings."""
+    """Name of the file with the plan of the command; the plan has the settings."""
     keys: frozenset[str]
     """Keys of the plan by which it is recognised: no other command's plan has all of them."""
     leaves: tuple[str, ...]

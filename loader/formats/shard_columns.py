@@ -140,7 +140,7 @@ def parse_columns(data: memoryview, path: object) -> dict[str, ShardColumns]:
 
 
 def _split_head(data: memoryview, path: object) -> tuple[_Header, NDArray[np.uint8]]:
-    """Return the header of a file, and the bytes after it, which are the columns.
+    """Return the header of a file, and the columns, which are the bytes after the header.
 
     Raises:
         InvalidDataError: ``data`` does not begin like such a file.

@@ -19,16 +19,21 @@ _DATA_SET = re.compile(r"hf://datasets/[\w][\w.-]*/[\w][\w.-]*@[0-9a-f]{40}")
 
 @dataclass(frozen=True, slots=True)
 class ShardFolder:
-    """A folder with consecutive shards of a cluster; the folders of a cluster follow each other."""
+    """A folder with consecutive shards of a cluster.
+
+    The first shard of the cluster's next folder is the one after the last shard of this folder.
+    """
 
     shards: Count
     """Number of shards in the folder."""
     data_set: Count
-    """0: the folder is in the data set of the manifest; k: it is in the k-th further data set."""
+    """0: the folder is in the data set that has the manifest; k: it is in further data set k."""
 
 
 def folder_path(cluster: str, number: int, count: int) -> str:
-    """Return the path, in its data set, of folder ``number`` of the ``count`` folders of a cluster.
+    """Return the path of folder ``number`` of a cluster, relative to the root of its data set.
+
+    ``count`` is the number of folders of the cluster.
 
     >>> folder_path("c03", 0, 1), folder_path("c03", 1, 2)
     ('clusters/c03', 'clusters/c03/00001')
@@ -56,7 +61,7 @@ def check_division(
     folders: Mapping[str, Sequence[ShardFolder]],
     data_sets: Sequence[str],
 ) -> None:
-    """Raise `InvalidDataError` unless ``folders`` are those of clusters, in listed data sets."""
+    """Raise `InvalidDataError` unless ``folders`` are for ``clusters`` and in ``data_sets``."""
     for place in data_sets:
         if not _DATA_SET.fullmatch(place):
             raise InvalidDataError(

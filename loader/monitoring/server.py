@@ -133,7 +133,7 @@ class _Handler(BaseHTTPRequestHandler):
             self._refuse(HTTPStatus.NOT_FOUND, f"there is no {self.path[:100]}")
 
     def do_POST(self) -> None:
-        """Answer a request for new weights, which is written to the folder of the run."""
+        """Answer a request for new weights; write the request to the folder of the run."""
         if not self._is_ours():
             return
         if self.path != "/weights":

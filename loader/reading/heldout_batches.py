@@ -42,7 +42,7 @@ class HeldOutChoice:
     cluster: str | None = None
     """Name of a cluster or, if no cluster has that name, a label; None: all clusters."""
     label: str | None = None
-    """Label of documents, which is their known domain; None: all labels."""
+    """Label (known domain) of documents; None: all labels."""
     max_tokens: int | None = None
     """Largest number of tokens in total, over all clusters and ranks; None: no limit."""
 

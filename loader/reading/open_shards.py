@@ -74,8 +74,8 @@ class OpenShards:
         yet), and the three addresses of the open shard. One assignment sets all five numbers, so
         that an interrupt cannot mix the numbers of two shards."""
         self._left: list[OpenShard] = []
-        """Shards that the last lane has left since `prepare` got its present argument; they stay
-        open until it gets another one."""
+        """Shards that no lane reads any more. They stay open until `prepare` gets another argument
+        than in its last call."""
         self._prepared = 0
         """Argument of the last call of `prepare`."""
         self._turns: list[tuple[int, ...]] = []
@@ -114,9 +114,9 @@ class OpenShards:
         """Open the shards of the first ``rows`` planned rows; return how many rows can be copied.
 
         The result is at least ``rows``; it is `sys.maxsize` if the plan needs no further shard. A
-        shard that all lanes have left stays open until a call with another value of ``rows``,
-        because the present batch may have rows of that shard, also if it is tried again after an
-        error.
+        shard that all lanes have left stays open until a call with another value of ``rows``. The
+        reason is that the present batch may have rows of that shard, and may be tried again after
+        an error.
 
         Raises:
             IntegrityError: A shard is missing or damaged.

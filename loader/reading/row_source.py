@@ -85,7 +85,7 @@ class RowSource:
         self.rows = int(self.shard_rows.sum())
         """Number of rows of the cluster in an epoch."""
         self.longest = int(self._index.shard_tokens.max(initial=0))
-        """Number of tokens of the largest shard, which is the largest ``seq_len`` with a row."""
+        """Number of tokens of the largest shard. With a larger ``seq_len``, there is no row."""
 
     def want(self, shard: int) -> None:
         """Begin to fetch a shard into the cache, unless it is there or being fetched already."""

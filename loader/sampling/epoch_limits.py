@@ -94,7 +94,7 @@ def forecast_ends(
     weights: NDArray[np.int64],
     batch_rows: int,
 ) -> dict[str, int]:
-    """Return, by name, the step at which each cluster will be used up if weights do not change.
+    """Return the step at which each cluster will be used up, by name, if weights do not change.
 
     This is the first step for which the cluster has too few rows left. It is exact, except for the
     rounding of quotas to whole rows. Clusters without weight or without a limit are left out.

@@ -1,7 +1,7 @@
 """Lanes: deal the rows of each cluster to C lanes once per run, and find the n-th row of a lane.
 
-A lane is a virtual rank: each rank reads one or several whole lanes. The number of lanes stays the
-same if the run resumes on another number of ranks, and so does the order of rows.
+A lane is a virtual rank: each rank reads one or several whole lanes. If the run resumes on another
+number of ranks, the number of lanes and the order of rows stay the same.
 
 The shards of a cluster are put into one pseudo-random order, which depends on the seed. Their R
 rows are cut into C parts of nearly equal size: lane l owns the rows from l * R / C up to (l + 1) *

@@ -30,7 +30,7 @@ NOBODY = -1
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunSettings:
-    """The settings of a run on which its order of rows depends, beside shards and weights.
+    """The settings of a run that, with shards and weights, decide the order of its rows.
 
     Raises:
         UsageError: ``fraction`` is not above 0 and at most 1.

@@ -79,7 +79,8 @@ def count_steps(weights: Any, rows: Any, count: Any, credit: Any, room: Any) -> 
     """Return (quotas, number of steps that are possible, at most ``count``).
 
     A step is possible if no cluster has fewer rows left than its quota. The quotas, int64 ``[K]``,
-    are those of the first step that is not possible; if all steps are, those of the last step.
+    are those of the first step that is not possible. If all steps are possible, the quotas are
+    those of the last step.
 
     Args:
         weights: Weights of the clusters, int64 ``[1 or count, K]`` with sum `ONE`: one row for all

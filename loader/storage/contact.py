@@ -30,7 +30,10 @@ def note_answer(place: str) -> None:
 
 
 def has_answered(place: str) -> bool:
-    """Whether the server at ``place`` has answered this process, or a parent before it started."""
+    """Whether the server at ``place`` has answered.
+
+    Answers to this process count, and answers to its parent before this process was started.
+    """
     return place in os.environ.get(_ANSWERED, "").split()
 
 

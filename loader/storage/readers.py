@@ -45,7 +45,7 @@ def reader_for(url: str, seconds: float) -> Reader:
 
 
 def too_large(name: str, size: int | None, most: int) -> IntegrityError:
-    """Return the error for a file of ``size`` bytes, None if unknown, if ``most`` are allowed."""
+    """Return the error for a file of more than ``most`` bytes; ``size`` None: it is unknown."""
     has = "more" if size is None else f"{size:,} bytes"
     return IntegrityError(
         f"{without_secrets(name)} has {has}, and such a file has at most {most:,} bytes"

@@ -44,7 +44,10 @@ class Retry:
     """
 
     def __init__(self, seconds: float, place: str) -> None:
-        """Begin the time for all tries, ``seconds``; ``place`` is scheme and host of the URL."""
+        """Begin to count the time; all tries together may take ``seconds``.
+
+        ``place`` is the scheme and host of the URL.
+        """
         self._seconds, self._begin, self._place = seconds, time.monotonic(), place
         self.tries = 0
         """Number of tries that have failed."""

@@ -124,8 +124,8 @@ def list_pages(
 ) -> Iterator[Any]:
     """Yield the pages of a list of objects, as boto3 returns them.
 
-    ``where`` has the options of `list_objects_v2`, such as ``Bucket`` and ``Prefix``. ``ask`` calls
-    the function that it gets, which sends one request, and repeats the call if necessary.
+    ``where`` has the options of `list_objects_v2`, such as ``Bucket`` and ``Prefix``. ``ask`` gets
+    a function that sends one request. It calls this function, several times if necessary.
     """
     options = dict(where)
     while True:

@@ -1,6 +1,6 @@
 """S3Files: a file system of fsspec for S3 that reads with boto3.
 
-The file system of fsspec itself for S3, s3fs, is not used, because it fixes the versions of
+fsspec has its own file system for S3, s3fs. It is not used, because s3fs fixes the versions of
 libraries that boto3 also needs.
 """
 

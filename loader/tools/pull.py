@@ -3,12 +3,13 @@
 Every file is checked by a hash. Hashes of shards are in the index of their cluster; hashes of
 indexes and other files are in the manifest, which is copied last. Files that were copied before are
 not fetched again. Of a cluster without weight, only the index is copied. The copy therefore has the
-indexes of all clusters, and the same manifest as the source. So mixtures and loader states that
+indexes of all clusters, and the manifest of the source. So mixtures and loader states that
 were made for the source are also valid for the copy. A loader that needs a shard that was not
 copied reports that the shard is missing.
 
-If the source is a divided publication, the copy is not divided: it has all shards of a cluster in
-one folder, and its manifest says so.
+A publication with very many shards is divided: the shards of a cluster are in several folders, and
+perhaps in several data sets. The copy is not divided: all shards of a cluster are in one folder,
+and the manifest of the copy names no other folders.
 """
 
 import shutil

@@ -74,8 +74,8 @@ def verify_directory(directory: str | Path | Store, *, content: bool = True) -> 
     compared with the indexes. ``directory`` must then be a folder.
 
     If ``directory`` was filled by a pull with a mixture, it has no catalogue, and no shards of
-    clusters without weight. These are not checked. Nor is a cluster checked of which all shards
-    were lost since, because it looks as if the pull had left it out.
+    clusters without weight. These are not checked. If all shards of another cluster were lost after
+    the pull, this cluster is not checked either, because it looks as if the pull had left it out.
 
     Raises:
         InvalidDataError: ``directory`` is no shard directory.
@@ -277,9 +277,9 @@ def _noting(verdict: Verdict, what: str) -> Iterator[None]:
 
 
 def _broken_stages(manifest: Manifest) -> Iterator[str]:
-    """Yield a fault for each stage of the build in which what came in is not what came out.
+    """Yield a fault for each stage of the build in which output and input differ.
 
-    Documents and bytes that were dropped count as what came out.
+    Dropped documents and bytes count as output.
     """
     before = None
     for stage in manifest.conservation:

@@ -104,7 +104,7 @@ class Agreement:
         return f"Agreement(rank {self.rank} of {self.world_size}, every {self.every} steps)"
 
     def first_free(self, step: int) -> int:
-        """Return the step at which a change takes effect that is offered now.
+        """Return the step at which a change takes effect if it is offered now.
 
         ``step`` is the next step to be served. If this change and those offered before it do not
         fit into one message, the change takes effect one meeting later.

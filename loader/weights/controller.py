@@ -238,7 +238,7 @@ class WeightsController:
             )
 
     def _follow(self, change: WeightsUpdate, step: int) -> None:
-        """Add a change on which the ranks agreed to the log, or warn that it is refused.
+        """Append to the log a change on which the ranks agreed, or warn that the log refuses it.
 
         All ranks refuse the same changes, because they have the same log.
         """

@@ -22,8 +22,9 @@ def interpolate(
 ) -> NDArray[np.int64]:
     """Return weights on the straight line from ``start`` to ``end``, int64 ``[n, K]``.
 
-    A row is ``start`` after 0 steps, ``end`` after ``steps`` steps, and in between within one unit
-    of the straight line. A cluster that is 0 in ``start`` and in ``end`` is always 0.
+    A row is ``start`` after 0 steps, and ``end`` after ``steps`` steps. Between these, a weight
+    differs from the straight line by less than one unit. A cluster that is 0 in ``start`` and in
+    ``end`` is always 0.
 
     Args:
         start: Weights of the K clusters, int64 ``[K]`` with sum `ONE`.

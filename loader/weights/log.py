@@ -82,7 +82,7 @@ class WeightsLog:
 
     @property
     def head(self) -> str:
-        """Hash of the last record, which depends on all records; "" if there are no records."""
+        """Hash of the last record; it depends on all records. "" if there are no records."""
         return self.records[-1].hash if self.records else ""
 
     @property
@@ -153,7 +153,7 @@ class WeightsLog:
         return self.records[self._find(step)]
 
     def since(self, step: int) -> list[WeightsRecord]:
-        """Return the record in force at ``step`` and all later records, which a state stores."""
+        """Return the record in force at ``step`` and all later records; a state stores these."""
         return self.records[self._find(step) :]
 
     def mixture(self, step: int) -> Mixture:

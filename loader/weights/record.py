@@ -107,11 +107,10 @@ class WeightsRecord:
 
     @classmethod
     def _make(cls, prev: Self | None, **content: Any) -> Self:
-        """Return a record with the fields ``content``, the next number, and its hashes.
+        """Return the record after ``prev``, with the fields ``content``.
 
-        Its hashes are that of ``prev`` and its own.
-
-        If ``content`` has no ``capped``, the capped clusters are those of ``prev``.
+        It gets the next number, the hash of ``prev``, and its own hash. If ``content`` has no
+        ``capped``, the capped clusters are those of ``prev``.
 
         Raises:
             UsageError: Only capped clusters have weight.

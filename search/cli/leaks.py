@@ -26,7 +26,7 @@ logger = get_logger(__name__)
 
 
 def check_targets(directory: Path, specs: Sequence[str], *, strict: bool) -> list[str]:
-    """Return a warning for each target that has items in the shards, with how many these are.
+    """Return a warning for each target that has items in the shards; it says how many items.
 
     The warnings are also logged, so that they are seen before proxies are trained.
 

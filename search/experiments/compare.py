@@ -41,8 +41,7 @@ class _Run:
     scores: dict[str, Finite]
     """Score on each target."""
     costs: dict[str, list[Finite]] = field(default_factory=dict)
-    """By target, the cost of each item (see `Score`); empty if an earlier version wrote the
-    line."""
+    """Cost of each item (see `Score`) by target; empty if an earlier version wrote the line."""
 
 
 def compare(

@@ -181,9 +181,9 @@ def plan_doremi(
     *,
     done: bool = False,
 ) -> CostPlan:
-    """Estimate the cost of DoReMi from one step, which is measured in a process of ``engine``.
+    """Return the estimated cost of DoReMi, from one measured step.
 
-    Return the estimated cost of DoReMi, from one step measured in a process of ``engine``.
+    The step is measured in a process of ``engine``. ``done`` says whether the search has ended.
     """
     manifest = Manifest.load(directory)
     scored = {spec: target_items(load_target(directory, spec)) for spec in targets}

@@ -1,9 +1,9 @@
-"""Decimal marks: whether the decimals of the numbers in a table follow a point or a comma.
+"""Decimal marks: whether the numbers in a table have decimal points or decimal commas.
 
-A mark is a point or a comma. The mark that is not the decimal mark may separate thousands.
-``1.234`` and ``1,234`` may be read in two ways. All other numbers with a mark prove which mark is
-the decimal mark: ``0.5``, ``1.23`` and ``1,234,567`` prove the point; ``0,5``, ``1,23`` and
-``1.234.567`` prove the comma.
+A mark is a point or a comma. One of the two is the decimal mark; the other one may separate
+thousands. ``1.234`` and ``1,234`` may be read in two ways. Every other number with a mark proves
+which mark is the decimal mark: ``0.5``, ``1.23`` and ``1,234,567`` prove the point; ``0,5``,
+``1,23`` and ``1.234.567`` prove the comma.
 """
 
 import math
@@ -26,9 +26,12 @@ _NUMBER = {
 def decimal_marks(columns: Sequence[Sequence[str]], usual: str) -> list[str]:
     """Return the decimal mark of each column of cells; "" if it cannot be known.
 
-    The cells of a column decide. If they prove nothing, or prove both marks, those of the whole
-    table decide, and then ``usual``, the usual mark in tables of this kind ("" if there is none).
-    Without commas, the mark is the point.
+    The cells of a column decide if they prove exactly one mark. If not, the first of these rules
+    that applies decides:
+
+    - If the cells of the whole table prove exactly one mark, it is this mark.
+    - If no number in the table has a comma, it is the point.
+    - Otherwise it is ``usual``, the usual mark in tables of this kind; "" if there is none.
     """
     proofs = [_proved(cells) for cells in columns]
     proved = set().union(*proofs)
@@ -40,7 +43,10 @@ def decimal_marks(columns: Sequence[Sequence[str]], usual: str) -> list[str]:
 
 
 def doubtful(cells: Iterable[str]) -> str | None:
-    """Return the first of ``cells`` that may be read in two ways, if no cell proves a mark."""
+    """Return the first of ``cells`` that may be read in two ways.
+
+    None: there is no such cell, or the cells prove exactly one mark.
+    """
     cells = [*cells]
     if len(_proved(cells)) == 1:
         return None

@@ -311,7 +311,7 @@ def _read_cells(search: Path, shards: ShardDirectory) -> SearchCells:
 def _common(
     there: SearchCells, here: SearchCells, shards: ShardDirectory, search: Path
 ) -> tuple[Parts, Parts]:
-    """Return the tokens of each part of each cluster, of the earlier and of the new search.
+    """Return the number of tokens of each part of each cluster, for the earlier and the new search.
 
     Parts with equal names in both results are the same documents.
     """

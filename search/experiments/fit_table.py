@@ -31,7 +31,7 @@ def fit(
 
     Args:
         table: Finished runs.
-        targets: By name of a score to improve, ``"min"`` if less is better, or ``"max"`` if more is
+        targets: Scores to improve, by name: ``"min"`` if less is better, or ``"max"`` if more is
             better.
         prior: Token shares; None means `assumed_shares`. Its names may have the prefix
             ``w_`` of the columns, or not.

@@ -33,8 +33,7 @@ class PriorRuns:
     hashes: dict[str, str]
     """Hash of each table, by the path of the table."""
     swarms: dict[str, list[tuple[Floats, Floats]]]
-    """By target, the weights ``[n, K]`` and scores ``[n]`` of each table with scores of that
-    target."""
+    """For each target: weights ``[n, K]`` and scores ``[n]`` of each table that has its scores."""
 
     @classmethod
     def read(
@@ -77,8 +76,8 @@ class PriorRuns:
     def by_target(self, features: Mapping[str, Feature] | None = None) -> dict[str, EarlierRuns]:
         """Return, for each target, a predictor of scores that is fitted to the prior runs.
 
-        ``features`` has, by target, a function that predicts scores without any run. It becomes the
-        mean of the first Gaussian process in the target's `EarlierRuns`.
+        ``features`` has a function for each target, by name, that predicts scores without any run.
+        It becomes the mean of the first Gaussian process in the target's `EarlierRuns`.
         """
         features = features or {}
         return {t: EarlierRuns(swarms, features.get(t)) for t, swarms in self.swarms.items()}

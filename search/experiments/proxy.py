@@ -51,7 +51,7 @@ class ProxyTask:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ScoreTask:
-    """The settings to score a proxy, whose parameters an earlier search kept, on other targets."""
+    """The settings to score a proxy on other targets; an earlier search kept its parameters."""
 
     directory: Path
     trial: Trial
@@ -74,7 +74,7 @@ class ProxyResult:
     """Scores by target; a lower score is better (see `scoring`). None if the proxy failed."""
     why: str = ""
     costs: dict[str, tuple[float, ...]] = field(default_factory=dict)
-    """By target, the cost of each item: see ``costs`` of `Score`."""
+    """Cost of each item by target: see ``costs`` of `Score`."""
 
 
 def run_proxy(task: ProxyTask) -> ProxyResult:

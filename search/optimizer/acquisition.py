@@ -15,7 +15,7 @@ from .presets import Preset
 from .surrogate import Surrogate
 
 HOPEFUL = 300
-"""Number of mixtures, the best predicted of the pool, from which a round is chosen. A local search
+"""A round is chosen from this number of mixtures: the best predicted of the pool. A local search
 adds as many mixtures."""
 AVERAGED = 100
 """For presets with ``answer="average"``: number of best predicted mixtures that are averaged."""

@@ -59,7 +59,7 @@ class Confirmation:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
-    """Scores on one target of the best mixture and of the token shares, in the target's own unit.
+    """Scores of the best mixture and of the token shares on one target, in the target's own unit.
 
     A number that is unknown is None.
     """

@@ -229,7 +229,7 @@ def front_of(picks: Sequence[Pick], targets: Mapping[str, str]) -> list[Pick]:
     """Return the ``picks`` that no other pick dominates, ordered by joint score, best first.
 
     A pick dominates another pick if it is no worse on every target and better on at least one.
-    ``targets`` has, by name of a target, ``"min"`` if less is better, or ``"max"`` if more is
+    ``targets`` maps names of targets to ``"min"`` if less is better, or ``"max"`` if more is
     better.
     """
     signs = np.array([1.0 if way == "min" else -1.0 for way in targets.values()])

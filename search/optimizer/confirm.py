@@ -85,7 +85,7 @@ class _Runs:
     scores: dict[str, dict[str, list[float]]]
     """Scores by choice and target, one score for each of ``seeds``."""
     totals: dict[str, NDArray[np.float64]]
-    """By choice, the joint score over all targets for each of ``seeds``, in sd."""
+    """Joint score over all targets for each of ``seeds``, in sd, by choice."""
 
     @classmethod
     def of(

@@ -239,7 +239,7 @@ def fill(weights: Floats, low: Floats, high: Floats, total: Floats) -> Floats:
 def epoch_caps(
     tokens: Mapping[str, int], final_tokens: int | None, max_epochs: float
 ) -> dict[str, float]:
-    """Return, by name, the weight at which a final run serves a cluster for ``max_epochs`` epochs.
+    """Return the weight with which a final run reads each cluster ``max_epochs`` times, by name.
 
     The final run has ``final_tokens`` tokens. ``tokens`` has the number of tokens of each cluster.
     A weight is at most 1. If ``final_tokens`` is None, all weights are 1.

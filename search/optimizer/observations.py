@@ -71,8 +71,8 @@ class Observations:
             clusters: Names of the clusters, in the order of the columns of ``weights``.
             targets: ``"min"`` or ``"max"`` by name of the target.
             importance: Weight of each target, ``[T]``, with sum 1.
-            allowed: By name of the target, how much worse than with ``base`` the score may be, in
-                the target's own unit.
+            allowed: How much worse than with ``base`` a score may be, in the target's own unit, by
+                name of the target.
             base: The mixture with which ``allowed`` compares. If it has no scores, no target has a
                 limit.
             columns: Inputs of the predictors for a mixture; None means the weights of the mixture.

@@ -102,12 +102,13 @@ class Search:
         pinned: Fixed weights by name of the cluster.
         groups: Groups of clusters by name of the group. A group limits the sum of the weights of
             its clusters.
-        allowed: By target, how much worse than with the token shares the score may be, in the
-            target's own unit. ``{"arc": 0.01}`` allows scores on arc that are worse by up to 0.01.
-        features: By target, a function that estimates scores before any trial. It maps mixtures
-            ``[m, K]`` (``K`` clusters) to scores ``[m]``. It is used only if it makes predictions
-            better in cross-validation.
-        earlier_runs: By target, an estimate of the scores from runs of other models. It is used
+        allowed: How much worse than with the token shares a score may be, in the target's own
+            unit, by name of the target. ``{"arc": 0.01}`` allows scores on arc that are worse by up
+            to 0.01.
+        features: Functions by target, which estimate scores before any trial. Each maps mixtures
+            ``[m, K]`` (``K`` clusters) to scores ``[m]``. A function is used only if it makes
+            predictions better in cross-validation.
+        earlier_runs: Estimates of scores from runs of other models, by target. An estimate is used
             only if it makes predictions better in cross-validation.
         seed: Seed of all random choices, and of the proxies.
         log: File of the trials. If it exists, the search continues from its trials. Clusters, seed

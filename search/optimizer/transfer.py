@@ -43,9 +43,9 @@ class Overlap:
     """Shares of tokens that the clusters of two searches have in common."""
 
     to_new: dict[str, dict[str, Finite]]
-    """By old cluster, the share of its tokens in each new cluster; shares of 0 are left out."""
+    """Shares of the tokens of each old cluster in the new clusters; shares of 0 are left out."""
     to_old: dict[str, dict[str, Finite]]
-    """By new cluster, the share of its tokens in each old cluster; shares of 0 are left out."""
+    """Shares of the tokens of each new cluster in the old clusters; shares of 0 are left out."""
 
     @classmethod
     def of(cls, old: Parts, new: Parts) -> Self:
@@ -188,7 +188,7 @@ def _shares(parts: Parts, cells: Sequence[str]) -> Floats:
 
 
 def _tokens(parts: Parts, cells: Sequence[str]) -> Floats:
-    """Return the tokens of each of ``cells`` in each cluster, ``[K, C]``."""
+    """Return the number of tokens of each of ``cells`` in each cluster, ``[K, C]``."""
     rows = [[part.get(cell, 0.0) for cell in cells] for part in parts.values()]
     return np.array(rows, np.float64).reshape(len(parts), len(cells))
 

@@ -91,9 +91,9 @@ def run_batch(
 
     The results may be those of the first tasks only, for two reasons. First, no task is begun more
     than ``limit`` seconds after the first, so that a short task need not wait for several long
-    ones. Second, if a task fails that is not the first, the batch ends before this task, and no
-    error is raised; the task will be the first of another batch. If the first task fails, its error
-    is raised.
+    ones. Second, if a later task than the first fails, its error is not raised: the batch ends with
+    the task before it, and the caller makes the failed task the first of another batch. If the
+    first task fails, its error is raised.
     """
     begun = time.monotonic()
     results: list[R] = []

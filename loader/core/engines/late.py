@@ -17,7 +17,7 @@ R = TypeVar("R")
 
 
 class LateEngine:
-    """Runs tasks in the engine that ``open_engine`` returns, which is called when it is needed.
+    """Runs tasks in the engine that ``open_engine`` returns; calls it when there are tasks.
 
     The end of the ``with`` block closes the engine, if it was opened.
     """
@@ -55,7 +55,7 @@ class LateEngine:
         return self._opened().run(function, tasks, instead, gpu=gpu)
 
     def gpus(self) -> int | None:
-        """Return what `Engine.gpus` does; asking for it opens the engine."""
+        """Return what `Engine.gpus` returns; this call opens the engine."""
         return self._opened().gpus()
 
     def _opened(self) -> Engine:

@@ -264,9 +264,9 @@ class LocalEngine:
     ) -> Iterator[tuple[T, R]]:
         """Yield (task, result) as tasks end; see `Engine.run`.
 
-        A task that hangs is tried once more. If ``instead`` is given, so is a task whose process
-        was killed. If it is not, an error is raised at once, because most often memory ran out, and
-        would run out again.
+        A task that hangs is tried once more. A task whose process was killed is tried once more
+        only if ``instead`` is given. Without ``instead``, an error is raised at once, because most
+        often memory ran out, and would run out again.
 
         With ``gpu``, there is one process per GPU, if the machine has GPUs.
 

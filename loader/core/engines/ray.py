@@ -149,7 +149,7 @@ class RayEngine:
         return "GPU" if (gpu or self._gpus) and self._resources().get("GPU") else "CPU"
 
     def _resources(self) -> dict[str, float]:
-        """Return the resources of the cluster, which are asked for every few seconds."""
+        """Return the resources of the cluster; ask Ray for them every few seconds."""
         if time.monotonic() - self._looked > _LOOK:
             self._found = self._ray.cluster_resources()
             self._looked = time.monotonic()

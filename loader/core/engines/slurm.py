@@ -138,7 +138,7 @@ class SlurmEngine:
         yield from _Stage(self._folder, self._staff, function, queue).run(instead)
 
     def gpus(self) -> int | None:
-        """Return None: which GPUs a job has, is known only in the job."""
+        """Return None: only a job itself knows which GPUs it has."""
         return None
 
 

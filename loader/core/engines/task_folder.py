@@ -113,7 +113,7 @@ class TaskFolder:
         self.driver.touch()
 
     def facts(self) -> Facts:
-        """Return what the command tells its jobs.
+        """Return the facts that the command wrote for its jobs.
 
         Raises:
             InvalidDataError: The folder does not exist, or its facts cannot be read.
@@ -129,7 +129,7 @@ class TaskFolder:
         (self._todo / batch).unlink(missing_ok=True)
 
     def answers(self) -> Iterator[tuple[str, Answer]]:
-        """Yield (name of the batch, answer) for each new answer, whose file is deleted."""
+        """Yield (name of the batch, answer) for each new answer; delete its file."""
         for path in _files(self._done):
             answer = unpack(path.read_bytes())
             path.unlink()

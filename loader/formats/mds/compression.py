@@ -28,7 +28,7 @@ def decompress(packed: bytes, entry: ShardEntry) -> bytes:
 
 
 def unpack(packed: bytes, entry: ShardEntry) -> bytes:
-    """Return the raw bytes of a compressed shard, which is checked against the shard's entry.
+    """Check a compressed shard against the shard's entry, and return its raw bytes.
 
     The hash of the raw bytes is not checked, because the compressed bytes determine them, and their
     hash is checked. No more memory is allocated than the size in the entry.

@@ -1,4 +1,4 @@
-"""ShardEntry: what an index says about one shard; ShardColumns: the same for all of a cluster.
+"""ShardEntry: what an index says about one shard. ShardColumns: all shards of a cluster.
 
 An index may list 10^6 shards, and a `ShardEntry` takes 2 kB of memory. So an index is kept as
 arrays, with about 180 bytes per shard, which may be mapped from a file. An entry is made only when

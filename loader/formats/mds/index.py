@@ -47,7 +47,7 @@ BEFORE_LENGTH = 5
 
 @dataclass(frozen=True, slots=True)
 class Index:
-    """The shards of one cluster, as ``index.json`` lists them, or of a group of clusters."""
+    """The shards of one cluster, which ``index.json`` lists; or the shards of a group."""
 
     dtype: str
     """Type of a token: ``uint16`` or ``uint32``."""

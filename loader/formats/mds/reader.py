@@ -51,7 +51,7 @@ class ShardView:
 def parse_shard(
     data: NDArray[np.uint8], entry: ShardEntry, dtype: str, *, again: bool = False
 ) -> ShardView:
-    """Return a raw shard with the places of its documents, which are compared with the index.
+    """Return a raw shard with the places of its documents; compare its counts with the index.
 
     Args:
         data: The raw shard, uint8 ``[bytes]``.
@@ -90,8 +90,8 @@ def _find(data: Any, offsets: Any, size: Any, look: Any) -> Any:
     ``documents`` and ``tokens`` are the two columns of the histogram of lengths in `ShardEntry`.
 
     A sample states the length of its document in 1, 2, 4 or 8 bytes. If ``look`` is true, the
-    sample is read to find out in how many. If it is false, the smallest possible number of bytes is
-    assumed. Where that is wrong, too many tokens are counted, so the caller notices it.
+    sample is read to find this number of bytes. If ``look`` is false, the smallest possible number
+    is assumed. If the assumption is wrong, too many tokens are counted, so the caller notices it.
     """
     n = len(offsets) - 1
     starts, lengths = np.empty(n, np.uint32), np.empty(n, np.int64)
