@@ -215,8 +215,9 @@ def publish(
     If there are more shards than a folder or a data set of the Hub takes, they are divided among
     folders, and among further data sets (OWNER/NAME-2 and so on); --dry-run shows the plan.
 
-    One commit at the end changes the data set. A publication that was interrupted continues when
-    the same command is run again. Log in with HF_TOKEN or `hf auth login`.
+    One commit at the end changes a data set. If there are several, the one that readers open is
+    changed last. A publication that was interrupted continues when the same command is run again.
+    Log in with HF_TOKEN or `hf auth login`.
     """
     settings = PublishSettings(
         what=what, mixture=mixture, tokens=tokens, text=text, heldout=heldout, license=license_
