@@ -65,7 +65,7 @@ DECIDES = {
         "licenses",
         "seed",
     ),
-    "what stays, and its clusters": (
+    "what stays and its clusters": (
         "clusters",
         "cells",
         "tiers",

@@ -306,7 +306,7 @@ def test_what_is_built_already_is_left_as_it_is(built, capsys):
         ),
         (
             {"clusters": 5},
-            "--clusters was 6 and is 5; that changes what stays, and its clusters, and all",
+            "--clusters was 6 and is 5; that changes what stays and its clusters; all later stages",
         ),
         (
             {"min_document_score": {}},
@@ -407,7 +407,7 @@ def test_another_process_on_the_same_directory_is_an_error(tmp_path, small):
         with pytest.raises(LockedError, match=r"another process works on .*out"):
             build(small, tmp_path / "out", BuildSettings(**SMALL))
         process.communicate("")
-    assert list((tmp_path / "out").iterdir()) == []
+        assert not (tmp_path / "out").exists()
 
 
 def test_a_build_that_is_over_holds_nothing(built):
