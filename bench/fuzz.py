@@ -132,7 +132,7 @@ class Serial:
     def __exit__(self, *_: object) -> None:
         pass
 
-    def run(self, function: Callable[[Any], Any], tasks: Any, *_: Any) -> Iterator[Any]:
+    def run(self, function: Callable[[Any], Any], tasks: Any, *_: Any, **__: Any) -> Iterator[Any]:
         """Yield each task with its result."""
         for task in tasks:
             yield task, function(task)

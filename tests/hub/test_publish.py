@@ -562,7 +562,7 @@ def test_drawn_without_a_number_of_tokens_says_that_nothing_is_drawn(directory, 
     whole = collect(directory, REPO, tables, PublishSettings(what="drawn"))
     assert whole.notes == said
     assert "tokens drawn" not in card_of(whole)[1]
-    assert collect(directory, REPO, tables, PublishSettings(what="all")).notes == ()
+    assert said[0] not in collect(directory, REPO, tables, PublishSettings(what="all")).notes
 
 
 @pytest.mark.parametrize("repo", ["web", "a/b/c", "../web", "hf://someone/web", "someone/web@v1"])

@@ -269,7 +269,7 @@ def test_a_search_on_a_cluster_that_loses_a_node_ends_with_the_same_answer(
 def test_a_search_that_is_killed_ends_with_the_same_bytes(searched, shards, tmp_path, commands):
     out = tmp_path / "out"
     arguments = ["search", shards, "--target=label=sea", "--budget=8", "--proxy-tokens=2048"]
-    arguments += ["--confirm=0", "--workers=2", "--out", out]
+    arguments += ["--confirm=0", "--workers=2", "--skip-check", "--out", out]
 
     def trials(number):
         log = out / "trials.jsonl"
@@ -291,7 +291,7 @@ def test_a_search_that_is_stopped_by_sigterm_ends_with_the_same_bytes(
 ):
     out, log = tmp_path / "out", tmp_path / "out" / "trials.jsonl"
     arguments = ["search", shards, "--target=label=sea", "--budget=8", "--proxy-tokens=2048"]
-    arguments += ["--confirm=0", "--workers=2", "--out", out]
+    arguments += ["--confirm=0", "--workers=2", "--skip-check", "--out", out]
     with commands.start(*arguments) as process:
         while process.poll() is None and not (log.exists() and log.read_bytes().count(b"\n") > 3):
             time.sleep(0.002)

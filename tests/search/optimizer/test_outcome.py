@@ -367,7 +367,7 @@ def test_the_sentence_without_scores_of_the_token_shares_names_the_best_trial():
 def test_where_the_token_shares_are_best_no_other_is_shown():
     known = known_of([(BASE, 1.0, 0.5), (BASE, 1.5, 0.5), (OTHER, 9.0, 0.1)])
     answer = settle(choose_mixture(known, BASE, None), BASE, known)
-    assert answer.reason == "No gain over the token shares: none scored better (loss 1.25)."
+    assert answer.reason == "No gain over the token shares: none scored better (loss 1.250 ± .250)."
 
 
 def test_a_prediction_beside_token_shares_that_measured_best_is_shown_once_it_was_run():
