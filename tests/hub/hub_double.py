@@ -146,6 +146,8 @@ class Hub:
 def _handler(hub):
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
+        # Otherwise each answer waits 40 ms for the client's kernel to confirm the headers.
+        disable_nagle_algorithm = True
 
         def log_message(self, *_):
             pass
