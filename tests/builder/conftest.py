@@ -1,6 +1,6 @@
 """What the tests of the builder share."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +47,17 @@ def cut_finely(tmp_path_factory, make_records, write_jsonl) -> Path:
 def serial() -> SerialPool:
     """Return an engine that runs tasks in this process."""
     return SerialPool()
+
+
+@pytest.fixture(scope="module")
+def engines(serial: SerialPool) -> Iterator[None]:
+    """Run the tasks of builds and appends in this process, in all tests of a module."""
+    from climbstream.builder import appender, pipeline
+
+    with pytest.MonkeyPatch.context() as patch:
+        for module in (pipeline, appender):
+            patch.setattr(module, "open_engine", lambda *_, **__: serial)
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -6,7 +6,7 @@ import shutil
 import numpy as np
 import pytest
 
-from climbstream.builder import append, appender, pipeline
+from climbstream.builder import append, appender
 from climbstream.builder.pipeline import build
 from climbstream.builder.publisher.repo_files import collect
 from climbstream.builder.settings import BuildSettings
@@ -48,14 +48,6 @@ def pairs_in(out):
         for sides in re.findall(r'<div class="sides">(.*?)</div>', part):
             pairs.setdefault(title, set()).add(tuple(re.findall("<b>(.*?)</b>", sides)))
     return pairs
-
-
-@pytest.fixture(scope="module")
-def engines(serial):
-    with pytest.MonkeyPatch.context() as patch:
-        for module in (pipeline, appender):
-            patch.setattr(module, "open_engine", lambda *_, **__: serial)
-        yield
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 from click.testing import CliRunner
 
-from climbstream.builder import append, appender, pipeline
+from climbstream.builder import append
 from climbstream.builder.pipeline import build
 from climbstream.builder.report.copies import copy_sections
 from climbstream.builder.report.near_copies import NearCopies
@@ -21,14 +21,6 @@ SETTINGS = BuildSettings(
 )
 NEAR = "nearly the same as another"
 COUNTS = ("exact_copies", "near_copies", "source_count")
-
-
-@pytest.fixture(scope="module")
-def engines(serial):
-    with pytest.MonkeyPatch.context() as patch:
-        for module in (pipeline, appender):
-            patch.setattr(module, "open_engine", lambda *_, **__: serial)
-        yield
 
 
 @pytest.fixture(scope="module")

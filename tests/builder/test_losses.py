@@ -6,7 +6,6 @@ from collections import Counter
 
 import pytest
 
-from climbstream.builder import appender, pipeline
 from climbstream.builder.writers import catalogue
 from climbstream.loader import Manifest
 from climbstream.loader.cli.main import run
@@ -22,10 +21,7 @@ LINES = [
 """What the folder that is built of has that cannot be used."""
 
 
-@pytest.fixture(autouse=True)
-def engines(serial, monkeypatch):
-    for module in (pipeline, appender):
-        monkeypatch.setattr(module, "open_engine", lambda *_, **__: serial)
+pytestmark = pytest.mark.usefixtures("engines")
 
 
 @pytest.fixture

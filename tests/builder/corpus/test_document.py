@@ -6,7 +6,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from climbstream.builder import append, appender, pipeline
+from climbstream.builder import append
 from climbstream.builder.corpus.document import ExtraColumns, take_given
 from climbstream.builder.features.quality import score_documents
 from climbstream.builder.pipeline import build
@@ -17,6 +17,8 @@ from climbstream.loader.cli.main import run
 from climbstream.loader.core.errors import InvalidDataError
 from climbstream.loader.core.files import read_json
 from climbstream.loader.tools.verify import verify_directory
+
+pytestmark = pytest.mark.usefixtures("engines")
 
 AXES = np.eye(3, 4)
 SETTINGS = BuildSettings(
@@ -43,14 +45,6 @@ def records(make_records):
         found.append({**record, **extra, "when": {"year": 2000 + number}, "id": f"d{number}"})
     del found[7]["url"]
     return found
-
-
-@pytest.fixture(scope="module", autouse=True)
-def engines(serial):
-    with pytest.MonkeyPatch.context() as patch:
-        for module in (pipeline, appender):
-            patch.setattr(module, "open_engine", lambda *_, **__: serial)
-        yield
 
 
 @pytest.fixture(scope="module")
