@@ -243,7 +243,7 @@ def build(
         given["licenses"] = _read_licenses(given["licenses"])
     if thresholds:
         given = {"min_cluster_score": THRESHOLDS[thresholds], "min_document_score": {}} | given
-    trusted = {name: given.pop(name) for name in ("trust_remote_code",) if append and name in given}
+    trusted = append and given.pop("trust_remote_code", False)
     if append and (config or given or dry_run):
         names = ", ".join(f"--{name.replace('_', '-')}" for name in given) or (
             "--config" if config else "--dry-run"
@@ -276,7 +276,7 @@ def build(
     if append:
         from climbstream.builder.appender import append as run_append  # noqa: PLC0415
 
-        manifest = run_append(sources, out, **how, **trusted)
+        manifest = run_append(sources, out, **how, trust_remote_code=trusted)
     else:
         from climbstream.builder.pipeline import build as run_build  # noqa: PLC0415
 

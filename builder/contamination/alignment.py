@@ -90,7 +90,10 @@ def filter_mask(seed: Any) -> Any:
 
 @njit(cache=True, nogil=True)
 def filter_shift(size: Any) -> Any:
-    """Return how far to shift a seed right for its index in a Bloom filter of ``size`` numbers."""
+    """Return by how many bits a seed is shifted right; the result is its index in a Bloom filter.
+
+    ``size`` is how many numbers the filter has.
+    """
     shift = 64
     while size > 1:
         size >>= 1

@@ -512,7 +512,7 @@ class _Seeds:
 
     @cached_property
     def kept(self) -> tuple[Any, Any, Any]:
-        """Return the seeds that were added, with their chunks and places, after `_rare`."""
+        """Return the added seeds that are rare, and the chunk and place of each: see `_rare`."""
         return _rare(
             np.concatenate(self._hashes),
             np.concatenate(self._chunks),

@@ -28,7 +28,7 @@ from climbstream.builder.corpus.text_hashes import hash_texts
 from climbstream.builder.settings import EQUAL_TEXT
 from climbstream.loader.core.engines.engine import Engine, run_stage
 
-from .exchange import Block, read_part, read_whole_part, starts_of, write_parts
+from .exchange import Block, read_part, read_whole_part, starts_of, write_by_hash, write_parts
 from .reasons import NEAR, REASONS, stays_until, why_of
 
 _ROW = np.dtype([("original", "<i8"), ("source", "<u8"), ("exact", "<u4"), ("near", "<u4")])
@@ -196,7 +196,4 @@ def _added_up(rows: NDArray[Any]) -> NDArray[Any]:
 def _write_ranges(task: CopiesTask, name: str, rows: NDArray[Any], key: str) -> None:
     """Write ``rows`` to the file ``name``, sorted by range of the hash of the field ``key``."""
     hashes = rows[key].astype(np.uint64) * _MIX >> np.uint64(32)
-    part_of = hashes * np.uint64(task.count) >> np.uint64(32)
-    order = np.argsort(part_of, kind="stable")
-    ends = np.searchsorted(part_of[order], np.arange(task.count), side="right")
-    write_parts(task.path(name), ends, [rows[order]])
+    write_by_hash(task.path(name), hashes, task.count, rows)

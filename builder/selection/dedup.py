@@ -26,7 +26,7 @@ from climbstream.builder.features.words import (
 from climbstream.loader.core.engines.engine import Engine
 from climbstream.loader.core.files import atomic_path
 
-from .exchange import Block, Source, read_whole_part, starts_of, write_parts
+from .exchange import Block, Source, read_whole_part, starts_of, write_by_hash, write_parts
 
 BANDS, SPAN = 32, 4
 """Number of bands into which a signature is divided, and number of hashes in a band. Near
@@ -120,11 +120,9 @@ def deal_hashes(task: HashTask) -> None:
     places = first_places(rows["hash"])
     count = len(task.starts) - 1
     first = rows[places < 0]
-    part_of = (first["hash"][:, 0] >> np.uint64(32)) * np.uint64(count) >> np.uint64(32)
-    order = np.argsort(part_of, kind="stable")
-    ends = np.searchsorted(part_of[order], np.arange(count), side="right")
-    write_parts(task.folder / f"hashes-{task.block.number}", ends, [first[order]])
-    with atomic_path(done) as path, path.open("wb") as file:
+    path = task.folder / f"hashes-{task.block.number}"
+    write_by_hash(path, first["hash"][:, 0] >> np.uint64(32), count, first)
+    with atomic_path(done) as temporary, temporary.open("wb") as file:
         np.save(file, _repeats(rows["number"], places))
 
 

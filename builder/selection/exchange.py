@@ -95,6 +95,19 @@ def write_parts(path: Path, ends: NDArray[np.int64], chunks: Iterable[NDArray[An
             file.write(np.ascontiguousarray(chunk).data)
 
 
+def write_by_hash(path: Path, hashes: NDArray[np.uint64], count: int, rows: NDArray[Any]) -> None:
+    """Write ``rows`` to ``path`` in ``count`` parts; each part has an equal range of hashes.
+
+    ``hashes``, ``[n]``, are hashes of the ``rows``, of 32 bits each. Rows of a part keep their
+    order.
+    """
+    part_of = hashes * np.uint64(count) >> np.uint64(32)
+    order = np.argsort(part_of, kind="stable")
+    write_parts(
+        path, np.searchsorted(part_of[order], np.arange(count), side="right"), [rows[order]]
+    )
+
+
 def read_part(
     paths: Iterable[Path], part: int, parts: int, dtype: np.dtype[Any]
 ) -> Iterator[NDArray[Any]]:

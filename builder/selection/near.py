@@ -39,7 +39,7 @@ from climbstream.loader.core.engines.engine import Engine, run_stage
 from climbstream.loader.core.files import atomic_path
 
 from .dedup import BANDS, NOTHING, SIGNATURE, SPAN
-from .exchange import Block, read_part, read_whole_part, starts_of, write_parts
+from .exchange import Block, read_part, read_whole_part, starts_of, write_by_hash, write_parts
 
 _PAIRS = 1 << 16
 """Number of pairs that are compared at a time; their signatures take 16 MB."""
@@ -347,9 +347,7 @@ def advance(task: NearTask) -> int:
     if task.step < BANDS:
         heads, members = documents.groups(task.step)
         _save(task.path("members"), members)
-        part_of = heads["key"].astype(np.uint64) * np.uint64(task.count) >> np.uint64(32)
-        ends = np.searchsorted(part_of, np.arange(task.count), side="right")
-        write_parts(task.path("heads"), ends, [heads])
+        write_by_hash(task.path("heads"), heads["key"].astype(np.uint64), task.count, heads)
     else:
         wanted = np.unique(documents.original[documents.original >= 0])
         _ask(task, wanted, np.full(len(wanted), task.number))

@@ -4,7 +4,7 @@ A slice is the catalogue of one source, or of a part of a large source. The slic
 parts, depend on the corpus alone, not on the size of partitions or the engine.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -61,15 +61,8 @@ def join_slices(engine: Engine, out: Path, slices: Sequence[Slice], first: int) 
     An interrupted build of an earlier version may have left parts with higher numbers. These parts
     are removed.
     """
-    tasks = [
-        PartTask(some, out / part_name(number))
-        for number, some in enumerate(cut_parts(slices, PART_BYTES), start=first)
-    ]
-    hashes: dict[str, str] = {}
-    with Progress("join catalogue", sum(task.documents for task in tasks), "documents") as progress:
-        for task, digest in zip(tasks, in_order(engine, write_part, tasks), strict=True):
-            hashes[f"{DOCUMENTS}/{task.path.name}"] = digest
-            progress.add(task.documents)
+    tasks = _tasks(slices, out, PART_BYTES, first)
+    hashes = _hashes(tasks, in_order(engine, write_part, tasks))
     for path in part_paths(out)[first + len(tasks) :]:
         path.unlink()
     return hashes
@@ -82,11 +75,21 @@ def join_again(parts: Sequence[Path], out: Path, most: int) -> dict[str, str]:
     """
     slices = [Slice(p, int(pq.read_metadata(p).num_rows), p.stat().st_size) for p in parts]
     part_bytes = max(PART_BYTES, sum(part.bytes for part in slices) // most + 1)
+    tasks = _tasks(slices, out, part_bytes)
+    return _hashes(tasks, map(write_part, tasks))
+
+
+def _tasks(slices: Sequence[Slice], out: Path, part_bytes: int, first: int = 0) -> list[PartTask]:
+    parts = enumerate(cut_parts(slices, part_bytes), start=first)
+    return [PartTask(some, out / part_name(number)) for number, some in parts]
+
+
+def _hashes(tasks: Sequence[PartTask], digests: Iterable[str]) -> dict[str, str]:
+    """Show the progress of ``tasks``, whose results are ``digests``; return hashes by path."""
     hashes: dict[str, str] = {}
-    with Progress("join catalogue", sum(p.documents for p in slices), "documents") as progress:
-        for number, some in enumerate(cut_parts(slices, part_bytes)):
-            task = PartTask(some, out / part_name(number))
-            hashes[part_name(number)] = write_part(task)
+    with Progress("join catalogue", sum(task.documents for task in tasks), "documents") as progress:
+        for task, digest in zip(tasks, digests, strict=True):
+            hashes[f"{DOCUMENTS}/{task.path.name}"] = digest
             progress.add(task.documents)
     return hashes
 

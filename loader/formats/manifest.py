@@ -91,9 +91,9 @@ class ClusterEntry:
     """If the cluster is a cell (a cluster by topic, language and quality tier): its value on each
     axis, of those in `AXES`. The lowest tier is ``t0``. Empty: the cluster is no cell."""
     licenses: dict[str, Size] = field(default_factory=dict)
-    """Size of the documents of each licence, by licence; documents without a licence count as
-    ``unknown``. Empty: no document of the directory states a licence, or licences were not counted.
-    """
+    """Number of documents and tokens under each licence, by its name. Documents that state no
+    licence count as ``unknown``. Empty: no document of the directory states a licence, or licences
+    were not counted."""
 
     def to_json(self) -> dict[str, Any]:
         """Return the entry as JSON values, without ``axes`` and ``licenses`` if they are empty."""
