@@ -23,6 +23,9 @@ _PASSING = (408, 416, 425, 429)
 bytes is impossible. A request for a whole file has no range, so in that case the status comes from
 a proxy that has cached the answer to another request."""
 _MOST_SAID = 300
+_JITTER = random.Random()  # noqa: S311 - this is no secret
+"""The source of random pauses. It is not the module's own source, because a program may have seeded
+that one, and a retry must not change the numbers that the program draws from it."""
 _SECRETS = re.compile(r"(?<=://)[^\s/@'\"]+@|\?[^\s'\"]*")
 """Parts of a URL that must not be shown in messages: user names, passwords and signatures."""
 
@@ -78,7 +81,7 @@ class Retry:
         elif not isinstance(error, TimeoutError):
             note_answer(self._place)
         pause = min(FIRST_PAUSE * 2.0 ** (self.tries - 1), LONGEST_PAUSE)
-        pause *= random.uniform(0.5, 1)  # noqa: S311 - this is no secret
+        pause *= _JITTER.uniform(0.5, 1)
         pause = max(pause, asked_pause(error))
         return pause if pause < self.left else None
 
