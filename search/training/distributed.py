@@ -19,6 +19,11 @@ from climbstream.loader.core.errors import RemoteError
 from climbstream.loader.core.waits import wait_for
 from climbstream.loader.weights.agreement import Agreement
 
+_ended_groups: list[dist.ProcessGroup | None] = []
+"""Process groups of jobs that have ended. They are kept until the process ends: a model wrapped for
+several ranks has a reference to its group, and if this reference were the last one, its release
+could wait for a thread of the group that waits for Python's lock, which the release holds."""
+
 
 @dataclass(frozen=True, slots=True)
 class Job:
@@ -87,6 +92,7 @@ def join_job() -> Iterator[Job]:
         try:
             yield Job(dist.get_rank(), dist.get_world_size())
         finally:
+            _ended_groups.append(dist.group.WORLD)
             dist.destroy_process_group()
     except RuntimeError as error:
         if not (isinstance(error, dist.DistError) or "gloo" in str(error)):

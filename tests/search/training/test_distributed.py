@@ -128,8 +128,45 @@ def begin_ranks(shards, out, started, *more, ranks=2):
 
 
 def ends(processes):
-    said = [process.communicate(timeout=120)[1] for process in processes]
+    try:
+        said = [process.communicate(timeout=120)[1] for process in processes]
+    except subprocess.TimeoutExpired:
+        for process in processes:
+            process.kill()
+            process.communicate()
+        raise
     return [process.returncode for process in processes], said
+
+
+KEEPS_ITS_MODEL = """
+import os, sys
+import torch
+from torch import nn
+from climbstream.search.training.distributed import join_job
+
+sys.setswitchinterval(1000)  # other threads get Python's lock only when this one waits
+for port in sys.argv[1:]:
+    os.environ["MASTER_PORT"] = port
+    with join_job() as job:
+        model = job.spread(nn.Linear(4, 4))
+        for _ in range(20):
+            job.sum(torch.ones(3))
+        job.of_first(None)
+    del model
+"""
+
+
+def test_a_job_ends_even_if_the_model_is_released_after_it():
+    ports = [str(free_port()) for _ in range(10)]
+    job = {**os.environ, "MASTER_ADDR": "127.0.0.1", "WORLD_SIZE": "2"}
+    command = [sys.executable, "-c", KEEPS_ITS_MODEL, *ports]
+    ranks = [subprocess.Popen(command, env={**job, "RANK": str(rank)}) for rank in range(2)]
+    try:
+        assert [rank.wait(timeout=120) for rank in ranks] == [0, 0]
+    finally:
+        for rank in ranks:
+            rank.kill()
+            rank.wait()
 
 
 def test_a_signal_to_all_ranks_at_once_saves_one_checkpoint_and_ends_each_with_143(
