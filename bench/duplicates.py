@@ -47,14 +47,33 @@ def main() -> None:
     parser.add_argument("--documents", default="1e5,1e6", help="how many, with commas between")
     parser.add_argument("--folder", type=Path, help="where they are written; default: TMPDIR")
     options, _ = parser.parse_known_args()
-    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
-    resource.setrlimit(resource.RLIMIT_NOFILE, (256, hard))
+    limit_open_files()
     for count in map(float, options.documents.split(",")):
         with tempfile.TemporaryDirectory(dir=options.folder) as folder:
             measure(Path(folder), int(count))
 
 
-def measure(folder: Path, count: int) -> None:
+def limit_open_files(most: int = 256) -> None:
+    """Let this process, and those that it starts, have at most ``most`` files open."""
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
+
+
+@dataclass(frozen=True)
+class Search:
+    """What a search for copies took; times are in CPU-seconds of all processes."""
+
+    documents: int
+    cpu: float
+    files: int
+    """Largest number of files at the same time."""
+    bytes: int
+    """Largest size of these files together."""
+    worker: int
+    """Peak memory of a worker, in bytes."""
+
+
+def measure(folder: Path, count: int) -> Search:
     """Make ``count`` documents, rounded up to whole partitions; search them and report."""
     with LocalEngine(WORKERS) as engine:
         numbers = range(-(-count // EACH))
@@ -76,12 +95,9 @@ def measure(folder: Path, count: int) -> None:
     report("  the process that plans", own, "CPU-s", f"{100 * own / cpu:.1f} % of all")
     report("  its memory", most.driver / 1e6, "MB", "at most")
     report("  memory of a worker", most.worker / 1e6, "MB", "at most")
-    report(
-        "  files of the search",
-        most.files,
-        "",
-        f"at most, {most.bytes / documents:.0f} bytes a document",
-    )
+    note = f"at most, {most.bytes / documents:.0f} bytes a document"
+    report("  files of the search", most.files, "", note)
+    return Search(documents, cpu, most.files, most.bytes, most.worker)
 
 
 def make(folder: Path, number: int) -> None:

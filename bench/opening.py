@@ -21,6 +21,7 @@ import time
 from collections import Counter
 from collections.abc import Iterable
 from contextlib import ExitStack
+from dataclasses import dataclass
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -69,7 +70,19 @@ def main() -> None:
             measure_remote(Path(work), options.clusters, options.delay)
 
 
-def measure_indexes(folder: Path, shards: int, processes: int) -> None:
+@dataclass(frozen=True)
+class IndexCost:
+    """What the index of all shards takes per shard, in bytes."""
+
+    file: float
+    """Size of ``shards.columns``."""
+    opened: float
+    """Memory of the processes of a node together that have opened the directory."""
+    loader: float
+    """Memory of each process that then has made a `MixtureLoader`, in addition."""
+
+
+def measure_indexes(folder: Path, shards: int, processes: int) -> IndexCost:
     """Write the indexes of ``shards`` shards; measure how new processes open them."""
     count = shards // CLUSTERS
     write_directory(
@@ -78,13 +91,20 @@ def measure_indexes(folder: Path, shards: int, processes: int) -> None:
     columns, indexes = folder / COLUMNS, folder.glob("clusters/*/*.json")
     note = f"index.json: {sum(path.stat().st_size for path in indexes) / shards:.0f} bytes a shard"
     report(f"{COLUMNS}, for each shard", columns.stat().st_size / shards, "bytes", note)
-    open_at_once(folder, f"{shards:,} shards, {COLUMNS}", processes)
+    opened, made = open_at_once(folder, f"{shards:,} shards, {COLUMNS}", processes)
+    size = columns.stat().st_size
     columns.unlink()
     open_at_once(folder, f"{shards:,} shards, index.json", 1)
+    return IndexCost(size / shards, opened / shards, (made - opened) / processes / shards)
 
 
-def open_at_once(folder: Path, what: str, processes: int) -> None:
-    """Let ``processes`` processes open ``folder`` at the same time; report time and memory."""
+def open_at_once(folder: Path, what: str, processes: int) -> list[int]:
+    """Let ``processes`` processes open ``folder`` at the same time; report time and memory.
+
+    Returns the memory of all processes together, in bytes: after they have opened the folder, and
+    after they have made a loader.
+    """
+    memory = []
     command = [sys.executable, __file__, f"--open={folder}"]
     with ExitStack() as stack:
         children = [
@@ -103,8 +123,10 @@ def open_at_once(folder: Path, what: str, processes: int) -> None:
             grown.subtract(before)
             note = f"{grown['Anonymous'] / 1e6:.0f} MB are not shared; processes: {processes}"
             report("  memory of all processes", grown["Pss"] / 1e6, "MB", note)
+            memory.append(grown["Pss"])
         for child in children:
             child.communicate("")
+    return memory
 
 
 def go_on(children: list["subprocess.Popen[str]"]) -> list[tuple[float, float]]:

@@ -25,13 +25,14 @@ Megabytes are those of the corpus.
 
 import argparse
 import json
+import os
 import random
 import subprocess
 import sys
 import tempfile
 import threading
 import time
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from subprocess import PIPE
 from typing import Any
@@ -49,7 +50,6 @@ from climbstream.builder.corpus.partition import Partition
 from climbstream.builder.corpus.passes import run_short
 from climbstream.builder.writers.shards import DocumentRange, ShardTask
 from climbstream.loader.core.engines.local import LocalEngine
-from climbstream.loader.formats.mds.index import SHARD_BYTES
 
 CHANGED = 0.3
 WORKERS = 2
@@ -60,10 +60,6 @@ SETTINGS = {
     "vocab_size": 8_000,
     "min_cluster_score": {},
 }
-PARTITION = 128 << 20
-"""Bytes of text of a partition of a large corpus."""
-TOKEN_BYTES = 0.5
-"""Bytes of tokens for a byte of text: 4 bytes of text make a token of 2."""
 BATCHED = """
 from climbstream.builder.corpus import passes
 from climbstream.loader.cli.entry import main
@@ -109,8 +105,28 @@ def main() -> None:
         report(f"  {stage}", rate, "MB/CPU-s", note)
 
 
-def measure_planner(base: list[Any], few: int, many: int, *, batched: bool) -> None:
-    """Report what the process that plans spends on a partition, on a shard, and at 10 TB."""
+@dataclass(frozen=True)
+class PlannerCost:
+    """What the process that plans spends, in CPU-seconds and bytes of memory."""
+
+    fixed: float
+    """Seconds once per build: imports, and what is done once."""
+    partition: float
+    """Seconds per partition."""
+    shard: float
+    """Seconds per shard."""
+    held: float
+    """Memory with few partitions."""
+    memory: float
+    """Memory per partition in addition."""
+    files: float
+    """Number of files and folders in ``.build`` per partition."""
+    catalogue: float
+    """Bytes of the catalogue per document."""
+
+
+def measure_planner(base: list[Any], few: int, many: int, *, batched: bool) -> PlannerCost:
+    """Measure and report what the process that plans spends on a partition and on a shard."""
     found = {}
     with tempfile.TemporaryDirectory() as folder:
         for count in (few, many):
@@ -121,23 +137,25 @@ def measure_planner(base: list[Any], few: int, many: int, *, batched: bool) -> N
                 f"of {run['cpu']:.0f} in all; {run['wall']:.0f} s, {run['held'] / 1e6:.0f} MB held"
             )
             report(f"planner, {count:,} files of {size / 1e6:.0f} MB", run["own"], "CPU-s", note)
-    more = many - few
-    partition = (found[many]["own"] - found[few]["own"]) / more
-    memory = (found[many]["held"] - found[few]["held"]) / more
-    fixed = found[few]["own"] - few * partition
-    report("  planner, fixed", fixed, "CPU-s", "imports, and what is done once")
-    report("  planner, a partition", 1e3 * partition, "ms", f"{memory / 1e3:.1f} kB of memory")
-    shard = seconds_of_a_shard()
-    report("  planner, a shard", 1e3 * shard, "ms", "handed over, and its result taken")
-    for terabytes in (1, 10, 45):
-        size = terabytes * 1e12
-        parts, shards = size / PARTITION, size * TOKEN_BYTES / SHARD_BYTES
-        note = (
-            f"derived: {parts:,.0f} partitions and slices of the catalogue, {6 * parts:,.0f} files "
-            f"and folders in .build, {shards:,.0f} shards, {parts * memory / 1e6:,.0f} MB more"
-        )
-        seconds = fixed + parts * partition + shards * shard
-        report(f"  planner, {terabytes} TB", seconds, "CPU-s", note)
+    least, most = found[few], found[many]
+    own, memory, files = (
+        (most[what] - least[what]) / (many - few) for what in ("own", "held", "files")
+    )
+    cost = PlannerCost(
+        fixed=least["own"] - few * own,
+        partition=own,
+        shard=seconds_of_a_shard(),
+        held=least["held"],
+        memory=memory,
+        files=files,
+        catalogue=least["catalogue"] / least["documents"],
+    )
+    report("  planner, fixed", cost.fixed, "CPU-s", "imports, and what is done once")
+    note = f"{memory / 1e3:.1f} kB of memory, {files:.1f} files and folders in .build"
+    report("  planner, a partition", 1e3 * own, "ms", note)
+    report("  planner, a shard", 1e3 * cost.shard, "ms", "handed over, and its result taken")
+    report("  catalogue, a document", cost.catalogue, "bytes", "")
+    return cost
 
 
 def seconds_of_a_shard(count: int = 20_000) -> float:
@@ -177,19 +195,19 @@ def measure(folder: Path, base: list[Any], times: int) -> dict[str, Any]:
 
 def build(folder: Path, sources: Path, size: int, *, batched: bool = False) -> dict[str, Any]:
     """Build ``sources``, ``size`` bytes of text; return what it took."""
-    settings = folder / "settings.json"
+    settings, shards = folder / "settings.json", folder / f"shards-{sources.name}"
     settings.write_text(json.dumps(SETTINGS))
     climb = Path(sys.executable).with_name("climb")
     command = [
         *([sys.executable, "-c", BATCHED] if batched else [str(climb)]),
         "build",
         str(sources),
-        f"--out={folder / f'shards-{sources.name}'}",
+        f"--out={shards}",
         f"--config={settings}",
         f"--workers={WORKERS}",
         "--json",
     ]
-    held, spent, planner = [0], [0.0], [0.0, 0.0]
+    held, spent, planner, files = [0], [0.0], [0.0, 0.0], [0]
     peaks: dict[str, int] = {}
     stages: dict[str, float] = {}
     ended = threading.Event()
@@ -199,7 +217,9 @@ def build(folder: Path, sources: Path, size: int, *, batched: bool = False) -> d
         result.open("w") as file,  # a pipe would be full while stderr is read
         subprocess.Popen(command, stdout=file, stderr=PIPE, text=True) as process,
     ):
-        watcher = threading.Thread(target=watch, args=(process.pid, held, spent, planner, ended))
+        watcher = threading.Thread(
+            target=watch, args=(process.pid, shards / ".build", held, spent, planner, files, ended)
+        )
         watcher.start()
         before = first
         said = []
@@ -231,21 +251,34 @@ def build(folder: Path, sources: Path, size: int, *, batched: bool = False) -> d
         "stage": stage,
         "stages": stages,
         "peaks": peaks,
+        "files": max(files),
+        "catalogue": sum(path.stat().st_size for path in (shards / "documents").iterdir()),
     }
 
 
 def watch(
     pid: int,
+    work: Path,
     held: list[int],
     spent: list[float],
     planner: list[float],
+    files: list[int],
     ended: threading.Event,
 ) -> None:
-    """Note the memory and the time of ``pid``, and of all that it began, until ``ended``."""
+    """Note the memory and the time of ``pid``, and of all that it began, until ``ended``.
+
+    Also notes the number of files and folders in ``work``, without those of the search for copies.
+    """
     while not ended.wait(0.2):
         planner[:] = map(max, planner, (most_bytes(pid), running_seconds(pid)))
         spent.append(seconds_of_children())
         held.append(sum(map(proportional_bytes, [pid, *processes_of(pid)])))
+        files.append(sum(map(entries, (p for p in work.glob("*") if p.name != "exchange"))))
+
+
+def entries(folder: Path) -> int:
+    """Return the number of files and folders in ``folder``, at any depth."""
+    return sum(len(folders) + len(names) for _, folders, names in os.walk(folder))
 
 
 def proportional_bytes(pid: int) -> int:
