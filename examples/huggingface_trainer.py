@@ -3,10 +3,11 @@
     python examples/huggingface_trainer.py shards/web runs/b --steps 1000
     torchrun --nproc-per-node 2 examples/huggingface_trainer.py shards/web runs/b --steps 1000
 
-Start it again after it was stopped: it goes on from the last checkpoint that is complete, with the
-batches that would have come. While it runs, `climb weights runs/b c03=0.4` changes the weights, and
-`climb monitor runs/b` shows loss, shares and, with --heldout-tokens, the held-out loss by cluster.
-`climb audit runs/b` checks what it served.
+If the run was stopped, run the same command again: the run continues from its last complete
+checkpoint, and reads the batches that an uninterrupted run would read. While the run goes on,
+`climb weights runs/b c03=0.4` changes the weights, and `climb monitor runs/b` shows the loss, the
+shares and, with --heldout-tokens, the held-out loss of each cluster. `climb audit runs/b` checks
+which rows the run read.
 """
 
 import argparse
@@ -37,10 +38,10 @@ from climbstream.loader import (
 
 
 class MixtureTrainer(Trainer):
-    """A Trainer whose batches come from the loader as they are."""
+    """A Trainer that gets its batches unchanged from the loader."""
 
     def get_train_dataloader(self) -> DataLoader:
-        """Return the data without accelerate in between, which would ask a batch ahead."""
+        """Return the data without accelerate, which would fetch a batch ahead of the training."""
         return DataLoader(self.train_dataset, batch_size=None, collate_fn=model_inputs)
 
 
@@ -55,7 +56,7 @@ class SaveLoader(TrainerCallback, ExportableState):
         return {"args": {}, "attributes": {"loader": self.loader.state_dict()}}
 
     def on_train_begin(self, args, state, control, **_) -> None:  # noqa: ARG002
-        """Go to where the checkpoint was made, from which the Trainer goes on."""
+        """Load the state of the checkpoint from which the Trainer continues."""
         if state.global_step:
             saved = state.stateful_callbacks[type(self).__name__]
             self.loader.load_state_dict(saved["attributes"]["loader"])
@@ -82,7 +83,7 @@ class WriteMetrics(TrainerCallback):
 
 
 def heldout_loss(model, loader: MixtureLoader, max_tokens: int) -> dict[str, float]:
-    """Return the mean loss on held-out text by cluster, nats a token."""
+    """Return the mean loss on the held-out text of each cluster, in nats per token."""
     losses = ClusterLoss(loader.names)
     model.eval()
     with torch.no_grad():
@@ -108,18 +109,18 @@ def last_checkpoint(run: Path) -> Path | None:
         try:
             TrainerState.load_from_json(path / TRAINER_STATE_NAME)
         except (OSError, ValueError):
-            continue  # the run was ended while it was written
+            continue  # the run ended while this file was written
         return path
     return None
 
 
 def checkpoint_step(path: Path) -> int:
-    """Return the step that a checkpoint was made at."""
+    """Return the step at which a checkpoint was made."""
     return int(path.name.rpartition("-")[2])
 
 
 def model_inputs(batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """Leave out what the model does not take."""
+    """Return only the fields that the model takes."""
     return {name: batch[name] for name in ("input_ids", "labels")}
 
 
@@ -139,7 +140,7 @@ def main() -> None:
         save_steps=given.every,
         logging_steps=1,
         learning_rate=3e-3,
-        ignore_data_skip=True,  # the loader goes there by itself
+        ignore_data_skip=True,  # the loader continues at the right batch by itself
         report_to="none",
         use_cpu=not torch.cuda.is_available(),  # else several ranks without a GPU count as one
     )
@@ -167,7 +168,7 @@ def main() -> None:
     trainer = MixtureTrainer(model, args, train_dataset=MixtureDataset(loader), callbacks=callbacks)
     last = last_checkpoint(given.run)
     trainer.train(resume_from_checkpoint=str(last) if last else None)
-    loader.flush()  # the last steps, to the ledger
+    loader.flush()  # writes the last steps to the ledger
 
 
 if __name__ == "__main__":

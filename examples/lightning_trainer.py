@@ -3,8 +3,9 @@
     python examples/lightning_trainer.py shards/web runs/c --steps 1000
     torchrun --nproc-per-node 2 examples/lightning_trainer.py shards/web runs/c --steps 1000
 
-Start it again after it was stopped, also with another --nproc-per-node that divides 8: it goes on
-from the last checkpoint with the batches that would have come.
+If the run was stopped, run the same command again: the run continues from its last checkpoint, and
+reads the batches that an uninterrupted run would read. --nproc-per-node may then be another number
+that divides 8.
 """
 
 import argparse
@@ -22,7 +23,8 @@ from climbstream.loader import Agreement, Manifest, MixtureDataset, MixtureLoade
 class Steps(MixtureDataset):
     """The batches of a run as one epoch, whose state Lightning keeps in its checkpoints.
 
-    Lightning asks a batch ahead of what has no length, and would save the state after that one.
+    It has a length, because from data without a length, Lightning fetches a batch ahead of the
+    training, and saves the state after that batch.
     """
 
     def __init__(self, loader: MixtureLoader, steps: int) -> None:
@@ -66,13 +68,13 @@ class Model(LightningModule):
         self.head = nn.Linear(width, vocab_size)
 
     def training_step(self, batch: dict[str, torch.Tensor]) -> torch.Tensor:
-        """Return the loss, nats a token."""
+        """Return the loss, in nats per token."""
         tokens = batch["input_ids"]
         logits = self.head(self.mix(self.embed(tokens[:, :-1]))[0])
         return nn.functional.cross_entropy(logits.flatten(0, 1), tokens[:, 1:].flatten())
 
     def on_train_batch_end(self, outputs: dict[str, torch.Tensor], *_) -> None:
-        """Say the loss of all ranks together."""
+        """Print the mean loss of all ranks."""
         loss = self.trainer.strategy.reduce(outputs["loss"].detach(), reduce_op="mean")
         if self.trainer.is_global_zero:
             print(f"step {self.global_step}: loss {loss.item():.9g}", flush=True)
@@ -103,7 +105,7 @@ def main() -> None:
         callbacks=[
             ModelCheckpoint(
                 args.run,
-                "checkpoint",  # each takes the place of the one before, when it is complete
+                "checkpoint",  # a new checkpoint replaces the old one when it is complete
                 every_n_train_steps=args.every,
                 enable_version_counter=False,
             )

@@ -2,10 +2,11 @@
 
     torchrun --nproc-per-node 2 examples/torch_ddp.py shards/web runs/a --steps 1000
 
-Start it again after it was stopped, also with another --nproc-per-node that divides 8: it goes on
-from the last checkpoint with the batches that would have come. Ctrl-C and SIGTERM save one before
-the job ends. While it runs, `climb weights runs/a c03=0.4` changes the weights, at the same step on
-all ranks. `climb audit runs/a` checks what it served.
+If the job was stopped, run the same command again: the job continues from its last checkpoint, and
+reads the batches that an uninterrupted job would read. --nproc-per-node may then be another number
+that divides 8. Ctrl-C and SIGTERM save a checkpoint before the job ends. While the job runs,
+`climb weights runs/a c03=0.4` changes the weights, at the same step on all ranks.
+`climb audit runs/a` checks which rows the job read.
 """
 
 import argparse
@@ -30,14 +31,14 @@ class Model(nn.Module):
         self.head = nn.Linear(width, vocab_size)
 
     def forward(self, tokens: torch.Tensor) -> torch.Tensor:
-        """Return the loss, nats a token."""
+        """Return the loss, in nats per token."""
         mask = nn.Transformer.generate_square_subsequent_mask(tokens.shape[1])
         logits = self.head(self.block(self.embed(tokens), mask, is_causal=True))
         return nn.functional.cross_entropy(logits[:, :-1].flatten(0, 1), tokens[:, 1:].flatten())
 
 
 def note_signals() -> list[int]:
-    """Return a list that gets Ctrl-C and SIGTERM from now on, in place of ending the process."""
+    """Return a list to which Ctrl-C and SIGTERM are added, in place of ending the process."""
     signals: list[int] = []
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda number, _: signals.append(number))
@@ -82,7 +83,7 @@ def main() -> None:
         loss.backward()
         optimizer.step()
         optimizer.zero_grad()
-        # A signal reaches the ranks at different steps, so they tell each other, beside the loss.
+        # A signal reaches the ranks at different steps, so they exchange it with the loss.
         sums = torch.stack([loss.detach() / world_size, loss.new_tensor(len(signals))])
         dist.all_reduce(sums)
         mean, stopping = sums.tolist()
