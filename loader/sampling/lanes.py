@@ -39,9 +39,10 @@ class Lanes(NamedTuple):
     heads: NDArray[np.int64]
     """Three numbers for each cluster and lane, ``[K * C, 3]``: the index of its first run, the
     index after its last run, and the epoch whose order is in `orders` (-1: none yet)."""
-    runs: NDArray[np.int64]
+    runs: NDArray[np.int32]
     """Three numbers for each run, ``[runs, 3]``: its shard (counted within the cluster), its first
-    row within the shard, and its number of rows."""
+    row within the shard, and its number of rows. These are int32, because every rank keeps the runs
+    of all lanes, and a corpus may have a million shards."""
     orders: NDArray[np.int64]
     """The runs of each lane in the order of one epoch, ``[runs, 3]``. The three numbers are the
     index of a run, the number of rows of the lane up to the end of this run, and the key of the
@@ -65,7 +66,8 @@ class Lanes(NamedTuple):
         ends = np.cumsum([0, *map(len, each)])
         rows = np.concatenate(each)
         owned, heads, runs = _deal(rows, ends, secrets, lanes)
-        return cls(secrets, owned, heads, runs, np.zeros_like(runs))
+        # Unlike `zeros_like`, `zeros` takes no memory for the lanes of other ranks.
+        return cls(secrets, owned, heads, runs, np.zeros(runs.shape, np.int64))
 
 
 def keep_part(
@@ -122,10 +124,10 @@ def find_row(
         else:
             high = middle
     run = orders[low, 0]
-    rows = runs[run, 2]
+    rows = np.int64(runs[run, 2])
     within = position - orders[low, 1] + rows
     row = runs[run, 1] + permute(within, rows, np.uint64(orders[low, 2]))
-    return runs[run, 0], row, epoch
+    return np.int64(runs[run, 0]), row, epoch
 
 
 @njit(cache=True)
@@ -179,7 +181,7 @@ def _turn(secret: Any, begin: Any, end: Any, runs: Any, orders: Any) -> None:
         run = begin + permute(i, end - begin, secret)
         total += runs[run, 2]
         orders[begin + i, 0], orders[begin + i, 1] = run, total
-        orders[begin + i, 2] = np.int64(subkey(secret, runs[run, 0]))
+        orders[begin + i, 2] = np.int64(subkey(secret, np.int64(runs[run, 0])))
 
 
 @njit(cache=True)
@@ -191,7 +193,7 @@ def _deal(rows: Any, ends: Any, secrets: Any, lanes: Any) -> Any:
     """
     clusters = len(secrets)
     # A run ends where a shard or a lane ends.
-    runs = np.empty((len(rows) + clusters * lanes, 3), np.int64)
+    runs = np.empty((len(rows) + clusters * lanes, 3), np.int32)
     heads = np.full((clusters * lanes, 3), -1)
     owned = np.zeros((clusters, lanes), np.int64)
     n = 0
