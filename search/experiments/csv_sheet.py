@@ -1,8 +1,8 @@
 """Sheet: a CSV file from any program, with the line number of each row.
 
 The delimiter is a comma, a semicolon or a tab: the one that is most frequent in the first line.
-Numbers may have decimal commas and separators of thousands (`decimal_marks`). The text is UTF-8, or
-UTF-16 with a byte order mark, as spreadsheets save it.
+Numbers may have decimal commas and separators of thousands (`decimal_marks`), or may be
+percentages. The text is UTF-8, or UTF-16 with a byte order mark, as spreadsheets save it.
 """
 
 import codecs
@@ -53,7 +53,7 @@ class Sheet:
     """Decimal mark of each column; "" if it cannot be known."""
 
     def __post_init__(self) -> None:
-        columns = [[row.cells[n] for row in self.rows] for n in range(len(self.heads))]
+        columns = [[_bare(row.cells[n]) for row in self.rows] for n in range(len(self.heads))]
         usual = "," if self.delimiter == ";" else ""  # as spreadsheets write tables
         object.__setattr__(self, "_marks", decimal_marks(columns, usual))
 
@@ -107,9 +107,32 @@ class Sheet:
         return row.cells[self.heads.index(name)]
 
     def number(self, row: Row, name: str) -> float:
-        """Return a cell as a number; NaN if it is no number, or its absolute value is > 1e100."""
-        value = to_number(self.cell(row, name), self._mark(name))
+        """Return a cell as a number; NaN if it is no number, or its absolute value is > 1e100.
+
+        A percentage is a part of 1: ``12.5 %`` is 0.125.
+        """
+        cell = self.cell(row, name)
+        value = to_number(_bare(cell), self._mark(name))
+        if cell.endswith("%"):
+            value /= 100
         return value if abs(value) <= _LARGEST else math.nan
+
+    def check_percentages(self, names: Iterable[str]) -> None:
+        """Raise `InvalidDataError` if columns ``names`` have percentages beside other numbers.
+
+        The number 0 means the same with and without a percent sign.
+        """
+        places = [(row, name) for row in self.rows for name in names if self.number(row, name)]
+        kinds = {self.cell(row, name).endswith("%"): (row, name) for row, name in places}
+        if len(kinds) == 2:
+            percentage, plain = (
+                f"{self.cell(row, name)} in line {row.line}, column {name!r}"
+                for row, name in (kinds[True], kinds[False])
+            )
+            raise InvalidDataError(
+                f"{self.path} has {percentage}, but {plain}; write all numbers of these columns "
+                "as percentages, or none"
+            )
 
     def thousands(self, names: Iterable[str]) -> list[str]:
         """Return a note on each column of ``names`` whose points or commas separate thousands.
@@ -121,10 +144,10 @@ class Sheet:
         """
         notes = []
         for name in names:
-            cell = doubtful(self.cell(row, name) for row in self.rows)
+            cell = doubtful(_bare(self.cell(row, name)) for row in self.rows)
             if cell is None:
                 continue
-            line = next(row.line for row in self.rows if self.cell(row, name) == cell)
+            line = next(row.line for row in self.rows if _bare(self.cell(row, name)) == cell)
             mark = "." if "." in cell else ","
             if not self._marks[self.heads.index(name)]:
                 raise InvalidDataError(
@@ -156,6 +179,11 @@ class Sheet:
     def place(self, row: Row) -> str:
         """Return the file and line of ``row``, for a message."""
         return f"{self.path}, line {row.line}"
+
+
+def _bare(cell: str) -> str:
+    """Return ``cell`` without its percent sign."""
+    return cell.removesuffix("%").rstrip()
 
 
 def _text(path: Path) -> str:

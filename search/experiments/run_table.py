@@ -109,7 +109,7 @@ def read_runs(paths: Sequence[Path], targets: Sequence[str], weights: str | None
     prefix = PREFIX if len(sheets) == 1 and weights in (None, f"{PREFIX}*") else ""
     domains = [column.removeprefix(prefix) for column in columns]
     places = _places(sheets, columns, targets)
-    notes = _thousands(sheets, columns, places)
+    notes = _check_numbers(sheets, columns, places)
     omissions = _Omissions()
     trials = []
     sums: dict[int, float] = {}
@@ -216,13 +216,17 @@ def _places(
     return places
 
 
-def _thousands(
+def _check_numbers(
     sheets: Sequence[Sheet], columns: Sequence[str], places: Mapping[str, int]
 ) -> list[str]:
-    """Return a note if points or commas in columns of weights or scores separate thousands."""
-    notes = sheets[0].thousands(columns)
-    for target, i in places.items():
-        notes += sheets[i].thousands([target])
+    """Check that columns of numbers are either all percentages or none; return notes.
+
+    A note says that points or commas in columns of weights or scores separate thousands.
+    """
+    notes: list[str] = []
+    for sheet, names in [(sheets[0], columns), *((sheets[i], [t]) for t, i in places.items())]:
+        sheet.check_percentages(names)
+        notes += sheet.thousands(names)
     more = f"; so do those in {counted(len(notes) - 1, 'column')} more" if notes[1:] else ""
     return [f"{note}{more}" for note in notes[:1]]
 

@@ -341,6 +341,31 @@ def test_tables_of_spreadsheets_are_read(tmp_path, delimiter, ends, encoding):
     assert read_runs([tmp_path / "t.csv"], ["y"], None).trials == plain.trials
 
 
+@pytest.mark.parametrize(("decimal", "space"), [(".", ""), (",", " "), (".", "\u00a0")])
+def test_percentages_are_parts_of_one(tmp_path, decimal, space):
+    def percent(cell):
+        return f"{100 * float(cell):g}".replace(".", decimal) + space + "%"
+
+    rows = [[percent(a), percent(b), y.replace(".", decimal)] for a, b, y in rows_of()]
+    rows[0][:2] = ["0", f"100{space}%"]
+    lines = [";".join(cells) for cells in [HEADS, *rows]]
+    (tmp_path / "t.csv").write_text("\n".join(lines))
+    plain = [["0", "1", rows_of()[0][2]], *rows_of()[1:]]
+    expected = read_runs([write(tmp_path / "p.csv", HEADS, plain)], ["y"], None).trials
+    for trial, other in zip(
+        read_runs([tmp_path / "t.csv"], ["y"], None).trials, expected, strict=True
+    ):
+        assert trial.mixture.weights == pytest.approx(other.mixture.weights)
+        assert trial.scores == other.scores
+
+
+def test_percentages_beside_other_numbers_are_refused(tmp_path):
+    rows = [list(row) for row in rows_of()]
+    rows[1][0] = "40%"
+    with pytest.raises(InvalidDataError, match=r"has 40% in line 3, column 'w_a', but .* in line"):
+        read_runs([write(tmp_path / "t.csv", HEADS, rows)], ["y"], None)
+
+
 def grouped(row, group, decimal):
     """A row of counts with a separator of thousands, and a loss with three decimals."""
     a, b, y = row
