@@ -296,7 +296,7 @@ def test_the_command_says_that_all_is_well(built, climb):
     done = climb("verify", built.directory)
     assert done.returncode == 0
     assert "6 shards" in done.stdout
-    assert "all is as it was written" in done.stdout
+    assert "everything is as it was written" in done.stdout
 
 
 def test_verifying_changes_nothing(built, all_bytes):
@@ -376,7 +376,7 @@ def test_a_manifest_names_no_file_elsewhere(directory, name):
     value = read_json(directory / MANIFEST)
     value["files"][name] = "0" * 32
     write_json(directory / MANIFEST, value)
-    with pytest.raises(InvalidDataError, match="is no file of a shard directory"):
+    with pytest.raises(InvalidDataError, match="is not a file of a shard directory"):
         verify_directory(directory)
 
 

@@ -230,7 +230,7 @@ def test_a_loader_that_may_open_no_more_files_says_so_at_its_start(built, tmp_pa
     command = [sys.executable, "-c", SERVE, str(built.directory), str(tmp_path), str(spare)]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     if spare == 0:
-        assert "manifest.json: this process may open no more files than" in done.stdout
+        assert "manifest.json: this process has reached its limit of" in done.stdout
     if done.stdout:
         assert done.stdout.startswith("OpenFilesError ")
-        assert "raise its limit (ulimit -n)" in done.stdout
+        assert "raise the limit (ulimit -n)" in done.stdout

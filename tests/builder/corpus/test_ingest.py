@@ -235,14 +235,16 @@ def test_files_of_one_name_in_several_folders_keep_their_documents_apart(
 def test_a_name_that_matches_nothing_is_refused_with_what_could_be_named(tmp_path, name):
     (tmp_path / "empty").mkdir()
     with pytest.raises(
-        UsageError, match=rf"{name.replace('*', '.')} is no file, folder or glob with .*parquet"
+        UsageError, match=rf"{name.replace('*', '.')} is not a file, folder or glob with .*parquet"
     ):
         find_sources([str(tmp_path / name)])
 
 
 def test_an_unknown_format_is_refused_with_those_that_are_known(tmp_path):
     (tmp_path / "a.docx").write_bytes(b"1")
-    with pytest.raises(UsageError, match=r"a\.docx has an unknown format; known are arrow, csv,"):
+    with pytest.raises(
+        UsageError, match=r"a\.docx has an unknown format; a build reads arrow, csv,"
+    ):
         find_sources([str(tmp_path / "a.docx")])
 
 
@@ -252,7 +254,7 @@ def test_an_unknown_protocol_is_refused():
 
 
 def test_a_size_that_is_no_number_is_refused():
-    with pytest.raises(UsageError, match="say python: or python:MEGABYTES"):
+    with pytest.raises(UsageError, match="write python: or python:MEGABYTES"):
         find_sources(["python:much"])
 
 

@@ -197,7 +197,7 @@ def test_no_word_for_megatron_has_a_space(tmp_path):
     words = export_shards(str(directory), tmp_path / "meg", "megatron").split()
     documents = [read_indexed(Path(prefix)) for prefix in words[1::2]]
     assert documents == [[[1, 9]], [[2, 9], [3, 9]]]
-    with pytest.raises(UsageError, match="has a space in its path, at which Megatron splits"):
+    with pytest.raises(UsageError, match="contains a space, and Megatron splits"):
         export_shards(str(directory), tmp_path / "my exports", "megatron")
 
 

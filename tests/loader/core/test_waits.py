@@ -27,7 +27,7 @@ def test_a_wait_is_told_of_and_given_up(at_once, capsys):
     assert time.monotonic() - begun < 10
     said = capsys.readouterr().err
     assert "waiting for the Hub to answer for 1." in said
-    assert "it is given up after 3.0 s (--task-timeout)" in said
+    assert "the wait ends with an error after 3.0 s (--task-timeout)" in said
     never.set()
 
 

@@ -87,12 +87,12 @@ def test_what_is_no_manifest_is_refused(shards, content):
 def test_a_manifest_that_leaves_something_out_is_refused(shards, key):
     value = shards.manifest.to_json()
     del value[key]
-    with pytest.raises(InvalidDataError, match=f"this is no manifest: .*{key}"):
+    with pytest.raises(InvalidDataError, match=f"this is not a valid manifest: .*{key}"):
         Manifest.from_json(value)
 
 
 def test_a_manifest_with_an_unknown_key_is_refused(shards):
-    with pytest.raises(InvalidDataError, match=r"this is no manifest: .*colour"):
+    with pytest.raises(InvalidDataError, match=r"this is not a valid manifest: .*colour"):
         Manifest.from_json({**shards.manifest.to_json(), "colour": "red"})
 
 
@@ -197,7 +197,7 @@ def test_a_mixture_fits_after_documents_were_appended(shards):
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        (lambda c: {"c00": "1" * 32, "c01": c["c01"]}, "c00 hold something else"),
+        (lambda c: {"c00": "1" * 32, "c01": c["c01"]}, "c00 have other content"),
         (lambda c: {**c, "c07": "1" * 32}, "c07 are no more"),
         (lambda c: {"c01": c["c01"]}, "c00 are new"),
     ],

@@ -44,7 +44,7 @@ def test_a_finished_search_is_shown_beside_the_token_shares(searched, shards, ca
         assert name in said.out
         assert f"{share:.1%}" in said.out
     assert f"{out}/mixture.json · report: {out}/report.html" in said.out
-    assert f"the search in {out} had ended" in said.err
+    assert f"the search in {out} has already ended" in said.err
 
 
 @pytest.mark.parametrize(

@@ -142,7 +142,7 @@ def test_a_file_that_is_not_there_is_refused():
 
 
 def test_a_name_that_leaves_the_cache_is_refused(write_task):
-    with pytest.raises(UsageError, match="name a task as the harness does"):
+    with pytest.raises(UsageError, match="give the name of a task of lm-eval"):
         read_task("../piqa")
 
 

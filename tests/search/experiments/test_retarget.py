@@ -277,5 +277,5 @@ def test_a_log_that_begins_with_no_settings_is_named(kept, shards, tmp_path, lin
         retargeted(shards, old, out)
         log = (old if name == "old" else out) / "trials.jsonl"
         log.write_text("\n".join([line, *log.read_text().splitlines()[1:]]) + "\n")
-        with pytest.raises(InvalidDataError, match="line 1, holds no settings of a search"):
+        with pytest.raises(InvalidDataError, match="line 1, has no settings of a search"):
             retargeted(shards, old, out)

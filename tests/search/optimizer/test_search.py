@@ -601,14 +601,14 @@ def test_a_mixture_that_went_through_a_file_can_be_told(tmp_path):
 @pytest.mark.parametrize(
     ("settings", "words"),
     [
-        ({"preset": "swarm"}, "no preset 'swarm'; there are: robust, climb"),
+        ({"preset": "swarm"}, "no preset 'swarm'; the presets are robust, climb"),
         ({"targets": {"loss": "less"}}, '"min" or "max"'),
         ({"budget": 0}, "budget is 1 or more"),
         ({"seed": -1}, "seed 0 or more"),
         ({"rounds": (0, 0)}, "rounds are a ratio"),
-        ({"importance": {"piqa": 1}}, "importance names piqa; there are loss"),
-        ({"importance": {"loss": 0}}, "not all 0"),
-        ({"max_weight": {"c09": 0.1}}, "max_weight names c09; there are c00, c01"),
+        ({"importance": {"piqa": 1}}, "importance names piqa; the possible names are loss"),
+        ({"importance": {"loss": 0}}, "a number that is not 0"),
+        ({"max_weight": {"c09": 0.1}}, "max_weight names c09; the possible names are c00, c01"),
         ({"max_weight": math.nan}, "numbers of 0 or more"),
     ],
 )
