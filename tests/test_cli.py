@@ -201,7 +201,10 @@ def test_a_number_of_workers_that_cannot_be_ends_with_2(capsys, built, tmp_path,
         (["build", "a.jsonl", "--out", "o", "--holdout", "2"], "holdout is 2.0; it must be from 0"),
         (["build", "a.jsonl", "--out", "o", "--config", "no.json"], "there is no file no.json"),
         (["build", "a.jsonl", "--out", "o", "--config", "a.jsonl"], "a.jsonl is not JSON"),
-        (["build", "a.jsonl", "--out", "o", "--config", "list.json"], "list.json holds no object"),
+        (
+            ["build", "a.jsonl", "--out", "o", "--config", "list.json"],
+            "list.json is not a JSON object",
+        ),
         (["build", "a.jsonl", "--out", "o", "--config", "odd.json"], "unknown build settings: odd"),
         (["build", "a.jsonl", "--out", "."], "DIR is not empty: it holds a.jsonl, list.json"),
     ],
@@ -242,7 +245,7 @@ def test_a_directory_that_another_process_holds_ends_with_6(capsys, built, tmp_p
         (OSError(errno.EDQUOT, "Disk quota exceeded"), 7, "no space left: "),
         (FileNotFoundError(errno.ENOENT, "No such file", "a.bin"), 2, "a.bin: No such file"),
         (PermissionError(errno.EACCES, "Permission denied", "b"), 2, "b: Permission denied"),
-        (ModuleNotFoundError("No module", name="faiss"), 2, "faiss is not installed; say pip"),
+        (ModuleNotFoundError("No module", name="faiss"), 2, "faiss is not installed; run pip"),
         (ZeroDivisionError("by zero"), 1, "internal error, ZeroDivisionError('by zero'); to see"),
     ],
     ids=lambda value: type(value).__name__ if isinstance(value, Exception) else "",
@@ -417,7 +420,7 @@ def test_doctor_finds_a_clash_and_a_full_disk(capsys, monkeypatch):
     captured = capsys.readouterr()
     assert "faiss-cpu and faiss-gpu are both installed and own the same folder" in captured.out
     assert "only 0.2 GiB are free for the cache" in captured.out
-    assert captured.err == "error: 2 troubles on this machine\n"
+    assert captured.err == "error: 2 problems on this machine\n"
 
 
 def test_a_table_is_set_in_columns():

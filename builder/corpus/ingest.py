@@ -199,14 +199,12 @@ def _fixed_groups(sources: Sequence[Source], directory: Path, mib: int | None) -
 def _tell_text_files(sources: Sequence[Source], settings: BuildSettings) -> None:
     """Log whether a text file is read as one document, or each of its lines as a document."""
     if texts := [source.place for source in sources if source.format == "txt"]:
-        what = "each line" if settings.text_lines else "each"
-        other = (
-            "without --text-lines each file" if settings.text_lines else "--text-lines: each line"
+        what = (
+            "each line is a document (without --text-lines: each file)"
+            if settings.text_lines
+            else "each file is a document (with --text-lines: each line)"
         )
-        logger.info(
-            f"  {counted(len(texts), 'text file')} ({texts[0]}): {what} is a document; "
-            f"{other} is one"
-        )
+        logger.info(f"  {counted(len(texts), 'text file')} ({texts[0]}): {what}")
 
 
 def _tell_unknown_formats(left_out: Sequence[BadFile]) -> None:

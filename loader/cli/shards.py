@@ -156,4 +156,4 @@ def doctor(as_json: bool) -> None:
     text = text_table(("what", "is"), list(facts.items()), left=2)
     show(asdict(diagnosis), "\n".join([text, *diagnosis.troubles]), as_json=as_json)
     if diagnosis.troubles:
-        raise ClimbError(f"{counted(len(diagnosis.troubles), 'trouble')} on this machine")
+        raise ClimbError(f"{counted(len(diagnosis.troubles), 'problem')} on this machine")

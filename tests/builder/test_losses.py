@@ -109,7 +109,7 @@ def test_identifiers_of_the_whole_corpus_are_told_apart_only_if_asked(build, cap
 def test_a_column_that_no_record_has_is_an_error_with_those_that_there_are(build, capsys, option):
     assert build(option, "meta.topics") == 3
     said = capsys.readouterr().err
-    assert f"no record has the column 'meta.topics', named as {option[2:]}" in said
+    assert f"no record has the column 'meta.topics', which the setting {option[2:]} names" in said
     assert (
         "did you mean 'meta.topic'? The columns are id, label, license, meta, meta.topic, text"
         in said

@@ -360,7 +360,7 @@ def test_a_link_is_a_fault_though_it_leads_to_the_same_bytes(directory, tmp_path
 def test_a_pipe_in_place_of_a_file_is_a_fault_and_not_waited_for(directory):
     (directory / "report.html").unlink()
     os.mkfifo(directory / "report.html")
-    assert "report.html is no regular file" in faults(directory)
+    assert "report.html is not a regular file" in faults(directory)
 
 
 def test_a_directory_of_before_hashes_were_noted_is_verified_without(directory):

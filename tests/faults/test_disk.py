@@ -158,7 +158,7 @@ def test_too_few_open_files_are_an_error_that_says_so(
     if done.returncode:
         assert "Traceback" not in done.stderr
         assert done.returncode in (2, 3, 4, 5), done.stderr
-        assert "may open no more files" in done.stderr
+        assert "has reached its limit" in done.stderr
     assert climb(*arguments).returncode == 0
 
 

@@ -635,7 +635,7 @@ def licensed(directory, tmp_path, license_):
 
 def test_a_licence_is_inherited_and_never_changed(directory, tmp_path, tables):
     assert collect(directory, REPO, tables, PublishSettings(license="CC0-1.0")).license == "CC0-1.0"
-    with pytest.raises(UsageError, match=r"are under CC0-1.0, .* cannot become mit"):
+    with pytest.raises(UsageError, match=r"is CC0-1.0, .* cannot be changed to mit"):
         collect(directory, REPO, tables, PublishSettings(license="mit"))
 
 
@@ -808,7 +808,7 @@ def test_a_mixture_that_is_pushed_comes_back_and_no_token_goes_along(client):
 
 def test_a_data_set_without_a_mixture_says_so(client, directory, monkeypatch):
     client.upload("someone/bare", directory)
-    with pytest.raises(InvalidDataError, match=r"hf://datasets/someone/bare holds no mixture.json"):
+    with pytest.raises(InvalidDataError, match=r"hf://datasets/someone/bare has no mixture.json"):
         Mixture.from_hub("someone/bare")
     monkeypatch.setenv("HF_TOKEN", "hf_other")
     with pytest.raises(RemoteError, match=r"refused to put mixture\.json"):

@@ -132,7 +132,7 @@ def test_json_lines_one_array_and_packed_lines_hold_the_same_items(tmp_path):
         (None, UsageError, "there is no such file"),
         (b"{broken\n", InvalidDataError, "line 1 is not JSON"),
         (b"\n\n", InvalidDataError, "has no item"),
-        (b"[1]", InvalidDataError, "record 1 is no object"),
+        (b"[1]", InvalidDataError, "record 1 must be a JSON object"),
     ],
 )
 def test_a_file_that_is_no_task_is_said_to_be_none(tmp_path, content, error, message):

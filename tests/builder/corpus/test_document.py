@@ -134,7 +134,7 @@ def test_a_record_without_what_was_asked_for_is_counted(tmp_path, write_jsonl, r
     assert {why: n["documents"] for why, n in manifest.conservation[0]["dropped"].items()} == {
         "3 numbers in vector, not 4": 1,
         "vector is not a list of numbers": 2,
-        "worth is no number": 2,
+        "worth is not a number": 2,
     }
 
 

@@ -113,9 +113,9 @@ def test_it_is_said_what_is_a_document_of_text_files(tmp_path, serial, capsys):
         settings = BuildSettings(text_lines=lines)
         ingest.read_corpus(serial, sources, tmp_path / f"units{number}", settings, least=1)
     said = capsys.readouterr().err
-    assert "1 text file (a.txt): each is a document; --text-lines: each line is one" in said
-    assert "1 text file (a.txt): each line is a document; without --text-lines" in said
-    assert "took 1 document, " in said
+    assert "1 text file (a.txt): each file is a document (with --text-lines: each" in said
+    assert "1 text file (a.txt): each line is a document (without --text-lines" in said
+    assert "read 1 document, " in said
     assert "took 3 documents" in said
 
 

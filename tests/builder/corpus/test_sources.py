@@ -92,7 +92,7 @@ def test_a_file_of_no_known_ending_is_refused_with_those_that_are_known(tmp_path
 
 def test_a_pipe_that_is_named_is_refused_not_waited_for(tmp_path):
     os.mkfifo(tmp_path / "pipe.jsonl")
-    with pytest.raises(UsageError, match="is no regular file"):
+    with pytest.raises(UsageError, match="is not a regular file"):
         survey([str(tmp_path / "pipe.jsonl")])
 
 

@@ -264,7 +264,9 @@ def test_two_who_send_the_same_at_once_write_each_file_once(
 
 def test_an_object_that_is_not_of_the_directory_stops_it_and_stays(s3, prefix, url, send):
     boto3.client("s3").put_object(Bucket="bucket", Key=f"{prefix}/notes.txt", Body=b"mine")
-    with pytest.raises(InvalidDataError, match=rf"{url} holds notes\.txt, which is not of this"):
+    with pytest.raises(
+        InvalidDataError, match=rf"{url} contains notes\.txt, which does not belong"
+    ):
         send()
     assert s3.objects(prefix) == {"notes.txt": b"mine"}
 
@@ -309,7 +311,7 @@ def test_objects_of_others_are_named_before_anything_is_built(s3, prefix, url, b
     boto3.client("s3").put_object(Bucket="bucket", Key=f"{prefix}/notes.txt", Body=b"mine")
     with pytest.raises(
         InvalidDataError,
-        match=rf"{url} has neither {MANIFEST} nor .*, and holds notes\.txt; name a",
+        match=rf"{url} contains notes\.txt, but neither {MANIFEST} nor .*; name a",
     ):
         build_here(url)
     assert s3.objects(prefix) == {"notes.txt": b"mine"}

@@ -206,7 +206,7 @@ def test_text_comes_back_to_the_same_tokens(directory, documents, tmp_path):
 
 def test_an_export_that_is_not_possible_is_refused_with_its_reason(directory, tmp_path):
     out, place = tmp_path / "out", str(directory)
-    with pytest.raises(UsageError, match="cannot be in megatron; choose one of parquet"):
+    with pytest.raises(UsageError, match="cannot be written as megatron; choose one of parquet"):
         export_mixture(job_of(place, out, "megatron"), None, 10)
     with pytest.raises(UsageError, match="give the number of tokens to draw"):
         export_mixture(job_of(place, out, "jsonl"), Mixture.of({"c00": 1}))

@@ -252,7 +252,7 @@ def test_the_command_names_the_file_of_a_mixture_and_what_its_paths_are_relative
 
 
 def test_a_mixture_has_no_place_in_a_layout_of_all_documents(directory, tmp_path):
-    with pytest.raises(UsageError, match="--to parquet holds all documents"):
+    with pytest.raises(UsageError, match="--to parquet writes all documents"):
         export_shards(str(directory), tmp_path / "lab", "parquet", Mixture.of({"c03": 1}))
 
 

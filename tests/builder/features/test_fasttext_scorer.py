@@ -56,5 +56,5 @@ def test_what_is_no_model_is_refused(tmp_path):
     with pytest.raises(InvalidDataError, match=r"there is no file .*; name a fastText model"):
         classify(str(tmp_path / "none.bin"), ["the"])
     (tmp_path / "text.bin").write_text("no model")
-    with pytest.raises(InvalidDataError, match=r"text.bin is no fastText model"):
+    with pytest.raises(InvalidDataError, match=r"text.bin is not a fastText model"):
         classify(str(tmp_path / "text.bin"), ["the"])

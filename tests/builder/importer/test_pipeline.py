@@ -455,12 +455,12 @@ def test_licences_of_rows_are_joined(tmp_path, out, write_jsonl):
 def test_a_licence_that_nobody_states_is_unknown(lab, out, capsys):
     (lab / "README.md").write_text("# Lab\n")
     assert imports(out, lab).license == "unknown"
-    assert "no licence is stated" in capsys.readouterr().err
+    assert "the corpus states no licence" in capsys.readouterr().err
 
 
 def test_a_card_that_cannot_be_read_is_no_card_without_licence(lab, out):
     (lab / "README.md").write_text("---\nlicense: [cc\n---\n")
-    with pytest.raises(InvalidDataError, match=r"README\.md: its metadata is not YAML"):
+    with pytest.raises(InvalidDataError, match=r"the metadata of .*README\.md is not YAML"):
         imports(out, lab)
 
 

@@ -206,7 +206,7 @@ def test_climb_audit_tells_what_was_served_again_from_what_was_abandoned(
     assert capsys.readouterr().out.splitlines()[:2] == [
         f"{tmp_path}: 10 steps served as the weights log says",
         "10 steps served again after a restart; 40 later steps served before a restart, "
-        "and not again since",
+        "and not served again since",
     ]
 
 
@@ -590,7 +590,7 @@ def test_a_row_that_is_not_there_is_refused(served):
 def test_climb_audit_says_what_was_due_and_what_was_served(served, capsys):
     assert call(["audit", str(served)]) == 0
     said = capsys.readouterr().out
-    assert "40 steps as the weights log says" in said
+    assert "40 steps served as the weights log says" in said
     assert [line.split()[0] for line in said.splitlines()[-3:]] == list(ROWS)
     assert call(["audit", str(served), "--json"]) == 0
     value = json.loads(capsys.readouterr().out)

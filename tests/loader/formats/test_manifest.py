@@ -58,7 +58,9 @@ def test_token_shares_weight_every_token_the_same(shards):
 
 def test_a_directory_without_manifest_is_no_data_set(shards):
     (shards.directory / MANIFEST).unlink()
-    with pytest.raises(InvalidDataError, match="no shard directory: it has no manifest") as error:
+    with pytest.raises(
+        InvalidDataError, match="is not a shard directory: it has no manifest"
+    ) as error:
         Manifest.load(shards.directory)
     assert str(shards.directory) in str(error.value)
     assert "run the same `climb build` again" in str(error.value)
@@ -198,7 +200,7 @@ def test_a_mixture_fits_after_documents_were_appended(shards):
     ("change", "said"),
     [
         (lambda c: {"c00": "1" * 32, "c01": c["c01"]}, "c00 have other content"),
-        (lambda c: {**c, "c07": "1" * 32}, "c07 are no more"),
+        (lambda c: {**c, "c07": "1" * 32}, "c07 no longer exist"),
         (lambda c: {"c01": c["c01"]}, "c00 are new"),
     ],
 )

@@ -342,7 +342,7 @@ def test_in_a_browser_the_form_changes_the_weights_of_the_job(browser, monitor, 
     new = browser.find_element("css selector", "#cluster-c01 input")
     new.send_keys("seven")
     browser.find_element("id", "go").click()
-    wait_for(lambda: "is no number" in browser.find_element("id", "answer").text)
+    wait_for(lambda: "is not a number" in browser.find_element("id", "answer").text)
     new.clear()
     new.send_keys("1.5")
     browser.find_element("id", "go").click()

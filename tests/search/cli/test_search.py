@@ -50,11 +50,15 @@ def test_a_finished_search_is_shown_beside_the_token_shares(searched, shards, ca
 @pytest.mark.parametrize(
     ("more", "code", "said"),
     [
-        ("--target label=poems", 2, "error: no held-out document has label 'poems'; there are "),
+        (
+            "--target label=poems",
+            2,
+            "error: no held-out document has label 'poems'; the held-out text has ",
+        ),
         (
             "--target nowhere.txt",
             2,
-            "error: target nowhere.txt: there is no file nowhere.txt; say label=NAME",
+            "error: target nowhere.txt: there is no file nowhere.txt; give label=NAME",
         ),
         ("--target label=sea --proxy-tokens 100", 2, "error: 100 tokens are less than one step"),
         ("--target label=sea --budget 0", 2, "error: budget is 1 or more"),

@@ -61,7 +61,7 @@ def test_a_kind_of_the_held_out_text_is_a_target(shards, kind):
 @pytest.mark.parametrize("kind", ["label", "cluster"])
 def test_a_kind_that_is_not_there_is_told_those_that_are(shards, kind):
     there = sorted({getattr(d, kind) for d in read_heldout(shards)})
-    expected = f"no held-out document has {kind} 'poems'; there are {', '.join(there)}"
+    expected = f"no held-out document has {kind} 'poems'; the held-out text has {', '.join(there)}"
     with pytest.raises(UsageError) as error:
         load_target(shards, f"{kind}=poems")
     assert str(error.value) == expected
@@ -97,7 +97,7 @@ def test_a_file_of_several_frames_is_read_whole(tmp_path):
 
 def test_a_file_that_is_not_there_is_told_what_a_target_is(tmp_path):
     with pytest.raises(
-        UsageError, match=r"target nowhere: there is no file nowhere; say label=NAME, cluster=NAM"
+        UsageError, match=r"target nowhere: there is no file nowhere; give label=NAME, cluster=NAM"
     ):
         load_target(tmp_path, "nowhere")
 

@@ -198,7 +198,7 @@ def test_what_tells_nothing_is_refused_by_name(coarse, directory, built, tmp_pat
     settings = BuildSettings(**BUILD, micro_clusters=9, clusters=3)
     build([str(built.source)], other, settings, workers=1)
     for words, said in [
-        ((directory, tmp_path / "a", "--from", tmp_path), "holds no search"),
+        ((directory, tmp_path / "a", "--from", tmp_path), "has no search"),
         ((directory, coarse, "--from", coarse), "is the folder of this search"),
         ((other, tmp_path / "b", "--from", coarse), "and have other micro-clusters"),
         ((directory, tmp_path / "c", "--from", coarse, "--model", "mini"), "--model was"),
@@ -228,7 +228,7 @@ def test_a_search_of_an_earlier_version_counts_on_its_own_shards(
     assert search(halves, tmp_path / "same", "--from", old, budget="2") == 0
     assert len(carried_and_own(tmp_path / "same")[0]) == 8
     assert search(directory, tmp_path / "other", "--from", old, budget="2") == 3
-    assert "it has no cells.json" in capsys.readouterr().err
+    assert "did not write cells.json" in capsys.readouterr().err
     assert search(halves, old) == 0  # which writes it
     assert search(directory, tmp_path / "other", "--from", old, budget="2") == 0
     assert Mixture.load(tmp_path / "other" / "mixture.json")

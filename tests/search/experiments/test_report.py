@@ -296,5 +296,10 @@ def test_weights_by_round_and_how_scores_go_with_them_are_shown(shards, shares, 
     shown = read_page(page("", "", search_sections(shards, answer, trials)))
     first = [t.mixture.weights["c00"] for t in trials if t.round == 1]
     assert f"{sum(first) / len(first):.1%}" in shown.text
-    for word in ("round 1", "run again", "goes with loss", "predicted from the other proxies"):
+    for word in (
+        "round 1",
+        "run again",
+        "rank correlation with loss",
+        "predicted from the other proxies",
+    ):
         assert word in shown.text

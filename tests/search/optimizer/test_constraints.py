@@ -224,7 +224,7 @@ def test_filling_finds_the_level_that_a_search_for_it_finds(seed):
 @pytest.mark.parametrize("number", [-0.1, float("nan")])
 def test_numbers_by_name_are_none_below_zero(number):
     assert by_name("caps", {"b": 0.0}, ["a", "b"]).tolist() == [1, 0]
-    with pytest.raises(UsageError, match="caps is made of numbers of 0 or more"):
+    with pytest.raises(UsageError, match="caps must have numbers of 0 or more"):
         by_name("caps", {"b": number}, ["a", "b"])
 
 

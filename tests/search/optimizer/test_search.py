@@ -859,7 +859,9 @@ def test_targets_that_are_names_alone_are_minimised(targets):
 
 
 def test_arguments_that_cannot_be_are_refused_with_what_can():
-    with pytest.raises(UsageError, match=r"clusters are a list of names, not 'c00'; say \['c00'\]"):
+    with pytest.raises(
+        UsageError, match=r"clusters are a list of names, not 'c00'; pass \['c00'\]"
+    ):
         Search("c00", ["a"])
     with pytest.raises(UsageError, match="targets are directions by name"):
         Search(["c00", "c01"], [1, 2])
@@ -877,5 +879,5 @@ def test_a_mixture_of_ones_own_is_refused_with_what_to_do(own):
 
 def test_a_score_without_a_name_is_refused_with_one():
     search = Search(["c00", "c01"], ["a"], budget=16)
-    with pytest.raises(UsageError, match=r"told by target, as {'a': 1\.5}"):
+    with pytest.raises(UsageError, match=r"give scores by target, as {'a': 1\.5}"):
         search.tell(search.ask()[0], 1.5)

@@ -205,7 +205,10 @@ def test_without_targets_there_is_a_mixture_and_nothing_is_scored(shards, tmp_pa
 @pytest.mark.parametrize(
     ("more", "said"),
     [
-        ("--proxy-tokens 2048", "error: 2,048 tokens make 4 steps, and DoReMi chooses weights "),
+        (
+            "--proxy-tokens 2048",
+            "error: 2,048 tokens are only 4 steps, and DoReMi chooses weights ",
+        ),
         (
             "--final-tokens 9999 --pin c00=0.5 --engine ray",
             "error: --preset doremi does not use --final-tokens, --pin, --engine",
