@@ -116,7 +116,7 @@ def test_it_is_said_what_is_a_document_of_text_files(tmp_path, serial, capsys):
     assert "1 text file (a.txt): each file is a document (with --text-lines: each" in said
     assert "1 text file (a.txt): each line is a document (without --text-lines" in said
     assert "read 1 document, " in said
-    assert "took 3 documents" in said
+    assert "read 3 documents" in said
 
 
 def test_with_text_lines_a_text_file_holds_a_document_a_line(read, tmp_path):
