@@ -122,8 +122,8 @@ def append(
     """
     if is_url(out):
         raise UsageError(
-            f"{out} cannot be appended to, as files behind a URL cannot be replaced all at once: "
-            f"fetch it (climb pull {out} DIR), append to DIR, and copy DIR to a new URL"
+            f"--append needs a folder, and {out} is a URL, where files cannot be replaced all at "
+            f"once: fetch it (climb pull {out} DIR), append to DIR, and copy DIR to a new URL"
         )
     sources, out = as_places(sources), Path(out).resolve()
     refuse_grouping(Manifest.load(out), out, "append to")
@@ -181,13 +181,13 @@ def _begin(sources: Sequence[Source], out: Path, manifest: Manifest) -> dict[str
         plan,
         leaves=() if is_vacant(out / WORK) else (WORK,),
         folders=(f"{WORK}/**", "clusters/*", "documents"),
-        remedy=f"end that append first; to give it up, remove {out / WORK}",
+        remedy=f"finish that append first; to discard it, remove {out / WORK}",
     ):
-        logger.info(f"going on with the append to {out}")
+        logger.info(f"continuing the append to {out}")
     if "languages" not in manifest.provenance["settings"]:
         logger.warning(
-            f"  {out} was built by an earlier version, which took text without spaces for one "
-            f"word; so near copies of such documents in it are not found"
+            f"  an earlier version built {out}, and counted text without spaces (as in Chinese) as "
+            "one word; near copies of such documents in this directory are not found"
         )
     return plan
 
@@ -205,8 +205,8 @@ def _check(out: Path, manifest: Manifest) -> None:
     if missing or manifest.parts is None or "settings" not in manifest.provenance:
         what = ", ".join(missing) or "the record of its build"
         raise InvalidDataError(
-            f"{out} cannot be appended to: it lacks {what}. Only a directory that this version's "
-            "`climb build` made can grow; build it again from all sources"
+            f"nothing can be appended to {out}: it lacks {what}. --append needs a directory that "
+            "`climb build` of this version made; build the directory again from all sources"
         )
     if CONTAMINATION in needed:
         read_file(out, manifest, CONTAMINATION)  # compiled code would not notice damage

@@ -71,9 +71,13 @@ class Card:
             value = yaml.safe_load(opening[3:]) or {}
         except yaml.YAMLError as error:
             text = " ".join(str(error).split())
-            raise InvalidDataError(f"{name}: its metadata is not YAML: {text}; mend it") from None
+            raise InvalidDataError(
+                f"the metadata of {name} is not YAML: {text}; correct it"
+            ) from None
         if not isinstance(value, dict):
-            raise InvalidDataError(f"{name}: its metadata is no mapping; mend it")
+            raise InvalidDataError(
+                f"the metadata of {name} is not a mapping of names to values; correct it"
+            )
         ours = value.get("climbstream")
         ours = ours if isinstance(ours, dict) else {}
         names = value.get("license")

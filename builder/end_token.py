@@ -36,7 +36,7 @@ _USUAL = (
     "[SEP]",
 )
 """Usual names of an end token, for tokenizers whose files name none."""
-_REMEDY = "name it with --eos-token NAME or --eos-id N, or do without by --no-eos"
+_REMEDY = "name it with --eos-token NAME or --eos-id N, or use --no-eos for no end token"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -56,12 +56,14 @@ def check_licenses(names: Sequence[str]) -> None:
     """
     left_out = [name for name in names if name.startswith(NOT)]
     if any(not name.removeprefix(NOT).strip() for name in names):
-        raise InvalidDataError("licenses holds an empty name; unknown is that of no licence")
+        raise InvalidDataError(
+            "licenses has an empty name; write unknown for documents without a licence"
+        )
     if left_out and len(left_out) < len(names):
         kept = next(name for name in names if not name.startswith(NOT))
         raise InvalidDataError(
-            f"licenses names {kept} to keep and {left_out[0]} to leave out; name those to keep, "
-            f"and all others are left out, or name those to leave out, each after a {NOT}"
+            f"licenses names {kept} to keep and {left_out[0]} to leave out; name only licences to "
+            f"keep, or only licences to leave out, each after a {NOT}"
         )
 
 

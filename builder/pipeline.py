@@ -257,7 +257,7 @@ def _begin(
         destination.claim(plan, effect_of_change)
     change_plan(out, plan)
     if begin_in(out, WORK, plan, effect_of_change):
-        logger.info(f"going on with the build in {out}")
+        logger.info(f"continuing the build in {out}")
     elif dry:
         (out / WORK / UNBOUND).touch()
     if not dry:

@@ -269,12 +269,12 @@ class BuildSettings:
         codes = [name for name in self.languages if name not in LANGUAGES and name != "*"]
         if codes:
             raise InvalidDataError(
-                f"there is no language {', '.join(codes)}; the codes are ISO 639, as a build "
-                f"tells languages: {', '.join(sorted(LANGUAGES))}"
+                f"there is no language {', '.join(codes)}; the possible ISO 639 codes are "
+                f"{', '.join(sorted(LANGUAGES))}"
             )
         if not self.languages or ("*" in self.languages and self.languages != EVERY):
             raise InvalidDataError(
-                f"languages is {self.languages}; name some, as de or fr, or * alone for all"
+                f"languages is {self.languages}; name some, such as de or fr, or only * for all"
             )
         if self.ids not in IDS:
             raise InvalidDataError(f"ids is {self.ids!r}; it must be one of {', '.join(IDS)}")
@@ -287,7 +287,7 @@ class BuildSettings:
         for scores in (self.min_cluster_score, self.min_document_score, self.scores):
             if unknown := set(scores) - set(SCORES):
                 raise InvalidDataError(
-                    f"there is no score {', '.join(sorted(unknown))}; there are "
+                    f"there is no score {', '.join(sorted(unknown))}; the scores are "
                     f"{', '.join(map(score_title, SCORES))}"
                 )
 
@@ -309,7 +309,7 @@ class BuildSettings:
             )
         if self.mark_contaminated and not self.decontaminate:
             raise InvalidDataError(
-                "mark_contaminated marks what decontaminate finds; name tasks for that too"
+                "mark_contaminated needs tasks in decontaminate; name them there"
             )
         if self.micro_clusters is not None and self.micro_clusters < self.clusters:
             raise InvalidDataError(

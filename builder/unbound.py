@@ -69,5 +69,6 @@ def change_plan(out: Path, plan: Mapping[str, Any]) -> None:
     write_json(work / "plan.json", dict(plan))
     if change:
         logger.info(
-            f"the last settings in {out} were others: {change} and what follows is done anew"
+            f"the earlier work in {out} had other settings: {change} and all later stages are done "
+            "again"
         )

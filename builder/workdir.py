@@ -77,7 +77,7 @@ def begin_work(
         return False
     give_way(out / hidden, plan)
     if begin_in(out, hidden, plan):
-        logger.info(f"going on with what was begun in {out}")
+        logger.info(f"continuing the unfinished work in {out}")
     return True
 
 
@@ -124,7 +124,10 @@ def give_way(work: Path, plan: Mapping[str, Any]) -> None:
     """If unbound ``work`` has another plan, remove it; if it has ``plan``, bind it."""
     if (work / UNBOUND).exists():
         if read_plan(work / "plan.json") != plan:
-            logger.info(f"{work} is begun anew: the command that failed in it had other sources")
+            logger.info(
+                f"the work in {work} begins again from the start, because the command that failed "
+                "there had other sources"
+            )
             remove_work(work)
         (work / UNBOUND).unlink(missing_ok=True)
 
@@ -160,7 +163,7 @@ def remove_work(work: Path) -> None:
     """
     if not is_work(work):
         if os.path.lexists(work):
-            logger.warning(f"{work} stays: it holds no plan of this command")
+            logger.warning(f"{work} is not removed, because this command did not write it")
         return
     for path in work.iterdir():
         if path.is_dir() and not path.is_symlink():
@@ -190,5 +193,5 @@ def begin_in(
         plan,
         effect,
         folders=(f"{hidden}/**", "clusters/*", "*"),
-        remedy=f"name another place; to give up what was begun, remove {out}",
+        remedy=f"name another folder; to discard the unfinished work, remove {out}",
     )

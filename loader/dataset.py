@@ -65,10 +65,11 @@ class MixtureDataset(IterableDataset[Batch]):
             raise UsageError(
                 "this DataLoader has a batch_size, so it would stack whole batches of "
                 f"{self.loader.batch_rows // self.loader.world_size} rows each; make it "
-                "DataLoader(MixtureDataset(loader), batch_size=None). The Trainer of transformers "
-                "gets such a one from a method of a subclass: def get_train_dataloader(self): "
+                "DataLoader(MixtureDataset(loader), batch_size=None). For the Trainer of "
+                "transformers, write this method in a subclass: def get_train_dataloader(self): "
                 "return DataLoader(self.train_dataset, batch_size=None), as in "
-                "examples/huggingface_trainer.py; let max_steps be the steps, and fields=['labels']"
+                "examples/huggingface_trainer.py; set max_steps to the number of steps, and "
+                "fields=['labels']"
             )
         # A generator cannot be used by two threads. The loader itself is not returned, because
         # torch would call the loader's state methods.

@@ -359,16 +359,16 @@ class MixtureLoader:
             self._end = head, self._lookahead.end()
         if (end := self._end[1]) is None:
             raise TypeError(
-                "this MixtureLoader is endless: by its weights no max_epochs ends it; count steps "
-                "by loader.steps_per_epoch, or give max_epochs for every cluster. A DataLoader "
-                "takes MixtureDataset(loader), with batch_size=None"
+                "this MixtureLoader has no length, because no max_epochs ends it with these "
+                "weights; count steps by loader.steps_per_epoch, or give max_epochs for every "
+                "cluster. A DataLoader takes MixtureDataset(loader), with batch_size=None"
             )
         return end
 
     def __getitem__(self, _index: object) -> NoReturn:
         """Raise `TypeError`: batches have an order, but a `DataLoader` asks for items by number."""
         raise TypeError(
-            "a MixtureLoader has no items by number, it is iterated. A DataLoader takes "
+            "a MixtureLoader has no items by number; iterate over it. A DataLoader takes "
             "DataLoader(MixtureDataset(loader), batch_size=None), with MixtureDataset from "
             "climbstream.loader"
         )
@@ -691,7 +691,7 @@ class MixtureLoader:
         """Warn that the run begins at step 0, although its ledger or log has later steps."""
         logger.warning(
             f"no state was loaded, so the run begins at step 0, but {self._told}. Changes in the "
-            "weights log take effect at their steps again. To go on with the earlier run, load the "
+            "weights log take effect at their steps again. To continue the earlier run, load the "
             "state of its checkpoint; to begin another run, name other files"
         )
         self._told = ""
@@ -771,8 +771,8 @@ def _check_agreement(
     if agreement is None and live:
         if world_size > 1:
             raise UsageError(
-                f"{world_size} ranks cannot follow a file or a function without an agreement: say "
-                "from climbstream.loader import Agreement, and give every rank "
+                f"{world_size} ranks cannot follow a file or a function without an agreement: "
+                "write from climbstream.loader import Agreement, and give every rank "
                 "agreement=Agreement()"
             )
         return Agreement()
@@ -815,12 +815,15 @@ def _check_numbers(seq_len: int, batch_rows: int, rank: int, world_size: int, la
     valid = _divisors(int(np.gcd(lanes, batch_rows)))
     if world_size not in valid:
         raise UsageError(
-            f"{world_size} ranks cannot share {batch_rows} rows a batch in {lanes} lanes evenly; "
-            f"world_size may be {', '.join(map(str, valid))}, or for {world_size} ranks say "
+            f"{world_size} ranks cannot evenly share batches of {batch_rows} rows in {lanes} "
+            f"lanes; world_size may be {', '.join(map(str, valid))}, or for {world_size} ranks use "
             f"{_remedy(batch_rows, world_size, lanes)}"
         )
     if not hasattr(rank, "__index__") or not 0 <= rank < world_size:
-        raise UsageError(f"rank {short(rank)} of {world_size}; ranks are 0 to {world_size - 1}")
+        raise UsageError(
+            f"rank is {short(rank)}, and world_size is {world_size}; ranks are 0 to "
+            f"{world_size - 1}"
+        )
 
 
 def _remedy(batch_rows: int, world_size: int, lanes: int) -> str:

@@ -225,12 +225,16 @@ class Lookahead:
         what = ", ".join(f"{name} after {epochs:.3f} epochs" for name, epochs in over.items())
         if self._on_exhausted == "error":
             raise UsageError(
-                f"step {position.step} would take more than max_epochs of {what}; "
-                "raise max_epochs, change the weights, or let on_exhausted be renormalise or stop"
+                f"step {position.step} would take more than max_epochs of {what}; raise "
+                "max_epochs, change the weights, or set on_exhausted to renormalise or stop"
             )
         if self._on_exhausted == "stop" or not self._weights.cap(
             [*over], position.step, f"max_epochs: {what}"
         ):
-            logger.warning(f"step {position.step}: the data ends, as there is no more of {what}")
+            logger.warning(
+                f"step {position.step}: the data ends, because there is no more of {what}"
+            )
             raise StopIteration
-        logger.warning(f"step {position.step}: no more of {what}; the others share its weight")
+        logger.warning(
+            f"step {position.step}: no more of {what}; the other clusters share its weight"
+        )

@@ -121,9 +121,9 @@ class LoaderState:
         if self.data != manifest.fingerprint and self.data in manifest.earlier:
             raise InvalidDataError(
                 f"the state is of these shards as they were with fingerprint {self.data}; "
-                "documents were appended since, and rows are in another order now. "
-                "Begin a new run from the model's parameters, or go on with a copy of "
-                "the shards from before"
+                "documents were appended since, and rows are in another order now. Begin a new "
+                "run from the model's parameters, or continue with a copy of the shards from "
+                "before"
             )
         for name, theirs, ours in (
             ("data", self.data, manifest.fingerprint),
@@ -137,7 +137,7 @@ class LoaderState:
             if theirs != ours:
                 raise InvalidDataError(
                     f"the state was saved with {name}={short(theirs)}, this loader has "
-                    f"{name}={short(ours)}; make the loader with the state's"
+                    f"{name}={short(ours)}; make the loader with the value of the state"
                 )
 
     def check_rows(self, epoch_rows: Mapping[str, int]) -> None:

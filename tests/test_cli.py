@@ -195,13 +195,16 @@ def test_a_number_of_workers_that_cannot_be_ends_with_2(capsys, built, tmp_path,
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["inspect", "."], r". is no shard directory: it has no manifest.json"),
-        (["verify", "."], r". is no shard directory: it has no manifest.json"),
+        (["inspect", "."], r". is not a shard directory: it has no manifest.json"),
+        (["verify", "."], r". is not a shard directory: it has no manifest.json"),
         (["build", "a.jsonl", "--out", "o"], "the sources hold 0 usable documents"),
         (["build", "a.jsonl", "--out", "o", "--holdout", "2"], "holdout is 2.0; it must be from 0"),
         (["build", "a.jsonl", "--out", "o", "--config", "no.json"], "there is no file no.json"),
         (["build", "a.jsonl", "--out", "o", "--config", "a.jsonl"], "a.jsonl is not JSON"),
-        (["build", "a.jsonl", "--out", "o", "--config", "list.json"], "list.json holds no object"),
+        (
+            ["build", "a.jsonl", "--out", "o", "--config", "list.json"],
+            "list.json is not a JSON object",
+        ),
         (["build", "a.jsonl", "--out", "o", "--config", "odd.json"], "unknown build settings: odd"),
         (["build", "a.jsonl", "--out", "."], "DIR is not empty: it holds a.jsonl, list.json"),
     ],
@@ -242,8 +245,8 @@ def test_a_directory_that_another_process_holds_ends_with_6(capsys, built, tmp_p
         (OSError(errno.EDQUOT, "Disk quota exceeded"), 7, "no space left: "),
         (FileNotFoundError(errno.ENOENT, "No such file", "a.bin"), 2, "a.bin: No such file"),
         (PermissionError(errno.EACCES, "Permission denied", "b"), 2, "b: Permission denied"),
-        (ModuleNotFoundError("No module", name="faiss"), 2, "faiss is not installed; say pip"),
-        (ZeroDivisionError("by zero"), 1, "internal, ZeroDivisionError('by zero'); see climb --d"),
+        (ModuleNotFoundError("No module", name="faiss"), 2, "faiss is not installed; run pip"),
+        (ZeroDivisionError("by zero"), 1, "internal error, ZeroDivisionError('by zero'); to see"),
     ],
     ids=lambda value: type(value).__name__ if isinstance(value, Exception) else "",
 )
@@ -269,7 +272,7 @@ def test_a_traceback_is_shown_when_it_is_asked_for(capsys, failing, error):
 def test_a_stop_by_the_user_says_how_to_go_on(capsys, failing, error):
     failing(error)
     assert run(["fail"]) == 130
-    assert capsys.readouterr().err.strip("\n") == "stopped; run the same command again to go on"
+    assert capsys.readouterr().err.strip("\n") == "stopped; run the same command again to continue"
 
 
 def test_from_python_errors_are_raised(failing):
@@ -298,7 +301,7 @@ def test_an_extra_that_is_missing_is_named_with_the_command_that_brings_it(
     given = [str(built.directory) if a == "BUILT" else a for a in arguments]
     done = run_without({missing}, *given, cwd=tmp_path)
     assert done.returncode == 2, done.stderr
-    said = f"error: {missing} is not installed; say pip install 'climbstream[{extra}]'"
+    said = f"error: {missing} is not installed; run pip install 'climbstream[{extra}]'"
     assert done.stderr.splitlines()[-1] == said
     assert "Traceback" not in done.stderr
 
@@ -417,7 +420,7 @@ def test_doctor_finds_a_clash_and_a_full_disk(capsys, monkeypatch):
     captured = capsys.readouterr()
     assert "faiss-cpu and faiss-gpu are both installed and own the same folder" in captured.out
     assert "only 0.2 GiB are free for the cache" in captured.out
-    assert captured.err == "error: 2 troubles on this machine\n"
+    assert captured.err == "error: 2 problems on this machine\n"
 
 
 def test_a_table_is_set_in_columns():
@@ -450,7 +453,7 @@ def test_the_help_of_a_command_ends_with_two_examples_that_it_takes(capsys, name
 def test_the_help_of_search_has_its_options_in_groups(capsys):
     assert run(["search", "--help"]) == 0
     said = capsys.readouterr().out
-    headings = ["What to be good at:", "Limits of weights:", "Proxies:", "How it runs:"]
+    headings = ["Targets:", "Limits of weights:", "Proxies:", "How it runs:"]
     assert [said.index(heading) for heading in headings] == sorted(
         said.index(heading) for heading in headings
     )
@@ -484,7 +487,7 @@ def test_a_count_is_read_as_people_write_it(text, number):
     "text", ["", "M", "ten", "1.5", "10X", "1e-3", "e6", ".", "1e", "nan", "inf"]
 )
 def test_what_is_no_count_is_refused_with_what_is(text):
-    with pytest.raises(click.BadParameter, match="say 1000000, 1e6, 10M or 4GiB"):
+    with pytest.raises(click.BadParameter, match="write 1000000, 1e6, 10M or 4GiB"):
         COUNT.convert(text, None, None)
 
 
@@ -515,7 +518,7 @@ def test_a_folder_that_is_not_there_is_said_not_to_be(capsys, tmp_path, command)
         "train": ["--tokens", "1e6", "--out", out],
     }
     assert run([command, str(place), *more.get(command, [])]) == 3
-    assert f"{place} is no shard directory: nothing is there" in capsys.readouterr().err
+    assert f"{place} is not a shard directory: nothing is there" in capsys.readouterr().err
 
 
 def test_print_config_prints_what_config_reads(tmp_path, capsys):
@@ -547,5 +550,5 @@ def test_a_fraction_may_be_in_percent(text, number):
 
 @pytest.mark.parametrize("text", ["", "%", "ten%", "10%%"])
 def test_what_is_no_fraction_is_refused_with_what_is(text):
-    with pytest.raises(click.BadParameter, match=r"say 0\.1 or 10%"):
+    with pytest.raises(click.BadParameter, match=r"write 0\.1 or 10%"):
         Fraction().convert(text, None, None)

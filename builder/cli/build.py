@@ -36,16 +36,24 @@ _SCORE = (
     + ", ".join(map(score_title, SCORES))
     + "."
 )
-_IDS = "Scope in which an identifier names one document.  [default: source]"
+_IDS = (
+    "Where documents with a repeated identifier are left out: in a file (source), in all sources "
+    "(global), nowhere (none).  [default: source]"
+)
 _TEXT_LINES = "Each line of a .txt file is a document.  [default: each file]"
 _LANGUAGES = "Languages to keep, as de,fr,code.  [default: *, all]"
 _CELLS = (
-    "topic: store each cluster, in --tiers if set. micro: each micro-cluster.  [default: topic]"
+    "topic: store each cluster, divided by --tiers if given. micro: store each micro-cluster "
+    "separately.  [default: topic]"
 )
-_TIERS = "Number of quality tiers; each cluster is stored in cells, by tier and language."
+_TIERS = (
+    "Number of quality tiers; each cluster is divided into parts (cells), by tier and language."
+)
 _TIER_SCORE = "Score by which documents are put into tiers.  [default: mean]"
-_LICENSES = "Licences to keep: NAME,NAME or FILE with one name per line. !NAME: leave it out."
-_PRESETS = "Least mean scores of clusters, as in CLIMB; they fit scores of CLIMB's classifiers."
+_LICENSES = (
+    "Licences to keep: NAME,NAME or FILE with one name per line. !NAME: leave this licence out."
+)
+_PRESETS = "Least mean scores of clusters from CLIMB, for scores of CLIMB's own classifiers."
 
 
 def _default(least: dict[str, float]) -> str:
@@ -61,7 +69,7 @@ _LEAST = (
 _LEAST_MEAN = "SCORE=N,…: leave out micro-clusters whose mean score is below N." + _default(
     BuildSettings().min_cluster_score
 )
-_DECONTAMINATE = "Task, a file or lm-eval=NAME: leave out documents with its questions."
+_DECONTAMINATE = "Leave out documents that contain questions of this task: a file, or lm-eval=NAME."
 _CONFIG = "JSON file of settings, as --print-config prints it. Options of the command override it."
 _PARTITION_MIB = "MiB of text per task.  [default: 4 to 128, by the size of the corpus]"
 _KEEP_IDS = (
@@ -69,7 +77,9 @@ _KEEP_IDS = (
     "documents, their copies, and contaminated documents stay out."
 )
 _TRUST = "Run code that comes with the model of --embed st:NAME."
-_TEXT = "Column of the text. NAME,NAME: the first that a record has.  [default: text]"
+_TEXT = (
+    "Column of the text. NAME,NAME: the first of these columns that a record has.  [default: text]"
+)
 
 
 def _least(_context: click.Context, _option: click.Parameter, value: tuple[str, ...]) -> Any:
@@ -80,7 +90,7 @@ def _least(_context: click.Context, _option: click.Parameter, value: tuple[str, 
             least[name] = float(number)
         except ValueError:
             raise click.BadParameter(
-                f"{pair}: say SCORE=NUMBER, as overall=1.5,ad-free=2"
+                f"{pair}: write SCORE=NUMBER, such as overall=1.5,ad-free=2"
             ) from None
     return least or None
 
@@ -123,7 +133,7 @@ def _list(_context: click.Context, _option: click.Parameter, value: tuple[str, .
 def _pairs(_context: click.Context, _option: click.Parameter, value: tuple[str, ...]) -> Any:
     for pair in value:
         if "=" not in pair:
-            raise click.BadParameter(f"{pair}: say SCORE=column:NAME or SCORE=FILE")
+            raise click.BadParameter(f"{pair}: write SCORE=column:NAME or SCORE=FILE")
     return dict(pair.split("=", 1) for pair in value) or None
 
 
@@ -139,7 +149,7 @@ def _require(sources: tuple[str, ...], out: str | None) -> None:
 @click.argument("sources", nargs=-1, type=SOURCE, metavar="SOURCES...")
 @click.option("--out", type=PLACE, help="Shard directory, a folder or s3://…  [required]")
 @scratch_option
-@click.option("--clusters", type=int, help="Clusters after merging.  [default: 20]")
+@click.option("--clusters", type=int, help="Number of clusters after merging.  [default: 20]")
 @click.option("--cells", type=click.Choice(CELLS), help=_CELLS)
 @click.option("--tiers", type=int, help=_TIERS)
 @click.option("--tier-score", type=click.Choice([*map(score_title, TIER_SCORES)]), help=_TIER_SCORE)
@@ -152,12 +162,24 @@ def _require(sources: tuple[str, ...], out: str | None) -> None:
 )
 @click.option("--text-lines", is_flag=True, default=None, help=_TEXT_LINES)
 @click.option(
-    "--micro-clusters", type=int, help="Clusters before merging.  [default: by size of the sample]"
+    "--micro-clusters",
+    type=int,
+    help="Number of micro-clusters, before merging.  [default: by size of the sample]",
 )
-@click.option("--merge-height", type=float, help="Merge to this Ward height, not to --clusters.")
+@click.option(
+    "--merge-height",
+    type=float,
+    help="Merge up to this Ward distance instead of to a number of --clusters.",
+)
 @click.option("--balanced", is_flag=True, default=None, help="Make clusters of more even sizes.")
-@click.option("--restarts", type=int, help="Starts of k-means.  [default: 2]")
-@click.option("--sample", type=COUNT, help="Documents to fit on.  [default: 32000]")
+@click.option(
+    "--restarts", type=int, help="Number of starts of k-means; the best is used.  [default: 2]"
+)
+@click.option(
+    "--sample",
+    type=COUNT,
+    help="Number of documents that clusters and the tokenizer are fitted on.  [default: 32000]",
+)
 @click.option("--thresholds", type=click.Choice(list(THRESHOLDS)), help=_PRESETS)
 @click.option("--languages", callback=_split, help=_LANGUAGES)
 @click.option("--licenses", help=_LICENSES)
@@ -173,7 +195,9 @@ def _require(sources: tuple[str, ...], out: str | None) -> None:
 )
 @click.option("--no-prune", is_flag=True, default=None, help="Keep documents of every quality.")
 @click.option(
-    "--near-duplicates", type=float, help="Similarity of near duplicates.  [default: 0.8]"
+    "--near-duplicates",
+    type=float,
+    help="Least similarity of near duplicates, 0.5 to 1.  [default: 0.8]",
 )
 @click.option(
     "--keep-duplicates", is_flag=True, default=None, help="Count duplicates, but keep them."
@@ -183,24 +207,37 @@ def _require(sources: tuple[str, ...], out: str | None) -> None:
 @click.option("--trust-remote-code", is_flag=True, default=None, help=_TRUST)
 @click.option("--score", "scores", multiple=True, callback=_pairs, help=_SCORE)
 @click.option("--tokenizer", help="Hugging Face tokenizer.  [default: train a BPE]")
-@click.option("--vocab-size", type=COUNT, help="Tokens of a trained tokenizer.  [default: 32768]")
 @click.option(
-    "--eos-token", help="Name of the token that ends a document.  [default: what its files say]"
+    "--vocab-size",
+    type=COUNT,
+    help="Vocabulary size, if a tokenizer is trained.  [default: 32768]",
 )
-@click.option("--eos-id", type=int, help="Number of that token.")
-@click.option("--no-eos", is_flag=True, default=None, help="End documents with no token.")
-@click.option("--holdout", type=Fraction(), help="Fraction held out for evaluation.  [default: 0]")
+@click.option(
+    "--eos-token",
+    help="Name of the token that ends a document.  [default: what the tokenizer's files say]",
+)
+@click.option("--eos-id", type=int, help="Number of the token that ends a document.")
+@click.option("--no-eos", is_flag=True, default=None, help="Do not end documents with a token.")
+@click.option(
+    "--holdout",
+    type=Fraction(),
+    help="Fraction of documents held out for evaluation.  [default: 0]",
+)
 @click.option("--seed", type=int, help="Seed of all samples.  [default: 17]")
 @click.option("--config", type=INPUT, help=_CONFIG)
 @click.option(
-    "--print-config", is_flag=True, help="Print all settings, as --config reads them, and end."
+    "--print-config",
+    is_flag=True,
+    help="Print all settings in the form that --config reads, and exit.",
 )
-@click.option("--strict", is_flag=True, help="Refuse records and files that cannot be used.")
+@click.option(
+    "--strict", is_flag=True, help="End with an error if a record or file cannot be used."
+)
 @click.option("--engine", type=click.Choice(ENGINES), default="local", help="Where tasks run.")
 @click.option(
     "--workers",
     type=click.IntRange(min=1),
-    help="Tasks that run at a time.  [default: one per core]",
+    help="Number of tasks that run at the same time.  [default: one per core]",
 )
 @click.option("--partition-mib", type=click.IntRange(*PARTITION_MIB), help=_PARTITION_MIB)
 @slurm_print_option
@@ -250,10 +287,15 @@ def build(
         )
         raise UsageError(f"--append uses the settings that {out} was built with; leave out {names}")
     if append and scratch:
-        raise UsageError("--scratch is for an --out of s3://…, which cannot be appended to")
+        raise UsageError(
+            "--scratch is for an --out of s3://…, and --append is for a folder; leave out one of "
+            "them"
+        )
     settings = read_json(config) if config else {}
     if not isinstance(settings, dict):
-        raise InvalidDataError(f"{config} holds no object of settings")
+        raise InvalidDataError(
+            f"{config} is not a JSON object of settings; climb build --print-config prints one"
+        )
     settings |= given
     checked = BuildSettings.from_json(settings)
     if print_config:

@@ -14,7 +14,9 @@ from climbstream.loader.core.files import write_json
 @click.argument("directory", type=PLACE)
 @click.argument("tasks", nargs=-1, required=True)
 @click.option("--out", type=OUTPUT, help="File to write the result to, as JSON.")
-@click.option("--workers", type=click.IntRange(min=1), help="Processes.  [default: one per core]")
+@click.option(
+    "--workers", type=click.IntRange(min=1), help="Number of processes.  [default: one per core]"
+)
 @task_timeout_option
 @json_option
 def contamination(

@@ -47,11 +47,16 @@ Row = dict[str, Any]
 
 @click.command()
 @click.argument("directory", type=INPUT)
-@click.option("--why", help="Only reasons that contain this text, as 'low overall'.")
-@click.option("--language", help="Only documents in this language, as de.")
-@click.option("--label", help="Only documents of this known domain.")
 @click.option(
-    "--sample", type=click.IntRange(min=1), default=3, help="Documents to show for each reason."
+    "--why", help="Show only documents whose reason contains this text, such as 'low overall'."
+)
+@click.option("--language", help="Show only documents in this language, such as de.")
+@click.option("--label", help="Show only documents of this known domain.")
+@click.option(
+    "--sample",
+    type=click.IntRange(min=1),
+    default=3,
+    help="Number of documents to show for each reason.",
 )
 @click.option(
     "--list", "listed", is_flag=True, help="List all documents with their scores, one per line."
@@ -115,7 +120,7 @@ def _check_filter(option: str, value: str | None, values: list[str | None]) -> N
     """Raise `UsageError` if ``value`` is not None and is not one of ``values``."""
     if value is not None and values and value not in values:
         raise UsageError(
-            f"{option} {value}: no document that was left out has it; there are "
+            f"{option} {value}: no document that was left out has this value; possible values are "
             f"{_listed(value or '-' for value in values)}"
         )
 
@@ -131,7 +136,10 @@ def _without_reserved(rows: list[Row]) -> list[Row]:
     del others[""]
     if others:
         why = ", ".join(f"{reason} {n:,}" for reason, n in others.items())
-        logger.info(f"not printed, as --keep-ids cannot bring them back: {why}; --why prints them")
+        logger.info(
+            f"not printed, because --keep-ids cannot bring these documents back: {why}; --why "
+            "prints them"
+        )
     return [row for row in rows if not _reserved(row)]
 
 
@@ -152,14 +160,14 @@ def read_dropped(directory: Path) -> list[Row]:
     """
     if not (directory / MANIFEST).exists() and (directory / WORK / UNBOUND).exists():
         raise InvalidDataError(
-            f"{directory} has no shards, and a dry run keeps no list of documents; "
-            "climb build --dry-run --json prints samples, and a build makes the list"
+            f"{directory} has no shards, so it has no list of documents. A full build writes this "
+            "list; climb build --dry-run --json prints samples"
         )
     Manifest.load(directory)
     paths = part_paths(directory)
     if not paths:
         raise InvalidDataError(
-            f"{directory} lists no documents; name a directory that `climb build` made"
+            f"{directory} has no list of documents; name a directory that `climb build` made"
         )
     rows: list[Row] = []
     for path in paths:
@@ -251,8 +259,8 @@ def _unread(directory: Path) -> list[str]:
         return []
     reasons = ", ".join(f"{reason} {n:,}" for reason, n in bad.items())
     return [
-        f"{counted(sum(bad.values()), 'record')} could not be used, so not listed above: "
-        f"{reasons}; {directory / BAD_RECORDS} has the places of the first ones"
+        f"{counted(sum(bad.values()), 'record')} could not be used, and are not listed above: "
+        f"{reasons}; {directory / BAD_RECORDS} says where the first ones are"
     ]
 
 

@@ -51,7 +51,9 @@ _LISTED = 200
 @click.argument("sources", nargs=-1, required=True, type=SOURCE, metavar="SOURCES...")
 @click.option("--out", type=PLACE, required=True, help="Shard directory, a folder or s3://…")
 @scratch_option
-@click.option("--cluster", help="Column of the cluster.  [default: cluster_id, cluster, or folder]")
+@click.option(
+    "--cluster", help="Column that names the cluster.  [default: cluster_id, cluster, or folder]"
+)
 @click.option("--folders", is_flag=True, help="The folder of a file is the cluster of its rows.")
 @click.option(
     "--use",
@@ -62,17 +64,19 @@ _LISTED = 200
 @click.option("--text", default="text", show_default=True, help="Column of text.")
 @click.option(
     "--tokenizer",
-    help="Hugging Face tokenizer that made the tokens, or that makes tokens of the text.",
+    help="Hugging Face tokenizer that made the tokens or, with --use text, that is to make them.",
 )
-@click.option(
-    "--vocab-size", type=COUNT, help="Number of kinds of tokens; all token ids are below it."
-)
+@click.option("--vocab-size", type=COUNT, help="Vocabulary size; all token ids are smaller.")
 @click.option("--eos-token", help="Name of the token that ends a document.")
-@click.option("--eos-id", type=int, help="Number of that token; -1: none.")
-@click.option("--no-eos", is_flag=True, help="End documents with no token.")
-@click.option("--license", help="Licence to note, in addition to those that the corpus states.")
+@click.option("--eos-id", type=int, help="Number of the token that ends a document; -1: none.")
+@click.option("--no-eos", is_flag=True, help="Do not end documents with a token.")
+@click.option(
+    "--license", help="Licence of the corpus, in addition to the licences that it states itself."
+)
 @click.option("--engine", type=click.Choice(ENGINES), default="local", help="Where tasks run.")
-@click.option("--workers", type=click.IntRange(min=1), help="Processes.  [default: one per core]")
+@click.option(
+    "--workers", type=click.IntRange(min=1), help="Number of processes.  [default: one per core]"
+)
 @slurm_print_option
 @task_timeout_option
 @json_option
@@ -112,9 +116,11 @@ def import_(
 )
 @click.option(
     "--columns",
-    help="Columns of the catalogue to add to rows, as exact_copies,source_count.",
+    help="Columns of the catalogue to add to rows, such as exact_copies,source_count.",
 )
-@click.option("--workers", type=click.IntRange(min=1), help="Processes.  [default: one per core]")
+@click.option(
+    "--workers", type=click.IntRange(min=1), help="Number of processes.  [default: one per core]"
+)
 @grouping_option
 @task_timeout_option
 @json_option
@@ -142,7 +148,10 @@ def export(
     names = [name.strip() for name in columns.split(",")] if columns else []
     if tokens is not None:
         if names:
-            raise UsageError("--columns goes with an export of all documents; leave out --tokens")
+            raise UsageError(
+                "--columns works only in an export of all documents; leave out --tokens or "
+                "--columns"
+            )
         job = ExportJob(shards=shards, out=out, to=to, text=text, workers=workers)
         counts = export_mixture(job, weights, tokens)
         table = text_table(
@@ -180,14 +189,16 @@ def export(
 @click.option("--tag", help="Tag to set on the commit.")
 @click.option("--private", is_flag=True, help="Make a new data set private.")
 @click.option("--heldout", is_flag=True, help="Publish the held-out text too.")
-@click.option("--license", "license_", help="Licence of shards that state none.")
+@click.option("--license", "license_", help="Licence, if the shards state none.")
 @click.option(
     "--dry-run",
     is_flag=True,
     help="Show what would be published, and write the card to --work; publish nothing, and do not "
     "check the login.",
 )
-@timeout_option("Give up a step if the Hub does not answer for this time.  [default: 600]")
+@timeout_option(
+    "Give up a step if the Hub does not answer for this number of seconds.  [default: 600]"
+)
 @json_option
 def publish(
     directory: Path,
@@ -231,10 +242,13 @@ def publish(
     if verdict.not_pulled:
         raise InvalidDataError(
             f"{directory} was pulled with a mixture, and lacks {some_names(verdict.not_pulled)}; "
-            "run climb pull without --mixture, and publish then"
+            "first run climb pull without --mixture, then publish"
         )
     if verdict.unexpected:
-        say(f"not in the manifest, so not published: {some_names(verdict.unexpected)}")
+        say(
+            "not published, because the manifest does not list them: "
+            f"{some_names(verdict.unexpected)}"
+        )
     with tempfile.TemporaryDirectory(prefix="climbstream-") as temporary:
         publication = collect(directory, repo, work or Path(temporary), settings)
         for note in publication.notes:

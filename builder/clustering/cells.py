@@ -82,7 +82,7 @@ class Cells:
             fits = rising and max(group.tiers) < self.tiers == len(group.borders) + 1
             if not (ordered and fits):
                 raise InvalidDataError(
-                    f"these are no cells: topic {group.topic} has tiers {group.tiers} of "
+                    f"these are not valid cells: topic {group.topic} has tiers {group.tiers} of "
                     f"{self.tiers}, with borders {group.borders}"
                 )
 

@@ -121,8 +121,8 @@ class ClusterMap:
         micro = {str(number) for number in range(len(read.cluster))}
         if unknown := read.why.keys() - micro:
             raise InvalidDataError(
-                f"this is no cluster map: why names {short(min(unknown))}, which is none of its "
-                f"{len(micro)} micro-clusters"
+                f"this is not a valid cluster map: why names {short(min(unknown))}, which is none "
+                f"of its {len(micro)} micro-clusters"
             )
         return cls(
             centroids=centroids,

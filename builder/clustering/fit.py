@@ -152,8 +152,9 @@ def fit_sample(task: FitTask) -> str:
             **parts,
         )
     return (
-        f"  {len(solution.vectors):,} micro-clusters, {solution.empty} of them empty; "
-        f"mean similarity {solution.objective:.4f}, starts from {min(solution.tried):.4f}"
+        f"  {len(solution.vectors):,} micro-clusters, {solution.empty} of them empty; mean "
+        f"similarity of a document to its micro-cluster: {solution.objective:.4f} (worst start of "
+        f"k-means: {min(solution.tried):.4f})"
     )
 
 

@@ -21,7 +21,7 @@ def read_lm_eval(name: str) -> list[dict[str, Any]]:
         version("lm_eval")
     except PackageNotFoundError:
         raise UsageError(
-            f"lm-eval={name} needs the harness; say pip install 'climbstream[lm-eval]'"
+            f"lm-eval={name} needs the package lm-eval; run pip install 'climbstream[lm-eval]'"
         ) from None
     from lm_eval.tasks import TaskManager  # noqa: PLC0415 - an extra; the import takes seconds
 
@@ -30,7 +30,7 @@ def read_lm_eval(name: str) -> list[dict[str, Any]]:
         raise UsageError(f"lm-eval={name}: there is no such file")
     manager = TaskManager(include_defaults=not is_file)
     if not is_file and name not in manager.all_tasks:
-        raise UsageError(f"lm-eval has no task {name!r}; lm-eval ls tasks lists those there are")
+        raise UsageError(f"lm-eval has no task {name!r}; `lm-eval ls tasks` lists all tasks")
     try:
         tasks = list(manager.load(name)["tasks"].values())
         return [_record(task, document) for task in tasks for document in _documents(task)]

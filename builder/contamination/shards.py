@@ -108,7 +108,7 @@ def check_shards(
     - ``matches``: each found item, with the first documents that contain it
 
     Raises:
-        InvalidDataError: There is no shard directory, or it cannot be read.
+        InvalidDataError: There is not a shard directory, or it cannot be read.
         IntegrityError: The bytes of a shard do not match its index.
         UsageError: The directory has no tokenizer, so there is no text to read.
     """
@@ -290,8 +290,8 @@ def report_text(report: dict[str, Any]) -> str:
             lines.append(f"{part['task']}: too short to look for: {counted(short, 'item')}")
     bad = report["contaminated"]
     lines.append(
-        f"{bad['documents']:,} of {counted(report['documents'], 'document')} hold an item "
-        f"({bad['tokens']:,} of {counted(report['tokens'], 'token')})"
+        f"{bad['documents']:,} of {counted(report['documents'], 'document')} contain an item of a "
+        f"task ({bad['tokens']:,} of {counted(report['tokens'], 'token')})"
     )
     return "\n".join(lines)
 

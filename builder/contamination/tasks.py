@@ -89,8 +89,9 @@ def _read(spec: str, directory: str | Path | None) -> list[Item]:
         return _heldout(directory, kind, name)
     if directory is None and kind in ("label", "cluster") and name and not Path(spec).exists():
         raise UsageError(
-            f"task {spec}: only finished shards have held-out documents; name a file that has "
-            "those to leave out, as heldout.jsonl.zst of finished shards"
+            f"task {spec}: label= and cluster= name held-out documents of finished shards, and a "
+            "build has none yet; name a file of the documents to leave out, such as "
+            "heldout.jsonl.zst of other shards"
         )
     if spec.startswith(LM_EVAL):
         records = read_lm_eval(spec.removeprefix(LM_EVAL))
@@ -110,7 +111,9 @@ def _read(spec: str, directory: str | Path | None) -> list[Item]:
     is_json = {".json", ".jsonl", ".ndjson"} & set(path.suffixes) or data[:1] in (b"{", b"[")
     items = list(_json_items(data, spec) if is_json else _text_items(data, spec))
     if not items:
-        raise InvalidDataError(f"task {spec} holds no item to look for")
+        raise InvalidDataError(
+            f"task {spec} has no item to look for; give a file with a question or paragraph"
+        )
     return items
 
 
@@ -120,7 +123,9 @@ def _heldout(directory: str | Path, kind: str, name: str) -> list[Item]:
     items = [Item(d.id, d.text) for d in documents if getattr(d, kind) == name]
     if not items:
         others = ", ".join(sorted({getattr(d, kind) for d in documents} - {""})) or "none"
-        raise UsageError(f"no held-out document has {kind} {name!r}; there are {others}")
+        raise UsageError(
+            f"no held-out document has {kind} {name!r}; the held-out text has {others}"
+        )
     return items
 
 
@@ -148,7 +153,7 @@ def _parsed(data: bytes, where: str) -> Any:
     try:
         return json.loads(data)
     except (ValueError, RecursionError) as error:
-        raise InvalidDataError(f"{where} is no JSON: {error}") from None
+        raise InvalidDataError(f"{where} is not JSON: {error}") from None
 
 
 def item_of(record: Any, where: str) -> Item:
@@ -161,7 +166,7 @@ def item_of(record: Any, where: str) -> Item:
         InvalidDataError: The record contains no question; the message begins with ``where``.
     """
     if not isinstance(record, dict):
-        raise InvalidDataError(f"{where} is no object, and must be one that holds a question")
+        raise InvalidDataError(f"{where} must be a JSON object with a question")
     sample = record
     if isinstance(record.get("doc"), dict):  # lm-eval --log_samples
         record = record["doc"]
@@ -173,8 +178,8 @@ def item_of(record: Any, where: str) -> Item:
         question, answer = answer or (choices[0] if choices else ""), ""
     if not question:
         raise InvalidDataError(
-            f"{where} holds no question: none of {', '.join(_QUESTION[:8])} is text in it; its "
-            f"fields are {', '.join(map(str, list(record)[:12])) or 'none'}"
+            f"{where} has no question: none of the fields {', '.join(_QUESTION[:8])} has a text; "
+            f"its fields are {', '.join(map(str, list(record)[:12])) or 'none'}"
         )
     question = _LABELS.sub("", question) or question
     name = next((record[key] for key in ("id", "doc_id", "idx", "ind") if key in record), None)

@@ -23,7 +23,7 @@ _ALIGNMENT = 64
 _LONGEST = 1 << 16
 """Maximum number of bytes of a first line; `write_arrays` writes about a thousand."""
 _WHAT = "file of arrays"
-_REMEDY = "remove the working folder that it lies in, and run the command again"
+_REMEDY = "remove the working folder that contains it, and run the command again"
 
 _Head = dict[str, tuple[str, tuple[Count, ...], Count]]
 

@@ -38,13 +38,13 @@ def take_given(record: dict[str, Any], settings: BuildSettings) -> ExtraColumns 
     for column in settings.score_columns.values():
         score = _number(_value(record, column))
         if score is None:
-            return f"{column} is no number"
+            return f"{column} is not a number"
         scores.append(score)
     vector = None
     if settings.vector_column is not None:
         vector = _vector(_value(record, settings.vector_column))
         if vector is None:
-            return f"{settings.vector_column} is no list of numbers"
+            return f"{settings.vector_column} is not a list of numbers"
     return ExtraColumns(
         kept=tuple(_text(_value(record, column)) for column in settings.keep),
         scores=tuple(scores),

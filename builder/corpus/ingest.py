@@ -131,8 +131,8 @@ def read_corpus(
     for line in empty[:_FILES]:
         logger.warning(f"  {line}")
     if len(empty) > _FILES:
-        logger.warning(f"  and {counted(len(empty) - _FILES, 'file')} more that have no document")
-    logger.info(f"  took {whole.taken()}")
+        logger.warning(f"  and {counted(len(empty) - _FILES, 'file')} more without documents")
+    logger.info(f"  read {whole.taken()}")
     _check_columns(whole, settings, least)
     if whole.documents < least:
         lost = "".join(
@@ -159,7 +159,7 @@ def _why_empty(
     names = list(report.columns)
     more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
     remedy = (
-        "an append reads the columns that the build was told of; rename the column"
+        "an append reads the same columns as the build; rename the column"
         if appended
         else f"--text {shlex.quote(f'{settings.text},NAME')} also reads the column NAME"
     )
@@ -190,21 +190,21 @@ def _fixed_groups(sources: Sequence[Source], directory: Path, mib: int | None) -
     groups = int(read_json(path)["row_groups"])
     if asked not in (None, groups):
         size = groups * UNIT_BYTES >> 20
-        logger.info(f"  partitions have {size} MiB of text, with which this work was begun")
+        logger.info(
+            f"  partitions have {size} MiB of text, because this work was begun with this size"
+        )
     return groups
 
 
 def _tell_text_files(sources: Sequence[Source], settings: BuildSettings) -> None:
     """Log whether a text file is read as one document, or each of its lines as a document."""
     if texts := [source.place for source in sources if source.format == "txt"]:
-        what = "each line" if settings.text_lines else "each"
-        other = (
-            "without --text-lines each file" if settings.text_lines else "--text-lines: each line"
+        what = (
+            "each line is a document (without --text-lines: each file)"
+            if settings.text_lines
+            else "each file is a document (with --text-lines: each line)"
         )
-        logger.info(
-            f"  {counted(len(texts), 'text file')} ({texts[0]}): {what} is a document; "
-            f"{other} is one"
-        )
+        logger.info(f"  {counted(len(texts), 'text file')} ({texts[0]}): {what}")
 
 
 def _tell_unknown_formats(left_out: Sequence[BadFile]) -> None:
@@ -229,7 +229,10 @@ def _check_columns(report: ReadReport, settings: BuildSettings, least: int) -> N
     for option, column in settings.asked_columns:
         if report.met[column] or not names:
             continue
-        message = f"no record has the column {column!r}, named as {option}{_others(column, names)}"
+        message = (
+            f"no record has the column {column!r}, which the setting {option} "
+            f"names{_others(column, names)}"
+        )
         if least == 1 and option != "text":
             logger.warning(f"  {message}")
         else:
@@ -250,8 +253,9 @@ def _look_at_first_records(source: Source, settings: BuildSettings) -> None:
         if len(first) == _FIRST and all(look_up(value, column) is MISSING for value in first):
             logger.warning(
                 f"  none of the first {_FIRST} records of {source.place} has the column "
-                f"{column!r}, named as {option}{_others(column, sorted(columns.names))}. If no "
-                "record has it, the build ends with an error when all are read"
+                f"{column!r}, which the setting {option} "
+                f"names{_others(column, sorted(columns.names))}. If no other record has this "
+                "column, the build ends with an error after it has read all records"
             )
 
 
@@ -316,10 +320,10 @@ def _tell_undivided(sources: Sequence[Source]) -> None:
     if large := [s for s in sources if s.size is not None and s.size >= _LARGE]:
         first = max(large, key=lambda source: source.size or 0)
         logger.info(
-            f"  one worker each reads {len(large):,} large {'files' if large[1:] else 'file'} "
-            f"({first.place}, {(first.size or 0) / 1e6:,.0f} MB): several workers read only "
-            f"Parquet with several row groups, and uncompressed JSON or text with one record "
-            f"per line"
+            f"  only one worker can read each of {len(large):,} large "
+            f"{'files' if large[1:] else 'file'} ({first.place}, {(first.size or 0) / 1e6:,.0f} "
+            "MB). Several workers can share a file of Parquet with several row groups, or of "
+            "uncompressed JSON or text with one record per line"
         )
 
 
@@ -437,7 +441,9 @@ def _documents(
         beyond = [*settings.score_columns.values(), *settings.keep]
         if beyond or settings.vector_column is not None:
             names = ", ".join(dict.fromkeys([*beyond, settings.vector_column or beyond[0]]))
-            raise InvalidDataError(f"{source.name} has no column {names}; build it without")
+            raise InvalidDataError(
+                f"{source.name} has no column {names}; leave out the options that name it"
+            )
         report.met.update(asked)
         yield from installed_documents(megabytes=megabytes_of(source.name), seed=settings.seed)
         return

@@ -194,7 +194,7 @@ def installed_documents(*, megabytes: float = 30.0, seed: int = 17) -> Iterator[
         UsageError: ``megabytes`` is not above 0.
     """
     if not megabytes > 0:
-        raise UsageError(f"megabytes is {megabytes}, and must be above 0; 30 make a fair demo")
+        raise UsageError(f"megabytes is {megabytes}; it must be above 0, such as 30")
     sources: dict[str, list[tuple[int, _Source]]] = {kind.name: [] for kind in KINDS}
     for source in _sources():
         kind = next((kind for kind in KINDS if re.search(kind.pattern, source.origin)), None)

@@ -136,6 +136,9 @@ def check_losses(stages: Iterable[Mapping[str, Any]], *, strict: bool) -> None:
     lines = losses(stages)
     if strict and lines:
         listed = "".join(f"\n  {line}" for line in lines)
-        raise InvalidDataError(f"these are not used, and --strict allows no such thing:{listed}")
+        raise InvalidDataError(
+            "these cannot be used, and --strict refuses them; correct or remove them, or leave "
+            f"out --strict:{listed}"
+        )
     for line in lines:
         logger.warning(f"  left out {line}")

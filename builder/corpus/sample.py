@@ -72,7 +72,7 @@ class Sample:
         for origin, more in parts:
             if more.shape[1] != vectors.shape[1]:
                 raise InvalidDataError(
-                    f"{origin} has vectors of {more.shape[1]} numbers, {first} of "
+                    f"{origin} has vectors of {more.shape[1]} numbers, and {first} has vectors of "
                     f"{vectors.shape[1]}; embed all documents with one model"
                 )
         return np.concatenate([vectors for _, vectors in parts])

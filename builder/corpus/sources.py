@@ -159,7 +159,7 @@ def survey(names: Sequence[str]) -> tuple[list[Source], list[BadFile]]:
         if not matches:
             examples = "".join(f"; {bad.origin}: {bad.reason}" for bad in others[:3])
             raise UsageError(
-                f"{name} is no file, folder or glob with {FORMATS}; name one, or hub:DATASET, "
+                f"{name} is not a file, folder or glob with {FORMATS}; name one, or hub:DATASET, "
                 f"or python:{examples}"
             )
     unique = {_real(name): name for name in sorted(files, reverse=True)}
@@ -238,7 +238,7 @@ def megabytes_of(name: str) -> float:
     try:
         return float(name.removeprefix("python:") or 30)
     except ValueError:
-        raise UsageError(f"{name}: say python: or python:MEGABYTES, as in python:30") from None
+        raise UsageError(f"{name}: write python: or python:MEGABYTES, such as python:30") from None
 
 
 def _files(name: str) -> tuple[dict[str, Info], list[BadFile]]:
@@ -284,9 +284,12 @@ def _output_of(path: str) -> Path | None:
 def _refuse_output(path: str) -> None:
     """Raise `UsageError` if ``path`` is the output of a command, or is in a shard directory."""
     if output := _output_of(path):
-        raise UsageError(f"{output} is {_OUTPUT}, and no source; keep sources outside of it")
+        raise UsageError(f"{output} is {_OUTPUT}, and not a source; keep sources outside of it")
     if command := writer_of(Path(path).absolute()) or writer_of(Path(path).resolve()):
-        raise UsageError(f"{path} was written by {command}, and is no source")
+        raise UsageError(
+            f"{path} was written by {command}, and is not a source; name files or folders of "
+            "documents"
+        )
 
 
 def _local_files(path: str) -> tuple[list[str], list[BadFile]]:
@@ -295,7 +298,7 @@ def _local_files(path: str) -> tuple[list[str], list[BadFile]]:
         if Path(path).is_dir():
             return _walk(path)
         if not Path(path).is_file():
-            raise UsageError(f"{path} is no regular file or folder")
+            raise UsageError(f"{path} is not a regular file or folder")
         return [path], []
     if "**" not in path:
         matches = sorted(glob.glob(path))  # noqa: PTH207
@@ -424,7 +427,7 @@ def _source(hashes: FileHashes, name: str, place: str, info: Info) -> Source:
         return Source(name, place, "hub", hash_json(name))
     form = _format(name)
     if form is None:
-        raise UsageError(f"{name} has an unknown format; known are {FORMATS}")
+        raise UsageError(f"{name} has an unknown format; a build reads {FORMATS}")
     local = Path(name)
     try:
         if local.exists():

@@ -49,15 +49,15 @@ def open_bucket(url: str, scratch: Path | None) -> Iterator["BucketDestination"]
     there = bucket.list()
     if there and MANIFEST not in there and CLAIM not in there:
         raise InvalidDataError(
-            f"{bucket} has neither {MANIFEST} nor {CLAIM}, so it is not ours, and holds "
-            f"{some_names(sorted(there))}; name a new URL"
+            f"{bucket} contains {some_names(sorted(there))}, but neither {MANIFEST} nor {CLAIM}, "
+            "so climb did not write it; name a new URL"
         )
     place = (scratch or default_cache() / "scratch").resolve() / hash_bytes(bucket.url.encode())
     with lock(place):
         begin_or_resume(place, _NOTE, {"scratch": 1, "url": bucket.url})
         destination = BucketDestination(bucket, place, finished=MANIFEST in there)
         if destination.finished_at() is None:
-            logger.info(f"{bucket} is made in {destination.folder} first")
+            logger.info(f"the files of {bucket} are first written to {destination.folder}")
         try:
             yield destination
         except BaseException:
@@ -87,13 +87,14 @@ class BucketDestination:
             self._claimed = True
             if self._bucket.put(CLAIM, data, digest):
                 raise UsageError(
-                    f"{self._bucket} lies in a store that replaces objects when it is asked not to "
-                    "(If-None-Match: *), so that two builds could overwrite each other; build in a "
-                    "folder, and copy that"
+                    f"the store of {self._bucket} ignores If-None-Match: *, so two builds could "
+                    "overwrite each other; build in a folder, and copy the folder to the store"
                 )
         else:
             old, url = self._read_claim(), self._bucket.url
-            remedy = f"name another URL; to give up what was begun, remove all objects at {url}"
+            remedy = (
+                f"name another URL; to discard the unfinished work, remove all objects at {url}"
+            )
             check_same_config(old, plan, url, effect(old, plan), remedy)
 
     def finish(self) -> Manifest:
@@ -134,7 +135,7 @@ class BucketDestination:
             ) from None
         plan = parse_json(data, str(store / CLAIM))
         if not isinstance(plan, dict):
-            raise InvalidDataError(f"{store / CLAIM} holds no plan of ours; name a new URL")
+            raise InvalidDataError(f"climb did not write {store / CLAIM}; name a new URL")
         return plan
 
     def _remove_claim(self) -> None:
@@ -148,7 +149,7 @@ class BucketDestination:
             reason = "it was not written by climbstream"
         except RemoteError as error:
             reason = str(error)
-        logger.warning(f"{self._bucket}/{CLAIM} stays, and does no harm: {reason}")
+        logger.warning(f"{self._bucket}/{CLAIM} could not be removed, which does no harm: {reason}")
 
     def _remove_scratch(self) -> None:
         """Remove what was made in the scratch folder; if it has other files, log that they stay."""
@@ -159,6 +160,8 @@ class BucketDestination:
             shutil.rmtree(removed, ignore_errors=True)
         (self._place / _NOTE).unlink(missing_ok=True)
         if others := sorted(path.name for path in self._place.iterdir()):
-            logger.warning(f"{self._place} stays, as it holds {some_names(others)}")
+            logger.warning(
+                f"{self._place} is not removed, because it contains {some_names(others)}"
+            )
             return
         self._place.rmdir()

@@ -67,13 +67,15 @@ def open_destination(out: str | Path, scratch: str | Path | None = None) -> Iter
             yield bucket
         return
     if mark and scheme != "file":
-        remedy = "climb publish" if scheme == "hf" else "what copies files there"
+        remedy = "climb publish" if scheme == "hf" else "a program that writes there"
         raise UsageError(
-            f"{text} cannot be built in: --out is a folder or s3://BUCKET/NAME; build in a folder, "
-            f"and then use {remedy}"
+            f"--out is a folder or s3://BUCKET/NAME, not {text}; build in a folder, and then copy "
+            f"it with {remedy}"
         )
     if scratch is not None:
-        raise UsageError(f"--scratch is for an --out of s3://…; {text} is a folder itself")
+        raise UsageError(
+            f"--scratch is for an --out of s3://…, and {text} is a folder; leave out --scratch"
+        )
     yield _Folder(Path(rest if mark else text).resolve())  # absolute, so valid in all processes
 
 

@@ -46,8 +46,9 @@ class Upload:
         found = self._bucket.list()
         if others := sorted(found.keys() - self._hashes.keys() - {CLAIM}):
             raise InvalidDataError(
-                f"{self._bucket} holds {some_names(others)}, which is not of this directory; "
-                f"remove it, or name a new URL. {self._directory} keeps what was made"
+                f"{self._bucket} contains {some_names(others)}, which does not belong to this "
+                f"directory; remove it, or name a new URL. {self._directory} keeps the finished "
+                "files"
             )
         names = [name for name in self._hashes if name != MANIFEST]
         there = [name for name in names if name in found]
@@ -56,7 +57,9 @@ class Upload:
             with Progress("compare", len(there), "files") as progress:
                 for _ in in_threads(self._compare, there, _THREADS):
                     progress.add(1)
-            logger.info(f"{self._bucket}: {len(there)} of {len(self._hashes)} files are there")
+            logger.info(
+                f"{self._bucket}: {len(there)} of {len(self._hashes)} files are already there"
+            )
         size, done = sum(self._sizes.values()), sum(self._sizes[name] for name in there)
         with Progress("upload", size, "bytes", done) as progress:
             for name in in_threads(self._send, missing, _THREADS):
@@ -80,8 +83,8 @@ class Upload:
         stored = self._bucket.find(name)
         if stored != Stored(self._sizes[name], self._digest(name)):
             raise InvalidDataError(
-                f"{self._bucket}/{name} is there, and is not {self._directory / name}; it is not "
-                "replaced: remove it and run the same command again, or name a new URL"
+                f"{self._bucket}/{name} exists, and differs from {self._directory / name}; it is "
+                "not replaced. Remove it and run the same command again, or name a new URL"
             )
         return name
 
@@ -104,6 +107,6 @@ class Upload:
         ]
         if wrong:
             raise IntegrityError(
-                f"{self._bucket} lists {len(wrong)} of {len(self._sizes)} files with another size "
-                f"or not at all, {wrong[0]} among them; run the same command again"
+                f"in {self._bucket}, {len(wrong)} of {len(self._sizes)} files are missing or have "
+                f"a wrong size, {wrong[0]} among them; run the same command again"
             )

@@ -93,7 +93,10 @@ def open_columns(engine: Engine, shards: ShardDirectory, names: Sequence[str]) -
     """
     numbers = range(shards.manifest.parts or 0)
     if not numbers:
-        raise UsageError(f"{shards} has no catalogue, so rows can have no columns of it")
+        raise UsageError(
+            f"{shards} has no catalogue (the folder documents/), which has these columns; leave "
+            "out --columns"
+        )
     schema = None
     spans: dict[str, list[Span]] = {}
     look = partial(_look, shards=shards, names=tuple(names))

@@ -52,8 +52,8 @@ def write_indexed(
             for document in documents:
                 if end is not None and document[-1] != end:
                     raise IntegrityError(
-                        f"a document of {prefix.name} does not end with token {end}, as the "
-                        "manifest says that all do; run climb verify"
+                        f"a document of {prefix.name} does not end with token {end}, but the "
+                        "manifest says that all documents do; run climb verify"
                     )
                 file.write(document.astype(kind).tobytes())
             counts.append(np.array([len(document) for document in documents], "<i4"))
@@ -86,8 +86,8 @@ def blend_words(manifest: Manifest, mixture: Mixture, folder: Path) -> str:
     """
     if len(str(folder).split()) != 1:
         raise UsageError(
-            f"{str(folder)!r} has a space in its path, at which Megatron splits the value of "
-            f"--data-path; export to a folder without one"
+            f"the path {str(folder)!r} contains a space, and Megatron splits the value of "
+            "--data-path at spaces; export to a folder whose path has no space"
         )
     words = []
     weights = mixture.array(manifest.names).tolist()

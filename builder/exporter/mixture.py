@@ -117,10 +117,11 @@ def export_mixture(
     """
     if job.to not in _LAYOUTS:
         raise UsageError(
-            f"a sample by a mixture cannot be in {job.to}; choose one of {', '.join(_LAYOUTS)}"
+            f"documents that a mixture draws cannot be written as {job.to}; choose one of "
+            f"{', '.join(_LAYOUTS)}"
         )
     if tokens is None and mixture is not None:
-        raise UsageError("say how many tokens are to be drawn by the mixture")
+        raise UsageError("give the number of tokens to draw by the mixture, as --tokens")
     manifest = job.shards.manifest
     due = _tokens_due(manifest, mixture or manifest.token_shares, tokens)
     rows = rows_of(job.shards, job.to, text=job.text)
@@ -151,7 +152,7 @@ def _tokens_due(manifest: Manifest, mixture: Mixture, tokens: int | None) -> NDA
     """Return the number of tokens to take from each cluster, int64 ``[K]``."""
     tokens = manifest.tokens if tokens is None else tokens
     if tokens < 1:
-        raise UsageError(f"{tokens} tokens are asked for; ask for 1 or more")
+        raise UsageError(f"the number of tokens to draw is {tokens}; it must be 1 or more")
     weights = mixture.array(manifest.names)
     due: NDArray[np.int64] = np.rint(weights / weights.sum() * tokens).astype(np.int64)
     for cluster, share in zip(manifest.clusters, due, strict=True):
@@ -159,8 +160,8 @@ def _tokens_due(manifest: Manifest, mixture: Mixture, tokens: int | None) -> NDA
             raise UsageError(f"cluster {cluster.name} has weight but no tokens; give it weight 0")
         if share > 4 * cluster.tokens:
             logger.warning(
-                f"{cluster.name} is repeated {share / cluster.tokens:.1f} times: "
-                f"{share:,} tokens are due, and it holds {cluster.tokens:,}"
+                f"cluster {cluster.name} is repeated {share / cluster.tokens:.1f} times: the "
+                f"mixture asks for {share:,} of its tokens, and it has {cluster.tokens:,}"
             )
     return due
 
@@ -210,10 +211,10 @@ class _Writer:
             return
         none = [name for name in due if due[name] and not counts[name]]
         logger.warning(
-            f"{total:,} tokens are drawn, and {asked:,} are due: documents are taken whole, and "
-            "are long beside the shares of their clusters"
-            + (f"; {some_names(none)} gives none" if none else "")
-            + ". More --tokens come nearer"
+            f"{total:,} tokens are drawn instead of {asked:,}: only whole documents are drawn, and "
+            "they are long compared with the number of tokens asked from their clusters"
+            + (f"; no document is drawn from {some_names(none)}" if none else "")
+            + ". A larger --tokens makes the difference smaller"
         )
 
     @property

@@ -110,8 +110,8 @@ class Rows:
             return document
         if document[-1] != end:
             raise IntegrityError(
-                f"a document of cluster {self.labels[k]} does not end with token {end}, as the "
-                "manifest says that all do; run climb verify"
+                f"a document of cluster {self.labels[k]} does not end with token {end}, but the "
+                "manifest says that all documents do; run climb verify"
             )
         return document if len(document) == 1 or document[-2] == end else document[:-1]
 
@@ -133,10 +133,11 @@ def rows_of(shards: ShardDirectory, to: str, *, text: bool) -> Rows:
         UsageError: The layout cannot contain text, or there is no tokenizer to decode tokens with.
     """
     if text and to not in ("parquet", "jsonl"):
-        raise UsageError(f"--to {to} holds tokens; export text to parquet or jsonl")
+        raise UsageError(f"--to {to} writes tokens, not text; export text to parquet or jsonl")
     if text and not shards.manifest.tokenizer_hash:
         raise UsageError(
-            f"{shards} has no {TOKENIZER}, so its tokens cannot be read as text; export tokens"
+            f"{shards} has no {TOKENIZER}, so its tokens cannot be decoded to text; leave out "
+            "--text"
         )
     labels = cluster_labels(shards.names)
     text_of = shards.address if text else None

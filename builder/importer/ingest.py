@@ -225,7 +225,7 @@ def _cluster_column(
         raise InvalidDataError(
             f"nothing says which cluster the rows of {file.source.name} are in: it has the columns "
             f"{', '.join(columns_of(file.source))}, no {' or '.join(asked)}, and no folder above "
-            "it is named cluster_N. Name the column with --cluster, or say --folders if each "
+            "it is named cluster_N. Name the column with --cluster, or use --folders if each "
             "folder is a cluster. A shuffled mirror of ClimbMix has lost its clusters: import "
             "nvidia/Nemotron-ClimbMix itself, or cluster the text anew with climb build"
         )
@@ -291,7 +291,7 @@ def _ids(record: dict[str, Any], name: str, vocabulary: Vocabulary) -> NDArray[A
     if ids.ndim == 1 and not len(ids):
         return "no tokens"
     if ids.ndim != 1 or ids.dtype.kind not in "iu":
-        return f"{name} is no list of whole numbers"
+        return f"{name} is not a list of whole numbers"
     if ids.min() < 0 or ids.max() >= vocabulary.size:
         return f"a token outside the vocabulary of {vocabulary.size:,}"
     return ids

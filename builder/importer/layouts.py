@@ -68,7 +68,9 @@ def find_files(
         if PurePosixPath(source.name).name not in _NO_ROWS
     ]
     if not sources:
-        raise UsageError(f"{', '.join(names)}: there are no rows; name files of parquet or jsonl")
+        raise UsageError(
+            f"{', '.join(names)}: there are no files with rows; name files of parquet or jsonl"
+        )
     files = [ClusteredFile(source, _of_folder(source, column, folders)) for source in sources]
     return sorted(files, key=lambda file: natural(file.source.name))
 
@@ -121,7 +123,10 @@ def _of_folder(source: Source, column: str | None, folders: bool) -> str | None:
     above = PurePosixPath(source.name).parts[-2::-1]
     if folders:
         if not above:
-            raise UsageError(f"{source.name} lies in no folder that could name its cluster")
+            raise UsageError(
+                f"{source.name} is in no folder that could name its cluster; name the column with "
+                "--cluster"
+            )
         return canonical(above[0])
     keys = CLUSTER_COLUMNS if column is None else (column,)
     for part in above:

@@ -315,7 +315,7 @@ def _micro(labels: Sequence[str]) -> list[int]:
 def _say_losses(report: IntakeReport) -> None:
     """Log how many documents were read, and what was left out."""
     clusters = counted(len(report.clusters), "cluster")
-    logger.info(f"  took {counted(report.documents, 'document')} of {clusters}")
+    logger.info(f"  read {counted(report.documents, 'document')} of {clusters}")
     first = {row["reason"]: row["origin"] for row in reversed(report.listed)}
     for reason, count in report.bad.most_common():
         where = f"; the first is {first[reason]}" if reason in first else ""
@@ -324,7 +324,8 @@ def _say_losses(report: IntakeReport) -> None:
         logger.warning(f"  left out {counted(count, 'file')}: {reason} ({report.examples[reason]})")
     if report.miscounted:
         logger.warning(
-            f"  took {counted(report.miscounted, 'row')} though {COUNT} is not the number of tokens"
+            f"  used {counted(report.miscounted, 'row')} although {COUNT} there is not the number "
+            "of tokens"
         )
 
 
@@ -335,8 +336,8 @@ def _say_names(names: Mapping[str, str]) -> None:
         label, name = others[0]
         label = label if len(label) <= _SHOWN else f"{label[:_SHOWN]}…"
         logger.info(
-            f"  {counted(len(others), 'label')} cannot name a folder; the cluster of the first, "
-            f"{label!r}, is {name!r}: clusters.json lists all"
+            f"  {counted(len(others), 'label')} cannot be the name of a folder, so the cluster has "
+            f"another name: the cluster of {label!r} is {name!r}; clusters.json lists all names"
         )
 
 
@@ -387,8 +388,9 @@ def _vocabulary(
         return None, _end_of(tokenizer, settings, configs)
     if use is None:
         raise UsageError(
-            f"the rows of {files[0].source.name} have the columns {', '.join(columns)}, "
-            f"no {settings.tokens!r} and no {settings.text!r}; name one with --tokens or --text"
+            f"the rows of {files[0].source.name} have the columns {', '.join(columns)}, and "
+            f"neither {settings.tokens!r} nor {settings.text!r}; name the right column with "
+            "--tokens or --text"
         )
     size, end = settings.vocab_size, _stated_end(settings, cards)
     for card in cards:
@@ -398,7 +400,8 @@ def _vocabulary(
         end = end or _end_of(tokenizer, settings, configs)
     if all(file.tokenized for file in files) and (size is None or end is None):
         logger.info(
-            f"tokens are taken for GPT-2's: {GPT2.size:,}, and {GPT2.eos_id} ends a document"
+            f"tokens are assumed to be those of GPT-2: a vocabulary of {GPT2.size:,}, and token "
+            f"{GPT2.eos_id} ends a document"
         )
         size = GPT2.size if size is None else size
         end = end or EndToken(GPT2.eos_id, EOS, "GPT-2's tokenizer")
@@ -440,10 +443,11 @@ def _license(cards: Sequence[Card], stated: str | None, report: IntakeReport) ->
         licenses.setdefault(name.casefold(), name)
     if stated and any(name.casefold() != stated.casefold() for name in of_cards):
         logger.warning(
-            f"the card says {', '.join(of_cards)}; {stated} is noted beside it, not instead"
+            f"the card states the licence {', '.join(of_cards)}; {stated} is added, and does not "
+            "replace it"
         )
     if not licenses:
         logger.warning(
-            "no licence is stated: there is no card that names one; state it with --license"
+            "the corpus states no licence, and no card names one; state the licence with --license"
         )
     return ", ".join(licenses.values()) or "unknown"

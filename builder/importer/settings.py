@@ -67,7 +67,7 @@ class ImportSettings:
             )
         if self.eos_id is not None and self.eos_id < NO_TOKEN:
             raise InvalidDataError(
-                f"eos_id is {self.eos_id}; it must be a token, or {NO_TOKEN} for none"
+                f"eos_id is {self.eos_id}; it must be the number of a token, or {NO_TOKEN} for none"
             )
 
         _ = self.end  # raises an error if more than one of its three settings is given

@@ -142,7 +142,7 @@ class RepoCard:
             for name, groups in self.groupings.items()
         ]
         head = ["| grouping | groups | read as a shard directory |", "| --- | --- | --- |"]
-        return ["A grouping puts the clusters together into fewer.", "", *head, *rows, ""]
+        return ["A grouping merges the clusters into fewer groups.", "", *head, *rows, ""]
 
     def _licenses(self) -> list[str]:
         """Return the lines of a table of licences; no lines if no document states a licence."""

@@ -96,7 +96,9 @@ class PublishSettings:
 
     def __post_init__(self) -> None:
         if self.what == "mixture" and self.mixture is None:
-            raise UsageError("to publish a mixture alone, say which: --mixture FILE, or a search")
+            raise UsageError(
+                "to publish only a mixture, name it: --mixture FILE, or the folder of a search"
+            )
 
     @property
     def sampled(self) -> bool:
@@ -220,8 +222,8 @@ def check_ready(directory: Path) -> None:
         _refuse_link(directory / "clusters" / name, directory)
     if is_work(directory / WORK):
         raise InvalidDataError(
-            f"a build or append of {directory} was begun and not finished; run the same command "
-            "again, and publish then"
+            f"a build or append of {directory} is not finished; run its command again, and publish "
+            "then"
         )
 
 
@@ -301,11 +303,14 @@ def _notes(manifest: Manifest, settings: PublishSettings, mixture: Mixture | Non
         yield unlicensed
     if settings.what == "all":
         yield (
-            "Publish later versions to this data set with --what all too: a publication that lacks "
-            "one of its folders is refused."
+            "Use --what all for later versions of this data set too: a publication without one of "
+            "its folders is refused."
         )
     if settings.what == "drawn" and settings.tokens is None:
-        yield "shuffled/ has each document once: documents are drawn only with --tokens."
+        yield (
+            "shuffled/ has each document once: only with --tokens, documents are drawn by the "
+            "mixture."
+        )
     keep = manifest.provenance.get("settings", {}).get("keep")
     if keep and DOCUMENTS in WHAT[settings.what]:
         yield (
@@ -430,7 +435,9 @@ def _mixture(
     clusters = manifest if name is None else by_name[name]
     spread = clusters.spread(mixture)
     if said := clusters.misfit(mixture):
-        raise InvalidDataError(f"{file}: {said}; publish it with those, or search again")
+        raise InvalidDataError(
+            f"{file}: {said}; publish the mixture with the shards it was found on, or search again"
+        )
     files: Files = {MIXTURE: file}
     if name is not None:
         files[grouping_file(name)] = groupings[grouping_file(name)][0]
@@ -451,8 +458,8 @@ def _license(manifest: Manifest, stated: str | None) -> str:
         return stated
     if stated not in (None, manifest.license):
         raise UsageError(
-            f"the shards are under {manifest.license}, as their sources state; that is inherited, "
-            f"and cannot become {stated}"
+            f"the licence of the shards is {manifest.license}, as their sources state, and cannot "
+            f"be changed to {stated}; leave out --license"
         )
     return manifest.license
 

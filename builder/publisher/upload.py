@@ -169,8 +169,8 @@ class Publisher:
         remote = self._list("main")
         if remote.keys() - {".gitattributes"} and _missing({PART_OF: _hashes(part_of)}, remote):
             raise UsageError(
-                f"the shards need a further data set {self.repo}, and there is one with other "
-                "files; rename it, or publish under another name"
+                f"the shards need a further data set {self.repo}, but a data set of this name has "
+                "other files; rename that data set, or publish under another name"
             )
 
     def _publish(self, publication: Publication, tag: str | None) -> Published:
@@ -190,8 +190,8 @@ class Publisher:
         changes = bool(stale or missing)
         if tag in tags and (tags[tag] != head or changes):
             raise UsageError(
-                f"the tag {tag} of {self.repo} is set on {tags[tag][:12]}, which holds "
-                f"something else; choose another tag, as a tag is never moved"
+                f"the tag {tag} of {self.repo} is set on commit {tags[tag][:12]}, which has other "
+                "files; choose another tag, because a tag is never moved"
             )
         branch = _BRANCH + hash_json(sorted(hashes.items()))[:12]
         sent = 0
@@ -199,7 +199,7 @@ class Publisher:
             sent = self._stage_unless_there(branch, files, hashes)
             self._commit(head, {path: files[path] for path in missing}, hashes, stale)
         else:
-            logger.info(f"{self.repo} holds all of it already")
+            logger.info(f"{self.repo} has all of these files already")
         self._tidy(branch)
         commit = self._head("main")
         if tag is not None:
@@ -218,7 +218,7 @@ class Publisher:
         """Raise `UsageError` if the data set has one of the folders ``others``."""
         if left := sorted({path.partition("/")[0] for path in remote} & {*others}):
             raise UsageError(
-                f"{self.repo} holds {some_names([f'{name}/' for name in left])} too, which the new "
+                f"{self.repo} also has {some_names([f'{name}/' for name in left])}, which the new "
                 "card would not describe; publish those as well (--what all), or publish to "
                 "another data set"
             )
@@ -272,15 +272,15 @@ class Publisher:
                         self._api.create_commit,
                         self.repo,
                         list(additions.values()),
-                        commit_message=f"{len(part)} files on their way",
+                        commit_message=f"sending {len(part)} files",
                         repo_type="dataset",
                         revision=branch,
                     ),
                 )
         if wrong := _missing(hashes, self._list(branch)):
             raise IntegrityError(
-                f"{self.repo} lists {len(wrong)} of {len(files)} files with other bytes than were "
-                f"sent, {wrong[0]} among them; run the same command again"
+                f"in {self.repo}, {len(wrong)} of {len(files)} files differ from what was sent, "
+                f"{wrong[0]} among them; run the same command again"
             )
         return len(missing)
 
@@ -331,8 +331,9 @@ class Publisher:
             remote = self._list("main")
             if _missing(hashes, remote) or {*stale} & remote.keys():
                 raise RemoteError(
-                    f"somebody else changed {self.repo} meanwhile: main was {head[:12]} and is "
-                    f"{now[:12]}; nothing of it was touched, look at it and publish again"
+                    f"somebody else changed {self.repo} during this publication: main was at "
+                    f"{head[:12]} and is at {now[:12]}; nothing was overwritten. Look at that "
+                    "change, and publish again"
                 )
             # An earlier try made the commit, and its answer was lost.
 
@@ -366,8 +367,9 @@ class Publisher:
             left.remove(branch)
         if left:
             logger.warning(
-                f"{self.repo} has {len(left)} branches of publications that were not ended, "
-                f"{', '.join(left[:3])}; `hf repos branch delete` removes what nobody works on"
+                f"{self.repo} has {len(left)} branches of unfinished publications, "
+                f"{', '.join(left[:3])}; remove the branches that nobody needs with `hf repos "
+                "branch delete`"
             )
 
     def _refs(self, kind: Literal["branches", "tags"]) -> dict[str, str]:

@@ -127,8 +127,9 @@ def cell_sections(clusters: Sequence[ClusterInfo]) -> list[str]:
     texts = (len(heads),) if words else ()
     head = (*names, *(tiers or ["tokens"]))
     note = (
-        "Tokens of each cell. A cell is a part of a topic, by the axes of this table; of tiers of "
-        "quality, the last is the best. Point at one to read its name, documents and scores."
+        "Number of tokens of each cell. A cell is the part of a topic that the head of its column "
+        "names. The last quality tier is the best. Point at a cell to read its name, number of "
+        "documents and scores."
     )
     small = [warning(text)] if (text := small_cells(clusters)) else []
     return [section("Cells", paragraph(note), *small, table(head, rows, numbers, texts))]
@@ -152,10 +153,10 @@ def small_cells(clusters: Sequence[ClusterInfo]) -> str:
     names = ", ".join(f"{c.name} ({c.tokens:,})" for c in small[:_NAMED])
     more = f" and {len(small) - _NAMED:,} more" if len(small) > _NAMED else ""
     return (
-        f"{len(small):,} of {len(cells):,} cells hold fewer tokens than one row of {ROW:,}, so "
-        f"rows of that length serve none of them: {names}{more}. Together they hold "
+        f"{len(small):,} of {len(cells):,} cells have fewer than {ROW:,} tokens, so training with "
+        f"rows of that length cannot use them: {names}{more}. Together they have "
         f"{sum(c.tokens for c in small):,} tokens. Build with fewer tiers, languages or "
-        "micro-clusters, or read shorter rows."
+        "micro-clusters, or train with shorter rows."
     )
 
 

@@ -7,9 +7,9 @@ from climbstream.loader.core.html_page import listed, paragraph, section, table
 from climbstream.loader.formats.clusters import ClusterInfo
 
 _NOTE = (
-    "Documents that stay, and of which the corpus has copies, which were left out. A source is a "
-    "known domain or, for documents without one, a file. Copies that an append leaves out are "
-    "counted only if their original is of the same append."
+    "Documents that were kept, and whose copies were left out. A source is a known domain or, for "
+    "documents without one, a file. A copy that an append left out is counted only if the same "
+    "append added its original."
 )
 
 
@@ -33,7 +33,7 @@ def copy_sections(clusters: Sequence[ClusterInfo]) -> list[str]:
         return []
     heads = (
         *("cluster", "words", "occur more than once", "part", "exact copies", "near copies"),
-        *("copies of each in the mean", "in several sources"),
+        *("mean number of copies", "in several sources"),
     )
     numbers = tuple(range(2, len(heads)))
     return [section("Copies", paragraph(_NOTE), table(heads, rows, numbers=numbers, texts=(1,)))]

@@ -376,8 +376,8 @@ def large_cluster(clusters: Sequence[ClusterInfo], settings: BuildSettings) -> s
     elif settings.balanced:
         remedy = "a larger --clusters"
     return (
-        f"cluster {largest.name} has {share:.1%} of all tokens, and a mixture has one weight for "
-        f"them; {remedy} may split it"
+        f"cluster {largest.name} has {share:.1%} of all tokens, and a mixture has only one weight "
+        f"for all of them; {remedy} may split the cluster"
     )
 
 

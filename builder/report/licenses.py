@@ -27,8 +27,8 @@ def license_sections(manifest: Manifest) -> list[str]:
         for name, size in ordered
     ]
     note = (
-        "As the documents state them, in any letter case; a document with several licences counts "
-        "for each. unknown: documents that state none."
+        "Licences as the documents state them; letter case makes no difference. A document with "
+        "several licences counts for each of them. unknown: the document states no licence."
     )
     clusters = [
         (f"<code>{escape(c.name)}</code>", escape(licenses_text(c.licenses)))

@@ -43,17 +43,18 @@ def loss_sections(
     sections = []
     if counts.get("language"):
         tables = [_kept(what, counts[what]) for what in ("language", "script")]
-        note = "und is text whose language was not found, and code are programs."
+        note = "und: text whose language was not recognised. code: programs."
         sections.append(section("Languages", paragraph(note), *tables))
     if samples:
         note = (
-            "Some documents for each reason, with scores from 0 to 5; higher is better, "
-            "also of ad-free. climb dropped lists them, and --keep-ids keeps some."
+            "Some documents for each reason. Scores are from 0 to 5, and higher is better "
+            "(ad-free: less advertising). climb dropped lists all documents that were left out; "
+            "climb build --keep-ids keeps the ones that you name."
         )
         if appended:
             note += (
-                " These are of the first build; of documents that were added later, only near "
-                "copies are shown."
+                " These documents are from the first build. Of documents that an append left out, "
+                "only near copies are shown."
             )
         sections.append(section("Left out", paragraph(note), _samples(samples)))
     sections += copies.sections()
@@ -103,7 +104,7 @@ def _pruned(why: Mapping[int, str], samples: Mapping[str, Sequence[Any]]) -> str
     for sample in samples.get("pruned cluster", ()):
         shown.setdefault(sample["micro"], _shown(sample["text"]))
     columns = 3 if shown else 2
-    heads = ("micro-cluster", "reason", "a document of it")[:columns]
+    heads = ("micro-cluster", "reason", "one of its documents")[:columns]
     rows = [
         (f"{micro}", escape(reason), shown.get(micro, ""))[:columns]
         for micro, reason in why.items()

@@ -67,7 +67,10 @@ class NearCopies:
     def sections(self) -> list[str]:
         """Return the report's sections on near copies: of the build, and of the last append."""
         when = (" of the first build", " of the last append") if self.append else ("", "")
-        note = "Each beside the better document that it repeats; words that differ are marked."
+        note = (
+            "Each near copy is beside its original, the better document, which is kept. Words "
+            "that differ are marked."
+        )
         return [
             section(f"Near copies{of}", paragraph(note), "".join(map(_shown, copies)))
             for of, copies in zip(when, (self.build, self.append), strict=True)
@@ -157,7 +160,7 @@ def near_copy(copy: Document, original: Document) -> NearCopy:
         note = "These differ only in white space, or in how accents are written."
     elif at > _PAIR_LENGTH - _BEFORE:
         begin, cut = at - _BEFORE, "… "
-        note = f"The first {at:,} characters are equal; here they differ first."
+        note = f"The first {at:,} characters are equal; the first difference is shown here."
     ours, theirs = (
         {"id": document["id"], "text": cut + opening(text[begin:], _PAIR_LENGTH)}
         for document, text in ((copy, one), (original, other))

@@ -62,8 +62,8 @@ def report_page(
         lead += (
             f" {agreement['purity']:.0%} of the documents are of the most frequent known domain of "
             f"their cluster (purity {agreement['purity']:.2f}). Normalised mutual information of "
-            f"clusters and known domains (NMI): {agreement['nmi']:.2f}; 0 is chance, and 1 says "
-            "that each tells the other."
+            f"clusters and known domains (NMI): {agreement['nmi']:.2f}; 0 means that the two are "
+            "unrelated, and 1 that each determines the other."
         )
     sections = [facts(_figures(manifest, topics))]
     if centroids is not None and (plot := plot_clusters(centroids, topics, pruned or {})):
@@ -72,9 +72,10 @@ def report_page(
     sections += cell_sections(clusters)
     if any(cluster.spread for cluster in clusters):
         note = (
-            "Documents by score, from 0 at the left to 5 at the right. Near duplicates are nearly "
-            "the same as another document, and left out unless they are kept; effective tokens are "
-            "those of all other documents."
+            "The bars show the number of documents by score, from 0 at the left to 5 at the "
+            "right. A near duplicate is nearly equal to another document; near duplicates are "
+            "left out, unless the settings keep them. Effective tokens are the tokens of "
+            "documents that are not near duplicates."
         )
         if len(topics) > _DRAWN:
             note += f" These are the first {_DRAWN} of {len(topics):,} clusters."
@@ -113,16 +114,17 @@ def _license(manifest: Manifest) -> str:
 def _map_note(kmeans: Mapping[str, Any] | None, pruned: Mapping[int, str] | None) -> str:
     """Return a text that explains the map, and says how well the micro-clusters fit."""
     note = (
-        "A dot is a micro-cluster, as large as its documents, in the colour of its cluster; what "
-        "lies near is alike. Point at a dot, or at a row of the next table, to see its cluster."
+        "Each dot is a micro-cluster: the more documents, the larger the dot. Its colour is that "
+        "of its cluster. Dots near each other are similar. Point at a dot, or at a row of the "
+        "next table, to see its cluster."
     )
     if pruned:
-        note += f" A cross is a micro-cluster that was pruned; there are {len(pruned):,} of these."
+        note += f" Each cross is a micro-cluster that was pruned; there are {len(pruned):,}."
     if kmeans:
         note += (
-            f" k-means found {kmeans['centroids']:,} micro-clusters, {kmeans['empty']:,} of "
-            f"them empty; a document of the sample is alike to its centroid by "
-            f"{kmeans['objective']:.3f} in the mean, the best of {len(kmeans['tried'])} starts."
+            f" k-means found {kmeans['centroids']:,} micro-clusters, {kmeans['empty']:,} of them "
+            "empty; the mean similarity of a document of the sample to its centroid is "
+            f"{kmeans['objective']:.3f}, the best of {len(kmeans['tried'])} starts."
         )
     return note
 
@@ -162,7 +164,10 @@ def _appends(manifest: Manifest) -> list[str]:
     appended = manifest.provenance.get("appended", [])
     if not appended:
         return []
-    note = "What was added to the first build, in order. All figures above count it too."
+    note = (
+        "Documents that were added to the first build, in the order of time. All figures above "
+        "include them."
+    )
     rows = [
         (
             f"{number}",

@@ -151,7 +151,7 @@ class _Assigner:
         )
         if vectors.shape[1] != centroids.shape[1]:
             raise InvalidDataError(
-                f"{partition.column('origin')[0]} has vectors of {vectors.shape[1]} numbers, "
+                f"{partition.column('origin')[0]} has vectors of {vectors.shape[1]} numbers, and "
                 f"the centroids have {centroids.shape[1]}; embed all documents with one model"
             )
         micro, alike = nearest(self._means.centre(vectors, self._languages[rows]), centroids)

@@ -72,7 +72,8 @@ def check_names(names: Iterable[str], kept: Counts, dropped: Counts) -> None:
     """
     if not kept:
         raise InvalidDataError(
-            f"--licenses keeps no document. They are under {_listed(dropped)}; name one of these"
+            f"--licenses keeps no document. The documents are under {_listed(dropped)}; name one "
+            "of these"
         )
     for name in names:
         if all(is_kept([one], [name])[0] == name.startswith(NOT) for one in {**kept, **dropped}):

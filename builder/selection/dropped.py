@@ -188,7 +188,7 @@ def summarize(stages: list[dict[str, Any]], counts: Counts, poor: Poor) -> Itera
             judged = entry["kept"] + lost
             if name and judged >= _MANY and 2 * lost > judged:
                 yield (
-                    f"warning: {what} {name} loses more than half for its quality: {lost:,} of "
-                    f"{judged:,} documents; `climb dropped` shows them, --no-prune or a lower "
-                    "--min-document-score keeps them"
+                    f"warning: more than half of the documents of {what} {name} are left out for "
+                    f"low quality ({lost:,} of {judged:,} documents); `climb dropped` shows them, "
+                    "and --no-prune or a lower --min-document-score keeps them"
                 )

@@ -49,7 +49,7 @@ def tell_leaks(selection: Selection) -> None:
     if leaking:
         logger.warning(
             f"  {len(leaking):,} of {counted(len(items), 'held-out document')} that were looked "
-            f"for stand in {counted(documents, 'document')} that stay (the first: "
+            f"for are contained in {counted(documents, 'document')} of the shards (the first: "
             f"{items[min(leaking)].id}); climb contamination lists them, and docs/contamination.md "
             "says how to leave them out"
         )

@@ -32,11 +32,11 @@ def tell_named(selection: Selection, *, new: bool) -> None:
     if reasons:
         why = ", ".join(f"{reason_title(reason)} {n:,}" for reason, n in reasons.most_common())
         documents = counted(reasons.total(), "document")
-        logger.warning(f"  --keep-ids names {documents} left out all the same: {why}")
+        logger.warning(f"  --keep-ids cannot keep {documents} that it names: {why}")
     if new and (unknown := [name for name in selection.spared if name not in names]):
         logger.warning(
-            f"  --keep-ids: {len(unknown):,} of {counted(len(selection.spared), 'identifier')} are "
-            f"of no document (the first: {unknown[0]})"
+            f"  --keep-ids: {len(unknown):,} of {counted(len(selection.spared), 'identifier')} "
+            f"belong to no document (the first: {unknown[0]})"
         )
 
 

@@ -45,11 +45,11 @@ def preview_text(found: dict[str, Any]) -> str:
             lines += [f"    {s['id']}: {s['text']}" for s in found["samples"].get(reason, ())]
     left = found["stages"][-1]["out"]
     lines.append(
-        f"left: {counted(left['documents'], 'document')}, {left['bytes'] / 1e6:.1f} MB in "
+        f"kept: {counted(left['documents'], 'document')}, {left['bytes'] / 1e6:.1f} MB in "
         f"{counted(found['clusters'], 'cluster')}; "
         f"{counted(len(found['pruned']), 'micro-cluster')} pruned"
     )
-    lines.append("height of merging: clusters (largest)")
+    lines.append("merge height: number of clusters (share of the largest)")
     lines += [
         f"  {row['height']:g}: {row['clusters']:,} ({row['largest']:.0%})"
         for row in found["heights"]

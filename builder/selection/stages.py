@@ -182,14 +182,17 @@ def _languages_of_few(selection: Selection, settings: BuildSettings) -> dict[tup
     others = sum(n for (language, _), n in counts.items() if language not in JUDGED_ALWAYS)
     if others := others - sum(few.values()):
         logger.info(
-            f"  words are judged in English only; {others:,} documents of other languages are "
-            "judged by their form"
+            f"  scores use words only in English; {others:,} documents of other languages are "
+            "scored by their form alone"
         )
     if few:
         names = ", ".join(
             f"{n:,} in {language} ({script})" for (language, script), n in few.items()
         )
-        logger.info(f"  too few documents to judge, so none of them is pruned: {names}")
+        logger.info(
+            "  languages with too few documents for reliable scores, so none of these documents "
+            f"is pruned: {names}"
+        )
     return few
 
 
@@ -204,7 +207,8 @@ def _decontaminate(selection: Selection, settings: BuildSettings) -> None:
     marked = sum(selection.each(_count_marked), Counter[str]())
     selection.stages[-1]["marked"] = {what: marked[what] for what in ("documents", "bytes")}
     logger.info(
-        f"  a test question stands in {counted(marked['documents'], 'document')}, marked and kept"
+        "  documents that contain a test question, marked and kept: "
+        f"{counted(marked['documents'], 'document')}"
     )
 
 

@@ -397,11 +397,11 @@ def _say_heldout(labels: Counter[str]) -> None:
     listed = ", ".join(f"{name} {count:,}" for name, count in labels.most_common(_LABELS))
     more = f", {len(labels) - _LABELS:,} more" if len(labels) > _LABELS else ""
     least = min(labels.values())
-    logger.info(f"  held out, by known domain: {listed}{more}")
+    logger.info(f"  held-out documents by known domain: {listed}{more}")
     if least < _FEW:
         logger.info(
-            f"  a domain with fewer than {_FEW} held-out documents makes a doubtful target, as "
-            "only half of them score a mixture; a larger --holdout holds out more"
+            f"  a domain with fewer than {_FEW} held-out documents makes an unreliable target, "
+            "because only half of them score a mixture; a larger --holdout holds out more"
         )
 
 

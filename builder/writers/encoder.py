@@ -141,7 +141,8 @@ class GuardedEncoder:
         if isinstance(tokens, str):
             if not self._told:  # only once, as there may be millions of such texts
                 logger.warning(
-                    f"fastokens fails on {_show(text)}, {tokens}; tokenizers encodes such texts"
+                    f"fastokens fails on {_show(text)}, {tokens}; such texts are encoded by "
+                    "tokenizers"
                 )
                 self._told = True
             tokens = self._reference.encode([text])
@@ -168,7 +169,9 @@ def open_encoder(tokenizer: Tokenizer, fastokens: str) -> Encoder:
         return reference
     fast = _open_fast(tokenizer)
     if isinstance(fast, str):
-        logger.warning(f"tokenizers encodes here, and not fastokens {fastokens}, which {fast}")
+        logger.warning(
+            f"texts are encoded here by tokenizers, not by fastokens {fastokens}, which {fast}"
+        )
         return reference
     return GuardedEncoder(fast, reference)
 

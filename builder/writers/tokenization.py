@@ -140,23 +140,29 @@ def _choose_encoder(engine: Engine, selection: Selection, tokenizer: Path, size:
     """
     version = installed_version()
     if os.environ.get(SWITCH) == "0":
-        logger.info(f"tokenizers encodes: {SWITCH} is 0")
+        logger.info(f"texts are encoded by tokenizers, because {SWITCH} is 0")
         return ""
     if not version:
-        logger.info("tokenizers encodes; pip install fastokens to encode many times as fast")
+        logger.info(
+            "texts are encoded by tokenizers; fastokens is many times as fast: pip install "
+            "fastokens"
+        )
         return ""
     if size < _WORTH:
         logger.info(
-            f"tokenizers encodes: fastokens saves time only from {_WORTH >> 20} MiB of text on"
+            f"texts are encoded by tokenizers; fastokens saves time only with {_WORTH >> 20} MiB "
+            "of text or more"
         )
         return ""
     step = -(-len(selection.partitions) // _COMPARED_PARTITIONS)
     task = _CompareTask(selection.partitions[::step], tokenizer)
     [(_, difference)] = engine.run(_compare, [task], lambda _, error: f"ends its process: {error}")
     if difference:
-        logger.info(f"tokenizers encodes, and not fastokens {version}, which {difference}")
+        logger.info(
+            f"texts are encoded by tokenizers, not by fastokens {version}, which {difference}"
+        )
         return ""
-    logger.info(f"fastokens {version} encodes: it gives the ids of tokenizers")
+    logger.info(f"texts are encoded by fastokens {version}, which gives the same ids as tokenizers")
     return version
 
 

@@ -51,8 +51,8 @@ def load_tokenizer(name: str) -> Tokenizer:
         raise
     except Exception as error:  # the library raises bare Exception
         raise InvalidDataError(
-            f"{name} is no tokenizer: {error}; "
-            "name a tokenizer.json, its folder, or a name on the Hub"
+            f"{name} is not a tokenizer: {error}; name a tokenizer.json, its folder, or a name on "
+            "the Hub"
         ) from None
 
 

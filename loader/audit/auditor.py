@@ -204,7 +204,7 @@ class _Auditor:
             if position.step < stop:
                 raise IntegrityError(
                     f"step {position.step:,}: it takes more than max_epochs of a cluster, and the "
-                    "weights log does not cap it"
+                    "weights log does not say that the cluster is used up"
                 )
             here = _Place(position, due)
             if stop in self._begins:
@@ -236,8 +236,8 @@ def _compare(
         int(rows.sum()) * seq_len,
     ):
         raise IntegrityError(
-            f"step {block.step:,}: in the {block.steps:,} steps from it on other rows are counted "
-            "than the weights log says"
+            f"step {block.step:,}: for the {block.steps:,} steps from this step on, the ledger "
+            "counts other rows than the weights log says"
         )
 
 

@@ -214,7 +214,11 @@ def run(arguments: Sequence[str]) -> int:
         if "--debug" in arguments:
             click.echo(visible(traceback.format_exc()), err=True, nl=False)
         ours = _ours(error, arguments)
-        said = str(ours) if ours else f"internal, {error!r}; see climb --debug"
+        said = (
+            str(ours)
+            if ours
+            else f"internal error, {error!r}; to see its traceback, run climb --debug COMMAND"
+        )
         click.echo(visible(f"error: {said}"), err=True)
         return ours.exit_code if ours else ClimbError.exit_code
 
@@ -235,7 +239,7 @@ def _ours(error: Exception, arguments: Sequence[str]) -> ClimbError | None:
     if isinstance(error, ModuleNotFoundError):
         extras = [COMMANDS[a].extra for a in arguments if a in COMMANDS]
         extra = extras[0] if extras and extras[0] else "all"
-        return UsageError(f"{error.name} is not installed; say pip install 'climbstream[{extra}]'")
+        return UsageError(f"{error.name} is not installed; run pip install 'climbstream[{extra}]'")
     return disk_error(error)
 
 
@@ -275,7 +279,7 @@ def _set_variable(context: click.Context, name: str, value: str) -> None:
 
 
 task_timeout_option = timeout_option(
-    "End a process that uses no CPU time for this time.  [default: 600]"
+    "End a process that uses no CPU time for this number of seconds.  [default: 600]"
 )
 slurm_print_option = click.option(
     "--slurm-print",

@@ -38,7 +38,7 @@ class Fraction(click.ParamType):  # type: ignore[type-arg] # generic only in lat
         try:
             return to_number(str(value))
         except ValueError:
-            self.fail(f"{value!r} is no number; say 0.1 or 10%", param, ctx)
+            self.fail(f"{value!r} is not a number; write 0.1 or 10%", param, ctx)
 
 
 def to_number(word: str) -> float:
@@ -72,9 +72,11 @@ class Count(click.ParamType):  # type: ignore[type-arg] # generic only in later 
             try:
                 number = Decimal(re.sub("[_,]", "", digits)) * _UNITS[unit.lower()]
             except (ArithmeticError, KeyError):
-                self.fail(f"{value!r} is no number; say 1000000, 1e6, 10M or 4GiB", param, ctx)
+                self.fail(f"{value!r} is not a number; write 1000000, 1e6, 10M or 4GiB", param, ctx)
         if number != number.to_integral_value():
-            self.fail(f"{value!r} is no whole number; say 1000000, 1e6, 10M or 4GiB", param, ctx)
+            self.fail(
+                f"{value!r} is not a whole number; write 1000000, 1e6, 10M or 4GiB", param, ctx
+            )
         if number < self.least:
             self.fail(f"{value} is not in the range x>={self.least}.", param, ctx)
         return int(number)

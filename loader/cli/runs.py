@@ -53,9 +53,9 @@ _SHARDS = click.option(
 def audit(run: Path, shards: str | None, as_json: bool) -> None:
     """Check the record of what the job in the folder RUN served; exit 4 if a step differs.
 
-    The audit works out again which rows each step had to serve, from the weights log,
-    weights.jsonl, and the indexes of the shards. It compares the result with the ledger,
-    served.jsonl, in which the job recorded what it served.
+    The audit computes again which rows each step had to serve, from the weights log (weights.jsonl)
+    and the indexes of the shards. It compares the result with the ledger (served.jsonl), in which
+    the job recorded what it served.
     """
     from climbstream.loader.audit.auditor import audit_run
     from climbstream.loader.audit.replay import Replay
@@ -67,19 +67,21 @@ def audit(run: Path, shards: str | None, as_json: bool) -> None:
     ]
     more = [
         (result.first, f"from step {result.first:,} on"),
-        (result.again, f"{result.again:,} were served once more after a restart"),
+        (result.again, f"{counted(result.again, 'step')} served again after a restart"),
         (
             result.abandoned,
-            f"{result.abandoned:,} later ones were served before a restart, and not again since",
+            f"{counted(result.abandoned, 'later step')} served before a restart, and not served "
+            "again since",
         ),
         (
             result.unwritten,
-            f"{result.unwritten:,} were not written down, and what follows agrees with them",
+            f"{counted(result.unwritten, 'step')} missing in the ledger; later steps agree with "
+            "the weights log",
         ),
     ]
     said = "; ".join(words for number, words in more if number)
     text = (
-        f"{run}: {counted(result.steps, 'step')} as the weights log says\n"
+        f"{run}: {counted(result.steps, 'step')} served as the weights log says\n"
         + (f"{said}\n" if said else "")
         + _resumes_text(result.resumed)
         + "\n"
@@ -94,7 +96,7 @@ def _resumes_text(steps: Sequence[int]) -> str:
         return ""
     return (
         f"resumed {counted(len(steps), 'time')}, last at step {steps[-1]:,}; if a job was killed, "
-        "the steps after its last line in the ledger are in no count\n"
+        "the steps that it served after its last line in the ledger are not counted\n"
     )
 
 
@@ -110,8 +112,9 @@ def explain(
 ) -> None:
     """List the documents in one batch of the job in the folder RUN.
 
-    The columns id and origin say which document it is, and from which file it came. They are empty
-    if the shards have no folder documents/, or are not in a local folder; --shards names one.
+    The columns id and origin have the identifier of each document and the file that it came from.
+    They are empty if the shards have no folder documents/, or are not in a local folder; --shards
+    names one.
     """
     from climbstream.loader.audit.explain import explain_step
     from climbstream.loader.audit.replay import Replay
@@ -166,14 +169,16 @@ def monitor(run: Path, port: int, as_json: bool) -> None:
     try:
         server = MonitorServer(watch, port)
     except OSError as error:
-        raise UsageError(f"{HOST}:{port} cannot be listened on: {error.strerror}") from None
+        raise UsageError(
+            f"port {port} of {HOST} cannot be used: {error.strerror}; choose another --port"
+        ) from None
     with server:
         try:
             click.echo(server.url)
-            say("open this address in a browser of this machine; Ctrl-C ends")
+            say("open this address in a browser of this machine; Ctrl-C ends this command")
             server.serve_forever()
         except (KeyboardInterrupt, Stopped):
-            say("ended; the run goes on")
+            say("climb monitor ended; the run continues")
 
 
 def _wait_for_run(run: Path) -> None:
@@ -218,7 +223,9 @@ def weights(
     log = open_weights_log(run)
     if not named:
         if only or ramp is not None or why:
-            raise UsageError("--only, --ramp and --why need new weights; name some, as in c03=0.4")
+            raise UsageError(
+                "--only, --ramp and --why need new weights; name some, such as c03=0.4"
+            )
         show(_log_value(run, log), _log_text(run, log), as_json=as_json)
         return
     mixture = with_named_weights(log, _shares(named), only=only, clusters=read_clusters(run))
@@ -227,13 +234,15 @@ def weights(
     what = (
         f"a ramp of {counted(change.ramp, 'step')} to these weights"
         if change.ramp
-        else ("these weights")
+        else "these weights"
     )
     text = (
-        f"asked in {path} for {what}, as the change after record {log.records[-1].v}:\n\n"
-        f"{_mixture_table(change.mixture)}\n\n"
-        f"a job of one rank begins at most {EVERY} steps later, a job of several ranks at most "
-        f"{2 * EVERY} steps later; then climb weights {run} shows at which step"
+        f"request to the job in {path}: {what}, as the change after record {log.records[-1].v}:\n"
+        "\n"
+        f"{_mixture_table(change.mixture)}\n"
+        "\n"
+        f"a job of one rank begins the change at most {EVERY} steps later, and a job of several "
+        f"ranks at most {2 * EVERY} steps later; then climb weights {run} shows the step"
     )
     show({"file": str(path), **change.to_json(), "after": log.head}, text, as_json=as_json)
 
@@ -249,7 +258,7 @@ def _shares(named: Sequence[str]) -> dict[str, float]:
         try:
             name, share = split_number(word)
         except ValueError:
-            message = f"{word!r} is no weight; say CLUSTER=WEIGHT, as c03=0.4"
+            message = f"{word!r} is not a weight; write CLUSTER=WEIGHT, such as c03=0.4"
             raise UsageError(message) from None
         if name in shares:
             raise UsageError(f"cluster {name} is named twice; name it once")

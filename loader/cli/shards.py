@@ -28,8 +28,9 @@ def inspect(directory: str, as_json: bool) -> None:
     manifest, clusters = Manifest.load(directory), load_clusters(directory)
     unlicensed, copies = unlicensed_text(manifest), copies_text(clusters)
     text = (
-        f"{directory}: {manifest.tokens:,} tokens of {manifest.vocab_size:,} kinds in "
-        f"{counted(len(manifest.clusters), 'cluster')}\nlicence: {manifest.license}"
+        f"{directory}: {manifest.tokens:,} tokens (vocabulary of {manifest.vocab_size:,}) in "
+        f"{counted(len(manifest.clusters), 'cluster')}\n"
+        f"licence: {manifest.license}"
         + (f"; {unlicensed}" if unlicensed else "")
         + (f"\n{copies}" if copies else "")
         + f"\n\n{clusters_text(manifest, clusters)}"
@@ -47,7 +48,9 @@ def inspect(directory: str, as_json: bool) -> None:
     help="Mixture, a file or hf://OWNER/NAME: fetch only clusters with weight above 0.",
 )
 @click.option("--dry-run", is_flag=True, help="Show what would be fetched; fetch nothing.")
-@timeout_option("Give up a file that has not arrived in this time.  [default: 240]")
+@timeout_option(
+    "Give up a file that has not arrived within this number of seconds.  [default: 240]"
+)
 @json_option
 def pull(source: str, directory: Path, mixture: str | None, dry_run: bool, as_json: bool) -> None:
     """Fetch the shards at SOURCE into DIRECTORY.
@@ -86,14 +89,14 @@ def verify(directory: str, as_json: bool) -> None:
     text = (
         f"{directory}: {counted(verdict.shards, 'shard')}, "
         f"{counted(verdict.documents, 'document')}, {counted(verdict.tokens, 'token')}\n"
-        + ("\n".join(verdict.faults) or "all is as it was written")
+        + ("\n".join(verdict.faults) or "everything is as it was written")
     )
     if verdict.not_pulled:
         names = some_names(verdict.not_pulled)
-        text += f"\nnot fetched by climb pull --mixture, so not checked: {names}"
+        text += f"\nnot checked, because climb pull --mixture did not fetch these: {names}"
     if verdict.unexpected:
         names = some_names(verdict.unexpected)
-        text += f"\nnot of the manifest, so neither published nor pulled: {names}"
+        text += f"\nnot listed in the manifest, so neither published nor pulled: {names}"
     show(asdict(verdict), text, as_json=as_json)
     if verdict.faults:
         pulled = (Path(directory) / PULL).is_file()
@@ -153,4 +156,4 @@ def doctor(as_json: bool) -> None:
     text = text_table(("what", "is"), list(facts.items()), left=2)
     show(asdict(diagnosis), "\n".join([text, *diagnosis.troubles]), as_json=as_json)
     if diagnosis.troubles:
-        raise ClimbError(f"{counted(len(diagnosis.troubles), 'trouble')} on this machine")
+        raise ClimbError(f"{counted(len(diagnosis.troubles), 'problem')} on this machine")

@@ -98,7 +98,7 @@ def open_regular(path: Path) -> BinaryIO:
 
 def _not_regular(path: Path) -> InvalidDataError:
     what = "a folder" if path.is_dir() else "a pipe, a socket or a device"
-    return InvalidDataError(f"{path} is {what}, and no regular file; put a file in its place")
+    return InvalidDataError(f"{path} is {what}, and not a regular file; put a file in its place")
 
 
 def read_regular(path: Path, most: int | None = None) -> bytes:
@@ -190,7 +190,7 @@ def reading(path: Path | str, what: str) -> Iterator[None]:
         raise
     except Exception as error:
         ours = disk_error(error, Path(path))
-        raise ours or InvalidDataError(f"{path} is no {what}: {error}") from error
+        raise ours or InvalidDataError(f"{path} is not a valid {what}: {error}") from error
 
 
 @contextmanager
@@ -242,8 +242,8 @@ def too_many_files() -> str:
     """Return the message, with the remedy, that this process may open no more files."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     return (
-        f"this process may open no more files than {soft:,}, and all are in use; "
-        f"raise its limit (ulimit -n), which the system lets go up to {hard:,}"
+        f"this process has reached its limit of {soft:,} open files; raise the limit (ulimit -n), "
+        f"which may be up to {hard:,}"
     )
 
 
@@ -397,7 +397,7 @@ def check_regular(path: Path, root: Path) -> None:
                 f"accepted: put the file there"
             )
     if not stat.S_ISREG(mode):
-        raise InvalidDataError(f"{place} is no regular file; remove it, or put the file there")
+        raise InvalidDataError(f"{place} is not a regular file; remove it, or put the file there")
 
 
 @contextmanager

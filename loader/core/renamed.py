@@ -20,7 +20,7 @@ def renamed_parameters(**names: str) -> Callable[[Callable[P, R]], Callable[P, R
     >>> with warnings.catch_warnings(record=True) as caught:
     ...     warnings.simplefilter("always")
     ...     take(part=0.5), str(caught[0].message)
-    (0.5, 'take: part is called fraction now; the old name goes with the next release')
+    (0.5, 'take: part is called fraction now; the next release will not accept the old name')
 
     Raises:
         TypeError: A call passes a parameter by both its old and its new name.
@@ -34,9 +34,10 @@ def renamed_parameters(**names: str) -> Callable[[Callable[P, R]], Callable[P, R
             for old in names.keys() & kwargs.keys():
                 new = names[old]
                 if new in kwargs:
-                    raise TypeError(f"{name}: {old} is called {new} now; give {new} alone")
+                    raise TypeError(f"{name}: {old} is called {new} now; give only {new}")
                 warnings.warn(
-                    f"{name}: {old} is called {new} now; the old name goes with the next release",
+                    f"{name}: {old} is called {new} now; the next release will not accept the old "
+                    "name",
                     DeprecationWarning,
                     stacklevel=2,
                 )

@@ -19,8 +19,8 @@ _SAME = 2.0
 """Time after the first signal, in seconds, within which another signal counts as the same one. One
 Ctrl-C can cause several signals: a terminal sends it to all processes, and torchrun then sends its
 processes a signal again."""
-AGAIN = "stopped; run the same command again to go on"
-DRY = "stopped; a dry run saves nothing, so it begins anew if you run it again"
+AGAIN = "stopped; run the same command again to continue"
+DRY = "stopped; a dry run saves nothing, so it begins from the start if you run it again"
 
 
 class _First:

@@ -30,7 +30,8 @@ class Tabular:
         """
         if library not in LIBRARIES:
             raise UsageError(
-                f"there are no frames of {library!r}; choose one of {', '.join(LIBRARIES)}"
+                f"data frames of {library!r} are not supported; choose one of "
+                f"{', '.join(LIBRARIES)}"
             )
         try:
             module = importlib.import_module(library)

@@ -97,9 +97,9 @@ def convert(value: Any, kind: type[T], what: str) -> T:
     try:
         result: T = msgspec.convert(value, kind, strict=True, dec_hook=_counter)
     except msgspec.ValidationError as error:
-        raise InvalidDataError(f"this is no {what}: {explain(error)}") from None
+        raise InvalidDataError(f"this is not a valid {what}: {explain(error)}") from None
     except UnicodeEncodeError:
-        raise InvalidDataError(f"this is no {what}: a name in it is not UTF-8") from None
+        raise InvalidDataError(f"this is not a valid {what}: a name in it is not UTF-8") from None
     _check_names(value, result, what)
     return result
 
@@ -128,7 +128,7 @@ def check_version(value: Any, version: int, what: str) -> dict[str, Any]:
         InvalidDataError: ``value`` is no object with a version, or its version is not ``version``.
     """
     if not isinstance(value, dict) or "version" not in value:
-        raise InvalidDataError(f"this is no {what}: it is no object with a version")
+        raise InvalidDataError(f"this is not a valid {what}: it is not an object with a version")
     others = dict(value)
     if type(file_version := others.pop("version")) is not int or file_version != version:
         raise InvalidDataError(
@@ -172,7 +172,9 @@ def _check_names(value: Any, result: Any, what: str) -> None:
     if is_dataclass(result) and isinstance(value, dict):
         kind: Any = type(result)
         if unknown := value.keys() - _names(kind):
-            raise InvalidDataError(f"this is no {what}: there is no field {short(min(unknown))}")
+            raise InvalidDataError(
+                f"this is not a valid {what}: there is no field {short(min(unknown))}"
+            )
         for name, inner in value.items():
             if isinstance(inner, dict | list):
                 _check_names(inner, getattr(result, name), what)

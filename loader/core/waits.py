@@ -55,14 +55,14 @@ def wait_for(call: Callable[[], T], what: str, timeout: float) -> T:
         result: T = value
         return result
     raise RemoteError(
-        f"waited {duration(timeout)} for {what}; run the same command again to continue where "
-        f"it was, or allow more time with --task-timeout SECONDS"
+        f"waited {duration(timeout)} for {what}; run the same command again to continue where it "
+        "stopped, or allow more time with --task-timeout SECONDS"
     )
 
 
 def _told(what: str, waited: float, timeout: float) -> str:
     return (
-        f"waiting for {what} for {duration(waited)} by now; it is given up after "
+        f"waiting for {what}, for {duration(waited)} so far; the wait ends with an error after "
         f"{duration(timeout)} (--task-timeout)"
     )
 
@@ -99,5 +99,5 @@ class SlowStepWatch:
                 begun, patience = self._begun, Patience()
             if patience.over(seconds := time.monotonic() - begun):
                 logger.warning(
-                    f"{self._step} has taken {duration(seconds)} by now; maybe {self._what}"
+                    f"{self._step} has taken {duration(seconds)} so far; maybe {self._what}"
                 )

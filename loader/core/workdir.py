@@ -15,7 +15,7 @@ from .files import is_temporary, read_json, remove_temporaries, write_json
 
 _MOST = 5
 """Largest number of differences, or of other files, that a message names."""
-_OTHER_PLACE = "name another place"
+_OTHER_PLACE = "name another folder"
 _ABSENT = "absent"
 """Stands for the value of a setting that a plan does not have."""
 _OPTIONS = {"scores": "score", "pinned": "pin", "groups": "group", "allowed": "allow"}
@@ -60,7 +60,11 @@ def begin_or_resume(
         remove_temporaries(place, *folders)
         return True
     if others := _others(place, path, leaves):
-        why = "is not empty: it" if leaves is None else f"has no {name}, so it is not ours, and"
+        why = (
+            "is not empty: it"
+            if leaves is None
+            else f"has no {name}, so climb did not write it, and it"
+        )
         raise InvalidDataError(
             f"{place} {why} holds {', '.join(others[:_MOST])}; name a new folder"
         )
@@ -79,7 +83,7 @@ def read_plan(path: Path) -> dict[str, Any]:
     """
     plan = read_json(path)
     if not isinstance(plan, dict):
-        raise InvalidDataError(f"{path} holds no plan, which is a JSON object; name a new folder")
+        raise InvalidDataError(f"{path} is not a JSON object of settings; name a new folder")
     return plan
 
 

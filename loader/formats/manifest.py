@@ -165,7 +165,7 @@ class Manifest:
         for name in self.files:
             if name not in BESIDE and not (_PART.fullmatch(name) or _GROUPING.fullmatch(name)):
                 raise InvalidDataError(
-                    f"{name!r} is no file of a shard directory; these are {', '.join(BESIDE)}, "
+                    f"{name!r} is not a file of a shard directory; these are {', '.join(BESIDE)}, "
                     f"{grouping_file('NAME')} and {part_name(0)}, …"
                 )
         cells = {cell.name for group in self.members.values() for cell in group}
@@ -226,8 +226,8 @@ class Manifest:
             return said
         here = self.found_on["clusters"]
         kinds = {
-            "hold something else": [n for n in here if clusters.get(n, here[n]) != here[n]],
-            "are no more": [n for n in clusters if n not in here],
+            "have other content": [n for n in here if clusters.get(n, here[n]) != here[n]],
+            "no longer exist": [n for n in clusters if n not in here],
             "are new": [n for n in here if n not in clusters],
         }
         differences = [f"{some_names(names)} {kind}" for kind, names in kinds.items() if names]
@@ -328,7 +328,7 @@ class Manifest:
         """
         fields = check_version(value, cls.version, "manifest")
         if "fingerprint" not in fields:
-            raise InvalidDataError("this is no manifest: it has no fingerprint")
+            raise InvalidDataError("this is not a valid manifest: it has no fingerprint")
         fingerprint = fields.pop("fingerprint")
         manifest = convert(fields, cls, "manifest")
         if manifest.fingerprint != fingerprint:
@@ -410,9 +410,11 @@ class Manifest:
             remedy = "check the address"
             if store.folder is not None:
                 _check_there(store.folder, directory)
-                remedy = "if a build was interrupted, run the same `climb build` again; it goes on"
+                remedy = (
+                    "if a build was interrupted, run the same `climb build` again; it continues"
+                )
             raise InvalidDataError(
-                f"{directory} is no shard directory: it has no {MANIFEST}; {remedy}"
+                f"{directory} is not a shard directory: it has no {MANIFEST}; {remedy}"
             ) from None
         path = store / MANIFEST
         value = parse_json(data, str(path))
@@ -492,7 +494,7 @@ def refuse_grouping(manifest: Manifest, place: object, what: str) -> None:
     """
     if manifest.members:
         raise UsageError(
-            f"{place} is a grouping, and holds no shards; {what} the directory that it groups"
+            f"{place} is a grouping, and has no shards; {what} the directory that it groups"
         )
 
 
@@ -500,7 +502,7 @@ def _check_there(directory: Path, name: object) -> None:
     """Raise `InvalidDataError` if ``directory`` does not exist; ``name`` is what the user wrote."""
     if not directory.exists():
         raise InvalidDataError(
-            f"{name} is no shard directory: nothing is there (looked in "
+            f"{name} is not a shard directory: nothing is there (looked in "
             f"{directory.absolute().parent}); name a folder that climb build, import or pull made"
         )
 

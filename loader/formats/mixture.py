@@ -60,7 +60,8 @@ class Mixture(Tabular):
         total = math.fsum(self.weights.values())
         if abs(total - 1) > 1e-9:
             raise InvalidDataError(
-                f"the weights of a mixture sum to 1, these to {total:.6g}; use Mixture.of to scale"
+                f"the weights of a mixture must sum to 1, and these sum to {total:.6g}; use "
+                "Mixture.of to scale them"
             )
 
     def __repr__(self) -> str:
@@ -172,8 +173,8 @@ class Mixture(Tabular):
             return cls.from_hub(path)
         if not isinstance(path, str | Path):
             raise UsageError(
-                f"a mixture is read from the path of a file, not from {short(path)}; weights by "
-                "name become one with Mixture.of"
+                f"a mixture is read from the path of a file, not from {short(path)}; use "
+                "Mixture.of for weights by name"
             )
         refuse_url(path, f"{COPY_FIRST}, or name a data set of the Hub, hf://OWNER/NAME")
         path = Path(path)
@@ -181,7 +182,7 @@ class Mixture(Tabular):
             inside = path / MIXTURE
             raise UsageError(
                 f"{path} is a folder, and a mixture is a file; "
-                + (f"say {inside}" if inside.exists() else f"climb search leaves one, {MIXTURE}")
+                + (f"name {inside}" if inside.exists() else f"climb search leaves one, {MIXTURE}")
             )
         try:
             value = read_json(path)
@@ -211,7 +212,7 @@ class Mixture(Tabular):
             data = store.read(MIXTURE, _MOST_BYTES)
         except FileNotFoundError:
             pin(hub_url(repo))  # raises if the whole data set is missing or private
-            raise InvalidDataError(f"{store} holds no {MIXTURE}") from None
+            raise InvalidDataError(f"{store} has no {MIXTURE}") from None
         return cls.from_json(parse_json(data, f"{store}/{MIXTURE}"))
 
     def push_to_hub(self, repo: str) -> str:
@@ -251,12 +252,12 @@ def read_weights(
     if isinstance(weights, Mixture):
         return weights
     if others == "keep":
-        return share_rest(weights, now, "say others='scale'")
+        return share_rest(weights, now, "use others='scale'")
     check_weights(weights)
     total = math.fsum(weights.values())
     if others is None and abs(total - 1) > _ROUNDED and not _are_ratios(weights):
         raise UsageError(
-            f"the weights {_listed(weights)} sum to {total:.6g}, not to 1; say others='keep' to "
+            f"the weights {_listed(weights)} sum to {total:.6g}, not to 1; use others='keep' to "
             "let the other clusters share the rest as they do now, or others='scale' to scale "
             "these to 1 and give the others nothing, as Mixture.of does"
         )
@@ -348,7 +349,9 @@ def check_weights(weights: object) -> None:
                 f"weights are finite numbers, 0 or more, at most {_LARGEST:g}"
             )
     if not any(weights.values()):
-        raise InvalidDataError("every weight of the mixture is 0; give at least one cluster some")
+        raise InvalidDataError(
+            "every weight of the mixture is 0; give at least one cluster a weight above 0"
+        )
 
 
 def some_names(names: Sequence[str], most: int = 6) -> str:

@@ -146,7 +146,7 @@ def _split_head(data: memoryview, path: object) -> tuple[_Header, NDArray[np.uin
         InvalidDataError: ``data`` does not begin like such a file.
     """
     if len(data) < _HEAD.size or data[:8] != _MAGIC:
-        raise InvalidDataError(f"{path} is no index in columns; {_REMEDY}")
+        raise InvalidDataError(f"{path} is not a valid index in columns; {_REMEDY}")
     _, version, size = _HEAD.unpack_from(data)
     if version != _VERSION:
         raise InvalidDataError(

@@ -65,7 +65,7 @@ def check_division(
     for place in data_sets:
         if not _DATA_SET.fullmatch(place):
             raise InvalidDataError(
-                f"{short(place)} is no data set; they are hf://datasets/OWNER/NAME@COMMIT"
+                f"{short(place)} is not the URL of a data set, hf://datasets/OWNER/NAME@COMMIT"
             )
     for name, some in folders.items():
         if name not in clusters or not some:

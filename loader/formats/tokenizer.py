@@ -27,7 +27,7 @@ def parse_tokenizer(data: bytes, place: str) -> "Tokenizer":
     try:
         return Tokenizer.from_buffer(data)
     except Exception as error:  # the library raises bare Exception
-        raise InvalidDataError(f"{place} is no tokenizer: {error}") from None
+        raise InvalidDataError(f"{place} is not a tokenizer: {error}") from None
 
 
 def read_tokenizer(folder: str | Path | Store) -> "Tokenizer":

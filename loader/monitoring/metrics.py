@@ -26,8 +26,8 @@ def say_ends(metrics: Mapping[str, Any], end: int) -> None:
     if early:
         which = ", ".join(f"{name} at step {at:,}" for name, at in early.items())
         logger.warning(
-            f"step {metrics['step']:,}: by these weights max_epochs of {which} is used up, before "
-            f"the run ends at {end:,}"
+            f"step {metrics['step']:,}: with these weights, max_epochs of {which} is used up, "
+            f"before the run ends at step {end:,}"
         )
 
 

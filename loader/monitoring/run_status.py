@@ -217,7 +217,7 @@ class RunStatus:
             **{name: _numbers(line.get(name) or {}) for name in _BY_CLUSTER},
         }
         if not line["served"]:
-            raise ValueError("nothing is said of what was served")
+            raise ValueError("the line does not say what was served")
         before = self._last
         if before is not None and step <= before["step"]:
             # The job went back to a checkpoint, so points at this step or later no longer count.

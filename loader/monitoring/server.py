@@ -189,11 +189,11 @@ class _Handler(BaseHTTPRequestHandler):
         """
         names = {f"{name}:{self.server.server_port}" for name in (HOST, "localhost")}
         if self.headers.get("Host") not in names:
-            self._refuse(HTTPStatus.FORBIDDEN, "this page is at the address that was printed")
+            self._refuse(HTTPStatus.FORBIDDEN, "open the address that climb monitor printed")
             return False
         origin = self.headers.get("Origin")
         if origin is not None and origin.removeprefix("http://") not in names:
-            self._refuse(HTTPStatus.FORBIDDEN, "another site asked")
+            self._refuse(HTTPStatus.FORBIDDEN, "the request came from another site")
             return False
         return True
 

@@ -55,8 +55,8 @@ class HeldOutChoice:
         every = [d for d in shards.heldout() if d.cluster in shards.names]
         if not every:
             raise UsageError(
-                f"{shards} holds no held-out text; build it with --holdout 0.05, and publish it "
-                "with --heldout where it is on the Hub"
+                f"{shards} has no held-out text; build it with --holdout 0.05, and publish it with "
+                "--heldout where it is on the Hub"
             )
         labels = sorted({d.label for d in every} - {""})
         cluster, label = self.cluster, self.label
@@ -67,8 +67,8 @@ class HeldOutChoice:
             either = f"cluster or label {cluster!r}" if label is None else f"cluster {cluster!r}"
             asked = [either] * (cluster is not None) + [f"label {label!r}"] * (label is not None)
             raise UsageError(
-                f"no held-out document has {' and '.join(asked)}; there are the clusters "
-                f"{some_names(sorted({d.cluster for d in every}), 50)} and the labels "
+                f"no held-out document has {' and '.join(asked)}; the held-out text has the "
+                f"clusters {some_names(sorted({d.cluster for d in every}), 50)} and the labels "
                 f"{some_names(labels, 50) or 'none'}"
             )
         kept.sort(key=lambda d: (derive_key(_KEY, d.id, d.text), d.id))

@@ -48,11 +48,14 @@ def served_shares(shards: ShardDirectory, seq_len: int, pack: str = "concat") ->
     if not tokens:
         longest = max(shards.index(name).shard_tokens.max(initial=0) for name in shards.names)
         raise InvalidDataError(
-            f"no shard of {shards} has {seq_len:,} tokens, a row; choose a smaller seq_len, at "
-            f"most {longest:,}"
+            f"no shard of {shards} has {seq_len:,} tokens, which a row needs; choose a smaller "
+            f"seq_len, at most {longest:,}"
         )
     if small := [name for name in shards.names if name not in tokens]:
-        logger.warning(f"left out, for want of {seq_len} tokens in a shard: {', '.join(small)}")
+        logger.warning(
+            f"clusters left out, because none of their shards has {seq_len} tokens: "
+            f"{', '.join(small)}"
+        )
     return Mixture.of(tokens)
 
 

@@ -144,8 +144,8 @@ class ShardCache:
         except BaseException as error:
             if isinstance(error, TimeoutError) and not fetch.result.done():
                 raise RemoteError(
-                    f"{folder}: {entry.basename} is not here after {self._patience:.1f} s: "
-                    f"{fetch.doing}; see that the store can be reached, then start again"
+                    f"{folder}: {entry.basename} has not arrived after {self._patience:.1f} s: "
+                    f"{fetch.doing}; check that the store can be reached, then start again"
                 ) from None
             with self._lock:  # so that the next call begins a new fetch
                 if self._wanted.get(_key(entry)) is fetch:
@@ -220,7 +220,8 @@ class ShardCache:
         except RuntimeError as error:
             if len(self._workers) == 1:
                 raise UsageError(
-                    f"{error}, and none fetches shards; let this process have more (ulimit -u)"
+                    f"{error}, and no thread fetches shards; allow this process more threads "
+                    "(ulimit -u)"
                 ) from error
 
     def _work(self) -> None:
@@ -258,8 +259,8 @@ class ShardCache:
                 # `get`.
                 if waited >= self._patience - 2 * _LONGEST_PAUSE:
                     raise LockedError(
-                        f"{fetch.folder}: {entry.basename} was waited for {waited:.1f} s, but the "
-                        f"process that writes {temporary} does not come to an end; stop it, or "
+                        f"{fetch.folder}: waited {waited:.1f} s for {entry.basename}, but the "
+                        f"process that writes {temporary} has not ended; stop that process, or "
                         "name another folder for the cache"
                     )
                 time.sleep(pause)
@@ -410,7 +411,7 @@ class ShardCache:
             self._over = True
             logger.warning(
                 f"the cache {self.root} passes its limit of {self._limit:,} bytes by {-spare:,}: "
-                "all shards in it are in use; give it more, or fewer lanes"
+                "all shards in it are in use; allow the cache more bytes, or use fewer lanes"
             )
 
     def _files(self) -> "Iterator[os.DirEntry[str]]":

@@ -59,13 +59,13 @@ class Bucket:
         self.url = url.rstrip("/")
         self._bucket, _, key = self.url.removeprefix("s3://").partition("/")
         if not _NAME.fullmatch(self._bucket) or "?" in url or "//" in f"/{key}":
-            raise UsageError(f"{url} names no place in a bucket; say s3://BUCKET/NAME")
+            raise UsageError(f"{url} names no place in a bucket; write s3://BUCKET/NAME")
         self._prefix = f"{key}/" if key else ""
         try:
             self._client = open_client(_SECONDS, to_write=True)
         except ImportError as error:
             raise UsageError(
-                f"{url} cannot be written: {error}; pip install 'climbstream[s3]'"
+                f"{url} cannot be written: {error}; run pip install 'climbstream[s3]'"
             ) from None
         self._service = open_service(self._bucket, _NEEDED)
         self._patience = patience

@@ -27,7 +27,7 @@ _COMMIT = re.compile("[0-9a-f]{40}")
 def check_repo(repo: str) -> None:
     """Raise `UsageError` unless ``repo`` is the name of a data set, without a revision."""
     if not _REPO.fullmatch(repo) or ".." in repo:
-        raise UsageError(f"{repo!r} is no data set of the Hub; say OWNER/NAME")
+        raise UsageError(f"{repo!r} is not a data set of the Hub; write OWNER/NAME")
 
 
 def hub_url(place: str) -> str:
@@ -165,8 +165,8 @@ def _check_refusal(what: str, error: Exception, reason: str) -> None:
     status = status_of(error)
     if status in (401, 403, 404):
         raise RemoteError(
-            f"the Hub refused to {what}: {reason}; see that the name is right, and log in "
-            "with `hf auth login`, or set HF_TOKEN to a token that may do so"
+            f"the Hub refused to {what}: {reason}; check the name, and log in with `hf auth "
+            "login`, or set HF_TOKEN to a token that may do so"
         )
     if is_refusal(status) and status != 412:  # Status 412: another commit was made in between
         raise RemoteError(f"the Hub refused to {what}: {reason}")

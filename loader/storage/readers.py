@@ -218,7 +218,7 @@ def _hub_file(url: str) -> tuple[str, str | None, str]:
         UsageError: ``url`` is not the URL of a file of a data set.
     """
     if not (match := PLACE.fullmatch(url)) or not match[3]:
-        raise UsageError(f"{url} is no file of a data set; say hf://datasets/OWNER/NAME/PATH")
+        raise UsageError(f"{url} is not a file of a data set; write hf://datasets/OWNER/NAME/PATH")
     return match[1], unquote(match[2]) if match[2] else None, match[3].lstrip("/")
 
 
@@ -266,6 +266,6 @@ def _file_system(url: str, **options: Any) -> Any:
         return fsspec.core.url_to_fs(url, **options)[0]
     except ValueError as error:
         raise UsageError(
-            f"{without_secrets(url)} cannot be read: {error}; "
-            "shards lie in a folder, or under s3://, hf:// or https://"
+            f"{without_secrets(url)} cannot be read: {error}; shards must be in a folder, or under "
+            "s3://, hf:// or https://"
         ) from None

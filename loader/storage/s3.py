@@ -161,7 +161,7 @@ def _stumble(error: Exception) -> Exception | None:
         return error
     if isinstance(error, of_client.BotoCoreError):
         raise UsageError(
-            f"S3 cannot be used as this machine is set up: {describe(error)}; see that the "
-            "credentials and the region of boto3 are right"
+            f"S3 cannot be used as this machine is set up: {describe(error)}; check the "
+            "credentials and the region of boto3"
         ) from None
     return None

@@ -60,7 +60,9 @@ class S3Files(AbstractFileSystem):  # type: ignore[misc]
         try:
             return open_client(_SECONDS)
         except ImportError as error:
-            raise UsageError(f"S3 cannot be read: {error}; pip install 'climbstream[s3]'") from None
+            raise UsageError(
+                f"S3 cannot be read: {error}; run pip install 'climbstream[s3]'"
+            ) from None
 
     def ask(self, what: str, path: str, call: Callable[[], T], size: int = 0) -> T:
         """Return what ``call`` returns; repeat the call while S3 fails temporarily.

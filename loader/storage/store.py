@@ -85,7 +85,7 @@ class Store:
             return place
         if not isinstance(place, str | os.PathLike):
             raise UsageError(
-                f"shards lie in a folder or behind a URL, named by text or a Path, not by {place!r}"
+                f"shards are in a folder or at a URL, named by text or a Path, not by {place!r}"
             )
         text = os.fspath(place)
         scheme, mark, rest = text.partition("://")
@@ -104,7 +104,11 @@ class Store:
             get = reader_for(text, try_seconds)
         except ImportError as error:
             extra = _EXTRAS.get(scheme)
-            remedy = f"pip install 'climbstream[{extra}]'" if extra else "install what it names"
+            remedy = (
+                f"run pip install 'climbstream[{extra}]'"
+                if extra
+                else "install the package that this message names"
+            )
             raise UsageError(f"{scheme}:// cannot be read: {error}; {remedy}") from None
         return cls(without_secrets(text), text, get, try_seconds, all_seconds)
 
@@ -230,7 +234,7 @@ class Store:
                 )
                 raise RemoteError(
                     f"{file} could not be read in {retry.waited:.1f} s: try {retry.tries}, the "
-                    f"last, ended with {reason}{wish}; see that the store can be reached, then "
+                    f"last, ended with {reason}{wish}; check that the store can be reached, then "
                     "start again"
                 )
             if retry.tries >= 3:

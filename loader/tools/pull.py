@@ -94,7 +94,7 @@ def pull(
         dry_run: Copy nothing, and return what would be copied.
 
     Raises:
-        InvalidDataError: ``source`` is no shard directory, ``out`` has other contents, or the
+        InvalidDataError: ``source`` is not a shard directory, ``out`` has other contents, or the
             mixture is for other clusters.
         IntegrityError: A file differs from its hash in the manifest or the index.
         RemoteError: The store refused a file, or could not read it.

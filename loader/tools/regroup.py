@@ -73,8 +73,8 @@ def groups_of(manifest: Manifest, axes: Sequence[str]) -> Grouping:
     there = dict.fromkeys(axis for cluster in manifest.clusters for axis in cluster.axes)
     if not there:
         raise UsageError(
-            f"the clusters have no axes to regroup by {', '.join(axes)}: they are no cells. "
-            "climb build --tiers N or --cells micro makes cells; or write the groups to a file"
+            f"the clusters cannot be regrouped by {', '.join(axes)}: they are not cells. climb "
+            "build --tiers N or --cells micro makes cells; or write the groups to a file"
         )
     if lacking := [axis for axis in axes if axis not in there]:
         raise UsageError(

@@ -78,7 +78,7 @@ def verify_directory(directory: str | Path | Store, *, content: bool = True) -> 
     the pull, this cluster is not checked either, because it looks as if the pull had left it out.
 
     Raises:
-        InvalidDataError: ``directory`` is no shard directory.
+        InvalidDataError: ``directory`` is not a shard directory.
         UsageError: ``directory`` is a grouping, which has no shards.
         RemoteError: A file could not be read from the store, so it could not be checked.
     """

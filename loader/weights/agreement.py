@@ -81,11 +81,13 @@ class Agreement:
         timeout = task_timeout(_TIMEOUT) if timeout is None else timeout
         if every < 1 or timeout <= 0:
             raise UsageError(
-                f"ranks meet every {every} steps and wait {timeout:g} s; name 1 step or more, "
-                "and a time above 0"
+                f"every is {every} steps and timeout is {timeout:g} s; every must be 1 or more, "
+                "and timeout above 0"
             )
         if group is not None and (backend := dist.get_backend(group)) != "gloo":
-            raise UsageError(f"ranks agree over a group of gloo, not of {backend}; leave it out")
+            raise UsageError(
+                f"the group of an Agreement must be one of gloo, not of {backend}; leave out group"
+            )
         self._timeout = timedelta(seconds=timeout)
         if group is None and dist.is_available() and dist.is_initialized():
             group = dist.new_group(backend="gloo", timeout=self._timeout)
@@ -235,8 +237,8 @@ class Agreement:
                     raise self._lost(what, error) from error
                 if patience.over(waited):
                     logger.warning(
-                        f"rank {self.rank} waits for {what} for {duration(waited)} by now; it "
-                        f"gives up after {duration(timeout)}"
+                        f"rank {self.rank} has waited for {what}, for {duration(waited)} so far; "
+                        f"it gives up after {duration(timeout)}"
                     )
 
     def _lost(self, what: str, error: RuntimeError) -> RemoteError:

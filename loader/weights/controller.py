@@ -216,8 +216,8 @@ class WeightsController:
         if (ours := self.log.at(step)).v != records[0].v:
             raise InvalidDataError(
                 f"the state was saved at step {step} under weights {records[0].v}, but by the log "
-                f"{self.log.path} weights {ours.v} hold from step {ours.at_step} on; "
-                "go on from a state before that, or name another log"
+                f"{self.log.path} weights {ours.v} hold from step {ours.at_step} on; continue from "
+                "a state before that, or name another log"
             )
 
     def _warn_of_other_start(self, first: WeightsRecord) -> None:

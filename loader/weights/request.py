@@ -93,8 +93,8 @@ def open_weights_log(run: Path) -> WeightsLog:
     log = WeightsLog.open(run / LOG, write=False)
     if not log.records:
         raise UsageError(
-            f"{run} is no run: it has no {LOG} with weights; name the folder in which the "
-            "log of a running job lies, as climb train --out made it"
+            f"{run} is not a run: it has no {LOG} with weights; name the folder in which the log "
+            "of a running job lies, as climb train --out made it"
         )
     return log
 
@@ -167,7 +167,7 @@ def with_named_weights(
     if only:
         return Mixture.of(named)
     now = {name: w for name, w in last.weights.items() if name not in last.capped}
-    return share_rest(named, now, "say --only")
+    return share_rest(named, now, "use --only")
 
 
 def _no_cluster(unknown: Sequence[str], choices: Sequence[str], *, complete: bool) -> str:
@@ -177,7 +177,7 @@ def _no_cluster(unknown: Sequence[str], choices: Sequence[str], *, complete: boo
     """
     more = f"; a loader with weights_file={REQUEST} lets any be named"
     return (
-        f"there is no cluster {some_names(unknown)} in the weights log; there are "
+        f"there is no cluster {some_names(unknown)} in the weights log; its clusters are "
         f"{some_names(choices, _NAMED)}{'' if complete else more}"
     )
 

@@ -105,8 +105,9 @@ class Schedule:
             ]
         except (KeyError, TypeError, AttributeError):
             raise InvalidDataError(
-                'this is no schedule: it is {"version": 1, "schedule": [{"step": 0, "weights": '
-                '{...}}, ...]}, with "ramp", in steps, where weights change little by little'
+                "this is not a valid schedule: it must be "
+                '{"version": 1, "schedule": [{"step": 0, "weights": {...}}, ...]}, with "ramp", '
+                "a number of steps, in each entry whose weights change gradually"
             ) from None
         return cls.of(entries, others="scale")
 

@@ -196,7 +196,7 @@ def _outdated(request: UpdateRequest, log: WeightsLog) -> InvalidDataError:
     """Return the error for a request that does not fit the last record of ``log``."""
     if request.after is None:
         return InvalidDataError(
-            "it lay there before the run began; write it anew if it is still wanted"
+            "it was there before the run began; write it again if it is still wanted"
         )
     return InvalidDataError(
         f"it was asked for after record {request.after:.8} of the weights log, but the "
@@ -236,7 +236,9 @@ def _read(path: Path, status: os.stat_result) -> bytes:
         OSError: The file cannot be read.
     """
     if not stat.S_ISREG(status.st_mode):
-        raise InvalidDataError("it is no regular file; write JSON to a file and rename it to this")
+        raise InvalidDataError(
+            "it is not a regular file; write JSON to a file and rename it to this"
+        )
     # The file may become a pipe after this check; `read_regular` does not wait for a pipe.
     data = read_regular(path, LARGEST)
     if len(data) > LARGEST:

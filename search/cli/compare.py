@@ -29,7 +29,10 @@ def compare(folders: tuple[Path, ...], out: Path | None, as_json: bool) -> None:
     if out is not None and out.exists():
         with out.open("rb") as file:
             if file.read(len(_OURS)) != _OURS:
-                raise UsageError(f"{out} is no page of ours, so it is kept; name another file")
+                raise UsageError(
+                    f"{out} exists, and climb did not write it, so it is not replaced; name "
+                    "another file"
+                )
     result = side_by_side(folders)
     text = result.text()
     if out is not None:

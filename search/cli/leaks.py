@@ -51,7 +51,7 @@ def check_targets(directory: Path, specs: Sequence[str], *, strict: bool) -> lis
         except ModuleNotFoundError as error:
             message = (
                 f"the targets were not looked for in the shards: {error.name} is not installed; "
-                "say pip install 'climbstream[build]'"
+                "run pip install 'climbstream[build]'"
             )
             if strict:
                 raise UsageError(f"{message}, or leave out --strict") from None
@@ -65,8 +65,8 @@ def check_targets(directory: Path, specs: Sequence[str], *, strict: bool) -> lis
             "leave out --strict"
         )
     warnings = [
-        f"{leak}. The best mixture may be the one that has the leak; climb contamination lists it. "
-        f"{_remedy(directory, [name])}"
+        f"{leak}. The search may prefer a mixture only because it contains these items; climb "
+        f"contamination lists them. {_remedy(directory, [name])}"
         for name, leak in leaks.items()
     ]
     for warning in warnings:
@@ -77,18 +77,19 @@ def check_targets(directory: Path, specs: Sequence[str], *, strict: bool) -> lis
 def _remedy(directory: Path, names: Iterable[str]) -> str:
     """Return how to build shards without the items of the targets ``names``."""
     if not any(name.startswith(("label=", "cluster=")) for name in names):
-        return "Build new shards without it: climb build --decontaminate TASK"
+        return "Build new shards without these items: climb build --decontaminate TASK"
     return (
-        f"Build new shards without it: write the lines of the target in {directory / HELDOUT} to "
-        "FILE, and say climb build --decontaminate FILE, then climb search --target FILE"
+        "Build new shards without these items: copy the lines of the target from "
+        f"{directory / HELDOUT} to FILE, and run climb build --decontaminate FILE, then climb "
+        "search --target FILE"
     )
 
 
 def _leak(name: str, part: dict[str, Any]) -> str:
     clusters = ", ".join(f"{cluster} {count:,}" for cluster, count in part["clusters"].items())
     return (
-        f"target {name}: {part['found']:,} of its {counted(part['items'], 'item')} stand in "
-        f"{counted(part['documents'], 'document')} of the shards ({clusters})"
+        f"target {name}: {part['found']:,} of its {counted(part['items'], 'item')} are contained "
+        f"in {counted(part['documents'], 'document')} of the shards ({clusters})"
     )
 
 

@@ -63,7 +63,7 @@ _OF_DOREMI = frozenset(
 """Parameters of the command that have an effect with the preset doremi."""
 _OF_MODEL = ("learning_rate", "batch_rows", "seq_len", "base", "model")
 _GROUPS = {
-    "What to be good at": "targets importance allowed",
+    "Targets": "targets importance allowed",
     "The search": "preset budget confirm final_tokens max_epochs seed earlier retarget out",
     "Other models": "prior_runs",
     "Limits of weights": "grouping prior min_weight max_weight pinned groups",
@@ -85,7 +85,10 @@ _MEASURES = "measuring the time of a training step; this can take a minute"
 _dry_run_option = click.option(
     "--dry-run",
     is_flag=True,
-    help="Show the cost (models, tokens, FLOPs, time by a measured step, disk); write nothing.",
+    help=(
+        "Show the cost (models, tokens, FLOPs, disk, and the time from a measured step); write "
+        "nothing."
+    ),
 )
 
 
@@ -104,7 +107,7 @@ def _weights(
         try:
             name, number = split_number(word)
         except ValueError:
-            raise UsageError(f"{option.opts[0]} {word}: say NAME=NUMBER") from None
+            raise UsageError(f"{option.opts[0]} {word}: write NAME=NUMBER") from None
         weights[name] = number
     return weights
 
@@ -120,7 +123,7 @@ def _groups(
         try:
             groups[names] = Group(names.split(","), float(least), float(most))
         except ValueError:
-            raise UsageError(f"{option.opts[0]} {word}: say CLUSTER,CLUSTER=LEAST:MOST") from None
+            raise UsageError(f"{option.opts[0]} {word}: write CLUSTER,CLUSTER=LEAST:MOST") from None
     return groups
 
 
@@ -144,8 +147,8 @@ def _model_options(command: F) -> F:
         click.option(
             "--learning-rate",
             type=float,
-            help="Peak learning rate.  "
-            f"[default: {_DEFAULT['learning_rate']:g}; {_FROM_BASE:g} from a base]",
+            help=f"Peak learning rate.  [default: {_DEFAULT['learning_rate']:g}; {_FROM_BASE:g} "
+            "with --base]",
         ),
         _setting("--batch-rows", help="Rows per step."),
         _setting("--seq-len", help="Tokens per row."),
@@ -171,7 +174,10 @@ def _search_options(command: F) -> F:
             "allowed",
             multiple=True,
             callback=_weights,
-            help="TARGET=NUMBER: how much worse the score may get, in the unit of the target.",
+            help=(
+                "TARGET=NUMBER: by how much the score may be worse than that of the token shares, "
+                "in the unit of the target."
+            ),
         ),
         click.option(
             "--importance",
@@ -187,15 +193,15 @@ def _search_options(command: F) -> F:
             callback=_groups,
             help="CLUSTER,CLUSTER=LEAST:MOST: limits of the sum of these clusters' weights.",
         ),
-        _by_cluster("--pin", "pinned", help="CLUSTER=WEIGHT, exactly this weight."),
-        _by_cluster("--max-weight", help="CLUSTER=WEIGHT, at most this weight."),
+        _by_cluster("--pin", "pinned", help="CLUSTER=WEIGHT: exactly this weight."),
+        _by_cluster("--max-weight", help="CLUSTER=WEIGHT: at most this weight."),
         _by_cluster(
-            "--min-weight", help="CLUSTER=WEIGHT, at least this weight; may be used several times."
+            "--min-weight", help="CLUSTER=WEIGHT: at least this weight; may be used several times."
         ),
         click.option(
             "--prior",
             type=SOURCE,
-            help="Mixture around which mixtures are drawn.  [default: token shares]",
+            help="Mixture around which the search draws mixtures.  [default: token shares]",
         ),
         click.option(
             "--confirm",
@@ -209,7 +215,10 @@ def _search_options(command: F) -> F:
             "--from",
             "earlier",
             type=INPUT,
-            help="Folder of an earlier search on the same cells, whose trials are used as well.",
+            help=(
+                "Folder of an earlier search, from before climb regroup or climb build --append, "
+                "whose trials are used as well."
+            ),
         ),
         _setting("--max-epochs", help="Largest number of epochs of any cluster in the final run."),
         click.option(
@@ -259,8 +268,8 @@ def _together(command: F, *options: Callable[[F], F]) -> F:
 @click.option(
     "--keep-proxies",
     type=COUNT,
-    help="Most bytes of trained proxies to keep in OUT/proxies, such as 1G; see --retarget.  "
-    "[default: none are kept]",
+    help="Largest total size of the trained proxies that are kept in OUT/proxies, such as 1G; see "
+    "--retarget.  [default: none are kept]",
 )
 @click.option(
     "--retarget",
@@ -278,7 +287,10 @@ def _together(command: F, *options: Callable[[F], F]) -> F:
 @click.option(
     "--workers",
     type=click.IntRange(min=1),
-    help="Proxies trained at a time.  [default: one per GPU, or one per core]",
+    help=(
+        "Number of proxies that are trained at the same time.  [default: one per GPU, or one per "
+        "core]"
+    ),
 )
 @click.option(
     "--engine",
@@ -346,8 +358,8 @@ def search(
     method of CLIMB (arXiv 2504.13161). regmix draws mixtures only once; its answer is the mean of
     the 100 mixtures with the best predicted scores (arXiv 2407.01492). random draws all mixtures at
     random; its answer is the mixture with the best measured score. doremi uses no targets and no
-    budget (arXiv 2305.10429). It trains one proxy. During this training, a cluster gets more weight
-    the further the loss of the proxy on it is above the loss of a reference model. The targets are
+    budget (arXiv 2305.10429). It trains one proxy. During this training, the weight of a cluster
+    grows if the proxy's loss on the cluster is above the loss of a reference model. The targets are
     only scored, and do not influence the mixture.
 
     A search that was interrupted continues when the same command is run again. A finished search
@@ -367,7 +379,9 @@ def search(
     of_model = {name: options.pop(name) for name in _OF_MODEL}
     proxy = _train_settings(proxy_tokens, average=average, **of_model)
     if strict and skip_check:
-        raise UsageError("--strict refuses what --skip-check does not look for; give one of them")
+        raise UsageError(
+            "--strict needs the check that --skip-check leaves out; give only one of them"
+        )
     check = None if skip_check else partial(check_targets, directory, targets, strict=strict)
     if preset == DOREMI:
         _refuse_options_of_search()
@@ -428,7 +442,9 @@ def search(
 @click.option(
     "--mixture", type=SOURCE, help="Mixture file, or hf://OWNER/NAME.  [default: token shares]"
 )
-@click.option("--schedule", type=INPUT, help="File with the mixture of each step.")
+@click.option(
+    "--schedule", type=INPUT, help=("File with weights that change during the run; see above.")
+)
 @click.option(
     "--tokens", type=COUNT, required=True, help="Tokens to train on, rounded down to whole steps."
 )
@@ -458,7 +474,9 @@ def search(
     help="Number of lanes; a multiple of each number of processes that the run will have.",
 )
 @grouping_option
-@timeout_option("End the run if other ranks do not answer for this time.  [default: 600]")
+@timeout_option(
+    "End the run if other ranks do not answer for this number of seconds.  [default: 600]"
+)
 @_dry_run_option
 @_tensorboard_option
 @_model_options
@@ -542,7 +560,9 @@ def _refuse_options_of_search() -> None:
         if context.get_parameter_source(parameter.name) is ParameterSource.COMMANDLINE
     ]
     if unused:
-        raise UsageError(f"doremi searches nothing, so leave out {', '.join(unused)}")
+        raise UsageError(
+            f"--preset doremi does not use {', '.join(unused)}; leave out these options"
+        )
 
 
 def _count_kept(old: Path, options: dict[str, Any]) -> None:

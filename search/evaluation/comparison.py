@@ -90,8 +90,9 @@ class Comparison:
                 "larger proxies or more text to score."
             )
         return False, (
-            f"No sure gain: {text}. Not every gain is twice its error. Give the search a larger "
-            "budget, larger proxies or more text to score, or take the simpler mixture."
+            f"No sure gain: {text}. At least one gain is less than twice its error. Give the "
+            "search a larger budget, larger proxies or more text to score, or take the simpler "
+            "mixture."
         )
 
     @property

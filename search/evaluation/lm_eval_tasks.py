@@ -37,14 +37,16 @@ def read_task(name: str) -> list[Question]:
         release = version("lm_eval")
     except PackageNotFoundError:
         raise UsageError(
-            f"lm-eval={name} needs the harness; say pip install 'climbstream[lm-eval]'"
+            f"lm-eval={name} needs the package lm-eval; run pip install 'climbstream[lm-eval]'"
         ) from None
     if Path(name).suffix in _FILES:
         if not Path(name).is_file():
             raise UsageError(f"lm-eval={name}: there is no such file")
         return _questions(name, _load(name, bundled=False))
     if not name.replace("-", "").replace("_", "").isalnum():
-        raise UsageError(f"lm-eval={name}: name a task as the harness does, or a .yaml file of one")
+        raise UsageError(
+            f"lm-eval={name}: give the name of a task of lm-eval, or a .yaml file that defines one"
+        )
     kept = default_cache() / "tasks" / f"{name}-{release}.json"
     if not kept.exists():
         logger.info(f"lm-eval={name}: reading the task, which takes half a minute the first time")
@@ -60,12 +62,14 @@ def _read_kept(path: Path) -> list[Question]:
     """
     lines = read_json(path)
     if not isinstance(lines, list):
-        raise InvalidDataError(f"{path} holds no list of questions; remove it, to make it again")
+        raise InvalidDataError(
+            f"{path} has no list of questions; remove this file, and run the command again"
+        )
     fields = ("query", "choices", "gold", "split", "between")
     return [
         Question.from_json(
             dict(zip(fields, line if isinstance(line, list) else [], strict=False)),
-            f"{path}, question {number} (remove the file, to have it again)",
+            f"{path}, question {number} (to read the task again, remove this file)",
         )
         for number, line in enumerate(lines, start=1)
     ]
@@ -77,7 +81,7 @@ def _load(name: str, *, bundled: bool) -> Any:
 
     manager = TaskManager(include_defaults=bundled)
     if bundled and name not in manager.all_tasks:
-        raise UsageError(f"lm-eval has no task {name!r}; lm-eval ls tasks lists those there are")
+        raise UsageError(f"lm-eval has no task {name!r}; `lm-eval ls tasks` lists all tasks")
     try:
         tasks = list(manager.load(name)["tasks"].values())
     except Exception as error:  # the code of a task may raise any error
@@ -90,7 +94,8 @@ def _load(name: str, *, bundled: bool) -> Any:
         )
     if tasks[0].OUTPUT_TYPE != "multiple_choice":
         raise UsageError(
-            f"lm-eval={name} is of type {tasks[0].OUTPUT_TYPE}; a target is multiple choice"
+            f"lm-eval={name} is of type {tasks[0].OUTPUT_TYPE}; a target must be a multiple-choice "
+            "task"
         )
     return tasks[0]
 

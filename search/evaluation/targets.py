@@ -78,11 +78,14 @@ def load_target(directory: Path, spec: str) -> Target:
     measure: Literal["bits", "error"] = "bits" if asked == spec else "error"
     if measure == "error":
         if not (items and isinstance(items[0], Question)):
-            raise UsageError(f"target {spec}: {asked} is text, and no task to make errors in")
+            raise UsageError(
+                f"target {spec}: {asked} has text and no questions, so no answer can be wrong; "
+                "leave out error="
+            )
         if min(len(question.choices) for question in items) < 2:
             raise UsageError(
-                f"target {spec}: a question has one choice, so there is no error to make; say "
-                f"{asked} for the bits per byte of its answers"
+                f"target {spec}: a question has only one choice, so no answer can be wrong; give "
+                f"{asked} without error= to score answers in bits per byte"
             )
     validation, test = _halves(spec, items)
     return Target(name=spec, validation=validation, test=test, measure=measure)
@@ -109,7 +112,8 @@ def _items(directory: Path, spec: str, asked: str) -> list[Any]:
         if not texts:
             others = sorted({getattr(d, kind) for d in documents} - {""})
             raise UsageError(
-                f"no held-out document has {kind} {name!r}; there are {', '.join(others) or 'none'}"
+                f"no held-out document has {kind} {name!r}; the held-out text has "
+                f"{', '.join(others) or 'none'}"
             )
         return texts
     if kind == "lm-eval" and name:
@@ -120,8 +124,8 @@ def _items(directory: Path, spec: str, asked: str) -> list[Any]:
         raise UsageError(
             f"target {spec}: there is no file {asked}; "
             + (f"did you mean {near}, held-out text? Or " if near else "")
-            + "say label=NAME, cluster=NAME, the name of a file, lm-eval=TASK, or error= before a "
-            "file or task"
+            + "give label=NAME, cluster=NAME, the name of a file, lm-eval=TASK, or error= before "
+            "a file or task"
         )
     return _read_file(Path(asked))
 
@@ -160,8 +164,8 @@ def _halves(spec: str, texts: list[Any]) -> tuple[tuple[Any, ...], ...]:
         if not all(parts) or "" in splits:
             validation, test, none = (splits.count(split) for split in (*SPLITS, ""))
             raise InvalidDataError(
-                f"target {spec}: questions by split are {validation} validation, {test} test, "
-                f"{none} of none; each must have one, and both splits some"
+                f"target {spec}: {validation} questions have the split validation, {test} have "
+                f"test, and {none} have none; give each question a split, and use both splits"
             )
         return parts
     # Keep each text once; else, the same text could be in both halves.
@@ -171,7 +175,8 @@ def _halves(spec: str, texts: list[Any]) -> tuple[tuple[Any, ...], ...]:
     ]
     if len(texts) < 2:
         raise InvalidDataError(
-            f"target {spec} has {len(texts)} different documents; two are needed to split it"
+            f"target {spec} has {len(texts)} different documents; at least two are needed, one "
+            "for each half"
         )
     halves: tuple[list[Any], list[Any]] = ([], [])
     sizes = [0, 0]
@@ -211,7 +216,7 @@ def _heldout(directory: Path) -> list[HeldOutDocument]:
     documents = list(ShardDirectory(directory).heldout())
     if not documents:
         raise UsageError(
-            f"{directory} holds no held-out text; build it with --holdout 0.05, or name a file"
+            f"{directory} has no held-out text; build it with --holdout 0.05, or name a file"
         )
     return documents
 
@@ -247,9 +252,9 @@ def _read_file(path: Path) -> list[Any]:
     for where, record in records:
         if not isinstance(record.get("text"), str):
             if "text" in record:
-                raise InvalidDataError(f"{where}, holds no text: its text is no string")
+                raise InvalidDataError(f"{where}, has no text: its field text is not a string")
             raise InvalidDataError(
-                f"{where}, holds no text, and no question with choices: its columns are "
+                f"{where}, has no text, and no question with choices: its columns are "
                 f"{some_names([*record]) or 'none'}, and should be {_COLUMNS}"
             )
     return [record["text"] for _, record in records]

@@ -29,8 +29,8 @@ MEASURED_FROM = 2_000
 this number of training steps. To make the estimate, the search measures the time of a training
 step; this measurement takes a second or two."""
 _NOT_COUNTED = (
-    "start of the processes, fits of predictors, and the look for each new target in the shards "
-    "(--skip-check leaves it out)"
+    "start of the processes, fits of predictors, and the check whether the shards contain items "
+    "of new targets (--skip-check leaves this check out)"
 )
 _FORWARD = 1 / 3
 """FLOPs of a forward pass as a fraction of the FLOPs of a training step."""
@@ -95,15 +95,18 @@ class CostPlan:
         if self.confirm:
             what += f", of which at most {self.confirm} confirm the answer"
         if self.beside:
-            what += f"; {self.beside:,} are of earlier answers, beside the budget"
+            what += (
+                f"; {self.beside:,} confirmed earlier answers or come from another search, and do "
+                "not count in the budget"
+            )
         if self.done:
             what += f"; {self.done:,} are trained already"
         if self.scored:
             what += f"; {self.scored:,} are kept by another search, and only scored"
         at_once = f", {self.workers} at a time" if self.workers > 1 else ""
         left = (
-            f"about {duration(self.seconds)}{at_once}, by a step of "
-            f"{_step(self.step_seconds)}, measured on this machine"
+            f"about {duration(self.seconds)}{at_once}, from the time of a training step measured "
+            f"on this machine, {_step(self.step_seconds)}"
         )
         rows = [
             ("models", what),

@@ -79,16 +79,16 @@ class Sheet:
                 begin = reader.line_num + 1
         except csv.Error as error:
             raise InvalidDataError(
-                f"{path}, line {begin}: this is no CSV: {error}; mend the line"
+                f"{path}, line {begin}: this is not CSV: {error}; correct the line"
             ) from None
         if len(rows) < 2:
-            raise InvalidDataError(f"{path} has no rows under its heads")
+            raise InvalidDataError(f"{path} has column headings, but no rows")
         (first, heads), *rows = rows
         for line, cells in rows:
             if len(cells) != len(heads):
                 raise InvalidDataError(
-                    f"{path}, line {line} has {len(cells)} cells, and {len(heads)} heads "
-                    "above them; mend the line, or take it out"
+                    f"{path}, line {line} has {len(cells)} cells, and there are {len(heads)} "
+                    "column headings; correct the line, or remove it"
                 )
         return cls(path, delimiter, first, heads, rows)
 
@@ -151,13 +151,14 @@ class Sheet:
             mark = "." if "." in cell else ","
             if not self._marks[self.heads.index(name)]:
                 raise InvalidDataError(
-                    f"{self.path}, line {line}: {cell!r} in column {name!r} may have decimals or "
-                    f"separators of thousands; write the numbers without separators of thousands"
+                    f"{self.path}, line {line}: {cell!r} in column {name!r} may have decimals, or "
+                    "a separator of thousands; write the numbers without separators of thousands"
                 )
             if mark != self._mark(name):
                 notes.append(
-                    f"the {MARKS[mark]} in column {name!r} of {self.path} separate thousands: "
-                    f"{cell} in line {line} is {to_number(cell, self._mark(name)):.0f}"
+                    f"the {MARKS[mark]} in column {name!r} of {self.path} are read as separators "
+                    f"of thousands: {cell} in line {line} is "
+                    f"{to_number(cell, self._mark(name)):.0f}"
                 )
         return notes
 

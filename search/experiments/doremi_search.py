@@ -117,7 +117,7 @@ def run_doremi(
     }
     with lock(out):
         if FOLDER.begin(out, plan):
-            logger.info(f"going on with the search in {out}")
+            logger.info(f"continuing the search in {out}")
         if (out / _RESULT).exists():
             return _read_result(out / _RESULT)
         prior = default_mixture(shards, settings)
@@ -162,8 +162,9 @@ def _check_settings(directory: Path, settings: TrainSettings) -> None:
     check_base(settings.base, directory, settings.seq_len)
     if settings.steps < _EVERY:
         raise UsageError(
-            f"{settings.tokens:,} tokens make {settings.steps} steps, and DoReMi chooses weights "
-            f"every {_EVERY}; give {_EVERY * settings.seq_len * settings.batch_rows:,} or more"
+            f"{settings.tokens:,} tokens are only {settings.steps} steps, and DoReMi chooses "
+            f"weights every {_EVERY} steps; give "
+            f"{_EVERY * settings.seq_len * settings.batch_rows:,} tokens or more"
         )
 
 

@@ -198,11 +198,11 @@ class Evidence:
         """Return as text how many trials are used, and why the other trials are not used."""
         trials, apart = self.carried.trials, self.carried.apart
         others = {
-            "only help to predict, because no mixture of these clusters has their cells": len(
-                apart
-            ),
-            "are not used, because these clusters have none of their cells": self.carried.lost,
-            "are not used, because they only helped that search to predict": self.left,
+            "are used only to predict scores, because they correspond to no mixture of these "
+            "clusters": len(apart),
+            "are not used, because they have nothing in common with these "
+            "clusters": self.carried.lost,
+            "are not used, because that search used them only to predict scores": self.left,
         }
         total = len(trials) + sum(others.values())
         said = [f"{len(trials):,} of the {total:,} trials of {self.search} count as measured"]
@@ -233,7 +233,9 @@ def read_earlier(
             nothing in common with those of ``shards``.
     """
     if not SEARCH.has(search):
-        raise UsageError(f"--from {search}: it holds no search; name the --out of climb search")
+        raise UsageError(
+            f"--from {search}: this folder has no search; name the --out of a climb search"
+        )
     grown = _check_proxies(read_plan(search / SEARCH.plan), plan, targets, search)
     here, there = SearchCells.of(shards), _read_cells(search, shards)
     old, new = _common(there, here, shards, search)
@@ -241,8 +243,8 @@ def read_earlier(
     carried = carry_trials(log.trials, old, new, base)
     if not carried.trials and not carried.apart:
         raise UsageError(
-            f"--from {search}: none of its {counted(len(log.trials), 'trial')} tells something "
-            f"of these clusters; {_other_start(log)}"
+            f"--from {search}: none of its {counted(len(log.trials), 'trial')} has anything in "
+            f"common with these clusters; {_other_start(log)}"
         )
     hashes = here.hashes()
     same = not grown and all(hashes.get(name) == was for name, was in there.hashes().items())
@@ -255,10 +257,10 @@ def _other_start(log: TrialLog) -> str:
     If the search of ``log`` itself used trials of a third search, the advice is to name that one.
     """
     if log.origin is None or not log.apart:
-        return "leave --from out"
+        return "leave out --from"
     return (
-        f"it learnt from {counted(len(log.apart), 'trial')} of {log.origin['search']}, which may: "
-        "name that search with --from, or leave --from out"
+        f"it also used {counted(len(log.apart), 'trial')} of {log.origin['search']}, which may "
+        "have: name that search with --from, or leave out --from"
     )
 
 
@@ -274,20 +276,20 @@ def _check_proxies(
     if missing := [name for name in targets if name not in texts]:
         raise UsageError(
             f"--from {search}: it has no scores of {', '.join(missing)}, but of "
-            f"{', '.join(texts)}; search for targets that both have, or leave --from out"
+            f"{', '.join(texts)}; search for targets that both have, or leave out --from"
         )
     grown = [name for name in targets if texts[name] != here["targets"][name]]
     if others := [name for name in grown if not name.startswith(("label=", "cluster="))]:
         raise InvalidDataError(
             f"--from {search}: the text of {', '.join(others)} has changed since, so its scores "
-            "are of another target; leave --from out"
+            "are of another target; leave out --from"
         )
     names = ("final_tokens", "proxy")
     was, now = ({n: p.get("settings", {}).get(n) for n in names} for p in (there, here))
     if differences := differences_text({"settings": was}, {"settings": now}):
         raise InvalidDataError(
-            f"--from {search}: its proxies were trained otherwise: {differences}. Use the settings "
-            "of that search, or leave --from out"
+            f"--from {search}: its proxies were trained with other settings: {differences}. Use "
+            "the settings of that search, or leave out --from"
         )
     return bool(grown)
 
@@ -303,8 +305,8 @@ def _read_cells(search: Path, shards: ShardDirectory) -> SearchCells:
     if read_plan(search / SEARCH.plan).get("shards") == shards.manifest.fingerprint:
         return SearchCells.of(shards)
     raise InvalidDataError(
-        f"--from {search}: it has no {CELLS}, as an earlier version began it, and is of other "
-        "shards; run the same climb search again on its shards, which writes it"
+        f"--from {search}: an earlier version began this search on other shards, and did not write "
+        f"{CELLS}; run the command of that search again on its own shards, which writes this file"
     )
 
 
@@ -322,6 +324,7 @@ def _common(
         axes = [axis for axis in _PARTS_OF_MICRO if axis in there.axes & here.axes]
         return there.by_micro(axes), here.by_micro(axes)
     raise InvalidDataError(
-        f"--from {search}: it was on shards {there.shards}, and these, {here.shards}, have neither "
-        "grown from them nor the same micro-clusters; leave --from out"
+        f"--from {search}: that search was on shards {there.shards}; the present shards, "
+        f"{here.shards}, were not made from those by appends, and have other micro-clusters; leave "
+        "out --from"
     )

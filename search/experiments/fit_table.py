@@ -97,9 +97,9 @@ def repeated_note(table: RunTable) -> str:
         return ""
     first = table.names.get(most[0], f"trial {most[0]}")
     return (
-        f"{len(most):,} of {len(table.trials):,} runs have the same weights, the first "
-        f"is {first}; if these weights are the token shares, save them as a mixture file and name "
-        "it with --prior, so that the answer is compared with them"
+        f"{len(most):,} of {len(table.trials):,} runs have the same weights (the first is "
+        f"{first}); if these weights are the token shares, save them as a mixture file and name it "
+        "with --prior, so that the answer is compared with them"
     )
 
 

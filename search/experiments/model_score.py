@@ -95,7 +95,10 @@ def _score(
 ) -> ModelScore:
     number = score(model, target, half, tokenizer, begin, seq_len)
     if not math.isfinite(number):
-        raise InvalidDataError(f"the score on {target.name} is {number}; are the parameters whole?")
+        raise InvalidDataError(
+            f"the score on {target.name} is {number}; check whether the model's parameters are "
+            "damaged"
+        )
     items = getattr(target, half)
     return ModelScore(
         target=target.name,
@@ -130,7 +133,8 @@ def _tokenizer(
     if tokenizer.get_vocab_size() > config.vocab_size:
         raise UsageError(
             f"the model in {folder} knows {config.vocab_size:,} tokens, and the tokenizer in "
-            f"{where} has {tokenizer.get_vocab_size():,}; put the tokenizer of the model beside it"
+            f"{where} has {tokenizer.get_vocab_size():,}; put the tokenizer of the model into its "
+            "folder"
         )
     return tokenizer, begin
 

@@ -66,8 +66,8 @@ class PriorRuns:
             names = score_names(path)
             if not (shared := [target for target in targets if target in names]):
                 raise UsageError(
-                    f"--prior-runs {place}: it has no scores of {', '.join(targets)}; there are "
-                    f"{some_names(names)}"
+                    f"--prior-runs {place}: it has no scores of {', '.join(targets)}; it has "
+                    f"scores of {some_names(names)}"
                 )
             for target in shared:
                 swarms[target].append(_swarm(path, place, clusters, target))
@@ -110,14 +110,15 @@ class PriorRuns:
             scores = np.array([(trial.scores or {})[target] for trial in scored])
             rank = abs(spearman(runs(weights), scores))
             what = (
-                f"{runs.rows:,} prior runs rank the {len(scored):,} proxies by {rank:.2f} on "
-                f"{target}; the error of predictions is {after:.2f} of the variance with them, "
+                f"on {target}, predictions from {runs.rows:,} prior runs have a rank correlation "
+                f"of {rank:.2f} with the scores of {len(scored):,} proxies; the squared error of "
+                f"predictions, as a fraction of the variance, is {after:.2f} with these runs and "
                 f"{before:.2f} without"
             )
             if after <= before:
                 told.append(f"{what}.")
             else:
-                warnings.append(f"{what}, so they are not used: {target} does not transfer")
+                warnings.append(f"{what}, so these runs are not used for {target}")
         return told, warnings
 
 
@@ -131,12 +132,16 @@ def _table(place: Path, shards: str) -> Path:
     if not place.is_dir():
         return place
     if not SEARCH.has(place):
-        raise UsageError(f"--prior-runs {place}: it holds no search; name its --out, or a table")
+        raise UsageError(
+            f"--prior-runs {place}: this folder has no search; name the --out of a climb search, "
+            "or a table"
+        )
     on = read_plan(place / SEARCH.plan).get("shards")
     if shards and on != shards:
         raise InvalidDataError(
             f"--prior-runs {place}: that search was on shards {on}, and these are {shards}, so its "
-            "clusters are others; --from carries trials over to other clusters of the same cells"
+            "clusters are different; --from can use trials of a search from before climb regroup "
+            "or climb build --append"
         )
     return place / TRIALS
 
@@ -146,13 +151,13 @@ def _swarm(path: Path, place: Path, clusters: Sequence[str], target: str) -> tup
     table = read_runs([path], [target], None)
     if missing := [name for name in clusters if name not in table.domains]:
         raise UsageError(
-            f"--prior-runs {place}: it has no weights of {some_names(missing)}; there are "
+            f"--prior-runs {place}: it has no weights of {some_names(missing)}; it has weights of "
             f"{some_names(table.domains)}"
         )
     if others := [name for name in table.domains if name not in clusters]:
         raise UsageError(
-            f"--prior-runs {place}: its weights {some_names(others)} are of no cluster of this "
-            f"search, which has {some_names(list(clusters))}"
+            f"--prior-runs {place}: its weights {some_names(others)} belong to no cluster of this "
+            f"search; the clusters are {some_names(list(clusters))}"
         )
     scored = [trial for trial in table.trials if trial.scores is not None]
     weights = np.array([trial.mixture.array(clusters) for trial in scored])

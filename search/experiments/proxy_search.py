@@ -129,10 +129,10 @@ def run_search(
             evidence.begin(out, task.shared_settings())
         if resumed:
             if all((out / name).exists() for name in _RESULTS):
-                logger.info(f"the search in {out} had ended; this is its answer")
+                logger.info(f"the search in {out} has already ended; this is its answer")
                 path = out / "answer.json"
                 return located(Answer.from_json, read_json(path), str(path))
-            logger.info(f"going on with the search in {out}")
+            logger.info(f"continuing the search in {out}")
         warnings = check() if check is not None else ()
         with open_engine(engine, workers, out, gpus=True, preload=PRELOAD) as pool:
             if kept:
@@ -249,7 +249,8 @@ class _SearchTask:
         """
         if earlier and old:
             raise UsageError(
-                "--from and --retarget both say where a search begins; give one of them"
+                "--from and --retarget are two ways to begin from an earlier search; give one of "
+                "them"
             )
         if old and old.resolve() == self.out.resolve():
             raise UsageError(
@@ -258,7 +259,7 @@ class _SearchTask:
         if earlier and earlier.resolve() == self.out.resolve():
             raise UsageError(
                 f"--from {earlier} is the folder of this search; name another one with --out, or "
-                "leave --from out to continue it"
+                "leave out --from to continue it"
             )
         if old is None:
             return None
@@ -293,7 +294,7 @@ class _SearchTask:
         )
         changed = [name for name in new if hash_json(old.get(name)) != hash_json(new[name])]
         logger.info(
-            f"the search in {self.out} goes on from its trials with other "
+            f"the search in {self.out} continues from its trials with other "
             f"{', '.join(changed) or 'targets'}"
         )
         # Without a report, the search counts as unfinished; answer and mixture stay until the end.
@@ -390,7 +391,7 @@ def _run_round(
     """Train and score one proxy per mixture; tell the scores to the search."""
     if search.table:
         logger.info(
-            "how well the predictors do by now, if each proxy is predicted from the others:\n"
+            "how well the predictors predict each proxy from the other proxies so far:\n"
             f"{skills_text(search.table)}"
         )
     errors = {f"{skill.target}/{skill.predictor}": skill.nmse for skill in search.table}

@@ -52,11 +52,11 @@ _HEAT_ROWS = 40
 _TIP_CLUSTERS = 4
 _SKILL_HEADS = ("target", "predictor", "R²", "rank correlation", "verdict")
 SKILLS_NOTE = (
-    "Each mixture is predicted from the others. R² is the part of the variance of the scores that "
-    "predictions explain: 1 is all, 0 or less is no better than the mean. The rank correlation is "
-    "1 if predictions order the mixtures as their scores do, and 0 if they know nothing of the "
-    "order. Predictions are useful if R² is above 0, and chance alone would give their rank "
-    "correlation in at most 5 % of cases."
+    "The score of each mixture is predicted from the scores of the other mixtures. R² is the "
+    "fraction of the variance of the scores that the predictions explain: 1 is all, and 0 or less "
+    "is no better than the mean score. The rank correlation is 1 if predictions and scores order "
+    "the mixtures in the same way, and 0 if the two orders are unrelated. Predictions are useful "
+    "if R² is above 0, and chance alone would give their rank correlation in at most 5 % of cases."
 )
 _FIGURES = 3
 """Largest number of targets whose gains are shown at the top of the report."""
@@ -77,8 +77,8 @@ def comparison_sections(comparison: Comparison, name: str) -> list[str]:
         )
     heads = ("mixture", comparison.unit, "by seed", f"{name} is better by")
     note = (
-        "± is a standard error: of a mixture over its seeds, of a difference over seeds and over "
-        "the items that score it, in pairs."
+        "± is a standard error. For a mixture, it covers the seeds. For a difference, it covers "
+        "the seeds and the scored items, compared in pairs."
     )
     parts = [claim(text, holds=holds), table(heads, rows, numbers=(1, 3)), paragraph(note)]
     if comparison.warning:
@@ -192,7 +192,7 @@ def _figures(story: _Story) -> list[tuple[str, str]]:
     return [
         _verdict(answer),
         *_gains(answer),
-        (f"{weight:.0%}", f"of {story.named(name)}, the largest weight of the answer"),
+        (f"{weight:.0%}", f"weight of {story.named(name)}, the largest in the answer"),
         (f"{len(measured):,}", f"different mixtures, {models}"),
     ]
 
@@ -311,12 +311,12 @@ def _weights(story: _Story) -> str:
         return table(heads, rows, numbers=range(4, len(heads)), texts=(1,))
     heads.append(f"{CHOICES['predicted']} between")
     lead = (
-        f"Last column: if the scores of the {story.noun[1]} had differed by chance, the weight in "
-        "the mixture that is predicted best would lie between these two in 8 of 10 cases. A "
-        "cluster with a wide range matters little."
+        "The last column shows how much the weight in the best predicted mixture depends on "
+        f"chance: if the scores of the {story.noun[1]} had differed by chance, the weight would be "
+        "in this range in 8 of 10 cases. A cluster with a wide range matters little."
     )
     if answer.choice != "predicted":
-        lead += " The answer is another mixture, and may lie outside."
+        lead += " The answer is another mixture; its weights may be outside these ranges."
     parts = table(heads, rows, numbers=range(4, len(heads)), texts=(1,))
     return parts + paragraph(lead)
 
@@ -353,12 +353,14 @@ def _front(answer: Answer) -> list[str]:
             ]
         )
     lead = (
-        "Measured mixtures that no other beats on all targets (the Pareto front). Each is the best "
-        "for some way to weigh the targets, and some are there by luck."
+        "Measured mixtures for which no other measured mixture is better on all targets (the "
+        "Pareto front). Some may be in this table only by luck."
     )
     heads = ["trials", *targets, "most of"]
     numbers = range(1, 1 + len(targets))
-    return [section("Between the targets", paragraph(lead), table(heads, rows, numbers=numbers))]
+    return [
+        section("Trade-off between targets", paragraph(lead), table(heads, rows, numbers=numbers))
+    ]
 
 
 def skills_text(skills: Sequence[Skill]) -> str:
@@ -389,10 +391,11 @@ def _confirmed(answer: Answer) -> list[str]:
         heads += [target, "better than the token shares by"]
     seeds = len(answer.confirmation.seeds)
     lead = (
-        f"Runs with {seeds} new seeds, the same for all; mean ± standard error over these seeds "
-        "alone, of gains over pairs with the same seed. A gain below 0 is a loss. The ± of a gain "
-        "in the table of the answer is larger: it also covers other documents or questions in the "
-        "target, and the noise of all proxies."
+        f"All mixtures were run with the same {seeds} new seeds. The table shows means ± their "
+        "standard errors over these seeds alone. A gain is a mean over pairs of runs with the "
+        "same seed; below 0, it is a loss. The ± of a gain in the table of the answer is larger, "
+        "because it also covers other documents or questions in the target, and the noise of all "
+        "proxies."
     )
     return [
         section(
@@ -426,12 +429,12 @@ def _rounds(story: _Story) -> list[str]:
             ]
         )
     heads = ["cluster", "words", *map(story.round_name, numbers)]
-    heads += [f"goes with {target}" for target in story.targets]
+    heads += [f"rank correlation with {target}" for target in story.targets]
     lead = (
-        f"Each column of the picture is a {story.noun[0]}, each row a cluster; more colour is more "
-        "weight. "
-        "The table has the mean weight of each cluster in a round, and the rank correlation of its "
-        "weight with the score: below 0, more of it comes with lower scores."
+        f"Each column of the picture is a {story.noun[0]}, and each row is a cluster; a stronger "
+        "colour is a larger weight. The table has the mean weight of each cluster in a round, and "
+        "the rank correlation of this weight with the score. Below 0, mixtures with more of the "
+        "cluster have lower scores."
     )
     shown = np.sort(np.argsort(-weights.max(axis=0), kind="stable")[:_HEAT_ROWS])
     picture = heat_map(
@@ -467,11 +470,16 @@ def _mixtures(story: _Story) -> list[str]:
     )
     if not story.scored or not (picture := mixtures.draw()):
         return []
-    lead = "A line is a mixture; where it crosses the axis of a cluster is that cluster's weight."
+    lead = (
+        "Each line is a mixture; it crosses the axis of each cluster at the weight of that cluster."
+    )
     if len(names) == 3:
-        lead = "A point is a mixture; the nearer to the corner of a cluster, the more of it."
+        lead = (
+            "Each point is a mixture; the nearer it is to the corner of a cluster, the larger the "
+            "weight of that cluster."
+        )
     elif len(names) > AXES:
-        lead += f" Of {len(names):,} clusters these {AXES} had the largest weights."
+        lead += f" Of {len(names):,} clusters, the {AXES} with the largest weights are shown."
     return [section("The mixtures tried", paragraph(lead), picture)]
 
 
@@ -503,9 +511,10 @@ def _dependence(story: _Story) -> list[str]:
     if not parts:
         return []
     lead = (
-        "Predicted score by the weight of one cluster, from 0 to the largest that was tried; the "
-        "others keep their ratio (partial dependence, the mean over measured mixtures). All "
-        "curves of a target share one scale; a flat one matters little."
+        "Each curve is the predicted score by the weight of one cluster, from 0 to the largest "
+        "weight that was tried. The other clusters keep their proportions (partial dependence: "
+        "the mean over measured mixtures). All curves of a target have the same scale. A cluster "
+        "with a flat curve matters little."
     )
     return [section("What each weight does", paragraph(lead), *parts)]
 
@@ -531,15 +540,18 @@ def _predicted(story: _Story) -> list[str]:
     if not picture:
         return []
     one, many = story.noun
-    note = f"Each {one} by what the other {many} predict of it; on the dotted line both agree."
+    note = (
+        f"Each point is a {one}: its measured score, and the score that is predicted from the "
+        f"other {many}. On the dotted line, the two are equal."
+    )
     if sds:
-        note += " A bar is the noise of a single run, one sd to either side."
+        note += " A bar is the noise of a single run: one standard deviation to each side."
     return [paragraph(note), picture]
 
 
 def _skills(story: _Story) -> str:
     if not story.answer.table:
-        return paragraph(f"Too few {story.noun[1]} were scored to fit one.")
+        return paragraph(f"Too few {story.noun[1]} have scores to fit a predictor.")
     rows = [
         (
             escape(skill.target),

@@ -63,12 +63,13 @@ class Retarget:
                 was begun without them.
         """
         if not SEARCH.has(self.old):
-            raise UsageError(f"{self.old} holds no search; name the folder of one, its --out")
+            raise UsageError(f"{self.old} has no search; name the --out of a climb search")
         old = proxy_plan(read_plan(self.old / SEARCH.plan))
         if differences := differences_text(old, proxy_plan(plan)):
             raise InvalidDataError(
-                f"--retarget {self.old}: its proxies were trained otherwise: {differences}. Use "
-                "the shards and settings of that search, or leave --retarget out"
+                f"--retarget {self.old}: its proxies were trained with other settings: "
+                f"{differences}. Use the shards and settings of that search, or leave out "
+                "--retarget"
             )
         kept_trials(self.old)
         begun = self._begun()

@@ -120,7 +120,7 @@ def read_runs(paths: Sequence[Path], targets: Sequence[str], weights: str | None
         sums[row.line] = math.fsum(shares)
         if not sums[row.line]:
             raise InvalidDataError(
-                f"{sheet.place(row)}: every weight is 0; mend the line, or take it out"
+                f"{sheet.place(row)}: every weight is 0; correct the line, or remove it"
             )
         scores, why = _scores(sheets, rows, places, omissions)
         mixture = Mixture.of(dict(zip(domains, shares, strict=True)))
@@ -158,7 +158,7 @@ def _read_log(path: Path, targets: Sequence[str]) -> RunTable:
     scores = _scored(log)
     if missing := [target for target in targets if target not in scores]:
         raise UsageError(
-            f"{path} has no scores {', '.join(missing)}; there are {some_names(scores)}"
+            f"{path} has no scores of {', '.join(missing)}; it has scores of {some_names(scores)}"
         )
     omissions = _Omissions()
     trials = []
@@ -185,8 +185,8 @@ def _columns(sheets: Sequence[Sheet], pattern: str | None) -> list[str]:
         columns = [h for h in sheet.heads if h not in fixed and fnmatchcase(h, pattern or "*")]
     if not columns:
         raise UsageError(
-            f"{sheet.path} has no columns {pattern or f'{PREFIX}*'}; say which hold weights with "
-            f"--weights 'PATTERN'; there are {some_names(sheet.heads)}"
+            f"{sheet.path} has no columns {pattern or f'{PREFIX}*'}; name the columns of weights "
+            f"with --weights 'PATTERN'; the columns are {some_names(sheet.heads)}"
         )
     sheet.check_unique(columns)
     return columns
@@ -207,10 +207,10 @@ def _places(
                 break
     if missing := [target for target in targets if target not in places]:
         taken = [target for target in missing if target in columns]
-        why = f" ({', '.join(taken)}: a weight, by --weights)" if taken else ""
+        why = f" ({', '.join(taken)}: --weights makes this a column of weights)" if taken else ""
         heads = dict.fromkeys(head for heads in reversed(heads_of) for head in heads)
         raise UsageError(
-            f"{sheets[-1].path} has no scores {', '.join(missing)}{why}; there are "
+            f"{sheets[-1].path} has no scores of {', '.join(missing)}{why}; the other columns are "
             f"{some_names(list(heads))}"
         )
     return places
@@ -227,7 +227,7 @@ def _check_numbers(
     for sheet, names in [(sheets[0], columns), *((sheets[i], [t]) for t, i in places.items())]:
         sheet.check_percentages(names)
         notes += sheet.thousands(names)
-    more = f"; so do those in {counted(len(notes) - 1, 'column')} more" if notes[1:] else ""
+    more = f"; the same holds for {counted(len(notes) - 1, 'column')} more" if notes[1:] else ""
     return [f"{note}{more}" for note in notes[:1]]
 
 
@@ -309,7 +309,7 @@ def _weight(sheet: Sheet, row: Row, column: str) -> float:
     if not weight >= 0:
         raise InvalidDataError(
             f"{sheet.place(row)}: the weight in column {column!r} is {sheet.shown(row, column)}; "
-            "weights are finite numbers, 0 or more: mend the cell, or take the line out"
+            "weights are finite numbers, 0 or more: correct the cell, or remove the line"
         )
     return weight
 
@@ -331,7 +331,7 @@ def _scores(
         scores[target] = sheet.number(row, target)
         if not math.isfinite(scores[target]):
             said = sheet.shown(row, target)
-            omissions.note(f"{target} is no finite number", f"{said}, {sheet.place(row)}")
+            omissions.note(f"{target} is not a finite number", f"{said}, {sheet.place(row)}")
             return None, f"{target} is {said}"
     return scores, ""
 
@@ -349,11 +349,11 @@ def _check_use(trials: Sequence[Trial], targets: Sequence[str]) -> None:
         if max(values) - min(values) <= _SAME * max(map(abs, values)):
             raise InvalidDataError(
                 f"{target} is {values[0]:g} in all {len(values)} runs, so nothing can be learned "
-                "of it; name another --target"
+                "from this target; name another --target"
             )
     if all(trial.mixture == scored[0].mixture for trial in scored):
         raise InvalidDataError(
-            f"all {len(scored)} runs have the same weights, so nothing can be learned of them; "
+            f"all {len(scored)} runs have the same weights, so nothing can be learned from them; "
             "name other columns with --weights, or add runs of other mixtures"
         )
 

@@ -173,7 +173,9 @@ def _searches(folders: Mapping[str, Path]) -> SideBySide:
     for name, folder in folders.items():
         path = folder / "answer.json"
         if not path.exists():
-            raise UsageError(f"the search in {folder} has not ended; run it to its end first")
+            raise UsageError(
+                f"the search in {folder} has not ended; run its command again until it ends"
+            )
         value = read_json(path)
         if isinstance(value, dict):
             value.pop("notes", None)  # only answers of climb fit have this key
@@ -370,8 +372,8 @@ def _counterparts(infos: Mapping[str, Sequence[ClusterInfo]]) -> Part:
         rows.append((info.name, info.words, *cells))
     heads = ("cluster", f"words in {first}", *(f"most like it in {name}" for name, _ in others))
     note = (
-        "In brackets the part of the words that two clusters share; none: no cluster shares "
-        f"{_ALIKE:.0%} of them."
+        "The number in brackets is the fraction of words that two clusters share; none: no "
+        f"cluster shares {_ALIKE:.0%} of the words."
     )
     return Part("Clusters", heads, rows, left=len(heads), note=note)
 
@@ -432,7 +434,7 @@ def _by_cluster(
         )
         for name in names
     ]
-    note = "Nats a token, when it was last measured." if rows else ""
+    note = "Nats per token, at the last measurement." if rows else ""
     return Part(title, (*heads, *values), rows, left=len(heads), note=note)
 
 
@@ -449,9 +451,9 @@ def _settings(paths: Mapping[str, Path], more: Mapping[str, Sequence[str]] | Non
     ]
     named += (more or {}).items()
     rows = [(name, *values) for name, values in named if len(set(values)) > 1]
-    note = "" if rows else "None differs."
+    note = "" if rows else "No setting differs."
     if unknown := [name for name, plan in plans.items() if not plan]:
-        note = f"None are noted in {', '.join(unknown)}."
+        note = f"There is no record of the settings of {', '.join(unknown)}."
     return Part("Settings that differ", ("setting", *paths), rows, left=1 + len(paths), note=note)
 
 

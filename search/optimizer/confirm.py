@@ -172,8 +172,8 @@ def _no_runs(trials: Sequence[Trial]) -> str:
     """Return a sentence that explains why ``trials`` confirm nothing."""
     failed = sum(trial.scores is None for trial in trials)
     if failed == len(trials):
-        return "All runs to confirm that failed."
+        return "All new runs, which were to confirm that, failed."
     return (
-        f"Nothing confirms that: of {counted(len(trials), 'run')} for it {failed} failed, and no "
-        "seed has scores of the token-share mixture and of every candidate that was run."
+        f"New runs could not confirm that: of {counted(len(trials), 'run')}, {failed} failed, and "
+        "no seed has scores of the token-share mixture and of every candidate that was run."
     )

@@ -88,8 +88,8 @@ class WeightConstraints:
             low_sum, high_sum = max(group.least, least[row]), min(group.most, most[row])
             if low_sum > high_sum + _ROOM:
                 raise UsageError(
-                    f"group {name} must have {low_sum:.4g} or more and can have {high_sum:.4g} at "
-                    "most; change it or its clusters"
+                    f"the weights of group {name} must sum to {low_sum:.4g} or more and can sum to "
+                    f"{high_sum:.4g} at most; change the limits of the group or of its clusters"
                 )
             least[row], most[row] = low_sum, high_sum
         _check_sums(least, most, int((prior > 0).sum()))
@@ -154,7 +154,7 @@ def _check_weights(names: Sequence[str], prior: Floats, low: Floats, high: Float
     """Raise `UsageError` for the first cluster whose least weight exceeds its largest weight."""
     if (wrong := low > high).any():
         i = int(np.argmax(wrong))
-        why = "" if prior[i] > 0 else " as it has no tokens"
+        why = "" if prior[i] > 0 else ", because the cluster has no tokens"
         raise UsageError(
             f"the weight of {names[i]} must be {low[i]:g} or more and can be {high[i]:g} at "
             f"most{why}; change min_weight, pinned or max_weight"
@@ -186,14 +186,14 @@ def _check_sums(least: Floats, most: Floats, live: int) -> None:
     """Raise `UsageError` if no weights of ``live`` clusters within the limits sum to 1."""
     if (room := math.fsum(most)) < 1 - _ROOM:
         raise UsageError(
-            f"the largest weights of the {live} clusters with a prior sum to {room:.4g}, "
-            "and a mixture sums to 1; raise max_weight to a mean of at least "
-            f"{1 / live:.4g}, or a group's most"
+            f"the largest weights of the {live} clusters with a prior sum to {room:.4g}, and a "
+            f"mixture sums to 1; raise max_weight to a mean of at least {1 / live:.4g}, or the "
+            "upper limit of a group"
         )
     if (need := math.fsum(least)) > 1 + _ROOM:
         raise UsageError(
             f"the least weights sum to {need:.4g}, and a mixture sums to 1; lower min_weight, "
-            "pinned weights, or a group's least"
+            "pinned weights, or the lower limit of a group"
         )
 
 
@@ -260,8 +260,10 @@ def by_name(
         UsageError: A name is unknown, or a number is negative or NaN.
     """
     if unknown := [name for name in numbers if name not in names]:
-        raise UsageError(f"{what} names {', '.join(unknown)}; there are {', '.join(names)}")
+        raise UsageError(
+            f"{what} names {', '.join(unknown)}; the possible names are {', '.join(names)}"
+        )
     values = np.array([numbers.get(name, default) for name in names], np.float64)
     if not (values >= 0).all():
-        raise UsageError(f"{what} is made of numbers of 0 or more; got {dict(numbers)}")
+        raise UsageError(f"{what} must have numbers of 0 or more, not {dict(numbers)}")
     return values

@@ -47,7 +47,7 @@ class TargetItems:
             return ""
         return (
             f"only {self.text} score {target}, and {FEW_ITEMS} {self.noun} or more are needed to "
-            f"know what a difference in scores is worth: {self.remedy}"
+            f"judge a difference in scores: {self.remedy}"
         )
 
     @property

@@ -304,8 +304,9 @@ def _untrained(answer: Answer, best: Candidate | None, known: Observations) -> l
     if weights[name] - most.get(name, 0.0) < _BEYOND:
         return [f"{said}."]
     return [
-        f"{said}, and it lies outside of what was trained: it gives {name} {weights[name]:.1%}, "
-        f"and no trained mixture gives it more than {most.get(name, 0.0):.1%}."
+        f"{said}, and it is unlike all trained mixtures: it gives {name} the weight "
+        f"{weights[name]:.1%}, and no trained mixture gives this cluster more than "
+        f"{most.get(name, 0.0):.1%}."
     ]
 
 
@@ -434,7 +435,7 @@ def _corrected(answer: Answer, best: Candidate) -> str:
         return ""
     if difference > best.gain:
         return "After allowing for picking the best of many mixtures"
-    return "Counting all scores, and not these two alone"
+    return "Counting the scores of all mixtures, and not only of these two"
 
 
 def outcome_rows(outcomes: Sequence[Outcome]) -> list[tuple[str, ...]]:

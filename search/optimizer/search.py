@@ -147,9 +147,9 @@ class Search:
         confirm: int = 0,
     ) -> None:
         if preset not in PRESETS:
-            raise UsageError(f"there is no preset {preset!r}; there are: {', '.join(PRESETS)}")
+            raise UsageError(f"there is no preset {preset!r}; the presets are {', '.join(PRESETS)}")
         if isinstance(clusters, str):
-            raise UsageError(f"clusters are a list of names, not {clusters!r}; say [{clusters!r}]")
+            raise UsageError(f"clusters are a list of names, not {clusters!r}; pass [{clusters!r}]")
         self.preset, self.clusters = PRESETS[preset], list(clusters)
         self.targets, self.seed = _directions(targets), seed
         rounds = list(rounds or self.preset.rounds)
@@ -277,7 +277,7 @@ class Search:
         asked = self._find(mixture)
         if isinstance(outcome, int | float):
             raise UsageError(
-                f"the outcome is {outcome}; scores are told by target, as "
+                f"the outcome is {outcome}; give scores by target, as "
                 f"{{{next(iter(self.targets))!r}: {outcome}}}"
             )
         scores, why = read_outcome(outcome, list(self.targets))
@@ -636,8 +636,8 @@ def _directions(targets: Mapping[str, str] | Sequence[str]) -> dict[str, str]:
     names = [targets] if isinstance(targets, str) else list(targets)
     if not all(isinstance(name, str) for name in names):
         raise UsageError(
-            f'targets are directions by name, as {{"piqa": "min"}}, or names of what is minimised, '
-            f"not {short(targets)}"
+            f'targets are directions by name, such as {{"piqa": "min"}}, or names of targets to '
+            f"minimise, not {short(targets)}"
         )
     return dict.fromkeys(sorted(names), "min")
 
@@ -671,7 +671,7 @@ def importance_by_target(importance: Mapping[str, float], targets: Sequence[str]
     """
     weights = by_name("importance", importance, targets)
     if not weights.any():
-        raise UsageError(f"importance is made of numbers not all 0; got {dict(importance)}")
+        raise UsageError(f"importance must have a number that is not 0, not {dict(importance)}")
     return weights
 
 

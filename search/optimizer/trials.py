@@ -226,7 +226,7 @@ class TrialLog(Tabular):
             return cls(settings, path=path)
         there = lines[0].get("settings") if isinstance(lines[0], dict) else None
         if not isinstance(there, dict):
-            raise InvalidDataError(f"{path}, line 1, holds no settings of a search")
+            raise InvalidDataError(f"{path}, line 1, has no settings of a search")
         log = cls(there, path=path)
         try:
             for number, line in enumerate(lines[1:], start=2):
@@ -344,8 +344,8 @@ class TrialLog(Tabular):
             )
         if trial.config != self.config:
             raise UsageError(
-                f"trial {trial.number} is of the search {trial.config or '(none)'}, "
-                f"and this log of {self.config}"
+                f"trial {trial.number} belongs to the search {trial.config or '(none)'}, and this "
+                f"log to {self.config}"
             )
         self._check_targets(trial)
 

@@ -33,7 +33,7 @@ def load_model(folder: str | Path) -> "PreTrainedModel":
     refuse_url(folder, COPY_FIRST)
     if not (Path(folder) / "config.json").is_file():
         raise UsageError(
-            f"{folder} holds no model: name a folder with config.json and model parameters"
+            f"{folder} has no model: name a folder with config.json and model parameters"
         )
     _check_config(Path(folder) / "config.json")
     # These imports take seconds; a caller that needs only `hash_model` should not wait for them.
@@ -63,8 +63,9 @@ def load_base(folder: str | Path, vocab_size: int, seq_len: int) -> "PreTrainedM
     model = load_model(folder)
     if model.config.vocab_size < vocab_size:
         raise UsageError(
-            f"the model in {folder} knows {model.config.vocab_size:,} tokens, the shards have "
-            f"{vocab_size:,}; train one on these shards, or build them with its tokenizer"
+            f"the model in {folder} knows {model.config.vocab_size:,} tokens, and the shards have "
+            f"{vocab_size:,}; train a model on these shards, or build the shards with the model's "
+            "tokenizer"
         )
     if (most := getattr(model.config, "max_position_embeddings", seq_len)) < seq_len:
         raise UsageError(
@@ -84,7 +85,7 @@ def _check_config(path: Path) -> None:
     """
     config = read_json(path)
     if not isinstance(config, dict):
-        raise InvalidDataError(f"{path} holds no configuration of a model, an object")
+        raise InvalidDataError(f"{path} is not a JSON object with the configuration of a model")
     for name, value in config.items():
         if name.startswith(_SIZES) and not (type(value) is int and 0 < value <= _LARGEST):
             raise InvalidDataError(
@@ -109,9 +110,9 @@ def check_base(folder: str | Path | None, directory: str | Path, seq_len: int) -
         theirs = read_tokenizer(directory).get_vocab()
         if read_tokenizer(folder).get_vocab() != theirs:
             raise UsageError(
-                f"the tokenizer in {folder} is not that of the shards in {directory}: the same "
-                "ids mean other text; train a base on these shards, or build them with its "
-                "tokenizer"
+                f"the tokenizer in {folder} is not that of the shards in {directory}: the same ids "
+                "mean other text; train a model on these shards, or build the shards with the "
+                "model's tokenizer"
             )
 
 

@@ -98,7 +98,8 @@ def join_job() -> Iterator[Job]:
         if not (isinstance(error, dist.DistError) or "gloo" in str(error)):
             raise
         raise RemoteError(
-            f"rank {rank} of {ranks} lost another one, or waited {seconds:g} s for it: "
-            f"{str(error).splitlines()[0]}; see what the other ranks said, and run the same "
-            "command again; it continues where it stopped (--task-timeout SECONDS sets how long)"
+            f"rank {rank} of {ranks} lost another rank, or waited {seconds:g} s for it "
+            f"(--task-timeout SECONDS sets this limit): {str(error).splitlines()[0]}; read the "
+            "messages of the other ranks, and run the same command again; it continues where it "
+            "stopped"
         ) from error

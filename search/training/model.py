@@ -34,7 +34,7 @@ def make_model(size: str, vocab_size: int, seq_len: int, seed: int) -> "LlamaFor
         UsageError: ``size`` is not a name in `SIZES`.
     """
     if size not in SIZES:
-        raise UsageError(f"there is no model {size!r}; there are {', '.join(SIZES)}")
+        raise UsageError(f"there is no model {size!r}; the models are {', '.join(SIZES)}")
     # These imports take seconds; a caller that needs only `SIZES` should not wait for them.
     import torch  # noqa: PLC0415
     from transformers import LlamaConfig, LlamaForCausalLM  # noqa: PLC0415

@@ -47,7 +47,9 @@ class TrainSettings:
             if not (value := getattr(self, name)) > 0:
                 raise UsageError(f"{name} is {value}; it must be more than 0")
         if not 0 <= self.average <= 1:
-            raise UsageError(f"average is {self.average}; it is a part of the steps, 0 to 1")
+            raise UsageError(
+                f"average is {self.average}; it must be a fraction of the steps, 0 to 1"
+            )
         if self.steps < 1:
             raise UsageError(
                 f"{self.tokens:,} tokens are less than one step of {self.batch_rows} rows of "

@@ -260,8 +260,8 @@ class _Training:
             located(self._restore, saved, str(path))
         if self._job.rank == 0:
             logger.info(
-                f"going on with the run in {path.parent} from step {self._loader.step:,}, where "
-                "its last checkpoint is"
+                f"continuing the run in {path.parent} from its last checkpoint, at step "
+                f"{self._loader.step:,}"
             )
 
     def _restore(self, saved: Checkpoint) -> None:
@@ -313,9 +313,9 @@ class _Training:
         """
         if (rows := next(self._loader, None)) is None:
             raise UsageError(
-                f"the data ends at step {step:,} of {self._settings.steps:,}: all clusters with "
-                f"weight were gone through {self._plan.max_epochs:g} times; allow more epochs, or "
-                "fewer tokens"
+                f"the data ends at step {step:,} of {self._settings.steps:,}: each cluster that "
+                f"has weight was read {self._plan.max_epochs:g} times; allow more epochs, or train "
+                "on fewer tokens"
             )
         batch, clusters = rows["input_ids"].to(self._learner.device), rows["cluster_ids"]
         of_tokens = self._learner.losses(batch)
@@ -397,7 +397,7 @@ class _Training:
         raise Stopped(
             stop.number or signal.SIGTERM,
             f"stopped after step {step:,} of {self._settings.steps:,}, saved in "
-            f"{self._files.checkpoint}; run the same command again to go on there",
+            f"{self._files.checkpoint}; run the same command again to continue from there",
         )
 
 

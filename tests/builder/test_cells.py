@@ -208,7 +208,11 @@ def test_cells_with_less_than_a_row_are_named_on_the_console_and_in_the_report(
         caplog.clear()
         out = tmp_path / name
         build([corpus], out, BuildSettings(**SETTINGS), workers=1)
-        shown = [record.message for record in caplog.records if "than one row" in record.message]
+        shown = [
+            record.message
+            for record in caplog.records
+            if "training with rows of that length" in record.message
+        ]
         return out, Manifest.load(out).clusters, shown
 
     out, cells, _ = built("first", 1)
@@ -216,15 +220,15 @@ def test_cells_with_less_than_a_row_are_named_on_the_console_and_in_the_report(
     out, cells, (said,) = built("second", row)
     small = sorted((cell for cell in cells if cell.tokens < row), key=lambda cell: cell.tokens)
     assert 8 < len(small) < len(cells)
-    assert f"{len(small)} of {len(cells)} cells hold fewer tokens" in said
-    assert f"Together they hold {sum(cell.tokens for cell in small):,} tokens" in said
+    assert f"{len(small)} of {len(cells)} cells have fewer than" in said
+    assert f"Together they have {sum(cell.tokens for cell in small):,} tokens" in said
     for cell in small[:8]:
         assert f"{cell.name} ({cell.tokens:,})" in said
     assert f"and {len(small) - 8} more" in said
     assert said.strip() in (out / "report.html").read_text()
     out, _, shown = built("third", 1)
     assert not shown
-    assert "than one row" not in (out / "report.html").read_text()
+    assert "training with rows of that length" not in (out / "report.html").read_text()
 
 
 @pytest.fixture(scope="module")

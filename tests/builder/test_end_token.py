@@ -90,7 +90,7 @@ def test_of_two_candidates_none_is_taken_by_guess():
     with pytest.raises(InvalidDataError) as error:
         find(tokenizer_of(*TWO))
     assert "any of <|endoftext|>, <|im_end|> may end documents of it" in str(error.value)
-    assert "--eos-token NAME or --eos-id N, or do without by --no-eos" in str(error.value)
+    assert "--eos-token NAME or --eos-id N, or use --no-eos for no end token" in str(error.value)
 
 
 def test_a_special_token_counts_before_a_word_of_that_name():

@@ -252,7 +252,7 @@ def test_a_name_that_no_document_has_is_told_and_one_that_keeps_none_is_refused(
     asked += [str(tmp_path / "out"), "--workers", "1"]
     assert run([*asked, "--licenses", "Nothing"]) == 3
     said = capsys.readouterr().err
-    assert "licenses keeps no document. They are under unknown 40, " in said
+    assert "licenses keeps no document. The documents are under unknown 40, " in said
     assert run([*asked, "--licenses", str(tmp_path / "allow.txt")]) == 0
     said = capsys.readouterr().err
     assert "no document is under the licence BSD-2-Clause" in said

@@ -109,7 +109,7 @@ def test_identifiers_of_the_whole_corpus_are_told_apart_only_if_asked(build, cap
 def test_a_column_that_no_record_has_is_an_error_with_those_that_there_are(build, capsys, option):
     assert build(option, "meta.topics") == 3
     said = capsys.readouterr().err
-    assert f"no record has the column 'meta.topics', named as {option[2:]}" in said
+    assert f"no record has the column 'meta.topics', which the setting {option[2:]} names" in said
     assert (
         "did you mean 'meta.topic'? The columns are id, label, license, meta, meta.topic, text"
         in said
@@ -129,19 +129,22 @@ def test_a_column_that_the_first_records_lack_is_warned_of_before_the_corpus_is_
 def test_a_build_after_a_dry_run_with_other_columns_says_what_is_done_anew(build, capsys):
     assert build("--dry-run") == 0
     assert build("--dry-run") == 0
-    assert "done anew" not in capsys.readouterr().err
+    assert "done again" not in capsys.readouterr().err
     assert build("--label", "meta.topic", "--dry-run") == 0
-    assert " were others: what is read and what follows is done anew" in capsys.readouterr().err
+    assert (
+        " had other settings: what is read and all later stages are done again"
+        in capsys.readouterr().err
+    )
 
 
 def test_held_out_documents_are_counted_by_known_domain_and_too_few_are_told(caplog):
     catalogue._say_heldout(Counter({f"d{n:02d}": 90 - n for n in range(12)}))
-    assert "held out, by known domain: d00 90, d01 89, " in caplog.text
+    assert "held-out documents by known domain: d00 90, d01 89, " in caplog.text
     assert "d09 81, 2 more" in caplog.text
-    assert "doubtful target" not in caplog.text
+    assert "unreliable target" not in caplog.text
     catalogue._say_heldout(Counter({"perl": 74, "doc": 59}))
-    assert "held out, by known domain: perl 74, doc 59\n" in caplog.text
-    assert "fewer than 60 held-out documents makes a doubtful target" in caplog.text
+    assert "held-out documents by known domain: perl 74, doc 59\n" in caplog.text
+    assert "fewer than 60 held-out documents makes a unreliable target" in caplog.text
 
 
 def test_sources_without_a_document_say_why_for_each_file(tmp_path, capsys):

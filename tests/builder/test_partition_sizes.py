@@ -74,7 +74,9 @@ def test_a_build_that_goes_on_keeps_its_partitions(tmp_path, write_jsonl, make_r
     note = tmp_path / "out" / ".build" / "units" / "partitions.json"
     assert json.loads(note.read_text()) == {"row_groups": 2}
     pipeline.build([source], tmp_path / "out", settings, workers=1, partition_mib=64)
-    assert "partitions have 8 MiB of text, with which this work was begun" in caplog.text
+    assert (
+        "partitions have 8 MiB of text, because this work was begun with this size" in caplog.text
+    )
 
 
 @pytest.mark.parametrize("mib", [-1, 3, 4097])

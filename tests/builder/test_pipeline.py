@@ -334,7 +334,7 @@ def test_a_build_that_was_begun_with_other_settings_is_refused_by_their_names(
         patch.setattr(pipeline, "read_corpus", lambda *_, **__: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             build([str(source)], out, BuildSettings(**SMALL, seed=1), workers=1)
-    message = f"--seed was 1 and is 2.*; to give up what was begun, remove {out}"
+    message = f"--seed was 1 and is 2.*; to discard the unfinished work, remove {out}"
     with pytest.raises(InvalidDataError, match=message):
         build([str(source)], out, BuildSettings(**SMALL, seed=2), workers=1)
 

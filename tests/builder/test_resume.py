@@ -185,9 +185,9 @@ def test_a_build_that_is_stopped_by_a_signal_says_so_and_goes_on(
         _, said = process.communicate(timeout=60)
     assert builder.orphans() == []
     assert process.returncode == 128 + number, said
-    assert said.splitlines()[-1] == "stopped; run the same command again to go on"
+    assert said.splitlines()[-1] == "stopped; run the same command again to continue"
     assert "Traceback" not in said
-    assert "going on with the build" in builder.finish(out)
+    assert "continuing the build" in builder.finish(out)
     assert_same_bytes(all_bytes(out), uninterrupted[0])
 
 

@@ -52,7 +52,10 @@ def test_what_is_no_object_is_refused(value):
         ({"min_document_score": {"truth": 1.0}}, "there is no score truth; there are .*, ad-free$"),
         ({"min_document_score": {"overall": 7}}, "the least score overall is 7; scores are from 0"),
         ({"min_cluster_score": {"overall": float("nan")}}, "the least score overall is nan"),
-        ({"languages": ["de", "franz"]}, "there is no language franz; the codes are .* de, "),
+        (
+            {"languages": ["de", "franz"]},
+            "there is no language franz; the possible ISO 639 codes are .* de, ",
+        ),
     ],
     ids=repr,
 )

@@ -296,7 +296,7 @@ def test_the_command_says_that_all_is_well(built, climb):
     done = climb("verify", built.directory)
     assert done.returncode == 0
     assert "6 shards" in done.stdout
-    assert "all is as it was written" in done.stdout
+    assert "everything is as it was written" in done.stdout
 
 
 def test_verifying_changes_nothing(built, all_bytes):
@@ -360,7 +360,7 @@ def test_a_link_is_a_fault_though_it_leads_to_the_same_bytes(directory, tmp_path
 def test_a_pipe_in_place_of_a_file_is_a_fault_and_not_waited_for(directory):
     (directory / "report.html").unlink()
     os.mkfifo(directory / "report.html")
-    assert "report.html is no regular file" in faults(directory)
+    assert "report.html is not a regular file" in faults(directory)
 
 
 def test_a_directory_of_before_hashes_were_noted_is_verified_without(directory):
@@ -376,7 +376,7 @@ def test_a_manifest_names_no_file_elsewhere(directory, name):
     value = read_json(directory / MANIFEST)
     value["files"][name] = "0" * 32
     write_json(directory / MANIFEST, value)
-    with pytest.raises(InvalidDataError, match="is no file of a shard directory"):
+    with pytest.raises(InvalidDataError, match="is not a file of a shard directory"):
         verify_directory(directory)
 
 

@@ -74,13 +74,15 @@ def test_what_a_run_has_written_in_a_source_is_left_out_by_name(tmp_path, patter
     named = {"metrics.jsonl", "weights.jsonl", "served.jsonl", "result.json", "run.json", "model"}
     assert {reasons[name] for name in named} == {"written by climb train"}
     for name in ("metrics.jsonl", "model", "model/notes.txt"):
-        with pytest.raises(UsageError, match="was written by climb train, and is no source"):
+        with pytest.raises(UsageError, match="was written by climb train, and is not a source"):
             survey([str(run / name)])
 
 
 @pytest.mark.parametrize("below", ["", "documents", "clusters/c01"])
 def test_a_shard_directory_is_no_source_itself(built, below):
-    with pytest.raises(UsageError, match="is a shard directory, written by climb, and no source"):
+    with pytest.raises(
+        UsageError, match="is a shard directory, written by climb, and not a source"
+    ):
         survey([str(built.directory / below)])
 
 

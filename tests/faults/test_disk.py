@@ -158,7 +158,7 @@ def test_too_few_open_files_are_an_error_that_says_so(
     if done.returncode:
         assert "Traceback" not in done.stderr
         assert done.returncode in (2, 3, 4, 5), done.stderr
-        assert "may open no more files" in done.stderr
+        assert "has reached its limit" in done.stderr
     assert climb(*arguments).returncode == 0
 
 
@@ -230,7 +230,7 @@ def test_a_loader_that_may_open_no_more_files_says_so_at_its_start(built, tmp_pa
     command = [sys.executable, "-c", SERVE, str(built.directory), str(tmp_path), str(spare)]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     if spare == 0:
-        assert "manifest.json: this process may open no more files than" in done.stdout
+        assert "manifest.json: this process has reached its limit of" in done.stdout
     if done.stdout:
         assert done.stdout.startswith("OpenFilesError ")
-        assert "raise its limit (ulimit -n)" in done.stdout
+        assert "raise the limit (ulimit -n)" in done.stdout

@@ -268,8 +268,8 @@ def divided(many, tmp_path):
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ({"data_sets": ["s3://bucket/web"]}, r"'s3://bucket/web' is no data set"),
-        ({"data_sets": ["hf://datasets/someone/web-2@main"]}, "is no data set"),
+        ({"data_sets": ["s3://bucket/web"]}, r"'s3://bucket/web' is not the URL of a data set"),
+        ({"data_sets": ["hf://datasets/someone/web-2@main"]}, "is not the URL of a data set"),
         ({"data_sets": []}, r"are said to be in data set \d of 0"),
         ({"shard_folders": {"z": [{"shards": 1, "data_set": 0}]}}, "folders of a cluster 'z'"),
         ({"shard_folders": {"b": []}}, "0 folders of a cluster 'b'"),

@@ -118,7 +118,7 @@ def test_a_grouping_of_other_bytes_or_none_is_refused(site, tmp_path):
 )
 def test_a_name_that_leads_elsewhere_is_refused(site, tmp_path, name):
     rewritten(site, "manifest.json", lambda value: value["files"].update({name: "0" * 32}))
-    with pytest.raises(InvalidDataError, match="is no file of a shard directory"):
+    with pytest.raises(InvalidDataError, match="is not a file of a shard directory"):
         pull(str(site), tmp_path / "a" / "pulled")
     assert not (tmp_path / "a").exists() or not [*(tmp_path / "a").rglob("grouping.json")]
 

@@ -333,7 +333,9 @@ def test_other_bytes_on_the_hub_never_become_main(client, directory, tables):
                 repo.commit(branch, {**files, "manifest.json": File(size, b"x" * size)})
 
     client.fail(10**6, spoil, *STEPS["list"])
-    with pytest.raises(IntegrityError, match=r"lists 1 of \d+ files with other bytes .*manifest"):
+    with pytest.raises(
+        IntegrityError, match=r"lists 1 of \d+ files differ from what was sent, .*manifest"
+    ):
         Publisher(REPO).publish(publication)
     assert on_main(client) == {"notes.txt": b"old"}
     client.faults.clear()
@@ -445,7 +447,7 @@ def test_a_publisher_refuses_too_many_files_before_the_hub_is_asked(hub):
 
 
 def test_a_publisher_refuses_what_is_no_name_of_a_data_set():
-    with pytest.raises(UsageError, match="'name' is no data set of the Hub; say OWNER/NAME"):
+    with pytest.raises(UsageError, match="'name' is not a data set of the Hub; write OWNER/NAME"):
         Publisher("name")
 
 
@@ -491,8 +493,8 @@ def test_an_unfinished_append_is_published_by_no_command_and_shown_by_no_dry_run
     write_json(copy / ".build" / "plan.json", plan)
     refused = dry_run(copy).exception
     assert isinstance(refused, InvalidDataError)
-    assert "was begun and not finished; run the same command again" in str(refused)
-    with pytest.raises(InvalidDataError, match="was begun and not finished"):
+    assert "is not finished; run the same command again" in str(refused)
+    with pytest.raises(InvalidDataError, match="is not finished"):
         collect(copy, REPO, tmp_path / "tables")
 
 
@@ -503,7 +505,10 @@ def test_a_link_that_the_manifest_does_not_name_is_named_and_not_sent(hub, direc
     (copy / "clusters" / "c99").symlink_to(tmp_path / "private")
     shown = dry_run(copy)
     assert shown.exit_code == 0
-    assert "not in the manifest, so not published: link.txt/, clusters/c99/" in shown.stderr
+    assert (
+        "not published, because the manifest does not list them: link.txt/, clusters/c99/"
+        in shown.stderr
+    )
     assert "link.txt" not in shown.stdout
     assert verify_directory(copy).faults == []
 
@@ -548,7 +553,7 @@ def test_what_is_published_as_all_says_that_later_versions_need_it_too(directory
     def notes(what):
         return " ".join(collect(directory, REPO, tables, PublishSettings(what=what)).notes)
 
-    assert "later versions to this data set with --what all too" in notes("all")
+    assert "--what all for later versions of this data set too" in notes("all")
     assert "later versions" not in notes("shards")
 
 
@@ -558,7 +563,9 @@ def test_a_dry_run_says_that_the_login_was_not_checked(hub, directory):
 
 
 def test_drawn_without_a_number_of_tokens_says_that_nothing_is_drawn(directory, tables):
-    said = ("shuffled/ has each document once: documents are drawn only with --tokens.",)
+    said = (
+        "shuffled/ has each document once: only with --tokens, documents are drawn by the mixture.",
+    )
     whole = collect(directory, REPO, tables, PublishSettings(what="drawn"))
     assert whole.notes == said
     assert "tokens drawn" not in card_of(whole)[1]
@@ -567,7 +574,7 @@ def test_drawn_without_a_number_of_tokens_says_that_nothing_is_drawn(directory, 
 
 @pytest.mark.parametrize("repo", ["web", "a/b/c", "../web", "hf://someone/web", "someone/web@v1"])
 def test_a_name_that_is_none_is_refused(repo):
-    with pytest.raises(UsageError, match="is no data set of the Hub; say OWNER/NAME"):
+    with pytest.raises(UsageError, match="is not a data set of the Hub; write OWNER/NAME"):
         check_repo(repo)
 
 
@@ -575,7 +582,7 @@ def test_a_name_that_is_none_is_refused(repo):
 def test_the_command_refuses_a_name_that_is_none(run, directory):
     done = run("publish", directory, "web")
     assert done.returncode == 2
-    assert done.stderr.strip() == "error: 'web' is no data set of the Hub; say OWNER/NAME"
+    assert done.stderr.strip() == "error: 'web' is not a data set of the Hub; write OWNER/NAME"
 
 
 @pytest.mark.slow
@@ -628,7 +635,7 @@ def licensed(directory, tmp_path, license_):
 
 def test_a_licence_is_inherited_and_never_changed(directory, tmp_path, tables):
     assert collect(directory, REPO, tables, PublishSettings(license="CC0-1.0")).license == "CC0-1.0"
-    with pytest.raises(UsageError, match=r"are under CC0-1.0, .* cannot become mit"):
+    with pytest.raises(UsageError, match=r"is CC0-1.0, .* cannot be changed to mit"):
         collect(directory, REPO, tables, PublishSettings(license="mit"))
 
 
@@ -774,7 +781,7 @@ def test_a_mixture_alone_is_small(client, directory, tables, tmp_path):
     assert alone.files.keys() == {"README.md", "mixture.json", "mixture.svg"}
     Publisher(REPO).publish(alone)
     assert Mixture.from_hub(REPO) == Mixture.load(search / "mixture.json")
-    with pytest.raises(UsageError, match="say which: --mixture FILE"):
+    with pytest.raises(UsageError, match="name it: --mixture FILE"):
         collect(directory, REPO, tables, PublishSettings(what="mixture"))
 
 
@@ -801,7 +808,7 @@ def test_a_mixture_that_is_pushed_comes_back_and_no_token_goes_along(client):
 
 def test_a_data_set_without_a_mixture_says_so(client, directory, monkeypatch):
     client.upload("someone/bare", directory)
-    with pytest.raises(InvalidDataError, match=r"hf://datasets/someone/bare holds no mixture.json"):
+    with pytest.raises(InvalidDataError, match=r"hf://datasets/someone/bare has no mixture.json"):
         Mixture.from_hub("someone/bare")
     monkeypatch.setenv("HF_TOKEN", "hf_other")
     with pytest.raises(RemoteError, match=r"refused to put mixture\.json"):

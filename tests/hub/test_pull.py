@@ -142,8 +142,9 @@ def test_what_a_mixture_did_not_fetch_is_no_fault_and_is_named(web, directory, n
     assert verdict.shards == 2
     shown = run_climb("verify", out)
     assert shown.returncode == 0
-    assert "not fetched by climb pull --mixture, so not checked: documents/, clusters/c02/" in (
-        shown.stdout
+    assert (
+        "not checked, because climb pull --mixture did not fetch these: documents/, clusters/c02/"
+        in (shown.stdout)
     )
     shard = next((out / "clusters" / names[0]).glob("*.zstd"))
     shard.write_bytes(b"damaged")
@@ -557,7 +558,7 @@ def test_the_command_trains_on_the_hub(hub, run, directory, tmp_path):
     assert json.loads(done.stdout)["clusters"] == ["c00", "c01"]
     verified = run("verify", tmp_path / "pulled")
     assert verified.returncode == 0, verified.stderr
-    assert "not fetched by climb pull --mixture" in verified.stdout
+    assert "climb pull --mixture did not fetch" in verified.stdout
     train = f"train hf://{REPO} --tokens 4096 --seq-len 32 --batch-rows 4 --json --out"
     trained = run(*train.split(), tmp_path / "run")
     assert trained.returncode == 0, trained.stderr

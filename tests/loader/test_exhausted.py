@@ -53,7 +53,7 @@ def test_a_cap_is_logged_at_its_step_and_the_others_share_the_weight(open_loader
     weights = loader.mixture.weights
     assert weights == pytest.approx({"c00": 0.625, "c01": 0.375})
     said = capsys.readouterr().err
-    assert "step 22: no more of c02 after 1.458 epochs; the others share its weight" in said
+    assert "step 22: no more of c02 after 1.458 epochs; the other clusters share its weight" in said
     assert loader.state_dict()["weights"][0]["at_step"] == 22
 
 
@@ -95,7 +95,7 @@ def test_stop_ends_the_iteration_at_the_first_cap(open_loader, capsys):
     assert len(list(loader)) == 22
     assert next(loader, None) is None
     assert (
-        "step 22: the data ends, as there is no more of c02 after 1.458 epochs"
+        "step 22: the data ends, because there is no more of c02 after 1.458 epochs"
         in capsys.readouterr().err
     )
 
@@ -168,7 +168,7 @@ def test_the_length_follows_a_change_of_weights(open_loader):
 def test_an_endless_loader_has_no_length_and_is_true(open_loader, max_epochs):
     loader = open_loader(max_epochs=max_epochs)
     assert loader
-    with pytest.raises(TypeError, match="endless: by its weights no max_epochs ends it"):
+    with pytest.raises(TypeError, match="no length, because no max_epochs ends it"):
         len(loader)
 
 

@@ -171,9 +171,9 @@ def test_a_grouping_is_never_changed_and_nothing_else_is(shards, folder):
 
 
 def test_what_needs_the_shards_themselves_says_so(folder, tmp_path):
-    with pytest.raises(UsageError, match="is a grouping, and holds no shards; verify"):
+    with pytest.raises(UsageError, match="is a grouping, and has no shards; verify"):
         verify_directory(folder)
-    with pytest.raises(UsageError, match="is a grouping, and holds no shards; pull"):
+    with pytest.raises(UsageError, match="is a grouping, and has no shards; pull"):
         pull(str(folder), tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
@@ -195,7 +195,7 @@ def test_the_command_writes_a_grouping_that_inspect_shows(shards, tmp_path, caps
     assert out.count("c01, c02, c04") == 2
     (tmp_path / "groups.json").write_text('{"sea": "c00"}')
     assert run([*asked, "--name", "other"]) == 3
-    assert "groups.json: this is no grouping: " in capsys.readouterr().err
+    assert "groups.json: this is not a valid grouping: " in capsys.readouterr().err
 
 
 def test_files_beside_the_shards_are_those_of_the_directory(built, tmp_path):

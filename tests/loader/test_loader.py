@@ -281,11 +281,11 @@ def test_all_ranks_save_the_same_state(open_ranks, serve):
     [
         (
             {"world_size": 3},
-            "^3 ranks cannot share 16 rows a batch in 8 lanes evenly; world_size may be 1, 2, 4",
+            "^3 ranks cannot evenly share batches of 16 rows in 8 lanes; world_size may be 1, 2, 4",
         ),
-        ({"world_size": 16}, "world_size may be 1, 2, 4, 8, or for 16 ranks say lanes=16$"),
-        ({"world_size": 3}, "or for 3 ranks say batch_rows=18 and lanes=9$"),
-        ({"world_size": 8, "batch_rows": 12}, "or for 8 ranks say batch_rows=16$"),
+        ({"world_size": 16}, "world_size may be 1, 2, 4, 8, or for 16 ranks use lanes=16$"),
+        ({"world_size": 3}, "or for 3 ranks use batch_rows=18 and lanes=9$"),
+        ({"world_size": 8, "batch_rows": 12}, "or for 8 ranks use batch_rows=16$"),
         ({"world_size": 6, "lanes": 48}, "world_size may be 1, 2, 4, 8, 16, or"),
         ({"world_size": 8, "batch_rows": 12}, "world_size may be 1, 2, 4, or"),
         ({"world_size": 2, "rank": 2}, "rank 2 of 2; ranks are 0 to 1"),
@@ -552,13 +552,13 @@ def test_a_state_that_leaves_something_out_is_refused(open_loader, key):
     loader = open_loader()
     state = loader.state_dict()
     del state[key]
-    with pytest.raises(InvalidDataError, match=f"this is no state of a loader: .*{key}"):
+    with pytest.raises(InvalidDataError, match=f"this is not a valid state of a loader: .*{key}"):
         loader.load_state_dict(state)
 
 
 @pytest.mark.parametrize("state", [None, 5, [1], "state"])
 def test_what_is_no_state_is_refused(open_loader, state):
-    with pytest.raises(InvalidDataError, match="this is no state of a loader"):
+    with pytest.raises(InvalidDataError, match="this is not a valid state of a loader"):
         open_loader().load_state_dict(state)
 
 
@@ -853,7 +853,10 @@ def test_by_default_clusters_without_a_row_are_left_out_and_named(tmp_path, make
     loader = MixtureLoader(shards.directory, seq_len=SEQ_LEN, batch_rows=2)
     assert loader.mixture.weights == {"c00": 1.0}
     out, err = capsys.readouterr()
-    assert (out, err) == ("", "left out, for want of 8 tokens in a shard: tiny\n")
+    assert (out, err) == (
+        "",
+        "clusters left out, because none of their shards has 8 tokens: tiny\n",
+    )
     assert next(loader)["cluster_ids"].tolist() == [0, 0]
     MixtureLoader(shards.directory, {"c00": 1}, seq_len=SEQ_LEN, batch_rows=2)
     assert capsys.readouterr().err == ""
@@ -897,7 +900,7 @@ def test_weights_are_scaled(open_loader):
 
 
 def test_what_is_no_shard_directory_is_refused(tmp_path):
-    with pytest.raises(InvalidDataError, match="is no shard directory: it has no manifest"):
+    with pytest.raises(InvalidDataError, match="is not a shard directory: it has no manifest"):
         MixtureLoader(tmp_path, seq_len=SEQ_LEN, batch_rows=ROWS)
 
 

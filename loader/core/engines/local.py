@@ -160,7 +160,7 @@ class _Worker:
         limit = task_timeout() if self._seen else max(task_timeout(), _START)
         if self.silent < limit and self._patience.over(self.silent):
             logger.warning(
-                f"{self.name} has computed nothing for {duration(self.silent)}, on {self.job}; it "
+                f"{self.name} has used no CPU time for {duration(self.silent)}, in {self.job}; it "
                 f"is ended after {duration(limit)} (--task-timeout)"
             )
         return self.silent >= limit
@@ -295,7 +295,7 @@ class LocalEngine:
                 self._end([worker])
                 end, remedy = self._hung(worker) if answer is None else self._killed(worker)
                 if job.tries < _TRIES and (answer is None or instead):
-                    logger.warning(f"{job}: {end}; it is tried again")
+                    logger.warning(f"{job}: {end}; the task is tried again")
                     again.append(job)
                     continue
                 times = ", for the second time" if job.tries == _TRIES else ""
@@ -348,15 +348,15 @@ class LocalEngine:
                 jobs = [worker.job.name for worker in busy if worker.job]
                 logger.warning(
                     f"no task has ended for {duration(now - begun)}; {len(jobs)} at work, the "
-                    f"first {jobs[0]}, in {busy[0].name}; they go on while they compute"
+                    f"first is {jobs[0]}, in {busy[0].name}; they continue while they use CPU time"
                 )
 
     def _hung(self, worker: _Worker) -> tuple[str, str]:
         """Return two parts of a message about a worker that hung: what happened, and the remedy."""
         return (
-            f"{worker.name} computed nothing for {duration(worker.silent)}, as one that is "
-            "stopped or waits for a disk, and was ended",
-            "see what it waits for, or give it longer with --task-timeout SECONDS",
+            f"{worker.name} used no CPU time for {duration(worker.silent)}, because it was stopped "
+            "or waited for a disk, and was ended",
+            "find out what it waits for, or allow more time with --task-timeout SECONDS",
         )
 
     def _killed(self, worker: _Worker) -> tuple[str, str]:
@@ -419,8 +419,8 @@ def _start_servers() -> None:
         # The path of a socket has at most about 100 bytes. Python's own message says no more than
         # "AF_UNIX path too long".
         raise UsageError(
-            f"{tempfile.gettempdir()} has too long a path for the sockets that processes talk by; "
-            "set TMPDIR to a folder with a shorter one"
+            f"the path {tempfile.gettempdir()} is too long for the sockets between processes; set "
+            "TMPDIR to a folder with a shorter path"
         ) from None
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)

@@ -213,8 +213,8 @@ class _Stage:
             self._take_out(batch)
             yield from self._queue.give_up(
                 batch.tasks,
-                f"{self._name(batch.tasks[0])} was not done {duration(task_timeout())} after the "
-                "task before it; see its node, or give more time with --task-timeout SECONDS",
+                f"{self._name(batch.tasks[0])} had not ended {duration(task_timeout())} after the "
+                "task before it; look at its node, or allow more time with --task-timeout SECONDS",
                 instead,
             )
             return
@@ -280,7 +280,8 @@ class _Stage:
                 first = next(iter(self._waiting.values()))
                 logger.warning(
                     f"no task has ended for {duration(time.monotonic() - begun)}; the cluster has "
-                    f"{len(self._waiting)}, the first {self._name(first.tasks[0])}"
+                    f"{len(self._waiting)} batches of tasks, the first is "
+                    f"{self._name(first.tasks[0])}"
                 )
         return None
 
@@ -292,9 +293,10 @@ class _Stage:
                 return
             if len(batch.calls) == 1 and batch.begun < slow:
                 logger.warning(
-                    f"{self._name(batch.tasks[0])} takes {duration(time.monotonic() - batch.begun)}"
-                    f", others took {duration(self._longest)} at most; it is run a second time, "
-                    "as its node may be slow"
+                    f"{self._name(batch.tasks[0])} has run for "
+                    f"{duration(time.monotonic() - batch.begun)}, and others took "
+                    f"{duration(self._longest)} at most; it is run a second time, because its node "
+                    "may be slow"
                 )
                 self._hand_over(batch, scheduling_strategy="SPREAD")
 

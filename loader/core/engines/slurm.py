@@ -76,7 +76,7 @@ class SlurmEngine:
         """
         if workers is None:
             raise UsageError(
-                "--engine slurm needs --workers N: so many jobs are submitted, each of one core"
+                "--engine slurm needs --workers N, the number of jobs to submit, each with one core"
             )
         self.workers = workers
         self._short = not gpus
@@ -185,7 +185,7 @@ class _Staff:
             self._submitted = time.monotonic()
             left = self.left() or {}
             if left:
-                logger.info(f"SLURM: going on with {len(left)} jobs, called {self._name}")
+                logger.info(f"SLURM: continuing with {len(left)} jobs, called {self._name}")
             self._submit(self.workers - len(left))
 
     def note_work(self) -> None:
@@ -220,7 +220,7 @@ class _Staff:
         if missing > 0 and (not left or self._patience.over(waited)):
             logger.warning(
                 f"{missing} jobs of SLURM have ended early, and as many are submitted again; their "
-                f"logs lie in {self._folder.logs}"
+                f"logs are in {self._folder.logs}"
             )
             self._submit(missing)
 

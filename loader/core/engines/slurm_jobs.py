@@ -76,8 +76,9 @@ class SubmittedJobs:
             done = _call("sbatch", "--parsable", script)
             if done.returncode:
                 raise UsageError(
-                    f"sbatch refuses {part} jobs: {done.stderr.strip()}; give it options by its "
-                    "variables, as SBATCH_PARTITION=NAME and SBATCH_TIMELIMIT=12:00:00"
+                    f"sbatch refuses {part} jobs: {done.stderr.strip()}; set its options with "
+                    "environment variables, such as SBATCH_PARTITION=NAME and "
+                    "SBATCH_TIMELIMIT=12:00:00"
                 )
             logger.info(f"SLURM: array {done.stdout.strip()} of {part} jobs, called {name}")
 

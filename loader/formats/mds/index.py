@@ -111,14 +111,16 @@ class Index:
         try:
             value = _INDEX.decode(data)
         except msgspec.ValidationError as error:
-            raise InvalidDataError(f"this is no index of token shards: {explain(error)}") from None
+            raise InvalidDataError(
+                f"this is not a valid index of token shards: {explain(error)}"
+            ) from None
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-            raise InvalidDataError(f"this is no index of token shards: {error}") from None
+            raise InvalidDataError(f"this is not a valid index of token shards: {error}") from None
         lengths = value.climbstream.lengths
         if len(lengths) != len(value.shards):
             raise InvalidDataError(
-                f"this is no index of token shards: it has lengths of {len(lengths)} shards, and "
-                f"lists {len(value.shards)}"
+                f"this is not a valid index of token shards: it has lengths of {len(lengths)} "
+                f"shards, and lists {len(value.shards)}"
             )
         shards = zip(value.shards, lengths, strict=True)
         return cls.of(dtype, (_entry(shard, theirs, dtype) for shard, theirs in shards))

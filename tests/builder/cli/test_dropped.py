@@ -116,7 +116,7 @@ def test_texts_are_stored_of_every_language_and_label(out, capsys):
 def test_records_that_could_not_be_read_are_counted_too(out, capsys):
     assert run(["dropped", str(out)]) == 0
     said = capsys.readouterr().out
-    assert "2 records could not be used, so not listed above: empty text 1, not JSON 1" in said
+    assert "2 records could not be used, and are not listed above: empty text 1, not JSON 1" in said
     assert run(["dropped", str(out), "--why", "low"]) == 0
     assert "could not be used" not in capsys.readouterr().out
 

@@ -95,5 +95,5 @@ def test_a_map_of_another_version_is_refused():
     ids=repr,
 )
 def test_what_is_no_map_is_refused(value):
-    with pytest.raises(InvalidDataError, match="this is no cluster map"):
+    with pytest.raises(InvalidDataError, match="this is not a valid cluster map"):
         ClusterMap.from_json(value, centroids(1))

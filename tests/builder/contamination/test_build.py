@@ -104,7 +104,7 @@ def test_keep_ids_brings_back_no_contaminated_and_no_held_out_document(
     after = {row["id"]: row["why"] for row in catalogue(corpus / "again") if row["why"]}
     assert {name: after[name] for name in reserved} == reserved
     assert "contaminated 3" in caplog.text
-    assert f"--keep-ids names {len(after)} documents left out all the same: held out" in caplog.text
+    assert f"--keep-ids cannot keep {len(after)} documents that it names: held out" in caplog.text
 
 
 def test_the_bytes_are_those_of_more_processes_and_of_a_build_that_went_on(
@@ -185,7 +185,7 @@ def test_a_task_that_is_not_there_is_said_before_anything_is_read(tmp_path):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"mark_contaminated": True}, "name tasks for that too"),
+        ({"mark_contaminated": True}, "mark_contaminated needs tasks in decontaminate"),
         ({"decontaminate": ["a"], "keep": ["contaminated"]}, "a column that decontaminate adds"),
     ],
 )

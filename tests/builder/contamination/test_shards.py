@@ -67,7 +67,7 @@ def test_a_report_says_which_items_stand_where_and_how_much_of_each(leaky):
         == sum(place["tokens"] for place in match["places"])
     )
     said = report_text(report)
-    assert "2 of 20 documents hold an item" in said
+    assert "2 of 20 documents contain an item" in said
     assert "task.jsonl, q0: 100%, with its answer in" in said
 
 
@@ -106,5 +106,7 @@ def test_shards_without_a_tokenizer_have_no_text_to_look_in(leaky, tmp_path):
 
 
 def test_a_label_that_is_not_held_out_is_named_with_those_that_are(leaky):
-    with pytest.raises(UsageError, match=r"no held-out document has label 'law'; there are none"):
+    with pytest.raises(
+        UsageError, match=r"no held-out document has label 'law'; the held-out text has none"
+    ):
         read_tasks(["label=law"], leaky / "shards")

@@ -104,7 +104,7 @@ def test_a_task_of_lm_eval_has_its_questions_and_answers(tmp_path, monkeypatch, 
 
 
 def test_a_record_without_a_question_is_named_with_its_fields():
-    with pytest.raises(InvalidDataError, match=r"line 7 holds no question.*its fields are x, y"):
+    with pytest.raises(InvalidDataError, match=r"line 7 has no question.*its fields are x, y"):
         item_of({"x": 1, "y": 2}, "line 7")
 
 
@@ -130,9 +130,9 @@ def test_json_lines_one_array_and_packed_lines_hold_the_same_items(tmp_path):
     ("content", "error", "message"),
     [
         (None, UsageError, "there is no such file"),
-        (b"{broken\n", InvalidDataError, "line 1 is no JSON"),
-        (b"\n\n", InvalidDataError, "holds no item"),
-        (b"[1]", InvalidDataError, "record 1 is no object"),
+        (b"{broken\n", InvalidDataError, "line 1 is not JSON"),
+        (b"\n\n", InvalidDataError, "has no item"),
+        (b"[1]", InvalidDataError, "record 1 must be a JSON object"),
     ],
 )
 def test_a_file_that_is_no_task_is_said_to_be_none(tmp_path, content, error, message):
@@ -144,5 +144,5 @@ def test_a_file_that_is_no_task_is_said_to_be_none(tmp_path, content, error, mes
 
 
 def test_held_out_documents_are_no_task_of_a_build():
-    with pytest.raises(UsageError, match="only finished shards have held-out documents"):
+    with pytest.raises(UsageError, match="a build has none yet"):
         read_tasks(["label=chapter"])

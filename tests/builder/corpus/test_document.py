@@ -105,7 +105,9 @@ def test_the_command_builds_and_appends_the_same(
 
 def test_vectors_of_another_length_cannot_be_appended(given_corpus, tmp_path, write_jsonl, records):
     other = [{**records[0], "id": "other", "text": "new words", "vector": [1.0, 2.0]}]
-    with pytest.raises(InvalidDataError, match="has vectors of 2 numbers, the centroids have 4"):
+    with pytest.raises(
+        InvalidDataError, match="has vectors of 2 numbers, and the centroids have 4"
+    ):
         append([str(write_jsonl(tmp_path / "c.jsonl", other))], given_corpus)
 
 
@@ -131,8 +133,8 @@ def test_a_record_without_what_was_asked_for_is_counted(tmp_path, write_jsonl, r
     manifest = build([str(source)], tmp_path / "out", SETTINGS)
     assert {why: n["documents"] for why, n in manifest.conservation[0]["dropped"].items()} == {
         "3 numbers in vector, not 4": 1,
-        "vector is no list of numbers": 2,
-        "worth is no number": 2,
+        "vector is not a list of numbers": 2,
+        "worth is not a number": 2,
     }
 
 

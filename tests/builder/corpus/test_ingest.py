@@ -113,10 +113,10 @@ def test_it_is_said_what_is_a_document_of_text_files(tmp_path, serial, capsys):
         settings = BuildSettings(text_lines=lines)
         ingest.read_corpus(serial, sources, tmp_path / f"units{number}", settings, least=1)
     said = capsys.readouterr().err
-    assert "1 text file (a.txt): each is a document; --text-lines: each line is one" in said
-    assert "1 text file (a.txt): each line is a document; without --text-lines" in said
-    assert "took 1 document, " in said
-    assert "took 3 documents" in said
+    assert "1 text file (a.txt): each file is a document (with --text-lines: each" in said
+    assert "1 text file (a.txt): each line is a document (without --text-lines" in said
+    assert "read 1 document, " in said
+    assert "read 3 documents" in said
 
 
 def test_with_text_lines_a_text_file_holds_a_document_a_line(read, tmp_path):
@@ -235,14 +235,16 @@ def test_files_of_one_name_in_several_folders_keep_their_documents_apart(
 def test_a_name_that_matches_nothing_is_refused_with_what_could_be_named(tmp_path, name):
     (tmp_path / "empty").mkdir()
     with pytest.raises(
-        UsageError, match=rf"{name.replace('*', '.')} is no file, folder or glob with .*parquet"
+        UsageError, match=rf"{name.replace('*', '.')} is not a file, folder or glob with .*parquet"
     ):
         find_sources([str(tmp_path / name)])
 
 
 def test_an_unknown_format_is_refused_with_those_that_are_known(tmp_path):
     (tmp_path / "a.docx").write_bytes(b"1")
-    with pytest.raises(UsageError, match=r"a\.docx has an unknown format; known are arrow, csv,"):
+    with pytest.raises(
+        UsageError, match=r"a\.docx has an unknown format; a build reads arrow, csv,"
+    ):
         find_sources([str(tmp_path / "a.docx")])
 
 
@@ -252,7 +254,7 @@ def test_an_unknown_protocol_is_refused():
 
 
 def test_a_size_that_is_no_number_is_refused():
-    with pytest.raises(UsageError, match="say python: or python:MEGABYTES"):
+    with pytest.raises(UsageError, match="write python: or python:MEGABYTES"):
         find_sources(["python:much"])
 
 

@@ -104,7 +104,7 @@ def test_nothing_that_is_read_is_imported() -> None:
 
 
 def test_a_budget_of_nothing_is_refused() -> None:
-    with pytest.raises(UsageError, match="megabytes is 0, and must be above 0"):
+    with pytest.raises(UsageError, match="megabytes is 0; it must be above 0"):
         installed_documents(megabytes=0)
 
 

@@ -52,7 +52,7 @@ def test_a_folder_a_glob_and_a_file_are_found(put, files):
     assert places(f"{url}/*.jsonl")[0] == ["a.jsonl"]
     assert places(f"{url}/**/*.parquet")[0] == ["b.parquet"]
     assert places(f"{url}/more/b.parquet")[0] == ["b.parquet"]
-    with pytest.raises(UsageError, match="nosuch is no file, folder or glob"):
+    with pytest.raises(UsageError, match="nosuch is not a file, folder or glob"):
         survey([f"{url}/nosuch"])
 
 

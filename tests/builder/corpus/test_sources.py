@@ -86,13 +86,13 @@ def test_a_folder_without_data_is_refused_with_what_lies_in_it(tmp_path):
 @pytest.mark.parametrize("name", ["plain", "a.jsonl.br"])
 def test_a_file_of_no_known_ending_is_refused_with_those_that_are_known(tmp_path, name):
     (tmp_path / name).write_bytes(LINE)
-    with pytest.raises(UsageError, match=rf"{name} has an unknown format; known are .*\.xz"):
+    with pytest.raises(UsageError, match=rf"{name} has an unknown format; a build reads .*\.xz"):
         survey([str(tmp_path / name)])
 
 
 def test_a_pipe_that_is_named_is_refused_not_waited_for(tmp_path):
     os.mkfifo(tmp_path / "pipe.jsonl")
-    with pytest.raises(UsageError, match="is no regular file"):
+    with pytest.raises(UsageError, match="is not a regular file"):
         survey([str(tmp_path / "pipe.jsonl")])
 
 

@@ -117,7 +117,7 @@ def test_a_dry_run_for_a_bucket_writes_nothing_there_and_a_build_goes_on(
     assert dry_run([source], url, SETTINGS, scratch=scratch)["clusters"] == 3
     assert s3.written(prefix) == []
     build_here(url)
-    assert re.search(rf"going on with the build in {scratch}", caplog.text)
+    assert re.search(rf"continuing the build in {scratch}", caplog.text)
     assert s3.objects(prefix) == local
 
 
@@ -165,7 +165,7 @@ def test_a_command_that_is_killed_while_it_sends_goes_on(
     assert done.returncode == 0, done.stderr
     assert s3.objects(prefix) == local
     if at:
-        assert f"{len(there) - 1} of {len(local)} files are there\n" in done.stderr
+        assert f"{len(there) - 1} of {len(local)} files are already there\n" in done.stderr
     assert f"{len(local) - len(there) + 1} files were sent now" in done.stderr
     assert done.stdout.splitlines()[-1] == f"{url} · report: {url}/report.html"
     assert [*scratch.iterdir()] == []
@@ -201,13 +201,13 @@ def test_what_was_refused_at_any_file_goes_on_with_the_others(
         )
         with pytest.raises(RemoteError, match="S3 refused to write"):
             send()
-        with pytest.raises(InvalidDataError, match=f"{url} is no shard directory"):
+        with pytest.raises(InvalidDataError, match=f"{url} is not a shard directory"):
             Manifest.load(url)
     before = len(s3.objects(prefix))
     s3.misbehave = lambda method, path: None
     caplog.clear()
     send()
-    assert f"{before} of {len(whole)} files are there\n" in caplog.text
+    assert f"{before} of {len(whole)} files are already there\n" in caplog.text
     assert f"{len(whole) - before} files were sent now" in caplog.text
     assert s3.objects(prefix) == whole
     assert len(s3.written(prefix)) == len(whole), "some file was sent twice"
@@ -264,7 +264,9 @@ def test_two_who_send_the_same_at_once_write_each_file_once(
 
 def test_an_object_that_is_not_of_the_directory_stops_it_and_stays(s3, prefix, url, send):
     boto3.client("s3").put_object(Bucket="bucket", Key=f"{prefix}/notes.txt", Body=b"mine")
-    with pytest.raises(InvalidDataError, match=rf"{url} holds notes\.txt, which is not of this"):
+    with pytest.raises(
+        InvalidDataError, match=rf"{url} contains notes\.txt, which does not belong"
+    ):
         send()
     assert s3.objects(prefix) == {"notes.txt": b"mine"}
 
@@ -276,7 +278,7 @@ def test_an_object_with_the_size_but_not_the_hash_is_not_replaced(
     theirs = b"?" * (cut_finely / name).stat().st_size
     boto3.client("s3").put_object(Bucket="bucket", Key=f"{prefix}/{name}", Body=theirs)
     with pytest.raises(
-        InvalidDataError, match=rf"{url}/{name} is there, and is not .*{name}; it is"
+        InvalidDataError, match=rf"{url}/{name} exists, and differs from .*{name}; it is"
     ):
         send()
     assert s3.objects(prefix)[name] == theirs
@@ -297,7 +299,7 @@ def test_a_file_that_changed_after_the_build_is_not_sent(s3, prefix, send, cut_f
 def test_a_list_that_lacks_a_file_keeps_the_manifest_back(s3, prefix, url, cut_finely, monkeypatch):
     bucket = Bucket(url)
     monkeypatch.setattr(bucket, "list", dict)
-    with pytest.raises(IntegrityError, match=rf"{url} lists \d+ of \d+ files with another size"):
+    with pytest.raises(IntegrityError, match=rf"in {url}, \d+ of \d+ files are missing"):
         Upload(bucket, cut_finely).send()
     assert MANIFEST not in s3.objects(prefix)
 
@@ -309,7 +311,7 @@ def test_objects_of_others_are_named_before_anything_is_built(s3, prefix, url, b
     boto3.client("s3").put_object(Bucket="bucket", Key=f"{prefix}/notes.txt", Body=b"mine")
     with pytest.raises(
         InvalidDataError,
-        match=rf"{url} has neither {MANIFEST} nor .*, and holds notes\.txt; name a",
+        match=rf"{url} contains notes\.txt, but neither {MANIFEST} nor .*; name a",
     ):
         build_here(url)
     assert s3.objects(prefix) == {"notes.txt": b"mine"}
@@ -342,7 +344,7 @@ def test_a_place_that_cannot_be_written_is_named_before_anything_is_built(
 
 def test_a_store_that_replaces_objects_is_refused(s3, prefix, url, build_here, scratch):
     s3.deaf = True
-    with pytest.raises(UsageError, match=rf"{url} lies in a store that replaces objects"):
+    with pytest.raises(UsageError, match=rf"the store of {url} ignores If-None-Match"):
         build_here(url)
     assert s3.objects(prefix) == {}
     assert [*scratch.iterdir()] == []
@@ -379,7 +381,7 @@ def test_what_others_put_into_the_scratch_folder_stays(s3, url, build_here, scra
     s3.misbehave = lambda method, path: None
     build_here(url)
     assert [path.name for path in place.iterdir()] == ["notes.txt"]
-    assert f"{place} stays, as it holds notes.txt" in caplog.text
+    assert f"{place} is not removed, because it contains notes.txt" in caplog.text
 
 
 def test_a_plan_that_may_not_be_deleted_stays_and_does_no_harm(
@@ -387,7 +389,10 @@ def test_a_plan_that_may_not_be_deleted_stays_and_does_no_harm(
 ):
     s3.misbehave = lambda method, path: 403 if method == "DELETE" else None
     build_here(url)
-    assert f"{url}/{CLAIM} stays, and does no harm: S3 refused to delete" in caplog.text
+    assert (
+        f"{url}/{CLAIM} could not be removed, which does no harm: S3 refused to delete"
+        in caplog.text
+    )
     assert s3.objects(prefix).keys() == {*local, CLAIM}
     s3.misbehave = lambda method, path: None
     build_here(url)
@@ -398,13 +403,15 @@ def test_a_plan_that_may_not_be_deleted_stays_and_does_no_harm(
 
 
 def test_a_directory_behind_a_url_is_not_appended_to(url, source):
-    with pytest.raises(UsageError, match=rf"{url} cannot be appended to, .*climb pull {url} DIR"):
+    with pytest.raises(
+        UsageError, match=rf"needs a folder, and {url} is a URL.*climb pull {url} DIR"
+    ):
         append([source], url)
 
 
 @pytest.mark.parametrize("out", ["hf://someone/web", "gs://bucket/x", "https://host/x"])
 def test_other_urls_are_no_place_to_build_in(out, source):
-    with pytest.raises(UsageError, match=rf"{out} cannot be built in: --out is a folder or s3://"):
+    with pytest.raises(UsageError, match=rf"--out is a folder or s3://BUCKET/NAME, not {out}"):
         build([source], out)
 
 

@@ -114,10 +114,10 @@ def test_fewer_tokens_than_are_due_are_no_secret(directory, manifest, tmp_path, 
     few = export_mixture(job_of(directory, tmp_path / "few", "jsonl"), even, len(manifest.names))
     said = capsys.readouterr().err
     assert not any(few.values())
-    assert f"0 tokens are drawn, and {len(manifest.names)} are due: documents are taken" in said
-    assert "c05 gives none. More --tokens come nearer" in said
+    assert f"0 tokens are drawn instead of {len(manifest.names)}: only whole documents" in said
+    assert "c05. A larger --tokens makes the difference smaller" in said
     export_mixture(job_of(directory, tmp_path / "many", "jsonl"), even, 20_000)
-    assert "tokens are drawn, and" not in capsys.readouterr().err
+    assert "tokens are drawn instead" not in capsys.readouterr().err
 
 
 def test_documents_are_shuffled_over_all_files(directory, manifest, tmp_path, monkeypatch):
@@ -206,9 +206,9 @@ def test_text_comes_back_to_the_same_tokens(directory, documents, tmp_path):
 
 def test_an_export_that_is_not_possible_is_refused_with_its_reason(directory, tmp_path):
     out, place = tmp_path / "out", str(directory)
-    with pytest.raises(UsageError, match="cannot be in megatron; choose one of parquet"):
+    with pytest.raises(UsageError, match="cannot be written as megatron; choose one of parquet"):
         export_mixture(job_of(place, out, "megatron"), None, 10)
-    with pytest.raises(UsageError, match="say how many tokens"):
+    with pytest.raises(UsageError, match="give the number of tokens to draw"):
         export_mixture(job_of(place, out, "jsonl"), Mixture.of({"c00": 1}))
     with pytest.raises(InvalidDataError, match="weights c77"):
         export_mixture(job_of(place, out, "jsonl"), Mixture.of({"c77": 1}), 10)

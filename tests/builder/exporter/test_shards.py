@@ -197,7 +197,7 @@ def test_no_word_for_megatron_has_a_space(tmp_path):
     words = export_shards(str(directory), tmp_path / "meg", "megatron").split()
     documents = [read_indexed(Path(prefix)) for prefix in words[1::2]]
     assert documents == [[[1, 9]], [[2, 9], [3, 9]]]
-    with pytest.raises(UsageError, match="has a space in its path, at which Megatron splits"):
+    with pytest.raises(UsageError, match="contains a space, and Megatron splits"):
         export_shards(str(directory), tmp_path / "my exports", "megatron")
 
 
@@ -252,7 +252,7 @@ def test_the_command_names_the_file_of_a_mixture_and_what_its_paths_are_relative
 
 
 def test_a_mixture_has_no_place_in_a_layout_of_all_documents(directory, tmp_path):
-    with pytest.raises(UsageError, match="--to parquet holds all documents"):
+    with pytest.raises(UsageError, match="--to parquet writes all documents"):
         export_shards(str(directory), tmp_path / "lab", "parquet", Mixture.of({"c03": 1}))
 
 

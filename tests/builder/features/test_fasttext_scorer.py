@@ -48,7 +48,7 @@ def test_lines_become_words():
 
 def test_a_model_whose_labels_are_no_numbers_is_refused(tmp_path):
     place = write_model(tmp_path / "language.bin", {"the": 0}, ["en", "de"])
-    with pytest.raises(InvalidDataError, match=r"has a label __label__en; .* are numbers"):
+    with pytest.raises(InvalidDataError, match=r"has the label __label__en; .* must be numbers"):
         classify(place, ["the"])
 
 
@@ -56,5 +56,5 @@ def test_what_is_no_model_is_refused(tmp_path):
     with pytest.raises(InvalidDataError, match=r"there is no file .*; name a fastText model"):
         classify(str(tmp_path / "none.bin"), ["the"])
     (tmp_path / "text.bin").write_text("no model")
-    with pytest.raises(InvalidDataError, match=r"text.bin is no fastText model"):
+    with pytest.raises(InvalidDataError, match=r"text.bin is not a fastText model"):
         classify(str(tmp_path / "text.bin"), ["the"])

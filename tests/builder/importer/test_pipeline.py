@@ -155,7 +155,7 @@ def test_a_mirror_that_lost_its_clusters_is_refused_with_the_remedy(tmp_path, ou
     assert str(raised.value) == (
         f"nothing says which cluster the rows of {path} are in: it has the columns text, no "
         "cluster_id or cluster, and no folder above it is named cluster_N. Name the column with "
-        "--cluster, or say --folders if each folder is a cluster. A shuffled mirror of ClimbMix "
+        "--cluster, or use --folders if each folder is a cluster. A shuffled mirror of ClimbMix "
         "has lost its clusters: import nvidia/Nemotron-ClimbMix itself, or cluster the text anew "
         "with climb build"
     )
@@ -381,7 +381,7 @@ def test_bad_rows_are_counted_by_reason_and_listed(tmp_path, out, served, write_
         "not JSON": 1,
         "not UTF-8": 1,
         "not an object": 1,
-        "tokens is no list of whole numbers": 7,
+        "tokens is not a list of whole numbers": 7,
     }
     listed = read_json(out / "bad_records.json")
     assert [row["origin"] for row in listed] == [
@@ -441,7 +441,7 @@ def test_the_card_is_found_above_the_folder_of_a_cluster(lab, out):
 def test_a_stated_licence_never_takes_the_place_of_the_card(lab, out, capsys):
     manifest = imports(out, lab, license="cc-by-4.0")
     assert manifest.license == "cc-by-nc-4.0, cc-by-4.0"
-    assert "the card says cc-by-nc-4.0; cc-by-4.0 is noted beside it" in capsys.readouterr().err
+    assert "the card states the licence cc-by-nc-4.0; cc-by-4.0 is added" in capsys.readouterr().err
 
 
 def test_licences_of_rows_are_joined(tmp_path, out, write_jsonl):
@@ -455,12 +455,12 @@ def test_licences_of_rows_are_joined(tmp_path, out, write_jsonl):
 def test_a_licence_that_nobody_states_is_unknown(lab, out, capsys):
     (lab / "README.md").write_text("# Lab\n")
     assert imports(out, lab).license == "unknown"
-    assert "no licence is stated" in capsys.readouterr().err
+    assert "the corpus states no licence" in capsys.readouterr().err
 
 
 def test_a_card_that_cannot_be_read_is_no_card_without_licence(lab, out):
     (lab / "README.md").write_text("---\nlicense: [cc\n---\n")
-    with pytest.raises(InvalidDataError, match=r"README\.md: its metadata is not YAML"):
+    with pytest.raises(InvalidDataError, match=r"the metadata of .*README\.md is not YAML"):
         imports(out, lab)
 
 
@@ -541,7 +541,7 @@ def test_other_files_are_never_touched(lab, out):
 def test_the_command_shows_what_was_imported(lab, out, climb):
     done = climb("import", lab, "--out", out)
     assert done.returncode == 0, done.stderr
-    assert "tokens are taken for GPT-2's: 50,257, and 50256 ends a document" in done.stderr
+    assert "those of GPT-2: a vocabulary of 50,257, and token 50256 ends a document" in done.stderr
     assert "licence: cc-by-nc-4.0" in done.stdout
     shown = climb("inspect", out)
     assert shown.returncode == 0

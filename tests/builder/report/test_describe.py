@@ -129,6 +129,6 @@ def clusters_of(*tokens):
 def test_a_cluster_with_more_than_half_of_the_tokens_is_named_with_a_remedy(setting, remedy):
     said = large_cluster(clusters_of(20, 61, 19), BuildSettings(**setting))
     assert said.startswith("cluster c01 has 61.0% of all tokens")
-    assert f"; {remedy} may split it" in said
+    assert f"; {remedy} may split the cluster" in said
     assert large_cluster(clusters_of(50, 30, 20), BuildSettings()) == ""
     assert large_cluster(clusters_of(90, 10), BuildSettings()) == ""

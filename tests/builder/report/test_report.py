@@ -85,7 +85,7 @@ def test_the_report_explains_how_clusters_agree_with_known_domains_and_what_und_
     most = "of the documents are of the most frequent known domain of their cluster"
     assert f"{purity:.0%} {most} (purity {purity:.2f})" in text
     assert "Normalised mutual information of clusters and known domains (NMI)" in text
-    assert "und is text whose language was not found" in text
+    assert "und: text whose language was not recognised" in text
 
 
 def test_the_report_is_whole_needs_no_network_and_runs_its_own_script_alone(built, report):
@@ -194,7 +194,7 @@ def test_a_pair_that_differs_late_is_shown_from_where_it_differs():
     text = "so it went on and on, " * 200
     one, other = ({"id": name, "text": f"{text}{name} {text}"} for name in ("first", "second"))
     html = side_by_side(one, other)
-    assert "The first 4,400 characters are equal; here they differ first." in html
+    assert "The first 4,400 characters are equal; the first difference is shown here." in html
     assert re.findall("<mark>(.*?)</mark>", html) == ["first ", "second "]
     assert html.count("… ") == 2
 
@@ -217,7 +217,7 @@ def test_after_an_append_the_report_says_whose_documents_it_shows():
     sample = {"id": "a", "text": "b", "micro": 0} | dict.fromkeys(SCORES, 1.0)
     (first,) = loss_sections({}, {"low overall": [sample]}, {})
     (later,) = loss_sections({}, {"low overall": [sample]}, {}, appended=True)
-    said = "These are of the first build; of documents that were added later, only near copies"
+    said = "Of documents that an append left out, only near copies are shown"
     assert (said in first, said in later) == (False, True)
 
 

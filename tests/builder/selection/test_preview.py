@@ -77,8 +77,8 @@ def test_documents_that_are_named_stay_and_unpruned_all_do(source, tmp_path, cat
     named = ["junk 1", "nobody", "nothing"]
     build([str(source)], tmp_path / "named", settings(keep_ids=named), workers=1)
     said = capsys.readouterr().err
-    assert "2 of 3 identifiers are of no document (the first: nobody)" in said
-    assert "left out all the same" not in said
+    assert "2 of 3 identifiers belong to no document (the first: nobody)" in said
+    assert "cannot keep" not in said
     assert [r["id"] for r in catalogue(tmp_path / "named") if r["why"]] == ["junk 0"]
     build([str(source)], tmp_path / "all", settings(no_prune=True), workers=1)
     assert not [r for r in catalogue(tmp_path / "all") if r["why"]]
@@ -89,7 +89,7 @@ def test_what_was_dropped_is_listed_filtered_and_shown(source, tmp_path, climb):
     options = ("--clusters", "2", "--micro-clusters", "6", "--vocab-size", "300", "--out", out)
     bars = ("--min-document-score", "ad-free=1.5,overall=1")
     assert climb("build", source, *options, *bars, "--dry-run").returncode == 0
-    assert "a dry run keeps no list of documents" in climb("dropped", out).stderr
+    assert "so it has no list of documents" in climb("dropped", out).stderr
     assert climb("build", source, *options, *bars).returncode == 0
     shown = climb("dropped", out).stdout
     assert "2 documents left out" in shown
@@ -123,7 +123,7 @@ def test_only_languages_asked_for_stay(tmp_path, make_records, write_jsonl, cata
     assert {row["why"] for row in rows if row["language"] == "ru"} == {"language not asked for"}
     assert {row["script"] for row in rows} == {"Latn", "Cyrl"}
     said = capsys.readouterr().err
-    assert "loses more than half" not in said  # this was asked for
+    assert "more than half of the documents" not in said  # this was asked for
     assert "no document is in the language cy; by language: en 60, ru 12" in said
     report = (out / "report.html").read_text()
     assert "language not asked for" in report
@@ -141,6 +141,6 @@ def test_a_build_says_that_words_are_judged_in_english_only(
     for source in (one, two):
         build([str(source)], tmp_path / source.stem, settings(near_duplicates=None), workers=1)
         said[source.stem] = capsys.readouterr().err
-    line = "words are judged in English only; 20 documents of other languages are judged by their"
+    line = "scores use words only in English; 20 documents of other languages are scored by their"
     assert line in said["two"]
-    assert "English only" not in said["one"]
+    assert "only in English" not in said["one"]

@@ -292,7 +292,7 @@ def test_a_document_on_which_fastokens_panics_is_encoded_by_tokenizers(kinds, te
     assert find_difference(guarded, reference, texts) == ""
     assert sum("comet" in text for text in texts) > 1
     (said,) = capsys.readouterr().err.splitlines()  # one line, however many there are
-    assert said.endswith("PanicError: index out of bounds; tokenizers encodes such texts")
+    assert said.endswith("PanicError: index out of bounds; such texts are encoded by tokenizers")
 
 
 def test_an_interrupt_is_no_failure_of_an_encoder(kinds):
@@ -319,7 +319,7 @@ def test_a_process_that_has_another_fastokens_encodes_by_tokenizers(kinds):
 
 def test_a_process_where_fastokens_does_not_open_encodes_by_tokenizers(kinds, capsys):
     assert isinstance(open_encoder(kinds["bert"], installed_version()), ReferenceEncoder)
-    assert "tokenizers encodes here, and not fastokens" in capsys.readouterr().err
+    assert "texts are encoded here by tokenizers, not by fastokens" in capsys.readouterr().err
 
 
 def test_no_text_has_no_tokens(kinds):

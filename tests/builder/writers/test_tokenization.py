@@ -31,8 +31,8 @@ def build_with(tmp_path, make_records, write_jsonl, monkeypatch, all_bytes, capf
 def test_fastokens_writes_the_bytes_that_tokenizers_writes_and_is_named(build_with):
     fast, said = build_with("1")
     slow, said_of_slow = build_with("0")
-    assert f"fastokens {installed_version()} encodes: it gives the ids of tokenizers" in said
-    assert f"tokenizers encodes: {SWITCH} is 0" in said_of_slow
+    assert f"texts are encoded by fastokens {installed_version()}, which gives the same ids" in said
+    assert f"texts are encoded by tokenizers, because {SWITCH} is 0" in said_of_slow
     assert fast == slow
 
 
@@ -49,19 +49,25 @@ def test_a_tokenizer_that_fastokens_reads_otherwise_is_left_to_tokenizers(
     settings = {"tokenizer": str(tmp_path / "tokenizer.json"), "eos_token": "</s>"}
     fast, said = build_with("1", **settings)
     slow, _ = build_with("0", **settings)
-    assert f"not fastokens {installed_version()}, which gives other ids for " in said
+    assert f"not by fastokens {installed_version()}, which gives other ids for " in said
     assert fast == slow
 
 
 def test_without_fastokens_tokenizers_encodes(build_with, monkeypatch):
     monkeypatch.setattr(tokenization, "installed_version", lambda: "")
     _, said = build_with("1")
-    assert "tokenizers encodes; pip install fastokens to encode many times as fast" in said
+    assert (
+        "texts are encoded by tokenizers; fastokens is many times as fast: pip install fastokens"
+        in said
+    )
 
 
 def test_for_a_small_corpus_fastokens_is_not_even_compared(build_with):
     _, said = build_with("1", worth=4 << 20)
-    assert "tokenizers encodes: fastokens saves time only from 4 MiB of text on" in said
+    assert (
+        "texts are encoded by tokenizers; fastokens saves time only with 4 MiB of text or more"
+        in said
+    )
 
 
 ABORTS = """

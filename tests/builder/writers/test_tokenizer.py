@@ -77,5 +77,5 @@ def test_a_tokenizer_behind_a_url_is_refused_with_the_remedy():
 
 def test_what_is_no_tokenizer_is_refused_with_what_could_be_named(tmp_path):
     (tmp_path / "tokenizer.json").write_text(json.dumps({"no": "tokenizer"}))
-    with pytest.raises(InvalidDataError, match=r"is no tokenizer: .*; name a tokenizer\.json"):
+    with pytest.raises(InvalidDataError, match=r"is not a tokenizer: .*; name a tokenizer\.json"):
         load_tokenizer(str(tmp_path))

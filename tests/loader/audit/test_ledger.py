@@ -204,9 +204,9 @@ def test_climb_audit_tells_what_was_served_again_from_what_was_abandoned(
     again.flush()
     assert run(["audit", str(tmp_path)]) == 0
     assert capsys.readouterr().out.splitlines()[:2] == [
-        f"{tmp_path}: 10 steps as the weights log says",
-        "10 were served once more after a restart; 40 later ones were served before a restart, "
-        "and not again since",
+        f"{tmp_path}: 10 steps served as the weights log says",
+        "10 steps served again after a restart; 40 later steps served before a restart, "
+        "and not served again since",
     ]
 
 
@@ -224,9 +224,9 @@ def test_climb_audit_says_that_steps_of_a_killed_job_may_be_in_no_count(
     assert (found.steps, found.again, found.resumed) == (14, 0, (10,))
     assert run(["audit", str(tmp_path)]) == 0
     assert capsys.readouterr().out.splitlines()[:2] == [
-        f"{tmp_path}: 14 steps as the weights log says",
-        "resumed 1 time, last at step 10; if a job was killed, the steps after its last line in "
-        "the ledger are in no count",
+        f"{tmp_path}: 14 steps served as the weights log says",
+        "resumed 1 time, last at step 10; if a job was killed, the steps that it served after "
+        "its last line in the ledger are not counted",
     ]
 
 
@@ -402,7 +402,10 @@ def test_the_first_step_that_differs_is_named(served):
 )
 def test_counts_that_differ_are_found(served, fields):
     change(served / "served.jsonl", 1, **fields)
-    with pytest.raises(IntegrityError, match="step 0: in the 20 steps from it on other rows are"):
+    with pytest.raises(
+        IntegrityError,
+        match="step 0: for the 20 steps from this step on, the ledger counts other rows",
+    ):
         audit(served)
 
 
@@ -587,7 +590,7 @@ def test_a_row_that_is_not_there_is_refused(served):
 def test_climb_audit_says_what_was_due_and_what_was_served(served, capsys):
     assert call(["audit", str(served)]) == 0
     said = capsys.readouterr().out
-    assert "40 steps as the weights log says" in said
+    assert "40 steps served as the weights log says" in said
     assert [line.split()[0] for line in said.splitlines()[-3:]] == list(ROWS)
     assert call(["audit", str(served), "--json"]) == 0
     value = json.loads(capsys.readouterr().out)
@@ -598,7 +601,7 @@ def test_climb_audit_says_what_was_due_and_what_was_served(served, capsys):
 def test_climb_audit_exits_with_4_on_a_difference(served, capsys):
     change(served / "served.jsonl", 1, tokens=1)
     assert run(["audit", str(served)]) == 4
-    assert "error: step 0: in the 20 steps from it on" in capsys.readouterr().err
+    assert "error: step 0: for the 20 steps from this step on" in capsys.readouterr().err
 
 
 def test_climb_audit_takes_the_place_of_shards_that_were_moved(served, shards, capsys):

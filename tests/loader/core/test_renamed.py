@@ -24,7 +24,7 @@ def test_the_new_name_does_not_warn(recwarn):
 
 
 def test_both_names_at_once_are_refused():
-    with pytest.raises(TypeError, match="part is called fraction now; give fraction alone"):
+    with pytest.raises(TypeError, match="part is called fraction now; give only fraction"):
         serve(part=0.5, fraction=0.5)
 
 

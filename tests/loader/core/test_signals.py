@@ -46,7 +46,7 @@ def test_a_signal_ends_a_command_with_its_number_and_no_traceback(number, body):
         process.send_signal(number)
         _, said = process.communicate(timeout=30)
     assert process.returncode == 128 + number, said
-    assert "run the same command again to go on" in said
+    assert "run the same command again to continue" in said
     assert "Traceback" not in said
 
 
@@ -58,7 +58,10 @@ def test_a_dry_run_that_is_stopped_promises_not_to_go_on():
         assert process.stdout.readline() == "begun\n"
         process.send_signal(signal.SIGINT)
         _, said = process.communicate(timeout=30)
-    assert said.strip() == "stopped; a dry run saves nothing, so it begins anew if you run it again"
+    assert (
+        said.strip()
+        == "stopped; a dry run saves nothing, so it begins from the start if you run it again"
+    )
 
 
 def test_a_reader_that_goes_away_is_no_error(tmp_path):

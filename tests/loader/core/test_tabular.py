@@ -50,7 +50,9 @@ def test_a_library_that_is_not_known_or_not_installed_is_named(monkeypatch):
     import sys
 
     mixture = Mixture.of({"c00": 1})
-    with pytest.raises(UsageError, match="no frames of 'arrow'; choose one of pandas, polars"):
+    with pytest.raises(
+        UsageError, match="data frames of 'arrow' are not supported; choose one of pandas, polars"
+    ):
         mixture.to_frame("arrow")
     monkeypatch.setitem(sys.modules, "polars", None)
     with pytest.raises(UsageError, match="polars is not installed; pip install polars"):

@@ -151,7 +151,7 @@ def test_what_is_no_json_is_refused_with_its_line(data, message):
 def test_an_error_names_the_field():
     value = values()["manifest"][0]
     value["clusters"][0]["tokens"] = "3"
-    message = r"no manifest: clusters\[0\]\.tokens: expected int, got str"
+    message = r"not a valid manifest: clusters\[0\]\.tokens: expected int, got str"
     with pytest.raises(InvalidDataError, match=message):
         Manifest.from_json(parse_json(json.dumps(value).encode(), "f"))
 

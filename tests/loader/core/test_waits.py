@@ -26,8 +26,8 @@ def test_a_wait_is_told_of_and_given_up(at_once, capsys):
         wait_for(never.wait, "the Hub to answer", 3.0)
     assert time.monotonic() - begun < 10
     said = capsys.readouterr().err
-    assert "waiting for the Hub to answer for 1." in said
-    assert "it is given up after 3.0 s (--task-timeout)" in said
+    assert "waiting for the Hub to answer, for 1." in said
+    assert "the wait ends with an error after 3.0 s (--task-timeout)" in said
     never.set()
 
 

@@ -41,5 +41,7 @@ def test_documents_are_looked_up_by_their_place(tmp_path):
 @pytest.mark.parametrize("value", [[1], {"a": 1}])
 def test_a_column_of_lists_or_structs_is_no_catalogue(tmp_path, column, value):
     write_part(tmp_path, {**ROWS, column: [value] * 2})
-    with pytest.raises(InvalidDataError, match=r"part-00000\.parquet is no part of a catalogue"):
+    with pytest.raises(
+        InvalidDataError, match=r"part-00000\.parquet is not a valid part of a catalogue"
+    ):
         look_up(tmp_path, {("c00", 0, 5)})

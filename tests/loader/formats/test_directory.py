@@ -37,7 +37,7 @@ def test_what_was_read_is_not_read_again(shards):
     (shards.directory / "manifest.json").unlink()
     assert directory.index("c01") is index
     assert ShardDirectory.open(directory) is directory
-    with pytest.raises(InvalidDataError, match="is no shard directory"):
+    with pytest.raises(InvalidDataError, match="is not a shard directory"):
         ShardDirectory.open(shards.directory)
 
 

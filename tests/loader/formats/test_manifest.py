@@ -58,7 +58,9 @@ def test_token_shares_weight_every_token_the_same(shards):
 
 def test_a_directory_without_manifest_is_no_data_set(shards):
     (shards.directory / MANIFEST).unlink()
-    with pytest.raises(InvalidDataError, match="no shard directory: it has no manifest") as error:
+    with pytest.raises(
+        InvalidDataError, match="is not a shard directory: it has no manifest"
+    ) as error:
         Manifest.load(shards.directory)
     assert str(shards.directory) in str(error.value)
     assert "run the same `climb build` again" in str(error.value)
@@ -87,12 +89,12 @@ def test_what_is_no_manifest_is_refused(shards, content):
 def test_a_manifest_that_leaves_something_out_is_refused(shards, key):
     value = shards.manifest.to_json()
     del value[key]
-    with pytest.raises(InvalidDataError, match=f"this is no manifest: .*{key}"):
+    with pytest.raises(InvalidDataError, match=f"this is not a valid manifest: .*{key}"):
         Manifest.from_json(value)
 
 
 def test_a_manifest_with_an_unknown_key_is_refused(shards):
-    with pytest.raises(InvalidDataError, match=r"this is no manifest: .*colour"):
+    with pytest.raises(InvalidDataError, match=r"this is not a valid manifest: .*colour"):
         Manifest.from_json({**shards.manifest.to_json(), "colour": "red"})
 
 
@@ -197,8 +199,8 @@ def test_a_mixture_fits_after_documents_were_appended(shards):
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        (lambda c: {"c00": "1" * 32, "c01": c["c01"]}, "c00 hold something else"),
-        (lambda c: {**c, "c07": "1" * 32}, "c07 are no more"),
+        (lambda c: {"c00": "1" * 32, "c01": c["c01"]}, "c00 have other content"),
+        (lambda c: {**c, "c07": "1" * 32}, "c07 no longer exist"),
         (lambda c: {"c01": c["c01"]}, "c00 are new"),
     ],
 )

@@ -165,7 +165,7 @@ def test_what_is_no_object_of_weights_is_refused(weights):
 
 
 def test_weights_that_do_not_sum_to_one_are_refused_unless_they_are_to_be_scaled():
-    with pytest.raises(InvalidDataError, match=r"these to 1\.5; use Mixture\.of"):
+    with pytest.raises(InvalidDataError, match=r"these sum to 1\.5; use Mixture\.of"):
         Mixture({"c00": 1.0, "c01": 0.5})
 
 
@@ -253,7 +253,7 @@ def test_a_folder_is_no_mixture_and_the_file_in_it_is_named(tmp_path):
     with pytest.raises(UsageError, match="is a folder, and a mixture is a file; climb search"):
         Mixture.load(tmp_path)
     Mixture.of({"c00": 1}).save(str(tmp_path / "mixture.json"))
-    with pytest.raises(UsageError, match=r"is a folder.*; say .*/mixture\.json"):
+    with pytest.raises(UsageError, match=r"is a folder.*; name .*/mixture\.json"):
         Mixture.load(str(tmp_path))
 
 

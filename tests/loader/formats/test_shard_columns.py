@@ -210,9 +210,9 @@ def test_the_tests_of_wrong_files_change_what_they_mean_to():
 @pytest.mark.parametrize(
     ("data", "message"),
     [
-        (b"", "is no index in columns"),
-        (GOOD[:15], "is no index in columns"),
-        (b"x" + GOOD[1:], "is no index in columns"),
+        (b"", "is not a valid index in columns"),
+        (GOOD[:15], "is not a valid index in columns"),
+        (b"x" + GOOD[1:], "is not a valid index in columns"),
         (with_numbers(8, 2), "has version 2, and this climbstream reads version 1"),
         (with_numbers(12, 1 << 31), "bytes of columns|a wrong header"),
         (with_numbers(12, 47), "a wrong header|misaligned"),

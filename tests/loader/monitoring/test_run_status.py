@@ -42,7 +42,7 @@ def test_a_run_that_has_written_no_metrics_is_shown_by_its_weights(run):
 
 
 def test_what_is_no_run_is_refused(tmp_path):
-    with pytest.raises(UsageError, match="is no run"):
+    with pytest.raises(UsageError, match="is not a run"):
         RunStatus(tmp_path)
 
 

@@ -191,7 +191,10 @@ def test_who_says_nothing_does_not_stop_the_others(monitor):
     [
         ({}, "a change is a JSON object with weights by name"),
         ({"weights": []}, "'weights' are numbers by name"),
-        ({"weights": {"c07": 1}}, "there is no cluster c07 in the weights log; there are c00, c01"),
+        (
+            {"weights": {"c07": 1}},
+            "there is no cluster c07 in the weights log; its clusters are c00, c01",
+        ),
         ({"weights": {"c00": 2}}, "the named weights sum to 2, more than 1"),
         ({"weights": {"c00": -1}}, "the weight of cluster 'c00' is -1"),
         ({"weights": {"c00": "1"}}, "the weight of cluster 'c00' is '1'"),
@@ -298,17 +301,17 @@ def test_the_command_prints_the_state_and_the_address_and_ends_at_ctrl_c(climb, 
     finally:
         process.kill()
     assert process.returncode == 0
-    assert errors.endswith("ended; the run goes on\n")
+    assert errors.endswith("climb monitor ended; the run continues\n")
     assert "Traceback" not in errors
 
 
 def test_a_port_that_is_taken_and_a_folder_that_is_no_run_are_named(climb, monitor, run, tmp_path):
     done = climb("monitor", run, "--port", monitor.server_port)
     assert done.returncode == 2
-    assert f"127.0.0.1:{monitor.server_port} cannot be listened on" in done.stderr
+    assert f"port {monitor.server_port} of 127.0.0.1 cannot be used" in done.stderr
     done = climb("monitor", tmp_path)
     assert done.returncode == 2
-    assert "is no run" in done.stderr
+    assert "is not a run" in done.stderr
 
 
 def test_a_run_that_has_not_begun_is_waited_for(tmp_path):
@@ -339,7 +342,7 @@ def test_in_a_browser_the_form_changes_the_weights_of_the_job(browser, monitor, 
     new = browser.find_element("css selector", "#cluster-c01 input")
     new.send_keys("seven")
     browser.find_element("id", "go").click()
-    wait_for(lambda: "is no number" in browser.find_element("id", "answer").text)
+    wait_for(lambda: "is not a number" in browser.find_element("id", "answer").text)
     new.clear()
     new.send_keys("1.5")
     browser.find_element("id", "go").click()

@@ -212,9 +212,11 @@ def test_patience_ends_with_what_was_waited_for(shards, root, serve):
     folder, entry = Store.of(site.url, all_seconds=5) / "clusters/c00", entries(shards)[0]
     cache = ShardCache(root, threads=1, patience=0.5)
     begin = time.monotonic()
-    with pytest.raises(RemoteError, match=rf"{entry.basename} is not here after 0\.5 s: reading"):
+    with pytest.raises(
+        RemoteError, match=rf"{entry.basename} has not arrived after 0\.5 s: reading"
+    ):
         cache.get(folder, entry)
-    with pytest.raises(RemoteError, match=r"is not here after 0\.5 s: waiting for its turn"):
+    with pytest.raises(RemoteError, match=r"has not arrived after 0\.5 s: waiting for its turn"):
         cache.get(folder, entries(shards)[1])
     assert time.monotonic() - begin < 4
 
@@ -484,7 +486,8 @@ def test_a_fetcher_that_stands_still_is_waited_for_so_long_and_named(shards, roo
     first = entries(shards)[0]
     begin = time.monotonic()
     with pytest.raises(
-        LockedError, match=rf"{first.basename} was waited for .* the process that writes .*\.tmp-"
+        LockedError,
+        match=rf"waited .* s for {first.basename}, but the process that writes .*\.tmp-",
     ):
         ShardCache(root, patience=1.0).get(
             Store.of(site.url, all_seconds=5) / "clusters/c00", first
@@ -732,4 +735,4 @@ def test_a_process_that_may_open_no_more_files_is_told_so(shards, root):
     )
     # Whether a file of the store or one of the cache is the first too many hangs on the system.
     said = done.stderr.splitlines()[-1]
-    assert "this process may open no more files than 12, and all are in use; raise" in said
+    assert "this process has reached its limit of 12 open files; raise" in said

@@ -184,5 +184,5 @@ def test_without_credentials_nothing_is_asked(s3, monkeypatch):
 
 @pytest.mark.parametrize("url", ["s3://", "s3:///x", "s3://b", "s3://bucket//x", "s3://bucket/x?y"])
 def test_a_url_without_a_place_in_a_bucket_is_refused(url):
-    with pytest.raises(UsageError, match=r"names no place in a bucket; say s3://BUCKET/NAME"):
+    with pytest.raises(UsageError, match=r"names no place in a bucket; write s3://BUCKET/NAME"):
         Bucket(url)

@@ -107,7 +107,7 @@ def test_manifest_and_indexes_are_read_from_a_url(shards, url):
 
 
 def test_a_url_without_a_manifest_is_no_shard_directory(url):
-    with pytest.raises(InvalidDataError, match=rf"{url}/none is no shard directory: "):
+    with pytest.raises(InvalidDataError, match=rf"{url}/none is not a shard directory: "):
         Manifest.load(f"{url}/none")
 
 
@@ -159,7 +159,7 @@ def test_an_object_of_s3_that_is_missing_is_named(tmp_path, shards, upload):
 
 
 def test_a_bucket_that_is_missing_holds_no_shards(s3_server):
-    with pytest.raises(InvalidDataError, match="s3://nowhere/web is no shard directory"):
+    with pytest.raises(InvalidDataError, match="s3://nowhere/web is not a shard directory"):
         Manifest.load("s3://nowhere/web")
 
 

@@ -151,7 +151,7 @@ def test_a_store_that_fails_for_ever_is_named_with_tries_time_and_the_last_error
     assert tries >= 4
     assert re.fullmatch(
         rf"{site.url}/web/clusters/file could not be read in \d\.\d s: try {tries}, the last, "
-        r"ended with HTTP status 500; see that the store can be reached, then start "
+        r"ended with HTTP status 500; check that the store can be reached, then start "
         "again",
         str(error.value),
     )
@@ -231,7 +231,7 @@ def test_what_is_no_regular_file_is_refused_at_once(folder, kind):
         path.symlink_to(kind)
     begin = time.monotonic()
     for read in (Store.of(folder).read, lambda name: read_json(folder / name)):
-        with pytest.raises(InvalidDataError, match=rf"{path} is a .*, and no regular file"):
+        with pytest.raises(InvalidDataError, match=rf"{path} is a .*, and not a regular file"):
             read("odd")
     assert time.monotonic() - begin < SOON
 

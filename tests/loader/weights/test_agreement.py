@@ -141,5 +141,5 @@ def test_a_rank_that_is_alone_changes_weights_at_once():
 
 @pytest.mark.parametrize(("every", "timeout"), [(0, 1), (16, 0)])
 def test_meetings_need_a_period_and_a_deadline(every, timeout):
-    with pytest.raises(UsageError, match="name 1 step or more, and a time above 0"):
+    with pytest.raises(UsageError, match="every must be 1 or more, and timeout above 0"):
         Agreement(every=every, timeout=timeout)

@@ -56,7 +56,7 @@ def shares(loader, steps):
 
 
 def test_some_weights_that_do_not_sum_to_one_are_refused_with_both_remedies(open_loader):
-    message = r"c03=0\.4 sum to 0\.4, not to 1; say others='keep' .* or others='scale'"
+    message = r"c03=0\.4 sum to 0\.4, not to 1; use others='keep' .* or others='scale'"
     with pytest.raises(UsageError, match=message):
         open_loader({"c03": 0.4})
     with pytest.raises(UsageError, match=message):
@@ -69,7 +69,7 @@ def test_keep_gives_the_share_that_is_said_and_the_others_their_ratio(open_loade
     loader = open_loader({"c00": 0.6, "c01": 0.4})
     loader.set_weights({"c03": 0.5}, others="keep")
     assert loader.mixture.weights == pytest.approx({"c00": 0.3, "c01": 0.2, "c03": 0.5})
-    with pytest.raises(UsageError, match=r"sum to 1\.4, more than 1; say others='scale'"):
+    with pytest.raises(UsageError, match=r"sum to 1\.4, more than 1; use others='scale'"):
         loader.set_weights({"c00": 0.7, "c03": 0.7}, others="keep")
 
 

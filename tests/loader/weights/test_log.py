@@ -482,9 +482,9 @@ def test_a_record_for_an_earlier_step_is_found(path):
 @pytest.mark.parametrize(
     ("record", "message"),
     [
-        ({}, "this is no record of weights"),
-        ([], "this is no record of weights"),
-        ({"v": 0, "colour": "red"}, "this is no record of weights"),
+        ({}, "this is not a valid record of weights"),
+        ([], "this is not a valid record of weights"),
+        ({"v": 0, "colour": "red"}, "this is not a valid record of weights"),
     ],
 )
 def test_what_is_no_record_is_refused(path, record, message):
@@ -559,7 +559,7 @@ def forged(record, **changes):
         ({"capped": []}, "record 3 has a field that it does not need"),
         ({"weights": {"c00": -1}}, "the weight of cluster 'c00' is -1"),
         ({"weights": {}}, "a mixture is an object of cluster names and weights"),
-        ({"start": 5}, "this is no record of weights"),
+        ({"start": 5}, "this is not a valid record of weights"),
     ],
 )
 def test_what_does_not_fit_together_is_refused_even_with_the_right_hash(written, changes, message):

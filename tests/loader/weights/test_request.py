@@ -82,11 +82,11 @@ def test_what_is_named_is_what_it_gets_and_the_others_keep_their_proportion(name
 @pytest.mark.parametrize(
     ("named", "message"),
     [
-        ({"c09": 1}, "there is no cluster c09 in the weights log; there are c00, c01, c02"),
-        ({"c00": 0.8, "c01": 0.4}, r"the named weights sum to 1.2, more than 1; say --only"),
+        ({"c09": 1}, "there is no cluster c09 in the weights log; its clusters are c00, c01, c02"),
+        ({"c00": 0.8, "c01": 0.4}, r"the named weights sum to 1.2, more than 1; use --only"),
         (
             {"c00": 0.2, "c01": 0.3, "c02": 0.1},
-            "sum to 0.6, and no other cluster has weight to share the rest; say --only to scale",
+            "sum to 0.6, and no other cluster has weight to share the rest; use --only to scale",
         ),
     ],
 )
@@ -114,7 +114,10 @@ def test_the_clusters_that_may_be_named_are_those_of_the_loader(climb, run):
     assert json.loads((run / REQUEST).read_text())["weights"]["c03"] == pytest.approx(0.4)
     done = climb("weights", run, "c04=0.4")
     assert done.returncode == 2
-    assert "there is no cluster c04 in the weights log; there are c00, c01, c02, c03" in done.stderr
+    assert (
+        "there is no cluster c04 in the weights log; its clusters are c00, c01, c02, c03"
+        in done.stderr
+    )
 
 
 # The command.
@@ -154,10 +157,11 @@ def test_with_weights_the_job_gets_a_request_that_it_follows(climb, run):
     assert done.returncode == 0
     asked, *_, later = done.stdout.splitlines()
     assert asked == (
-        f"asked in {run / REQUEST} for a ramp of 20 steps to these weights, as the change after "
-        f"record {log.records[-1].v}:"
+        f"request to the job in {run / REQUEST}: a ramp of 20 steps to these weights, "
+        f"as the change after record {log.records[-1].v}:"
     )
-    assert "one rank begins at most 16 steps later, a job of several ranks at most 32" in later
+    assert "one rank begins the change at most 16 steps later" in later
+    assert "a job of several ranks at most 32 steps later" in later
     change = source.poll(2101, log)
     assert change.mixture.weights == pytest.approx({"c00": 0.2, "c01": 0.8})
     assert (change.ramp, change.why) == (20, "more of it")
@@ -201,13 +205,13 @@ def test_a_run_that_has_ended_says_so_and_is_asked_for_nothing(climb, run):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["c09=1"], "there is no cluster c09 in the weights log; there are c00, c01, c02"),
-        (["c00=0.9", "c01=0.9"], "the named weights sum to 1.8, more than 1; say --only"),
-        (["c00"], "'c00' is no weight; say CLUSTER=WEIGHT, as c03=0.4"),
-        (["c00=much"], "'c00=much' is no weight; say CLUSTER=WEIGHT"),
-        (["=1"], "'=1' is no weight"),
+        (["c09=1"], "there is no cluster c09 in the weights log; its clusters are c00, c01, c02"),
+        (["c00=0.9", "c01=0.9"], "the named weights sum to 1.8, more than 1; use --only"),
+        (["c00"], "'c00' is not a weight; write CLUSTER=WEIGHT, such as c03=0.4"),
+        (["c00=much"], "'c00=much' is not a weight; write CLUSTER=WEIGHT"),
+        (["=1"], "'=1' is not a weight"),
         (["c00=0.1", "c00=0.2"], "cluster c00 is named twice; name it once"),
-        (["--ramp", "5"], "--only, --ramp and --why need new weights; name some, as in c03=0.4"),
+        (["--ramp", "5"], "--only, --ramp and --why need new weights; name some, such as c03=0.4"),
         (["c02=1"], "c02 has used up its epochs and would get nothing; leave it out"),
     ],
 )
@@ -229,7 +233,7 @@ def test_a_weight_that_is_none_is_refused(climb, run, weight):
 def test_a_folder_that_is_no_run_is_refused(climb, tmp_path):
     done = climb("weights", tmp_path, "c00=1")
     assert done.returncode == 2
-    assert f"{tmp_path} is no run: it has no weights.jsonl with weights; name the" in done.stderr
+    assert f"{tmp_path} is not a run: it has no weights.jsonl with weights; name the" in done.stderr
 
 
 def test_a_log_that_was_changed_is_found(climb, run):

@@ -146,9 +146,12 @@ def test_a_schedule_is_read_as_it_was_written(tmp_path):
     ("value", "named"),
     [
         ({"version": 2, "schedule": []}, "the schedule has version 2; this climbstream reads 1"),
-        ({"weights": WEB}, "this is no schedule: it is no object with a version"),
-        ({"version": 1, "schedule": {"0": WEB}}, "this is no schedule: it is .*ramp"),
-        ({"version": 1, "schedule": [{"step": 0}]}, "this is no schedule: it is .*ramp"),
+        ({"weights": WEB}, "this is not a valid schedule: it is not an object with a version"),
+        ({"version": 1, "schedule": {"0": WEB}}, "this is not a valid schedule: it must be .*ramp"),
+        (
+            {"version": 1, "schedule": [{"step": 0}]},
+            "this is not a valid schedule: it must be .*ramp",
+        ),
         ({"version": 1, "schedule": []}, "a schedule needs an entry"),
         ({"version": 1, "schedule": [{"step": "a", "weights": WEB}]}, "entry 0 of the schedule"),
         ({"version": 1, "schedule": [{"step": 5, "weights": WEB}]}, "begins with weights set for"),

@@ -122,7 +122,7 @@ def test_what_lay_there_before_the_run_is_not_followed(path, log, capsys):
     B.save(path)
     source = WeightsFile(path, check)
     assert source.poll(0, log) is None
-    assert "it lay there before the run began; write it anew" in capsys.readouterr().err
+    assert "it was there before the run began; write it again" in capsys.readouterr().err
     assert source.poll(1, log) is None
     assert capsys.readouterr().err == ""
     B.save(path)
@@ -261,9 +261,9 @@ def make_secret(path):
 @pytest.mark.parametrize(
     ("make", "reason"),
     [
-        (make_folder, "it is no regular file; write JSON to a file and rename it to this"),
-        (make_pipe, "it is no regular file"),
-        (make_link_to_zeros, "it is no regular file"),
+        (make_folder, "it is not a regular file; write JSON to a file and rename it to this"),
+        (make_pipe, "it is not a regular file"),
+        (make_link_to_zeros, "it is not a regular file"),
         (make_loop, "Too many levels of symbolic links"),
         (make_link_to_memory, "Input/output error"),
         (make_secret, "Permission denied"),

@@ -142,7 +142,7 @@ def test_runs_are_compared_with_the_words_of_clusters_and_losses_on_held_out_tex
         assert row["words"] == words[row["cluster"]]
     text = compare(*runs)[1]
     assert "With the shares of one, 0.0% of the tokens of two would be of another cluster." in text
-    assert "Nats a token, when it was last measured." in text
+    assert "Nats per token, at the last measurement." in text
 
 
 def test_weights_that_changed_in_one_run_are_told_with_the_step_of_the_numbers(tmp_path, compare):
@@ -157,9 +157,9 @@ def test_weights_that_changed_in_one_run_are_told_with_the_step_of_the_numbers(t
 
 def test_runs_without_notes_of_their_settings_are_named(tmp_path, compare):
     runs = [make_run(tmp_path / name, {"a": 1.0}, 2) for name in ("one", "two")]
-    assert "Settings that differ\nNone differs.\n" in compare(*runs)[1]
+    assert "Settings that differ\nNo setting differs.\n" in compare(*runs)[1]
     (runs[1] / "run.json").unlink()
-    assert "None are noted in two." in compare(*runs)[1]
+    assert "There is no record of the settings of two." in compare(*runs)[1]
 
 
 def test_shards_are_compared_by_what_they_hold_and_left_out(shards, compare):
@@ -202,7 +202,7 @@ def test_a_file_of_others_is_not_overwritten_by_a_page(shards, tmp_path, compare
     (tmp_path / "notes.txt").write_text("mine")
     code, _, err = compare(shards, shards, "--out", tmp_path / "notes.txt")
     assert code == 2
-    assert "is no page of ours" in err
+    assert "climb did not write it" in err
     assert (tmp_path / "notes.txt").read_text() == "mine"
     for _ in range(2):  # a page of ours gives way
         assert compare(shards, shards, "--out", tmp_path / "page.html")[0] == 0

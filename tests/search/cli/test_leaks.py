@@ -41,7 +41,7 @@ def leaky(tmp_path, monkeypatch):
 def test_a_target_in_the_shards_is_told_with_its_counts(leaky, caplog):
     caplog.set_level("WARNING", logger="climbstream")
     check_targets(leaky / "shards", [str(leaky / "task.jsonl")], strict=False)
-    assert "1 of its 4 items stand in 1 document of the shards (c01 1)" in caplog.text
+    assert "1 of its 4 items are contained in 1 document of the shards (c01 1)" in caplog.text
 
 
 def test_the_part_of_wrong_answers_is_looked_for_as_its_task(leaky, caplog):
@@ -99,7 +99,7 @@ def test_the_answer_its_files_and_the_mixture_warn_of_a_target_in_the_shards(lea
     arguments = ["search", leaky / "shards", "--target", leaky / "task.jsonl", "--out", out]
     more = "--preset climb --budget 4 --proxy-tokens 2048 --seq-len 64 --batch-rows 8"
     assert run([*map(str, arguments), *more.split()]) == 0
-    leak = "1 of its 4 items stand in 1 document of the shards (c01 1)"
+    leak = "1 of its 4 items are contained in 1 document of the shards (c01 1)"
     assert leak in capsys.readouterr().out
     assert leak in json.loads((out / "answer.json").read_text())["warnings"][0]
     assert leak in Mixture.load(out / "mixture.json").about["warnings"][0]
@@ -153,10 +153,12 @@ def test_held_out_text_that_stands_in_a_longer_document_can_be_left_out(
     small = {**SMALL_BUILD, "holdout": 0.4}
     shards, again = tmp_path / "shards", tmp_path / "again"
     build([source], shards, BuildSettings(**small), workers=1)
-    assert "stand in 1 document that stay (the first: chapter " in caplog.text
+    assert "are contained in 1 document of the shards (the first: chapter " in caplog.text
     check_targets(shards, ["label=chapter"], strict=False)
-    assert "items stand in 1 document of the shards" in caplog.text
-    assert f"write the lines of the target in {shards / 'heldout.jsonl.zst'} to FILE" in caplog.text
+    assert "items are contained in 1 document of the shards" in caplog.text
+    assert (
+        f"copy the lines of the target from {shards / 'heldout.jsonl.zst'} to FILE" in caplog.text
+    )
     target = tmp_path / "chapters.jsonl"
     with zstandard.open(shards / "heldout.jsonl.zst", "rt", encoding="utf-8") as lines:
         target.write_text("".join(line for line in lines if '"label": "chapter"' in line))

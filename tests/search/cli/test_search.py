@@ -44,17 +44,21 @@ def test_a_finished_search_is_shown_beside_the_token_shares(searched, shards, ca
         assert name in said.out
         assert f"{share:.1%}" in said.out
     assert f"{out}/mixture.json · report: {out}/report.html" in said.out
-    assert f"the search in {out} had ended" in said.err
+    assert f"the search in {out} has already ended" in said.err
 
 
 @pytest.mark.parametrize(
     ("more", "code", "said"),
     [
-        ("--target label=poems", 2, "error: no held-out document has label 'poems'; there are "),
+        (
+            "--target label=poems",
+            2,
+            "error: no held-out document has label 'poems'; the held-out text has ",
+        ),
         (
             "--target nowhere.txt",
             2,
-            "error: target nowhere.txt: there is no file nowhere.txt; say label=NAME",
+            "error: target nowhere.txt: there is no file nowhere.txt; give label=NAME",
         ),
         ("--target label=sea --proxy-tokens 100", 2, "error: 100 tokens are less than one step"),
         ("--target label=sea --budget 0", 2, "error: budget is 1 or more"),

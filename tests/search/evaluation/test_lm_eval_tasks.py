@@ -99,7 +99,11 @@ def test_where_beginnings_compete_each_is_read_to_the_end(tmp_path, write_task):
 @pytest.mark.parametrize(
     ("more", "error", "said"),
     [
-        ({"output_type": "generate_until"}, UsageError, "is of type generate_until; a target is m"),
+        (
+            {"output_type": "generate_until"},
+            UsageError,
+            "is of type generate_until; a target must be",
+        ),
         ({"doc_to_target": "goal"}, InvalidDataError, 'validation 0: gold is "Boil water 0", and'),
         ({"validation_split": "nowhere"}, InvalidDataError, "cannot be loaded: "),
         (
@@ -132,7 +136,9 @@ def test_a_task_that_the_harness_does_not_know_is_refused(write_task, monkeypatc
     # Without its own 14,000 tasks, which take half a minute to list.
     listed = partial(TaskManager, include_defaults=False)
     monkeypatch.setattr("lm_eval.tasks.TaskManager", lambda include_defaults: listed())
-    with pytest.raises(UsageError, match="lm-eval has no task 'no_such_task'; lm-eval ls tasks l"):
+    with pytest.raises(
+        UsageError, match="lm-eval has no task 'no_such_task'; `lm-eval ls tasks` l"
+    ):
         read_task("no_such_task")
 
 
@@ -142,7 +148,7 @@ def test_a_file_that_is_not_there_is_refused():
 
 
 def test_a_name_that_leaves_the_cache_is_refused(write_task):
-    with pytest.raises(UsageError, match="name a task as the harness does"):
+    with pytest.raises(UsageError, match="give the name of a task of lm-eval"):
         read_task("../piqa")
 
 

@@ -61,7 +61,7 @@ def test_a_kind_of_the_held_out_text_is_a_target(shards, kind):
 @pytest.mark.parametrize("kind", ["label", "cluster"])
 def test_a_kind_that_is_not_there_is_told_those_that_are(shards, kind):
     there = sorted({getattr(d, kind) for d in read_heldout(shards)})
-    expected = f"no held-out document has {kind} 'poems'; there are {', '.join(there)}"
+    expected = f"no held-out document has {kind} 'poems'; the held-out text has {', '.join(there)}"
     with pytest.raises(UsageError) as error:
         load_target(shards, f"{kind}=poems")
     assert str(error.value) == expected
@@ -97,7 +97,7 @@ def test_a_file_of_several_frames_is_read_whole(tmp_path):
 
 def test_a_file_that_is_not_there_is_told_what_a_target_is(tmp_path):
     with pytest.raises(
-        UsageError, match=r"target nowhere: there is no file nowhere; say label=NAME, cluster=NAM"
+        UsageError, match=r"target nowhere: there is no file nowhere; give label=NAME, cluster=NAM"
     ):
         load_target(tmp_path, "nowhere")
 
@@ -111,7 +111,7 @@ def test_a_label_without_its_kind_is_recognised(shards):
 def test_a_line_without_text_is_named(tmp_path, line):
     path = tmp_path / "texts.jsonl"
     path.write_text(f'{{"text": "a"}}\n\n{line}\n')
-    with pytest.raises(InvalidDataError, match=r"texts\.jsonl, line 3, holds no text"):
+    with pytest.raises(InvalidDataError, match=r"texts\.jsonl, line 3, has no text"):
         load_target(tmp_path, str(path))
 
 
@@ -131,7 +131,9 @@ def test_a_line_with_other_columns_is_told_which_are_needed_and_which_there_are(
 )
 def test_a_target_needs_two_different_documents(tmp_path, write_jsonl, texts, number):
     path = write_jsonl(tmp_path / "texts.jsonl", [{"text": text} for text in texts])
-    with pytest.raises(InvalidDataError, match=rf"has {number} different documents; two are need"):
+    with pytest.raises(
+        InvalidDataError, match=rf"has {number} different documents; at least two are need"
+    ):
         load_target(tmp_path, str(path))
 
 
@@ -223,7 +225,7 @@ def test_splits_of_a_task_are_its_halves(tmp_path):
 
 def test_splits_of_which_one_is_missing_are_refused(tmp_path):
     path = write_task(tmp_path / "task.jsonl", splits=("test", "test", ""))
-    expected = "questions by split are 0 validation, 7 test, 3 of none; each must have one"
+    expected = "0 questions have the split validation, 7 have test, and 3 have none; give each"
     with pytest.raises(InvalidDataError, match=expected):
         load_target(tmp_path, str(path))
 
@@ -237,7 +239,7 @@ def test_a_line_that_is_no_question_is_named(tmp_path):
 
 def test_text_has_no_errors(tmp_path):
     (tmp_path / "text.txt").write_text("one\n\ntwo")
-    with pytest.raises(UsageError, match=r"text\.txt is text, and no task to make errors in"):
+    with pytest.raises(UsageError, match=r"text\.txt has text and no questions"):
         load_target(tmp_path, f"error={tmp_path / 'text.txt'}")
 
 
@@ -247,7 +249,7 @@ def test_a_question_with_one_choice_has_bits_and_no_error(tmp_path):
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     assert len(load_target(tmp_path, str(path)).validation) == 2
     with pytest.raises(
-        UsageError, match=r"one choice, so there is no error to make; say .*jsonl fo"
+        UsageError, match=r"only one choice, so no answer can be wrong; give .*jsonl with"
     ):
         load_target(tmp_path, f"error={path}")
 

@@ -58,7 +58,7 @@ def test_a_mixture_that_does_not_beat_one_other_is_not_said_to(old):
     holds, text = comparison.verdict("new")
     assert not holds
     assert text.startswith("No sure gain: new 1.100 ± .058 bits per byte against bad 3.033 ± .033")
-    assert "Not every gain is twice its error" in text
+    assert "At least one gain is less than twice its error" in text
     assert "Give the search a larger budget" in text
 
 
@@ -161,7 +161,7 @@ def test_a_run_that_fails_is_named(shards, mixtures, tmp_path):
 @pytest.mark.parametrize(
     ("line", "words"),
     [
-        ("[]", "line 2: this is no run of a comparison"),
+        ("[]", "line 2: this is not a valid run of a comparison"),
         ('{"mixture": 1, "seed": 1, "scores": {}}', "line 2: .*mixture: expected str, got int"),
         ('{"mixture": "a", "seed": 1, "scores": {"t": null}}', "line 2: .*scores"),
         ('{"mixture": "a", "seed": 1, "scores": {"u": 1}}', "line 2: there are scores of u"),

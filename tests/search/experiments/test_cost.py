@@ -50,8 +50,11 @@ def test_proxies_that_confirmed_an_earlier_answer_are_counted_beside_the_budget(
     assert plan.beside == done - 8
     assert (plan.models, plan.done, plan.confirm) == (10 + plan.beside + 3, done, 3)
     text = plan.text(out)
-    assert f"; {plan.beside} are of earlier answers, beside the budget; {done} are trained" in text
-    assert "--skip-check leaves it out" in text
+    assert (
+        f"; {plan.beside} confirmed earlier answers or come from another search, and do not count "
+        f"in the budget; {done} are trained" in text
+    )
+    assert "--skip-check leaves this check out" in text
 
 
 @pytest.mark.parametrize(

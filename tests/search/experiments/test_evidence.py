@@ -116,7 +116,7 @@ def test_groups_that_join_clusters_learn_from_all_trials_and_say_how_many_only_h
     for one in apart:
         assert (one.mixture, one.scores) == (old[one.number].mixture, old[one.number].scores)
     shown = capsys.readouterr().err
-    said = f"{len(carried)} of the 8 trials of {fine} count as measured; {len(apart)} only help to"
+    said = f"{len(carried)} of the 8 trials of {fine} count as measured; {len(apart)} are used only"
     assert said in shown
     assert "search: 2/2 proxies" in shown
     answer = read_json(out / "answer.json")
@@ -147,8 +147,8 @@ def test_if_a_search_only_holds_trials_that_helped_it_to_predict_the_error_names
     capsys.readouterr()
     assert search(directory, tmp_path / "third", "--from", out, "--dry-run") == 2
     said = capsys.readouterr().err
-    assert "none of its 0 trials tells something of these clusters" in said
-    assert f"it learnt from {apart} trials of {fine}, which may: name that search" in said
+    assert "none of its 0 trials has anything in common with these clusters" in said
+    assert f"it also used {apart} trials of {fine}, which may have: name that search" in said
 
 
 def test_after_an_append_the_trials_count_at_the_level_of_the_new_ones(
@@ -198,9 +198,9 @@ def test_what_tells_nothing_is_refused_by_name(coarse, directory, built, tmp_pat
     settings = BuildSettings(**BUILD, micro_clusters=9, clusters=3)
     build([str(built.source)], other, settings, workers=1)
     for words, said in [
-        ((directory, tmp_path / "a", "--from", tmp_path), "holds no search"),
+        ((directory, tmp_path / "a", "--from", tmp_path), "has no search"),
         ((directory, coarse, "--from", coarse), "is the folder of this search"),
-        ((other, tmp_path / "b", "--from", coarse), "nor the same micro-clusters"),
+        ((other, tmp_path / "b", "--from", coarse), "and have other micro-clusters"),
         ((directory, tmp_path / "c", "--from", coarse, "--model", "mini"), "--model was"),
     ]:
         capsys.readouterr()
@@ -228,7 +228,7 @@ def test_a_search_of_an_earlier_version_counts_on_its_own_shards(
     assert search(halves, tmp_path / "same", "--from", old, budget="2") == 0
     assert len(carried_and_own(tmp_path / "same")[0]) == 8
     assert search(directory, tmp_path / "other", "--from", old, budget="2") == 3
-    assert "it has no cells.json" in capsys.readouterr().err
+    assert "did not write cells.json" in capsys.readouterr().err
     assert search(halves, old) == 0  # which writes it
     assert search(directory, tmp_path / "other", "--from", old, budget="2") == 0
     assert Mixture.load(tmp_path / "other" / "mixture.json")

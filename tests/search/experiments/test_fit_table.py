@@ -119,7 +119,11 @@ def test_runs_without_a_finite_score_are_left_out(tmp_path):
     ("targets", "weights", "words"),
     [
         (["los"], None, "has no scores los; there are id, loss, score"),
-        (["loss"], "weight_*", r"has no columns weight_\*; say which hold weights with --weights"),
+        (
+            ["loss"],
+            "weight_*",
+            r"has no columns weight_\*; name the columns of weights with --weights",
+        ),
         (["w_code"], None, "has no scores w_code"),
     ],
 )
@@ -192,7 +196,7 @@ def test_runs_with_the_same_weights_are_offered_as_the_token_shares(tmp_path, ca
     assert run(["fit", str(tmp_path / "runs.csv"), "--target", "y"]) == 0
     said = capfd.readouterr()
     assert (
-        "4 of 16 runs have the same weights, the first is 1 (line 2); if these weights are the"
+        "4 of 16 runs have the same weights (the first is 1 (line 2)); if these weights are the"
         in said.err
     )
     assert "--prior" in said.err
@@ -230,7 +234,7 @@ def test_a_fit_overwrites_no_file_of_others(table, tmp_path, capfd, name):
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / name).write_text("mine")
     assert run(["fit", str(table), "--target", "loss", "--out", str(tmp_path / "out")]) == 3
-    said = f"has no fit.json, so it is not ours, and holds {name}; name a new folder"
+    said = f"has no fit.json, so climb did not write it, and it holds {name}; name a new folder"
     assert said in capfd.readouterr().err
     assert (tmp_path / "out" / name).read_text() == "mine"
 
@@ -308,7 +312,7 @@ def test_what_is_left_out_is_said_by_reason_with_count_and_first(tmp_path, capfd
         f"left out 1 row: no run; the first is {table}, line 17",
         f"left out 1 row: a run that is there already; the first is '15', {table}, line 18",
         f"left out 1 row: no weights in {weights}; the first is run 'x', {table}, line 16",
-        f"left out 2 rows: y is no finite number; the first is 'diverged', {table}, line 2",
+        f"left out 2 rows: y is not a finite number; the first is 'diverged', {table}, line 2",
         f"left out 2 rows: no scores in {table}; the first is {weights}, line 4",
     ]
     assert json.loads(out)["notes"][: len(expected)] == expected
@@ -397,8 +401,8 @@ def test_a_table_without_proof_of_its_decimal_mark_is_read_as_spreadsheets_write
     assert read.trials[0].mixture == Mixture.of({"a": 1724, "b": 615613})
     assert read.trials[0].scores == {"y": 2.504}
     assert read.notes[0] == (
-        f"the points in column 'w_a' of {tmp_path / 't.csv'} separate thousands: 1.724 in line 2 "
-        "is 1724; so do those in 1 column more"
+        f"the points in column 'w_a' of {tmp_path / 't.csv'} are read as separators of "
+        "thousands: 1.724 in line 2 is 1724; the same holds for 1 column more"
     )
 
 
@@ -407,13 +411,13 @@ def test_a_table_without_proof_of_its_decimal_mark_is_read_as_spreadsheets_write
     [
         (b'w_a,w_b,y\n56,615.613,"2,504"\n', 3, "line 2: '615.613' in column 'w_b' may have"),
         (b"w_a;w_b;y\n0,2;0,8;3\n0.1;0,9;3", 3, "line 3: the weight in column 'w_a' is '0.1'"),
-        (b"", 3, "has no rows under its heads"),
-        (b"w_a,w_b,y\n\n", 3, "has no rows under its heads"),
-        (b"w_a,w_b,y\n1,2\n", 3, "line 2 has 2 cells, and 3 heads above them; mend the line"),
+        (b"", 3, "has column headings, but no rows"),
+        (b"w_a,w_b,y\n\n", 3, "has column headings, but no rows"),
+        (b"w_a,w_b,y\n1,2\n", 3, "line 2 has 2 cells, and there are 3 column headings"),
         (b"w_a,w_b,y\n\n1,2,3,4\n", 3, "line 3 has 4 cells"),
-        (b'w_a,w_b,y\n1,2,"3\n4,5,6\n', 3, "line 2: this is no CSV: unexpected end of data"),
+        (b'w_a,w_b,y\n1,2,"3\n4,5,6\n', 3, "line 2: this is not CSV: unexpected end of data"),
         (b"w_a,w_b,y\n1,2,3\n\xff,2,3\n", 3, "line 3 is not UTF-8"),
-        (b"w_a,w_b,y\n1,2," + b"9" * 200_000, 3, "line 2: this is no CSV: field larger"),
+        (b"w_a,w_b,y\n1,2," + b"9" * 200_000, 3, "line 2: this is not CSV: field larger"),
         (b"w_a,w_b,y\n1,x,3\n", 3, "line 2: the weight in column 'w_b' is 'x'"),
         (b"w_a,w_b,y\n1,,3\n", 3, "the weight in column 'w_b' is ''"),
         (b"w_a,w_b,y\n1,nan,3\n", 3, "the weight in column 'w_b' is 'nan'"),
@@ -423,7 +427,7 @@ def test_a_table_without_proof_of_its_decimal_mark_is_read_as_spreadsheets_write
         (b"w_a,w_b,y\n" + b"1,2,3\n" * 9, 3, "y is 3 in all 9 runs"),
         (b"w_a,w_b,y\n" + b"".join(b"1,2,%d\n" % i for i in range(9)), 3, "the same weights"),
         (b"w_a,w_y\n" + b"1,2\n" * 9, 2, "has no scores y"),
-        (b"\0" * 100, 3, "has no rows under its heads"),
+        (b"\0" * 100, 3, "has column headings, but no rows"),
     ],
 )  # fmt: skip
 def test_a_bad_table_is_refused_with_file_line_and_remedy(tmp_path, capfd, content, code, words):
@@ -436,7 +440,10 @@ def test_a_bad_table_is_refused_with_file_line_and_remedy(tmp_path, capfd, conte
 def test_a_target_that_is_a_weight_is_refused(tmp_path, capfd):
     table = write(tmp_path / "t.csv", HEADS, rows_of())
     code, message = refusal(capfd, table, "--weights", "*")
-    assert (code, "has no scores y (y: a weight, by --weights)" in message) == (2, True)
+    assert (
+        code,
+        "has no scores of y (y: --weights makes this a column of weights)" in message,
+    ) == (2, True)
 
 
 def test_a_target_cannot_be_least_and_most_at_once(tmp_path, capfd):

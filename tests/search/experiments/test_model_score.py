@@ -106,7 +106,7 @@ def test_few_items_that_score_a_model_are_a_warning_as_in_a_search(
     assert few.warning == target_items(load_target(shards, "label=sea"), "test").warning(few.target)
     assert few.warning.startswith(f"only {few.items} documents, ")
     assert few.warning.endswith(
-        "and 30 documents or more are needed to know what a difference in scores is worth: build "
+        "and 30 documents or more are needed to judge a difference in scores: build "
         "with a larger --holdout, or give a file with more text of that kind"
     )
     assert enough.warning == ""
@@ -118,9 +118,11 @@ def test_few_items_that_score_a_model_are_a_warning_as_in_a_search(
 
 
 def test_what_is_no_model_or_does_not_fit_is_said(shards, gpt2, trained, tmp_path):
-    with pytest.raises(UsageError, match=r"holds no model: name a folder with config\.json"):
+    with pytest.raises(UsageError, match=r"has no model: name a folder with config\.json"):
         score_model(tmp_path, shards, ["label=sea"])
-    with pytest.raises(UsageError, match="no held-out document has label 'beach'; there are"):
+    with pytest.raises(
+        UsageError, match="no held-out document has label 'beach'; the held-out text has"
+    ):
         score_model(trained, shards, ["label=beach"])
     alone = tmp_path / "alone"
     shutil.copytree(gpt2, alone, ignore=shutil.ignore_patterns("tokenizer*"))

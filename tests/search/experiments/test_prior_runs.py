@@ -85,9 +85,13 @@ def test_what_is_no_such_table_is_named_with_the_remedy(table, tmp_path):
         PriorRuns.read([table], NAMES, ["piqa"])
     with pytest.raises(UsageError, match="it has no weights of c04; there are c00"):
         PriorRuns.read([table], [*NAMES, "c04"], ["loss"])
-    with pytest.raises(UsageError, match=r"its weights c03 are of no cluster.*which has c00"):
+    with pytest.raises(
+        UsageError, match=r"its weights c03 belong to no cluster.*the clusters are c00"
+    ):
         PriorRuns.read([table], NAMES[:3], ["loss"])
-    with pytest.raises(UsageError, match="holds no search; name its --out, or a table"):
+    with pytest.raises(
+        UsageError, match="this folder has no search; name the --out of a climb search, or a table"
+    ):
         PriorRuns.read([tmp_path], NAMES, ["loss"])
     few = write(tmp_path / "few.csv", runs(5), loss=loss(runs(5)))
     with pytest.raises(UsageError, match="5 of 5 runs have scores of loss"):
@@ -123,10 +127,11 @@ def test_a_benchmark_that_transfers_is_said_to_with_its_figures(table):
     search, _ = searched_with(prior)
     (line,), warnings = told(prior, search)
     assert warnings == []
-    assert line.startswith("40 prior runs rank the 16 proxies by 0.8")
+    assert line.startswith("on loss, predictions from 40 prior runs have a rank correlation of 0.8")
+    assert "with the scores of 16 proxies" in line
     errors = {s.predictor: s.nmse for s in search.table}
     with_, without = (errors[f"gaussian process{on}"] for on in (" on earlier runs", ""))
-    assert f"{with_:.2f} of the variance with them, {without:.2f} without." in line
+    assert f"{with_:.2f} with these runs and {without:.2f} without." in line
     assert with_ < 0.6 * without
 
 
@@ -135,7 +140,7 @@ def test_one_that_does_not_transfer_is_a_warning_and_changes_no_prediction(table
     search, answer = searched_with(prior, noise=0.3, targets=("other",))
     lines, (warning,) = told(prior, search)
     assert lines == []
-    assert "so they are not used: other does not transfer" in warning
+    assert "so these runs are not used for other" in warning
     alone, plain = searched_with(None, noise=0.3, targets=("other",))
     assert [t.mixture for t in search.log.trials] == [t.mixture for t in alone.log.trials]
     assert answer.mixture == plain.mixture
@@ -146,7 +151,7 @@ def test_runs_of_another_sign_transfer_as_well(tmp_path):
     prior = PriorRuns.read([path], NAMES, ["loss"])
     search, _ = searched_with(prior)
     (line,), _ = told(prior, search)
-    assert "rank the 16 proxies by 0.8" in line
+    assert "a rank correlation of 0.8" in line
 
 
 def test_a_target_without_prior_runs_and_a_search_without_predictors_say_nothing(table):
@@ -180,12 +185,15 @@ def test_the_command_says_in_log_answer_and_report_how_far_runs_transfer(
     answer = json.loads((out / "answer.json").read_text())
     assert "gaussian process on earlier runs" in {s["predictor"] for s in answer["table"]}
     everywhere = said.out + said.err
-    assert "16 prior runs rank the 9 proxies by" in everywhere
+    assert "predictions from 16 prior runs have a rank correlation of" in everywhere
     if answer["warnings"]:
         assert answer["warnings"][-1] in said.out.replace("\n", " ")
     plan = json.loads((out / "search.json").read_text())
     assert list(plan["prior_runs"]) == [str(searched[0]), str(small)]
-    assert "16 prior runs rank the 9 proxies by" in (out / "report.html").read_text()
+    assert (
+        "predictions from 16 prior runs have a rank correlation of"
+        in (out / "report.html").read_text()
+    )
 
 
 def test_a_search_goes_on_with_other_prior_runs_and_trains_none_again(
@@ -195,7 +203,7 @@ def test_a_search_goes_on_with_other_prior_runs_and_trains_none_again(
     before = (out / "trials.jsonl").read_bytes()
     run_search(shards, ["label=sea"], out, SETTINGS, workers=1, prior_runs=[small])
     assert (out / "trials.jsonl").read_bytes().startswith(before)
-    assert "goes on from its trials with other budget, prior runs" in caplog.text
+    assert "continues from its trials with other budget, prior runs" in caplog.text
 
 
 def test_presets_that_are_as_published_take_no_prior_runs(small, shards, tmp_path):

@@ -278,7 +278,7 @@ def test_a_search_that_is_killed_ends_with_the_same_bytes(searched, shards, tmp_
     moments = [(out / "search.json").exists, trials(4), trials(7)]
     kills = sum(commands.killed(moment, *arguments) for moment in moments)
     assert kills >= 2
-    assert "going on with the search" in commands.finish(*arguments)
+    assert "continuing the search" in commands.finish(*arguments)
     for name in RESULTS:
         assert (out / name).read_bytes() == (searched[0] / name).read_bytes()
     assert {path.name for path in out.iterdir()} == {path.name for path in searched[0].iterdir()}
@@ -298,11 +298,11 @@ def test_a_search_that_is_stopped_by_sigterm_ends_with_the_same_bytes(
         process.send_signal(signal.SIGTERM)
         _, said = process.communicate(timeout=60)
     assert process.returncode == 128 + signal.SIGTERM, said
-    assert said.splitlines()[-1] == "stopped; run the same command again to go on"
+    assert said.splitlines()[-1] == "stopped; run the same command again to continue"
     done = log.read_bytes().count(b"\n") - 1
     assert 0 < done < 8
     said = commands.finish(*arguments)
-    assert f"going on with the search in {out}" in said
+    assert f"continuing the search in {out}" in said
     for name in RESULTS:
         assert (out / name).read_bytes() == (searched[0] / name).read_bytes()
     assert commands.orphans() == []
@@ -311,9 +311,9 @@ def test_a_search_that_is_stopped_by_sigterm_ends_with_the_same_bytes(
 @pytest.mark.parametrize(
     ("more", "said"),
     [
-        ("--min-weight c00", "--min-weight c00: say NAME=NUMBER"),
-        ("--pin =0.5", "--pin =0.5: say NAME=NUMBER"),
-        ("--group c00,c01=0.5", "--group c00,c01=0.5: say CLUSTER,CLUSTER=LEAST:MOST"),
+        ("--min-weight c00", "--min-weight c00: write NAME=NUMBER"),
+        ("--pin =0.5", "--pin =0.5: write NAME=NUMBER"),
+        ("--group c00,c01=0.5", "--group c00,c01=0.5: write CLUSTER,CLUSTER=LEAST:MOST"),
         ("--max-weight c99=0.5", "max_weight names c99"),
         ("--importance arc=2", "importance names arc; there are label=sea"),
     ],
@@ -377,7 +377,7 @@ def test_shards_without_a_tokenizer_can_be_trained_on(bare, tmp_path, capsys):
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("number", "why"),
-    [(signal.SIGSTOP, "stopped or waits for a disk"), (signal.SIGKILL, "was killed")],
+    [(signal.SIGSTOP, "stopped or waited for a disk"), (signal.SIGKILL, "was killed")],
 )
 def test_a_proxy_that_is_stopped_or_killed_fails_with_its_reason_and_the_search_goes_on(
     shards, tmp_path, monkeypatch, capsys, signal_workers, number, why
@@ -391,7 +391,7 @@ def test_a_proxy_that_is_stopped_or_killed_fails_with_its_reason_and_the_search_
     assert len(trials) == 4
     assert len(failed) == 1
     assert why in failed[0]["why"]
-    assert "it is tried again" in capsys.readouterr().err
+    assert "the task is tried again" in capsys.readouterr().err
     for pid in stopped:
         with pytest.raises(ProcessLookupError):
             os.kill(pid, 0)

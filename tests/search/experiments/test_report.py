@@ -173,9 +173,9 @@ def test_a_range_of_weights_is_that_of_the_mixture_predicted_best(shards, shares
         for one in (found, other)
     )
     assert "best predicted between" in own
-    assert "may lie outside" not in own
+    assert "may be outside these ranges" not in own
     assert "best predicted best predicted between" in apart
-    assert "The answer is another mixture, and may lie outside." in apart
+    assert "The answer is another mixture; its weights may be outside these ranges." in apart
 
 
 def test_several_targets_have_a_front_and_the_weights_their_spread(shards, shares, read_page):
@@ -186,7 +186,7 @@ def test_several_targets_have_a_front_and_the_weights_their_spread(shards, share
             search.tell(mixture, scores)
     answer = replace(search.result(), spread=search.spread())
     shown = read_page(page("", "", search_sections(shards, answer, search.log.trials)))
-    assert "Between the targets" in shown.text
+    assert "Trade-off between targets" in shown.text
     for pick in answer.front:
         assert f"{pick.scores['a']:.5g} {pick.scores['b']:.5g}" in shown.text
     assert len(answer.spread) == len(shares.weights)
@@ -278,7 +278,7 @@ def confirmed(shares):
 def test_what_was_run_again_is_shown_in_pairs(shards, shares, read_page):
     answer, trials = confirmed(shares)
     shown = read_page(page("", "", search_sections(shards, answer, trials)))
-    assert "Runs with 2 new seeds, the same for all" in shown.text
+    assert "All mixtures were run with the same 2 new seeds" in shown.text
     scores = answer.confirmation.scores
     for choice, name in (("baseline", "token shares"), ("predicted", "best predicted")):
         assert name in shown.text
@@ -296,5 +296,10 @@ def test_weights_by_round_and_how_scores_go_with_them_are_shown(shards, shares, 
     shown = read_page(page("", "", search_sections(shards, answer, trials)))
     first = [t.mixture.weights["c00"] for t in trials if t.round == 1]
     assert f"{sum(first) / len(first):.1%}" in shown.text
-    for word in ("round 1", "run again", "goes with loss", "by what the other proxies predict"):
+    for word in (
+        "round 1",
+        "run again",
+        "rank correlation with loss",
+        "predicted from the other proxies",
+    ):
         assert word in shown.text

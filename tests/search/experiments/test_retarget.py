@@ -202,12 +202,14 @@ def test_the_folder_of_the_earlier_search_is_no_folder_for_the_new_one(kept, sha
 
 
 def test_a_folder_without_a_search_is_refused(shards, tmp_path):
-    with pytest.raises(UsageError, match="holds no search"):
+    with pytest.raises(UsageError, match="has no search"):
         retargeted(shards, tmp_path, tmp_path / "out")
 
 
 def test_proxies_of_other_settings_are_refused_by_name(kept, shards, tmp_path):
-    with pytest.raises(InvalidDataError, match="trained otherwise: --proxy-tokens was 2048 and"):
+    with pytest.raises(
+        InvalidDataError, match="trained with other settings: --proxy-tokens was 2048 and"
+    ):
         retargeted(shards, kept, tmp_path / "out", proxy=TrainSettings(tokens=4096, average=0.2))
     with pytest.raises(InvalidDataError, match="--seed was 0 and is 1"):
         retargeted(shards, kept, tmp_path / "out", seed=1)
@@ -265,7 +267,9 @@ def retargeted_plan(shards, old, out, settings):
 
 def test_a_dry_run_refuses_what_the_search_refuses(kept, shards, tmp_path):
     other = replace(SETTINGS, proxy=TrainSettings(tokens=4096, average=0.2))
-    with pytest.raises(InvalidDataError, match="trained otherwise: --proxy-tokens was 2048 and"):
+    with pytest.raises(
+        InvalidDataError, match="trained with other settings: --proxy-tokens was 2048 and"
+    ):
         retargeted_plan(shards, kept, tmp_path / "out", other)
 
 
@@ -277,5 +281,5 @@ def test_a_log_that_begins_with_no_settings_is_named(kept, shards, tmp_path, lin
         retargeted(shards, old, out)
         log = (old if name == "old" else out) / "trials.jsonl"
         log.write_text("\n".join([line, *log.read_text().splitlines()[1:]]) + "\n")
-        with pytest.raises(InvalidDataError, match="line 1, holds no settings of a search"):
+        with pytest.raises(InvalidDataError, match="line 1, has no settings of a search"):
             retargeted(shards, old, out)

@@ -427,7 +427,7 @@ def test_a_seed_of_which_a_run_failed_does_not_count_and_without_any_nothing_cha
     play(plain)
     play(failing, lambda m: None if m.about["trial"] >= first else loss(m))
     assert failing.result().mixture == plain.result().mixture
-    assert failing.result().reason.endswith(" All runs to confirm that failed.")
+    assert failing.result().reason.endswith(" All new runs, which were to confirm that, failed.")
 
 
 def test_where_every_mixture_is_the_token_shares_nothing_is_run_again():

@@ -115,10 +115,13 @@ def test_a_group_is_held_as_a_whole_and_keeps_its_inner_ratios():
         ({"min_weight": {"c0": 0.7}, "max_weight": 0.5}, "c0 must be 0.7 or more and can be 0.5"),
         (
             {"pinned": {"c4": 0.1}},
-            "c4 must be 0.1 or more and can be 0 at most as it has no tokens",
+            "c4 must be 0.1 or more and can be 0 at most, because the cluster has no tokens",
         ),
-        ({"pinned": {"c9": 0.1}}, "pinned names c9; there are c0, c1"),
-        ({"groups": {"a": Group(["c0"], 0.5, 0.4)}}, "group a must have 0.5 or more and can have"),
+        ({"pinned": {"c9": 0.1}}, "pinned names c9; the possible names are c0, c1"),
+        (
+            {"groups": {"a": Group(["c0"], 0.5, 0.4)}},
+            "the weights of group a must sum to 0.5 or more and can sum",
+        ),
         ({"groups": {"a": Group(["c0"]), "b": Group(["c0"])}}, "c0 is in group b and in another"),
     ],
 )
@@ -221,7 +224,7 @@ def test_filling_finds_the_level_that_a_search_for_it_finds(seed):
 @pytest.mark.parametrize("number", [-0.1, float("nan")])
 def test_numbers_by_name_are_none_below_zero(number):
     assert by_name("caps", {"b": 0.0}, ["a", "b"]).tolist() == [1, 0]
-    with pytest.raises(UsageError, match="caps is made of numbers of 0 or more"):
+    with pytest.raises(UsageError, match="caps must have numbers of 0 or more"):
         by_name("caps", {"b": number}, ["a", "b"])
 
 

@@ -110,7 +110,7 @@ def test_too_few_items_are_a_warning_that_names_the_remedy(count, warned):
     if warned:
         assert answer.warnings[0] == (
             "only 7 documents, 21 kB of text score text, and 30 documents or more are needed to "
-            "know what a difference in scores is worth: build with a larger --holdout"
+            "judge a difference in scores: build with a larger --holdout"
         )
 
 
@@ -512,7 +512,7 @@ def test_a_gain_that_is_larger_than_the_difference_of_the_scores_says_where_it_c
     answer, known = predicted(0.5)
     large = replace(answer.candidates[0], gain=9.0)
     settled = settle(replace(answer, gain=9.0, candidates=[large]), BASE, known)
-    said = "Counting all scores, and not these two alone, the gain in loss is "
+    said = "Counting the scores of all mixtures, and not only of these two, the gain in loss is "
     assert said in settled.reason
 
 
@@ -521,8 +521,8 @@ def test_a_mixture_outside_of_what_was_trained_is_said_with_its_weight():
     most = max(trial.mixture.weights["b"] for trial in known.trials)
     assert most < 0.96
     assert (
-        "No model was trained on this mixture, and it lies outside of what was trained: it gives "
-        f"b 97.0%, and no trained mixture gives it more than {most:.1%}."
+        "No model was trained on this mixture, and it is unlike all trained mixtures: it gives "
+        f"b the weight 97.0%, and no trained mixture gives this cluster more than {most:.1%}."
     ) in settle(answer, BASE, known).reason
 
 

@@ -601,14 +601,14 @@ def test_a_mixture_that_went_through_a_file_can_be_told(tmp_path):
 @pytest.mark.parametrize(
     ("settings", "words"),
     [
-        ({"preset": "swarm"}, "no preset 'swarm'; there are: robust, climb"),
+        ({"preset": "swarm"}, "no preset 'swarm'; the presets are robust, climb"),
         ({"targets": {"loss": "less"}}, '"min" or "max"'),
         ({"budget": 0}, "budget is 1 or more"),
         ({"seed": -1}, "seed 0 or more"),
         ({"rounds": (0, 0)}, "rounds are a ratio"),
-        ({"importance": {"piqa": 1}}, "importance names piqa; there are loss"),
-        ({"importance": {"loss": 0}}, "not all 0"),
-        ({"max_weight": {"c09": 0.1}}, "max_weight names c09; there are c00, c01"),
+        ({"importance": {"piqa": 1}}, "importance names piqa; the possible names are loss"),
+        ({"importance": {"loss": 0}}, "a number that is not 0"),
+        ({"max_weight": {"c09": 0.1}}, "max_weight names c09; the possible names are c00, c01"),
         ({"max_weight": math.nan}, "numbers of 0 or more"),
     ],
 )
@@ -859,7 +859,9 @@ def test_targets_that_are_names_alone_are_minimised(targets):
 
 
 def test_arguments_that_cannot_be_are_refused_with_what_can():
-    with pytest.raises(UsageError, match=r"clusters are a list of names, not 'c00'; say \['c00'\]"):
+    with pytest.raises(
+        UsageError, match=r"clusters are a list of names, not 'c00'; pass \['c00'\]"
+    ):
         Search("c00", ["a"])
     with pytest.raises(UsageError, match="targets are directions by name"):
         Search(["c00", "c01"], [1, 2])
@@ -877,5 +879,5 @@ def test_a_mixture_of_ones_own_is_refused_with_what_to_do(own):
 
 def test_a_score_without_a_name_is_refused_with_one():
     search = Search(["c00", "c01"], ["a"], budget=16)
-    with pytest.raises(UsageError, match=r"told by target, as {'a': 1\.5}"):
+    with pytest.raises(UsageError, match=r"give scores by target, as {'a': 1\.5}"):
         search.tell(search.ask()[0], 1.5)

@@ -104,7 +104,7 @@ def test_many_differences_are_counted(tmp_path):
 
 def test_a_trial_of_another_search_is_refused():
     trial = a_trial(TrialLog(SETTINGS | {"seed": 1}))
-    with pytest.raises(UsageError, match="trial 1 is of the search"):
+    with pytest.raises(UsageError, match="trial 1 belongs to the search"):
         TrialLog(SETTINGS).append(trial)
 
 
@@ -128,7 +128,7 @@ def test_a_log_with_scores_that_lack_a_target_is_refused(tmp_path, scores):
 def test_a_damaged_log_names_the_file(tmp_path):
     path = tmp_path / "trials.jsonl"
     path.write_text('{"settings": {}}\n{"version": 1}\n')
-    with pytest.raises(InvalidDataError, match=r"trials\.jsonl: line 2: this is no trial"):
+    with pytest.raises(InvalidDataError, match=r"trials\.jsonl: line 2: this is not a valid trial"):
         TrialLog.open(path)
     path.write_text("[]\n")
     with pytest.raises(InvalidDataError, match=r"trials\.jsonl, line 1"):

@@ -56,7 +56,7 @@ def test_a_run_knows_its_base_by_content_and_not_by_place(shards, shares, base, 
 
 
 def test_a_folder_without_a_model_is_named(tmp_path):
-    with pytest.raises(UsageError, match=r"holds no model: name a folder with config\.json"):
+    with pytest.raises(UsageError, match=r"has no model: name a folder with config\.json"):
         load_base(tmp_path / "none", 100, 64)
     (tmp_path / "config.json").write_text("{}")
     with pytest.raises(InvalidDataError, match=r"the model in .* cannot be loaded: "):
@@ -71,7 +71,7 @@ def test_a_base_behind_a_url_is_refused_with_the_remedy():
 def test_a_base_that_does_not_fit_is_told_by_how_much(tmp_path):
     make_model("tiny", 500, 64, 0).save_pretrained(tmp_path)
     assert load_base(tmp_path, 500, 64).num_parameters() > 0
-    with pytest.raises(UsageError, match="knows 500 tokens, the shards have 501; train one"):
+    with pytest.raises(UsageError, match="knows 500 tokens, and the shards have 501; train a"):
         load_base(tmp_path, 501, 64)
     with pytest.raises(UsageError, match="reads 64 tokens at most, and a row has 65"):
         load_base(tmp_path, 500, 65)

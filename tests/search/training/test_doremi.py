@@ -205,10 +205,13 @@ def test_without_targets_there_is_a_mixture_and_nothing_is_scored(shards, tmp_pa
 @pytest.mark.parametrize(
     ("more", "said"),
     [
-        ("--proxy-tokens 2048", "error: 2,048 tokens make 4 steps, and DoReMi chooses weights "),
+        (
+            "--proxy-tokens 2048",
+            "error: 2,048 tokens are only 4 steps, and DoReMi chooses weights ",
+        ),
         (
             "--final-tokens 9999 --pin c00=0.5 --engine ray",
-            "error: doremi searches nothing, so leave out --final-tokens, --pin, --engine",
+            "error: --preset doremi does not use --final-tokens, --pin, --engine",
         ),
     ],
 )
@@ -229,7 +232,7 @@ def test_a_run_that_is_killed_ends_with_the_mixture_of_one_that_is_not(shards, t
     cut, whole = tmp_path / "cut", tmp_path / "whole"
     assert commands.killed((cut / "follower.begun.pt").exists, *asked(cut))
     said = commands.finish(*asked(cut))
-    assert "going on with the search" in said
+    assert "continuing the search" in said
     assert run([*map(str, asked(whole))]) == 0
     for name in ("mixture.json", "result.json", "weights.jsonl"):
         assert (cut / name).read_bytes() == (whole / name).read_bytes()
@@ -245,4 +248,4 @@ def test_a_model_that_is_stopped_is_trained_on_by_another_process_to_the_same_mi
     with signal_workers(signal.SIGSTOP, 1) as stopped:
         assert run_doremi(shards, [], tmp_path / "stopped", settings, workers=1) == whole
     assert len(stopped) == 1
-    assert "it is tried again" in capsys.readouterr().err
+    assert "the task is tried again" in capsys.readouterr().err

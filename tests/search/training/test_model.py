@@ -8,7 +8,9 @@ from climbstream.search.training.model import SIZES, make_model
 
 
 def test_a_size_that_is_unknown_is_told_those_that_there_are():
-    with pytest.raises(UsageError, match=r"no model 'huge'; there are tiny, mini, small, medium"):
+    with pytest.raises(
+        UsageError, match=r"no model 'huge'; the models are tiny, mini, small, medium"
+    ):
         make_model("huge", 300, 64, 0)
 
 

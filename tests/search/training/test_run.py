@@ -19,7 +19,7 @@ def trained(shards, tmp_path_factory):
 @pytest.mark.parametrize(
     ("broken", "words"),
     [
-        ("[]", "this is no result of a run: expected object, got array"),
+        ("[]", "this is not a valid result of a run: expected object, got array"),
         ('{"loss": "x"}', "loss: expected float, got str"),
         ("{", "is not JSON"),
         (None, "served[...]: expected int"),

@@ -130,7 +130,7 @@ def test_a_run_ends_with_the_mean_of_its_last_weights(shards, shares, tmp_path):
 
 @pytest.mark.parametrize("part", [-0.1, 1.1])
 def test_a_mean_over_no_part_of_the_steps_is_refused(part):
-    with pytest.raises(UsageError, match=f"average is {part}; it is a part of the steps"):
+    with pytest.raises(UsageError, match=f"average is {part}; it must be a fraction of the steps"):
         settings(average=part)
 
 
@@ -250,13 +250,11 @@ def test_losses_of_rows_are_those_of_the_model_and_sum_up_by_cluster(shards, sha
 def test_what_will_be_used_up_is_said_and_the_end_of_the_data_is_an_error(
     shards, shares, tmp_path, capsys
 ):
-    with pytest.raises(
-        UsageError, match=r"data ends at step \d of 12: all .* gone through 0\.01 ti"
-    ):
+    with pytest.raises(UsageError, match=r"data ends at step \d of 12: each .* was read 0\.01 ti"):
         train_run(shards, shares, settings(), 0, tmp_path / "run", max_epochs=0.01)
     said = capsys.readouterr().err
-    assert "step 0: by these weights max_epochs of c0" in said
-    assert "is used up, before the run ends at 12" in said
+    assert "step 0: with these weights, max_epochs of c0" in said
+    assert "is used up, before the run ends at step 12" in said
 
 
 def test_epochs_are_part_of_what_a_run_was_begun_with(trained, shards, shares):
@@ -454,7 +452,7 @@ def test_a_command_that_is_killed_and_run_again_gives_the_same_result(shards, tm
     kills += commands.killed((out / "model" / "config.json").exists, *arguments(out))
     assert kills >= 2
     said = commands.finish(*arguments(out))
-    assert re.search(r"going on with the run in .* from step 500, where its last checkpoint", said)
+    assert re.search(r"continuing the run in .* from its last checkpoint, at step 500", said)
     for name in ("result.json", "model/model.safetensors", "model/tokenizer.json"):
         assert (out / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
     assert {path.name for path in out.iterdir()} == {
@@ -484,7 +482,7 @@ def test_a_signal_saves_a_checkpoint_and_the_run_goes_on_from_it(
     assert 100 <= step < 400
     assert torch.load(out / "checkpoint.pt", weights_only=True)["schedule"]["last_epoch"] == step
     said = commands.finish(*arguments(out))
-    assert f"going on with the run in {out} from step {step}, where its last checkpoint is" in said
+    assert f"continuing the run in {out} from its last checkpoint, at step {step}" in said
     commands.finish(*arguments(tmp_path / "whole"))
     for name in ("result.json", "model/model.safetensors"):
         assert (out / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()

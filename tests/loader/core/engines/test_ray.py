@@ -127,7 +127,7 @@ def test_a_task_that_takes_much_longer_than_others_is_run_a_second_time(
     with RayEngine(None, shared) as engine:
         assert sorted(number for _, number in engine.run(hang_once, tasks)) == [*range(6)]
     assert time.monotonic() - begun < 100
-    assert "is run a second time, as its node may be slow" in capsys.readouterr().err
+    assert "is run a second time, because its node may be slow" in capsys.readouterr().err
     assert not (shared.parent / "ended").exists()
 
 

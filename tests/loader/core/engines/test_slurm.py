@@ -102,7 +102,9 @@ def test_a_task_whose_jobs_are_lost_six_times_fails_alone(cluster, shared, monke
         found = dict(engine.run(eval, tasks, lambda _, error: str(error)))
         assert [found[str(n)] for n in range(40)] == [*range(40)]
         assert "its job was lost, and 1 times again, most likely because memory" in found[KILL_JOB]
-        with pytest.raises(ClimbError, match="give the jobs more memory, as SBATCH_MEM_PER_CPU"):
+        with pytest.raises(
+            ClimbError, match="give the jobs more memory, such as SBATCH_MEM_PER_CPU"
+        ):
             list(engine.run(eval, [KILL_JOB]))
 
 

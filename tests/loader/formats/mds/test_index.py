@@ -419,14 +419,14 @@ def test_documents_of_other_lengths_than_the_index_says_are_found():
     [b"", b"no JSON", b"\xff", b"[]", b"{}", b"null", b'{"shards": [], "version": 2}'],
 )
 def test_what_is_no_index_of_ours_is_refused(data):
-    with pytest.raises(InvalidDataError, match="no index of token shards"):
+    with pytest.raises(InvalidDataError, match="not a valid index of token shards"):
         Index.from_bytes(data, "uint16")
 
 
 def test_an_index_that_leaves_out_a_count_is_refused():
     value = make_index()
     value["climbstream"]["lengths"] = []
-    with pytest.raises(InvalidDataError, match="no index of token shards"):
+    with pytest.raises(InvalidDataError, match="not a valid index of token shards"):
         Index.from_bytes(json.dumps(value).encode(), "uint16")
 
 
@@ -434,7 +434,7 @@ def test_an_index_that_leaves_out_a_count_is_refused():
 def test_an_entry_that_leaves_something_out_is_refused(key):
     value = make_index()
     del value["shards"][0][key]
-    with pytest.raises(InvalidDataError, match=f"no index of token shards: .*{key}"):
+    with pytest.raises(InvalidDataError, match=f"not a valid index of token shards: .*{key}"):
         Index.from_bytes(json.dumps(value).encode(), "uint16")
 
 
