@@ -118,13 +118,13 @@ def test_runs_without_a_finite_score_are_left_out(tmp_path):
 @pytest.mark.parametrize(
     ("targets", "weights", "words"),
     [
-        (["los"], None, "has no scores los; there are id, loss, score"),
+        (["los"], None, "has no scores of los; the other columns are id, loss, score"),
         (
             ["loss"],
             "weight_*",
             r"has no columns weight_\*; name the columns of weights with --weights",
         ),
-        (["w_code"], None, "has no scores w_code"),
+        (["w_code"], None, "has no scores of w_code"),
     ],
 )
 def test_columns_that_are_not_there_are_named(table, targets, weights, words):
@@ -426,7 +426,7 @@ def test_a_table_without_proof_of_its_decimal_mark_is_read_as_spreadsheets_write
         (b"w_a,w_b,y\n0,0,3\n", 3, "line 2: every weight is 0"),
         (b"w_a,w_b,y\n" + b"1,2,3\n" * 9, 3, "y is 3 in all 9 runs"),
         (b"w_a,w_b,y\n" + b"".join(b"1,2,%d\n" % i for i in range(9)), 3, "the same weights"),
-        (b"w_a,w_y\n" + b"1,2\n" * 9, 2, "has no scores y"),
+        (b"w_a,w_y\n" + b"1,2\n" * 9, 2, "has no scores of y"),
         (b"\0" * 100, 3, "has column headings, but no rows"),
     ],
 )  # fmt: skip
@@ -479,7 +479,7 @@ def test_a_log_of_trials_is_read_as_runs(searched, shards):
     table = read_runs([log.path], ["label=sea"], None)
     assert table.domains == Manifest.load(shards).names
     assert table.trials == log.trials
-    with pytest.raises(UsageError, match="has no scores label=law; there are label=sea"):
+    with pytest.raises(UsageError, match="has no scores of label=law; it has scores of label=sea"):
         read_runs([log.path], ["label=law"], None)
 
 

@@ -315,7 +315,7 @@ def test_a_search_that_is_stopped_by_sigterm_ends_with_the_same_bytes(
         ("--pin =0.5", "--pin =0.5: write NAME=NUMBER"),
         ("--group c00,c01=0.5", "--group c00,c01=0.5: write CLUSTER,CLUSTER=LEAST:MOST"),
         ("--max-weight c99=0.5", "max_weight names c99"),
-        ("--importance arc=2", "importance names arc; there are label=sea"),
+        ("--importance arc=2", "importance names arc; the possible names are label=sea"),
     ],
 )
 def test_limits_that_cannot_be_are_one_line(shards, tmp_path, capsys, more, said):
