@@ -363,7 +363,7 @@ def test_shards_without_a_tokenizer_are_named_before_anything_is_trained(bare, t
     assert run(asked.split()) == 2
     assert "has no tokenizer.json, so no text can be turned into" in capsys.readouterr().err
     (bare / "tokenizer.json").write_text("{}")
-    with pytest.raises(InvalidDataError, match=r"tokenizer\.json is no tokenizer"):
+    with pytest.raises(InvalidDataError, match=r"tokenizer\.json is not a tokenizer"):
         run_search(bare, ["label=sea"], tmp_path / "out", SETTINGS)
 
 

@@ -18,7 +18,14 @@ from climbstream.search.optimizer.confirm import confirm as confirmed_by
 from climbstream.search.optimizer.confirm import seed_error
 from climbstream.search.optimizer.items import ItemEvidence, TargetItems
 from climbstream.search.optimizer.observations import Observations
-from climbstream.search.optimizer.outcome import JOINT_SCORE, outcome_heads, outcome_rows, settle
+from climbstream.search.optimizer.outcome import (
+    JOINT_SCORE,
+    contender,
+    outcome_heads,
+    outcome_rows,
+    settle,
+)
+from climbstream.search.optimizer.outcome import _missing as missing
 from climbstream.search.predictors.base import Skill
 
 NAMES = ["c00", "c01", "c02", "c03"]
@@ -111,8 +118,8 @@ def test_too_few_items_are_a_warning_that_names_the_remedy(count, warned):
     assert bool(answer.warnings) == warned
     if warned:
         assert answer.warnings[0] == (
-            "only 7 documents, 21 kB of text score text, and 30 documents or more are needed to "
-            "judge a difference in scores: build with a larger --holdout"
+            "only 7 documents, 21 kB of text score text, so errors and intervals are uncertain "
+            "themselves; have 30 documents or more: build with a larger --holdout"
         )
 
 
@@ -539,6 +546,36 @@ def test_a_mixture_that_was_not_trained_is_called_predicted_and_not_found():
     assert ", the gain in loss is " in settled.reason
     assert outcome_heads(settled)[1] == "answer, predicted"
     assert not settle(choose_mixture(known, BASE, None), BASE, known).predicted_only
+
+
+def test_the_answer_is_compared_even_if_another_candidate_has_a_larger_gain():
+    answer, known = predicted(0.5)
+    other = replace(answer.candidates[0], choice="measured", mixture=BEST, gain=99.0)
+    answer = replace(answer, candidates=[other, *answer.candidates])
+    assert contender(answer).choice == "predicted"
+    assert settle(answer, BASE, known).outcomes[0].best == 1.0
+
+
+def test_the_cluster_that_lies_furthest_outside_of_what_was_trained_is_named():
+    # Trained mixtures give b at most 80 %, and a at most 90 %.
+    answer, known = predicted(0.815)
+    said = settle(answer, BASE, known).reason
+    assert "it gives b the weight 81.5%, and no trained mixture gives this cluster more" in said
+    answer, known = predicted(0.805)
+    assert "unlike all trained mixtures" not in settle(answer, BASE, known).reason
+
+
+@pytest.mark.parametrize(
+    ("item_sd", "remedy"), [(0.6, "More seeds (--confirm)"), (0.8, "More documents or questions")]
+)
+def test_the_larger_part_of_the_error_decides_what_would_reduce_it(item_sd, remedy):
+    answer, known = predicted(0.5)
+    scores = {"baseline": {"loss": [2.0, 2.1]}, "predicted": {"loss": [1.6, 1.7]}}
+    answer = settle(
+        replace(answer, confirmation=Confirmation(seeds=[50, 51], scores=scores)), BASE, known
+    )
+    outcome = replace(answer.outcomes[0], item_sd=item_sd, gain_sd=1.0)
+    assert missing(replace(answer, outcomes=[outcome])).startswith(remedy)
 
 
 def test_a_prediction_that_is_no_better_than_a_measured_score_says_so_and_names_the_run():
