@@ -66,7 +66,7 @@ def audit(run: Path, shards: str | None, as_json: bool) -> None:
         for c in result.clusters
     ]
     more = [
-        (result.first, f"from step {result.first:,} on"),
+        (result.first, f"from step {result.first + 1:,} on"),
         (result.again, f"{counted(result.again, 'step')} served again after a restart"),
         (
             result.abandoned,
@@ -102,7 +102,7 @@ def _resumes_text(steps: Sequence[int]) -> str:
 
 @click.command()
 @_RUN
-@click.option("--step", type=click.IntRange(min=0), required=True, help="Number of the step.")
+@click.option("--step", type=int, required=True, help="Number of the step, from 1.")
 @click.option("--row", type=click.IntRange(min=0), help="Row of the global batch.  [default: all]")
 @click.option("--text", "with_text", is_flag=True, help="Also print the text that was served.")
 @_SHARDS
@@ -111,6 +111,9 @@ def explain(
     run: Path, step: int, row: int | None, with_text: bool, shards: str | None, as_json: bool
 ) -> None:
     """List the documents in one batch of the job in the folder RUN.
+
+    --step N means the batch after which N steps were done. In logs, metrics and checkpoints, and in
+    loader.step after this batch, it has the same number.
 
     The columns id and origin have the identifier of each document and the file that it came from.
     They are empty if the shards have no folder documents/, or are not in a local folder; --shards
@@ -135,7 +138,10 @@ def explain(
         )
         for p in pieces
     ]
-    text = f"{run}, step {step:,}\n\n{text_table(heads, rows, left=9)}"
+    text = (
+        f"{run}, step {step:,}: the batch with which the run had done {counted(step, 'step')}\n\n"
+        f"{text_table(heads, rows, left=9)}"
+    )
     if with_text:
         text += "".join(
             f"\n\nrow {p.row}, {p.cluster}, shard {p.shard}, document {p.document}:\n{p.text}"
