@@ -141,9 +141,8 @@ class _Auditor:
             place = next((p for p in places if p.same(start)), places[-1] if places else None)
         if place is not None and not place.same(start):
             raise IntegrityError(
-                f"after step {start.step:,}, the run continued from another position than the one it "
-                f"had reached; it continued from a state of another run, or the ledger was "
-                f"changed"
+                f"after step {start.step:,}, the run continued from another position than it had "
+                "reached; it continued from a state of another run, or the ledger was changed"
             )
         if place is None:
             self._places, self.base = {}, start

@@ -90,8 +90,9 @@ class Replay:
     def step(self, step: int) -> PlannedSteps:
         """Return the plan of step ``step``, with the rows of all ranks.
 
-        The steps count from 1: after step N, `MixtureLoader.step` is N. If the run served the step several times, because it was resumed from an earlier step, the
-        plan is that of the last time.
+        The steps count from 1: after step N, `MixtureLoader.step` is N. If the run served the step
+        several times, because it was resumed from an earlier step, the plan is that of the last
+        time.
 
         Raises:
             UsageError: The step is not in the ledger.
