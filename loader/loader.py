@@ -595,7 +595,7 @@ class MixtureLoader:
         Args:
             weights: A mixture, or weights by name, which sum to 1 unless ``others`` is set.
             others: What other clusters get if the named weights do not sum to 1. ``keep``: the
-                rest, in proportion to their weights in the last record of the log, as with `climb
+                rest, in proportion to the weights that were asked for last, as with `climb
                 weights`. ``scale``: nothing; the named weights are scaled to sum 1.
             ramp: Number of steps until the new weights are reached; 0: they take effect
                 immediately.
@@ -611,9 +611,7 @@ class MixtureLoader:
                 do not sum to 1, and ``others`` is not set.
             InvalidDataError: A weight above 0 is for an unknown cluster, or for one without a row.
         """
-        last = self._weights.log.records[-1]
-        now = {name: w for name, w in last.weights.items() if name not in last.capped}
-        mixture = read_weights(weights, others, now)
+        mixture = read_weights(weights, others, self._weights.last_asked())
         position = self._lookahead.position()
         self._lookahead.note_served()
         at_step = self._weights.change(WeightsUpdate(mixture, ramp, why), position.step, at_step)

@@ -13,24 +13,23 @@ from typing import Any
 
 import click
 
-from climbstream.loader.core.console import counted, say, text_table
-from climbstream.loader.core.errors import ClimbError, UsageError
+from climbstream.loader.core.console import counted, duration, say, text_table
+from climbstream.loader.core.errors import UsageError
 from climbstream.loader.core.signals import Stopped
 from climbstream.loader.formats.mixture import Mixture
 from climbstream.loader.formats.outputs import TRAIN, has_ended
-from climbstream.loader.monitoring.run_status import RunStatus
+from climbstream.loader.monitoring.run_status import LONG_SILENCE, RunStatus, silent_seconds
 from climbstream.loader.monitoring.server import HOST, MonitorServer
 from climbstream.loader.weights.interpolation import MOST_STEPS
 from climbstream.loader.weights.log import WeightsLog
 from climbstream.loader.weights.request import (
-    REQUEST,
     has_begun,
     open_weights_log,
     read_clusters,
     with_named_weights,
     write_request,
 )
-from climbstream.loader.weights.sources import read_request
+from climbstream.loader.weights.sources import waiting_change
 from climbstream.loader.weights.update import EVERY, WeightsUpdate
 
 from .completion import PLACE, complete_weights
@@ -234,7 +233,10 @@ def weights(
             )
         show(_log_value(run, log), _log_text(run, log), as_json=as_json)
         return
-    mixture = with_named_weights(log, _shares(named), only=only, clusters=read_clusters(run))
+    waiting = waiting_change(run, log)
+    mixture = with_named_weights(
+        log, _shares(named), only=only, clusters=read_clusters(run), waiting=waiting
+    )
     change = WeightsUpdate(mixture, ramp or 0, why)
     path = write_request(run, change, log.head)
     what = (
@@ -247,10 +249,42 @@ def weights(
         "\n"
         f"{_mixture_table(change.mixture)}\n"
         "\n"
-        f"a job of one rank begins the change at most {EVERY} steps later, and a job of several "
-        f"ranks at most {2 * EVERY} steps later; then climb weights {run} shows the step"
+        f"{_replaces_text(waiting)}{_begin_text(run)}"
     )
-    show({"file": str(path), **change.to_json(), "after": log.head}, text, as_json=as_json)
+    value = {
+        "file": str(path),
+        **change.to_json(),
+        "after": log.head,
+        "replaces": waiting.to_json() if waiting else None,
+    }
+    show(value, text, as_json=as_json)
+
+
+def _replaces_text(waiting: WeightsUpdate | None) -> str:
+    """Say, in a line, what the new request keeps of the one that it replaces; "" without one."""
+    if waiting is None:
+        return ""
+    lost = [f"its ramp of {counted(waiting.ramp, 'step')}"] if waiting.ramp else []
+    lost += [f"its reason, {waiting.why!r}"] if waiting.why else []
+    return (
+        "a request that the job has not followed yet is replaced; the new weights begin from the "
+        f"weights of that request{', without ' if lost else ''}{' and '.join(lost)}\n"
+    )
+
+
+def _begin_text(run: Path) -> str:
+    """Say when the job will begin a change that was requested now, as far as files show it."""
+    silence = silent_seconds(run)
+    if silence is not None and silence > LONG_SILENCE:
+        return (
+            f"the job has written no metrics for {duration(silence)}; if it has stopped, the "
+            "request waits in the file, and the job follows it when it is resumed"
+        )
+    return (
+        f"a job of one rank begins the change at most {EVERY} steps later, and a job of several "
+        f"ranks at most {2 * EVERY} steps later (with Agreement(every=N), N and 2 N steps); then "
+        f"climb weights {run} shows the step"
+    )
 
 
 def _shares(named: Sequence[str]) -> dict[str, float]:
@@ -275,7 +309,7 @@ def _shares(named: Sequence[str]) -> dict[str, float]:
 def _log_value(run: Path, log: WeightsLog) -> dict[str, Any]:
     """Return a weights log, and the change that is requested but not applied, as JSON values."""
     last = log.records[-1]
-    waiting = _waiting(run, log)
+    waiting = waiting_change(run, log)
     return {
         "run": str(run),
         "ended": has_ended(run),
@@ -294,7 +328,8 @@ def _log_text(run: Path, log: WeightsLog) -> str:
         for r in log.records
     ]
     holds = last.at_step + last.steps
-    note = "a change of weights is requested, and not yet in force" if _waiting(run, log) else ""
+    waiting = waiting_change(run, log)
+    note = "a change of weights is requested, and not yet in force" if waiting else ""
     if has_ended(run):
         note = "the run has ended, so its weights cannot change any more"
     return (
@@ -304,15 +339,6 @@ def _log_text(run: Path, log: WeightsLog) -> str:
         + text_table(("record", "at step", "kind", "steps", "hash", "why"), rows, left=6)
         + (f"\n\n{note}" if note else "")
     )
-
-
-def _waiting(run: Path, log: WeightsLog) -> WeightsUpdate | None:
-    """Return the change that was requested but is not applied yet; None if there is none."""
-    try:
-        request = read_request(run / REQUEST)
-    except (ClimbError, OSError):
-        return None
-    return request.change if request.after == log.head else None
 
 
 def _mixture_table(mixture: Mixture) -> str:

@@ -15,13 +15,13 @@ from pathlib import Path
 from typing import Any
 
 from climbstream.loader.audit.ledger import LEDGER
-from climbstream.loader.core.errors import ClimbError, InvalidDataError
+from climbstream.loader.core.errors import InvalidDataError
 from climbstream.loader.core.files import open_regular
 from climbstream.loader.core.typed import parse_json
 from climbstream.loader.formats.outputs import TRAIN, has_ended
 from climbstream.loader.weights.log import WeightsLog
-from climbstream.loader.weights.request import LOG, REQUEST, open_weights_log
-from climbstream.loader.weights.sources import read_request
+from climbstream.loader.weights.request import LOG, open_weights_log
+from climbstream.loader.weights.sources import waiting_change
 
 from .metrics import METRICS
 from .run_facts import RunFacts
@@ -41,6 +41,8 @@ _MOST_STEP = 1 << 53
 """Largest step that a JSON number holds exactly."""
 _RECORDS = 50
 """Largest number of records of the weights log that a look returns: the latest ones."""
+LONG_SILENCE = 120.0
+"""Time without metrics after which users are told that the job may have stopped, in seconds."""
 _CHANGED = 4
 """Largest number of clusters whose weights a look returns for a record: those that changed most."""
 
@@ -126,7 +128,7 @@ class RunStatus:
             "tokens": int(metrics.get("tokens", 0)),
             "end_tokens": self._facts.tokens,
             "ended": has_ended(self.run),
-            "silent_seconds": self._silence(),
+            "silent_seconds": silent_seconds(self.run),
             "unreadable_lines": self._bad,
             "clusters": [
                 {
@@ -153,7 +155,7 @@ class RunStatus:
                 for r in log.records[: -_RECORDS - 1 : -1]
             ],
             "head": log.head,
-            "asked": self._waiting(log),
+            "asked": waiting.to_json() if (waiting := waiting_change(self.run, log)) else None,
         }
 
     def _recent(self) -> dict[str, float]:
@@ -247,21 +249,6 @@ class RunStatus:
             self._before.append({name: before[name] for name in ("tokens", "served", "target")})
         self._last = line
 
-    def _silence(self) -> float | None:
-        """Return the seconds since the job last wrote metrics; None if it never did."""
-        try:
-            return max(0.0, time.time() - (self.run / METRICS).stat().st_mtime)
-        except FileNotFoundError:
-            return None
-
-    def _waiting(self, log: WeightsLog) -> dict[str, Any] | None:
-        """Return the requested change that is not applied yet, as JSON values; None if none is."""
-        try:
-            request = read_request(self.run / REQUEST)
-        except (ClimbError, OSError):
-            return None
-        return request.change.to_json() if request.after == log.head else None
-
     def _stamp(self, name: str) -> tuple[int, ...]:
         """Return numbers that change when the file changes; empty if there is no file."""
         try:
@@ -269,6 +256,14 @@ class RunStatus:
         except FileNotFoundError:
             return ()
         return status.st_ino, status.st_size, status.st_mtime_ns
+
+
+def silent_seconds(run: Path) -> float | None:
+    """Return the seconds since the job in ``run`` last wrote metrics; None if it never did."""
+    try:
+        return max(0.0, time.time() - (run / METRICS).stat().st_mtime)
+    except FileNotFoundError:
+        return None
 
 
 def _changed(

@@ -281,6 +281,19 @@ def test_a_job_follows_what_is_asked_and_the_state_shows_it(monitor, run):
     assert state["silent_seconds"] < 30
 
 
+def test_a_second_change_keeps_the_weights_of_the_one_that_waits(tmp_path):
+    log = WeightsLog.open(tmp_path / LOG, write=True)
+    log.append(Mixture.of({"c00": 1, "c01": 1, "c02": 2}), 0, "start")
+    with MonitorServer(RunStatus(tmp_path)) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        assert ask(server, weights={"c00": 0.6})[1]["replaces"] is None
+        answer = ask(server, weights={"c01": 0.5})[1]
+        server.shutdown()
+    assert answer["replaces"]["weights"]["c00"] == pytest.approx(0.6)
+    shares = {"c00": 0.3462, "c01": 0.5, "c02": 0.1538}
+    assert answer["weights"] == pytest.approx(shares, abs=1e-4)
+
+
 def test_the_command_prints_the_state_and_the_address_and_ends_at_ctrl_c(climb, run):
     done = climb("monitor", run, "--json")
     assert done.returncode == 0
