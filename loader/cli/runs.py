@@ -333,10 +333,10 @@ def _log_text(run: Path, log: WeightsLog) -> str:
     if has_ended(run):
         note = "the run has ended, so its weights cannot change any more"
     return (
-        f"{run}: {counted(len(rows), 'record')}; these weights hold from step {holds:,}\n\n"
+        f"{run}: {counted(len(rows), 'record')}; these weights hold after step {holds:,}\n\n"
         f"{_mixture_table(log.mixture(holds))}\n\n"
         + (f"used up: {', '.join(last.capped)}\n\n" if last.capped else "")
-        + text_table(("record", "at step", "kind", "steps", "hash", "why"), rows, left=6)
+        + text_table(("record", "after step", "kind", "steps", "hash", "why"), rows, left=6)
         + (f"\n\n{note}" if note else "")
     )
 

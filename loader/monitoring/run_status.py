@@ -18,8 +18,9 @@ from climbstream.loader.audit.ledger import LEDGER
 from climbstream.loader.core.errors import InvalidDataError
 from climbstream.loader.core.files import open_regular
 from climbstream.loader.core.typed import parse_json
+from climbstream.loader.formats.mixture import ONE
 from climbstream.loader.formats.outputs import TRAIN, has_ended
-from climbstream.loader.weights.log import WeightsLog
+from climbstream.loader.weights.log import WeightsLog, WeightsRecord
 from climbstream.loader.weights.request import LOG, open_weights_log
 from climbstream.loader.weights.sources import waiting_change
 
@@ -71,6 +72,7 @@ class RunStatus:
         self._last: Mapping[str, Any] | None = None
         self._before: deque[Mapping[str, Any]] = deque(maxlen=_RECENT)
         self._losses: dict[str, float] = {}
+        self._loss_steps: dict[str, int] = {}
         self._heldout_losses: dict[str, float] = {}
         self._loss_curves: dict[str, deque[tuple[int, float]]] = {}
         self._facts = RunFacts()
@@ -120,6 +122,7 @@ class RunStatus:
             "max_epochs": self._facts.max_epochs,
             "words": self._facts.words,
             "loss": self._losses,
+            "loss_step": self._loss_steps,
             "heldout_loss": self._heldout_losses,
         }
         return {
@@ -150,7 +153,7 @@ class RunStatus:
             "records": [
                 {
                     **{name: getattr(r, name) for name in ("v", "at_step", "kind", "steps", "why")},
-                    "changed": _changed(log.records[r.v - 1].weights if r.v else {}, r.weights),
+                    **_changes(_reached(log.records[r.v - 1]) if r.v else {}, _reached(r)),
                 }
                 for r in log.records[: -_RECORDS - 1 : -1]
             ],
@@ -226,6 +229,8 @@ class RunStatus:
             for curve in (*self._curves.values(), *self._loss_curves.values()):
                 while curve and curve[-1][0] >= step:
                     curve.pop()
+            for name in [name for name, at in self._loss_steps.items() if at >= step]:
+                del self._losses[name], self._loss_steps[name]
             before = None
             self._before.clear()
         if loss := _numbers({"loss": line.get("loss")}):
@@ -241,6 +246,7 @@ class RunStatus:
         # Update, not replace: a line has no loss of a cluster without rows since the line before,
         # and most lines have no held-out losses.
         self._losses |= line["cluster_loss"]
+        self._loss_steps |= dict.fromkeys(line["cluster_loss"], step)
         self._heldout_losses |= line["heldout_loss"]
         for name, mean in line["cluster_loss"].items():
             curve = self._loss_curves.setdefault(name, deque(maxlen=_CLUSTER_POINTS))
@@ -266,22 +272,29 @@ def silent_seconds(run: Path) -> float | None:
         return None
 
 
-def _changed(
-    before: Mapping[str, float], after: Mapping[str, float]
-) -> list[tuple[str, float | None, float]]:
-    """Return (cluster, weight before, weight after) for the largest changes of the weights.
+def _reached(record: WeightsRecord) -> Mapping[str, float]:
+    """Return the weights at the end of ``record``, by name; those of capped clusters are 0."""
+    if not record.capped:
+        return record.weights
+    return {name: n / ONE for name, n in record.units(record.at_step + record.steps).items()}
 
-    The weight before is None for the first record, which has no weights before it.
+
+def _changes(before: Mapping[str, float], after: Mapping[str, float]) -> dict[str, Any]:
+    """Return the largest changes of the weights, and how many more clusters changed.
+
+    ``changed`` has (cluster, weight before, weight after); the weight before is None for the first
+    record, which has no weights before it. ``more_changed`` is the number of other clusters.
     """
     apart = {
         name: after.get(name, 0.0) - before.get(name, 0.0)
         for name in dict.fromkeys([*after, *before])
     }
     most = sorted((name for name in apart if apart[name]), key=lambda name: -abs(apart[name]))
-    return [
+    changed = [
         (name, before.get(name, 0.0) if before else None, after.get(name, 0.0))
         for name in most[:_CHANGED]
     ]
+    return {"changed": changed, "more_changed": len(most) - len(changed)}
 
 
 def _numbers(value: Any) -> dict[str, float]:

@@ -129,7 +129,7 @@ def test_without_weights_it_shows_what_holds_and_how_it_came_to_it(climb, run):
     done = climb("weights", run)
     assert done.returncode == 0
     lines = done.stdout.splitlines()
-    assert lines[0] == f"{run}: 3 records; these weights hold from step 2,000"
+    assert lines[0] == f"{run}: 3 records; these weights hold after step 2,000"
     assert ["c00", "50.0000%"] in [line.split() for line in lines]
     assert "used up: c02" in lines
     head = WeightsLog.open(run / LOG, write=False).head
