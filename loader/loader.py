@@ -57,6 +57,8 @@ logger = get_logger(__name__)
 
 Weights = Mixture | Mapping[str, float] | str | Path | Schedule | None
 WeightsFunction = Callable[[int], Mixture | Mapping[str, float] | None]
+_MOST_LEFT_OUT = 0.2
+"""Share of the tokens from which on a loader warns that packing leaves them out."""
 P = ParamSpec("P")
 R = TypeVar("R")
 RENAMED = {
@@ -269,6 +271,8 @@ class MixtureLoader:
         agreement = _check_agreement(agreement, rank, world_size, live=live)
         self._weights = self._control_weights(sources, _open_log(weights_log, rank), agreement)
         self._begin_weights(self._start(weights, others))
+        if rank == 0:
+            self._warn_of_left_out(sources)
         if rank == 0:
             self._weights.open(_sources(weights_file, weights_function, self._weights))
             if weights_file is not None:
@@ -672,6 +676,20 @@ class MixtureLoader:
                 f"saved with batch_rows={value.batch_rows}"
             )
         return self
+
+    def _warn_of_left_out(self, sources: Sequence[RowSource]) -> None:
+        """Warn if packing leaves out a large share of the tokens of the clusters with weight."""
+        weights = self._weights.log.records[-1].weights
+        used = [source for source in sources if weights.get(source.name)]
+        tokens, left_out = sum(s.tokens for s in used), sum(s.left_out for s in used)
+        if left_out <= _MOST_LEFT_OUT * tokens:
+            return
+        bos = self.pack == "bos"
+        remedy = "a larger seq_len, pack='bfd' or pack='concat'" if bos else "a smaller seq_len"
+        logger.warning(
+            f"pack={self.pack!r} with seq_len={self.seq_len} leaves out {left_out / tokens:.0%} of "
+            f"the tokens in each epoch, {left_out:,} of {tokens:,}; for fewer, use {remedy}"
+        )
 
     def _steps_told(self) -> str:
         """Say, for a warning, which steps the ledger and the weights log already have; "" if none.

@@ -171,7 +171,8 @@ def test_worker_processes_are_refused(shards, tmp_path, start):
         timeout=120,
     )
     assert done.returncode == 1
-    assert "UsageError" in done.stderr
+    assert "WorkersError" in done.stderr
+    assert "Original Traceback" not in done.stderr
     assert "gains nothing: this process gathers rows faster" in done.stderr
     assert "make the DataLoader with num_workers=0" in done.stderr
 

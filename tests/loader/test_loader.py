@@ -953,6 +953,33 @@ def test_a_cluster_is_gone_through_again_and_again(open_loader):
     assert loader.tokens_served == {"c00": 0, "c01": 0, "c02": 0, "c03": 10 * ROWS * SEQ_LEN}
 
 
+# What packing leaves out.
+
+
+@pytest.mark.parametrize(
+    ("pack", "seq_len", "remedy"),
+    [
+        ("bos", 8, "use a larger seq_len, pack='bfd' or pack='concat'"),
+        ("bfd", 200, "use a smaller seq_len"),
+        ("concat", 8, ""),
+    ],
+)
+def test_a_packing_that_leaves_out_much_is_told_with_the_remedy(
+    tmp_path, make_shards, counted_documents, capsys, pack, seq_len, remedy
+):
+    shards = make_shards(tmp_path, counted_documents({"c00": [100] * 40}))
+    options = {"seq_len": seq_len, "batch_rows": 8, "pack": pack, "world_size": 2}
+    MixtureLoader(shards.directory, rank=1, **options)
+    assert not capsys.readouterr().err
+    loader = MixtureLoader(shards.directory, **options)
+    said = capsys.readouterr().err
+    assert (f"pack={pack!r} with seq_len={seq_len} leaves out" in said) == bool(remedy)
+    assert remedy in said
+    if pack == "bos":
+        assert "leaves out 92% of the tokens in each epoch, 3,680 of 4,000" in said
+        assert loader._epoch_rows["c00"] * seq_len == 320
+
+
 # A part of each cluster.
 
 
