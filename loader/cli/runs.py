@@ -222,8 +222,8 @@ def weights(
     """Show the weights of the job in the folder RUN, or ask the job to change them.
 
     Without CLUSTER=WEIGHT, the weights are shown. With c03=0.4, cluster c03 gets 0.4 of the tokens;
-    the clusters that are not named share the rest in their present proportions. The job changes its
-    weights without a restart.
+    the clusters that are not named share the rest in their present proportions, or in those of a
+    request that still waits. The job changes its weights without a restart.
     """
     log = open_weights_log(run)
     if not named:
@@ -249,7 +249,10 @@ def weights(
         "\n"
         f"{_mixture_table(change.mixture)}\n"
         "\n"
-        f"{_replaces_text(waiting)}{_begin_text(run)}"
+        f"{_replaces_text(waiting, only=only)}"
+        f"a job of one rank begins the change at most {EVERY} steps later, and a job of several "
+        f"ranks at most {2 * EVERY} steps later (with Agreement(every=N), N and 2 N steps); then "
+        f"climb weights {run} shows the step{_silence_text(run)}"
     )
     value = {
         "file": str(path),
@@ -260,30 +263,29 @@ def weights(
     show(value, text, as_json=as_json)
 
 
-def _replaces_text(waiting: WeightsUpdate | None) -> str:
+def _replaces_text(waiting: WeightsUpdate | None, *, only: bool) -> str:
     """Say, in a line, what the new request keeps of the one that it replaces; "" without one."""
     if waiting is None:
         return ""
-    lost = [f"its ramp of {counted(waiting.ramp, 'step')}"] if waiting.ramp else []
-    lost += [f"its reason, {waiting.why!r}"] if waiting.why else []
+    lost = ["its weights"] if only else []
+    lost += [f"its ramp of {counted(waiting.ramp, 'step')}"] if waiting.ramp else []
+    lost += [f"its reason {waiting.why!r}"] if waiting.why else []
     return (
-        "a request that the job has not followed yet is replaced; the new weights begin from the "
-        f"weights of that request{', without ' if lost else ''}{' and '.join(lost)}\n"
+        "a request that the job has not followed yet is replaced"
+        + ("" if only else "; the new weights begin from its weights")
+        + (f"; not kept: {', '.join(lost)}" if lost else "")
+        + "\n"
     )
 
 
-def _begin_text(run: Path) -> str:
-    """Say when the job will begin a change that was requested now, as far as files show it."""
+def _silence_text(run: Path) -> str:
+    """Say, in a line, that a request may have to wait, because the job seems to have stopped."""
     silence = silent_seconds(run)
-    if silence is not None and silence > LONG_SILENCE:
-        return (
-            f"the job has written no metrics for {duration(silence)}; if it has stopped, the "
-            "request waits in the file, and the job follows it when it is resumed"
-        )
+    if silence is None or silence <= LONG_SILENCE:
+        return ""
     return (
-        f"a job of one rank begins the change at most {EVERY} steps later, and a job of several "
-        f"ranks at most {2 * EVERY} steps later (with Agreement(every=N), N and 2 N steps); then "
-        f"climb weights {run} shows the step"
+        f"\nthe job has written no metrics for {duration(silence)}; if it has stopped, the request "
+        "waits in the file, and the job follows it when it is resumed"
     )
 
 
@@ -328,8 +330,9 @@ def _log_text(run: Path, log: WeightsLog) -> str:
         for r in log.records
     ]
     holds = last.at_step + last.steps
-    waiting = waiting_change(run, log)
-    note = "a change of weights is requested, and not yet in force" if waiting else ""
+    note = ""
+    if waiting_change(run, log):
+        note = "a change of weights is requested, and not yet in force" + _silence_text(run)
     if has_ended(run):
         note = "the run has ended, so its weights cannot change any more"
     return (
