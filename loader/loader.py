@@ -210,7 +210,7 @@ class MixtureLoader:
                 rank 0 writes this file; `climb audit` checks it. Default: no ledger.
             weights_file: Path of a file through which users change the weights of a running job.
                 `climb weights` writes this file; rank 0 reads it every `Agreement.every` steps.
-            weights_function: Function that gets the number of the next step. It returns new
+            weights_function: Function that gets the number of steps so far. It returns new
                 weights, or None to keep the present weights. Rank 0 calls it every
                 `Agreement.every` steps.
             agreement: Makes all ranks change weights at the same step. If there are several ranks,
@@ -396,7 +396,7 @@ class MixtureLoader:
 
     @property
     def step(self) -> int:
-        """Number of batches returned so far; also the number of the next batch, counted from 0."""
+        """Number of batches returned so far; also the number of the last one, counted from 1."""
         return self._lookahead.step
 
     @property
@@ -604,10 +604,10 @@ class MixtureLoader:
             ramp: Number of steps until the new weights are reached; 0: they take effect
                 immediately.
             why: Reason, which is written to the weights log.
-            at_step: First step that uses the new weights; default: the earliest possible.
+            at_step: Step after which the new weights hold; default: the earliest possible.
 
         Returns:
-            The first step that uses the new weights.
+            The step after which the new weights hold: the next batch is the first that uses them.
 
         Raises:
             UsageError: The step ``at_step`` was already served, or is before a change in the log.
@@ -672,7 +672,7 @@ class MixtureLoader:
         self._told = ""
         if value.batch_rows != self.batch_rows:
             logger.warning(
-                f"from step {value.step:,} on, a batch has {self.batch_rows:,} rows; the state was "
+                f"after step {value.step:,}, a batch has {self.batch_rows:,} rows; the state was "
                 f"saved with batch_rows={value.batch_rows}"
             )
         return self

@@ -194,7 +194,7 @@ class Ledger:
         if isinstance(last, Opening) and (
             differences := differences_text({"max_epochs": last.max_epochs}, now)
         ):
-            logger.warning(f"from step {opening.state.step:,} on, {differences} ({self.path})")
+            logger.warning(f"after step {opening.state.step:,}, {differences} ({self.path})")
 
     def add(
         self,

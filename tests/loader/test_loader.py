@@ -398,7 +398,7 @@ def test_a_state_of_other_batches_is_accepted_with_a_warning_of_both_sizes(open_
     next(loader)
     open_loader(batch_rows=8).load_state_dict(loader.state_dict())
     assert (
-        "from step 1 on, a batch has 8 rows; the state was saved with batch_rows=16"
+        "after step 1, a batch has 8 rows; the state was saved with batch_rows=16"
         in capsys.readouterr().err
     )
 

@@ -270,7 +270,7 @@ def test_another_limit_of_epochs_than_before_is_warned_of_if_there_is_a_ledger(
     assert capsys.readouterr().err == ""
     open_loader().load_state_dict(state)
     assert (
-        f"from step 10 on, max_epochs.c00 was 8.0 and is not given ({tmp_path}/served.jsonl)"
+        f"after step 10, max_epochs.c00 was 8.0 and is not given ({tmp_path}/served.jsonl)"
         in capsys.readouterr().err
     )
 
