@@ -653,7 +653,7 @@ def test_a_link_or_pipe_where_a_pull_goes_on_is_refused_and_not_followed(directo
         report.symlink_to(directory / "report.html")
     else:
         os.mkfifo(report)
-    with pytest.raises(InvalidDataError, match=r"report\.html is (a link|no regular file)"):
+    with pytest.raises(InvalidDataError, match=r"report\.html is (a link|not a regular file)"):
         pull(str(directory), out)
 
 

@@ -120,7 +120,7 @@ def test_a_result_of_doremi_warns_of_a_target_in_the_shards(leaky, capsys):
 def test_strict_and_no_look_exclude_each_other(leaky, capsys):
     arguments = ["search", leaky / "shards", "--target", leaky / "task.jsonl", "--out", leaky / "o"]
     assert run([*map(str, arguments), "--strict", "--skip-check"]) == 2
-    assert "give one of them" in capsys.readouterr().err
+    assert "give only one of them" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
