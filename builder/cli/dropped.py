@@ -9,7 +9,6 @@ import click
 import pyarrow.parquet as pq
 
 from climbstream.builder.corpus.ingest import BAD_RECORDS
-from climbstream.builder.licenses import license_name
 from climbstream.builder.selection.dropped import SAMPLED
 from climbstream.builder.selection.reasons import LICENSE, PRUNED, RESERVED
 from climbstream.builder.settings import SCORES
@@ -21,6 +20,7 @@ from climbstream.loader.core.files import read_json
 from climbstream.loader.core.log import get_logger
 from climbstream.loader.formats.catalogue import row_groups
 from climbstream.loader.formats.clusters import reason_title, score_title
+from climbstream.loader.formats.licenses import license_name
 from climbstream.loader.formats.manifest import CLUSTERS, MANIFEST, Manifest, part_paths
 from climbstream.loader.formats.mixture import some_names
 from climbstream.loader.formats.outputs import WORK

@@ -35,7 +35,7 @@ from climbstream.loader.cli.options import COUNT, INPUT, OUTPUT, grouping_option
 from climbstream.loader.core.console import counted, say, text_table
 from climbstream.loader.core.engines.engine import ENGINES
 from climbstream.loader.core.errors import IntegrityError, InvalidDataError, UsageError
-from climbstream.loader.formats.cluster_tables import clusters_text
+from climbstream.loader.formats.cluster_tables import clusters_text, license_text
 from climbstream.loader.formats.clusters import load_clusters
 from climbstream.loader.formats.directory import ShardDirectory
 from climbstream.loader.formats.mixture import Mixture, some_names
@@ -101,7 +101,7 @@ def import_(
         sources, out, settings, workers=workers, engine=engine, scratch=scratch
     )
     text = clusters_text(manifest, load_clusters(out))
-    about = f"{out} · licence: {manifest.license} · report: {out.rstrip('/')}/report.html"
+    about = f"{out} · licence: {license_text(manifest)} · report: {out.rstrip('/')}/report.html"
     show(manifest.to_json(), f"{text}\n\n{about}", as_json=as_json)
 
 

@@ -7,11 +7,10 @@ from climbstream.loader.core.console import counted, text_table
 from climbstream.loader.core.html_page import bar, isolated, listed, quotation, table
 
 from .clusters import ClusterInfo, CopyCounts, score_title
+from .licenses import UNKNOWN, split_licenses
 from .manifest import Manifest, Size, join_licenses, single_licenses
 from .mixture import some_names
 
-_UNKNOWN = "unknown"
-"""Licence of documents that state none."""
 _LICENSES = 5
 """Number of licences that are named per cluster: those with the most tokens."""
 
@@ -19,19 +18,28 @@ _LICENSES = 5
 def unlicensed_text(manifest: Manifest) -> str:
     """Return a text that says how many documents state no licence, and their share of the tokens.
 
-    Returns "" if each document states a licence, or if documents were not counted by licence.
+    Returns "" if each document states a licence. If documents were not counted by licence, as after
+    an import whose card names licences, the text has no numbers.
     """
     sizes = join_licenses(cluster.licenses for cluster in manifest.clusters)
-    if sizes or manifest.license != _UNKNOWN:
-        size = sizes.get(_UNKNOWN, Size(0, 0))
+    if sizes or manifest.license != UNKNOWN:
+        size = sizes.get(UNKNOWN, Size(0, 0))
     else:
         size = Size(sum(cluster.documents for cluster in manifest.clusters), manifest.tokens)
+    if not sizes and size.documents == 0 and UNKNOWN in split_licenses(manifest.license):
+        return "a part of the documents states no licence; how many, was not counted"
     if not size.documents:
         return ""
     states = "states" if size.documents == 1 else "state"
     share = size.tokens / max(manifest.tokens, 1)
     percent = f"{100 * share:.1f} %"
     return f"{counted(size.documents, 'document')} ({percent} of tokens) {states} no licence"
+
+
+def license_text(manifest: Manifest) -> str:
+    """Return the licences of ``manifest``, and how many documents state none, on one line."""
+    unlicensed = unlicensed_text(manifest)
+    return f"{manifest.license}; {unlicensed}" if unlicensed else manifest.license
 
 
 def licenses_text(licenses: Mapping[str, Size], most: int = _LICENSES) -> str:
