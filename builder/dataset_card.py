@@ -150,7 +150,7 @@ def license_rows(manifest: Manifest) -> list[str]:
     totals = sorted(_by_license(manifest).items(), key=lambda item: -item[1].tokens)
     if not totals:
         return []
-    rows = [(_cell(name), size) for name, size in totals[:_LISTED]]
+    rows = [(cell(name), size) for name, size in totals[:_LISTED]]
     unshared = not any(", " in name for c in manifest.clusters for name in c.licenses)
     if rest := [size for _, size in totals[_LISTED:]]:
         rows.append((f"{len(rest)} others", sum(rest, Size(0, 0))))
@@ -171,7 +171,7 @@ def _by_license(manifest: Manifest) -> dict[str, Size]:
     return single_licenses(join_licenses(cluster.licenses for cluster in manifest.clusters))
 
 
-def _cell(name: str) -> str:
+def cell(name: str) -> str:
     """Return ``name`` as the text of a cell of a Markdown table."""
     return " ".join(name.split()).replace("|", "\\|")
 
@@ -207,7 +207,7 @@ def _largest_licenses(cluster: ClusterEntry) -> str:
     """Return the licences with the most tokens of ``cluster``, each with its share of tokens."""
     ordered = sorted(single_licenses(cluster.licenses).items(), key=lambda item: -item[1].tokens)
     shares = [
-        f"{_cell(name)} {size.tokens / max(cluster.tokens, 1):.0%}"
+        f"{cell(name)} {size.tokens / max(cluster.tokens, 1):.0%}"
         for name, size in ordered[:_PER_CLUSTER]
     ]
     more = len(ordered) - _PER_CLUSTER

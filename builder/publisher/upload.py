@@ -24,7 +24,7 @@ from huggingface_hub.errors import RevisionNotFoundError
 from huggingface_hub.hf_api import RepoFile
 from huggingface_hub.utils.tqdm import disable_progress_bars
 
-from climbstream.loader.core.console import Progress
+from climbstream.loader.core.console import Progress, counted
 from climbstream.loader.core.errors import IntegrityError, RemoteError, UsageError
 from climbstream.loader.core.files import hash_json
 from climbstream.loader.core.log import get_logger
@@ -58,6 +58,8 @@ class Published:
     repo: str
     data_sets: tuple[str, ...]
     """Names of all data sets of the publication; the first is ``repo``."""
+    url: str
+    private: bool
     commit: str
     """Hash of the commit that ``main`` of ``repo`` now has."""
     files: int
@@ -85,6 +87,11 @@ class Publisher:
         self._api = HfApi()
         disable_progress_bars()  # climbstream shows its own
         self._patience = patience
+
+    @property
+    def url(self) -> str:
+        """Address of the data set for a browser."""
+        return f"{self._api.endpoint}/datasets/{self.repo}"
 
     def check_login(self) -> None:
         """Check that the Hub accepts the token, before anything is read or written.
@@ -115,14 +122,15 @@ class Publisher:
 
         Args:
             publication: The files, and the folders that they fill.
-            private: Whether a data set is private, if it does not exist yet. Further data sets are
+            private: Whether a data set that does not exist yet is private. Further data sets are
                 also private if the first data set is.
             tag: Tag to set on the commit of the first data set.
 
         Raises:
             RemoteError: The Hub refused, or did not answer in time; or somebody else changed
                 ``main`` meanwhile. The same call continues the upload.
-            UsageError: There are more files than the Hub accepts. Or the tag exists on a commit
+            UsageError: There are more files than the Hub accepts. Or ``private`` is true, and the
+                data set exists and is public. Or the tag exists on a commit
                 with other files. Or the data set has folders of another form, which the card would
                 not describe. Or a further data set exists already, and belongs to another
                 publication.
@@ -131,18 +139,24 @@ class Publisher:
         for files in publication.each:
             check_limits(files)
         self._create(private=private)
+        is_private = self._is_private()
+        if private and not is_private:
+            raise UsageError(
+                f"{self.url} exists, and is public, so --private does not apply; make the data set "
+                "private in its settings on the Hub, or publish under another name"
+            )
+        logger.info(f"{self.url} is a {'private' if is_private else 'public'} data set")
         done: list[Published] = []
         if publication.further:
             self._check_folders(self._list("main"), publication.others)
-            private = private or self._is_private()
             for number, files in enumerate(publication.further, start=1):
                 publisher = Publisher(further_name(self.repo, number), patience=self._patience)
-                publisher._create(private=private)
+                publisher._create(private=is_private)
                 publisher._check_own(files[PART_OF])
                 part = replace(publication, files=files, folders=("clusters",), further=())
-                done.append(publisher._publish(part, None))
+                done.append(publisher._publish(part, None, private=is_private))
             publication = publication.with_commits(self.repo, [part.commit for part in done])
-        first = self._publish(publication, tag)
+        first = self._publish(publication, tag, private=is_private)
         return replace(
             first,
             data_sets=(first.repo, *(part.repo for part in done)),
@@ -173,7 +187,7 @@ class Publisher:
                 "other files; rename that data set, or publish under another name"
             )
 
-    def _publish(self, publication: Publication, tag: str | None) -> Published:
+    def _publish(self, publication: Publication, tag: str | None, *, private: bool) -> Published:
         """Publish ``publication.files`` in this data set, which must exist."""
         files = publication.files
         hashes = _hash_all(files)
@@ -207,6 +221,8 @@ class Publisher:
         return Published(
             repo=self.repo,
             data_sets=(self.repo,),
+            url=self.url,
+            private=private,
             commit=commit,
             files=len(files),
             bytes=sum(map(size_of, files.values())),
@@ -250,6 +266,10 @@ class Publisher:
         self, branch: str, files: Mapping[str, Path | bytes], hashes: Mapping[str, Any]
     ) -> int:
         """Send the files that ``branch`` lacks; check all its files; return how many were sent."""
+        logger.info(
+            f"files go to the branch {branch}, which stays there if this command is stopped; the "
+            "same command continues, and removes the branch at the end"
+        )
         self._try(
             "make a branch",
             lambda: self._api.create_branch(
@@ -367,9 +387,9 @@ class Publisher:
             left.remove(branch)
         if left:
             logger.warning(
-                f"{self.repo} has {len(left)} branches of unfinished publications, "
-                f"{', '.join(left[:3])}; remove the branches that nobody needs with `hf repos "
-                "branch delete`"
+                f"{self.repo} has {counted(len(left), 'branch', 'branches')} of unfinished "
+                f"publications: {some_names(left)}; remove what nobody needs with `hf repos branch "
+                f"delete {self.repo} BRANCH --type dataset`"
             )
 
     def _refs(self, kind: Literal["branches", "tags"]) -> dict[str, str]:

@@ -20,7 +20,7 @@ from climbstream.loader.storage.store import Store
 
 from .grouping import GROUPING, GROUPINGS, Grouping, base_of
 from .licenses import UNKNOWN, license_name, split_licenses
-from .mixture import Mixture, some_names
+from .mixture import MIXTURE, Mixture, some_names
 from .shard_folders import ShardFolder, check_division, find_folder, folder_path
 
 MANIFEST = "manifest.json"
@@ -421,7 +421,12 @@ class Manifest:
             if (groups := _read_grouping(store)) is not None:
                 return cls.load(base_of(store)).by_grouping(store.folder_name, groups, str(store))
             remedy = "check the address"
-            if store.folder is not None:
+            if str(store).startswith("hf://") and _has_mixture(store):
+                remedy = (
+                    f"but it has a mixture, {MIXTURE}: name the shards in its place, and use the "
+                    f"mixture as --mixture {directory}"
+                )
+            elif store.folder is not None:
                 _check_there(store.folder, directory)
                 remedy = (
                     "if a build was interrupted, run the same `climb build` again; it continues"
@@ -509,6 +514,14 @@ def refuse_grouping(manifest: Manifest, place: object, what: str) -> None:
         raise UsageError(
             f"{place} is a grouping, and has no shards; {what} the directory that it groups"
         )
+
+
+def _has_mixture(store: Store) -> bool:
+    """Whether ``store`` has a mixture, as a data set of the Hub with only a mixture has."""
+    try:
+        return bool(store.read(MIXTURE, MOST_BYTES))
+    except (FileNotFoundError, NotADirectoryError):
+        return False
 
 
 def _check_there(directory: Path, name: object) -> None:
