@@ -14,6 +14,7 @@ from typing import Any, Self
 
 import yaml
 
+from climbstream.loader.core.console import counted
 from climbstream.loader.core.errors import InvalidDataError
 from climbstream.loader.core.files import write_bytes
 from climbstream.loader.formats.cluster_tables import unlicensed_text
@@ -153,7 +154,7 @@ def license_rows(manifest: Manifest) -> list[str]:
     rows = [(cell(name), size) for name, size in totals[:_LISTED]]
     unshared = not any(", " in name for c in manifest.clusters for name in c.licenses)
     if rest := [size for _, size in totals[_LISTED:]]:
-        rows.append((f"{len(rest)} others", sum(rest, Size(0, 0))))
+        rows.append((counted(len(rest), "other"), sum(rest, Size(0, 0))))
     return [
         "| licence | documents | tokens | share of tokens |",
         "| --- | --- | --- | --- |",
@@ -266,7 +267,7 @@ def write_beside(shards: ShardDirectory, out: Path, contents: ExportContents) ->
     rows = cluster_rows(manifest, _size_columns(manifest, contents.drawn))
     tokens = manifest.tokens if contents.drawn is None else sum(contents.drawn.values())
     body = (
-        f"{tokens:,} tokens in {len(manifest.clusters)} clusters. "
+        f"{counted(tokens, 'token')} in {counted(len(manifest.clusters), 'cluster')}. "
         f"Licence: {manifest.license}. {unlicensed_note(manifest)}".rstrip()
         + f"\n\nFiles: {contents.files}.\n\n"
         + "\n".join([*rows, "", *license_rows(manifest)]).rstrip()

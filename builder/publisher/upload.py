@@ -292,15 +292,15 @@ class Publisher:
                         self._api.create_commit,
                         self.repo,
                         list(additions.values()),
-                        commit_message=f"sending {len(part)} files",
+                        commit_message=f"sending {counted(len(part), 'file')}",
                         repo_type="dataset",
                         revision=branch,
                     ),
                 )
         if wrong := _missing(hashes, self._list(branch)):
             raise IntegrityError(
-                f"in {self.repo}, {len(wrong)} of {len(files)} files differ from what was sent, "
-                f"{wrong[0]} among them; run the same command again"
+                f"in {self.repo}, {len(wrong)} of {counted(len(files), 'file')} have other bytes "
+                f"than were sent (the first: {wrong[0]}); run the same command again"
             )
         return len(missing)
 
@@ -341,7 +341,7 @@ class Publisher:
                 self._api.create_commit(
                     self.repo,
                     operations,
-                    commit_message=f"{len(hashes)} files of climbstream",
+                    commit_message=f"{counted(len(hashes), 'file')} of climbstream",
                     repo_type="dataset",
                     revision="main",
                     parent_commit=head,

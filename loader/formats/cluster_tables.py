@@ -81,17 +81,16 @@ def others_text(sizes: Mapping[str, float], where: str) -> str:
     nothing is left out.
 
     >>> others_text({f"c{n}": 1 for n in range(50)}, "mixture.json lists all")
-    '\n40 of 50 are listed, the largest; the other 10 have 20.0% together. mixture.json lists all.'
+    '\n40 of 50 are listed, the largest; the other 10 together have 20.0%. mixture.json lists all.'
     """
     names = largest(sizes)
     rest = len(sizes) - len(names)
     if not rest:
         return ""
     share = 1 - sum(sizes[name] for name in names) / (sum(sizes.values()) or 1)
-    return (
-        f"\n{len(names):,} of {len(sizes):,} are listed, the largest; the other {rest:,} have "
-        f"{share:.1%} together. {where}."
-    )
+    others = "the other one has" if rest == 1 else f"the other {rest:,} together have"
+    listed = f"{len(names):,} of {len(sizes):,} are listed, the largest"
+    return f"\n{listed}; {others} {share:.1%}. {where}."
 
 
 def clusters_text(manifest: Manifest, clusters: Sequence[ClusterInfo]) -> str:

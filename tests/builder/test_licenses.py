@@ -2,8 +2,11 @@
 
 import json
 from collections import Counter
+from pathlib import Path
 from types import SimpleNamespace
 
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
 import pytest
 import yaml
 from small_build import SMALL_BUILD
@@ -85,14 +88,14 @@ def test_names_that_contradict_are_refused(names, said):
 def test_documents_of_other_licences_are_dropped_counted_and_listed(corpus, tmp_path, catalogue):
     manifest = built(corpus, tmp_path / "out", ["MIT", "Apache-2.0"])
     stage = stage_of(manifest)
-    assert stage["dropped"]["licence not asked for"]["documents"] == 60
+    assert stage["dropped"]["licence not allowed"]["documents"] == 60
     assert {name: n["documents"] for name, n in stage["licenses"].items()} == {
         "unknown": 40,
         "GPL-3.0": 20,
     }
     why = Counter((row["license"], row["why"]) for row in catalogue(tmp_path / "out"))
-    assert why["GPL-3.0", "licence not asked for"] == 20
-    assert why["", "licence not asked for"] == 40
+    assert why["GPL-3.0", "licence not allowed"] == 20
+    assert why["", "licence not allowed"] == 40
     assert {name for name, reason in why if reason is None} == {"MIT", "mit", "Apache-2.0, MIT"}
     assert not verify_directory(tmp_path / "out").faults
 
@@ -120,7 +123,7 @@ def test_a_copy_under_a_licence_that_is_kept_stays(tmp_path, make_records, write
     built(corpus, tmp_path / "out", ["CC0-1.0"])
     rows = {row["id"]: row["why"] for row in catalogue(tmp_path / "out")}
     assert rows["free copy"] is None
-    assert rows[records[0]["id"]] == "licence not asked for"
+    assert rows[records[0]["id"]] == "licence not allowed"
 
 
 def test_a_card_lists_a_licence_once_however_its_case_is_spelled():
@@ -318,7 +321,29 @@ def test_a_name_that_no_document_has_is_told_and_one_that_keeps_none_is_refused(
     assert "documents left out by licence: unknown 40, " in said
     assert run([*asked, "--licenses", str(tmp_path / "allowed.txt")]) == 2
     assert run(["dropped", str(tmp_path / "out"), "--why", "licence"]) == 0
-    assert "licence not asked for (unknown 40, " in capsys.readouterr().out
+    assert "licence not allowed (unknown 40, " in capsys.readouterr().out
+
+
+def test_a_name_that_is_kept_in_spite_of_its_licence_is_told(corpus, tmp_path, capsys):
+    rows = [json.loads(line) for line in Path(corpus).read_text().splitlines()]
+    named = [row["id"] for row in rows if row["license"] in ("GPL-3.0", "MIT")]
+    built(corpus, tmp_path / "out", ["!GPL-3.0"], keep_ids=named)
+    first = next(row["id"] for row in rows if row["license"] == "GPL-3.0")
+    said = f"--keep-ids keeps 20 documents whose licence is not allowed (the first: {first})"
+    assert said in capsys.readouterr().err
+
+
+def test_a_directory_of_an_earlier_version_lists_what_its_licences_left_out(
+    corpus, tmp_path, capsys
+):
+    built(corpus, tmp_path / "out", ["!GPL-3.0"])
+    part = tmp_path / "out" / "documents" / "part-00000.parquet"
+    table = pq.read_table(part)
+    why = pc.replace_substring(table["why"], "not allowed", "not asked for")
+    index = table.schema.get_field_index("why")
+    pq.write_table(table.set_column(index, table.schema.field(index), why), part)
+    assert run(["dropped", str(tmp_path / "out"), "--why", "licence"]) == 0
+    assert "20: licence not asked for (GPL-3.0 20)" in capsys.readouterr().out
 
 
 def test_settings_that_name_no_licence_are_written_as_before():

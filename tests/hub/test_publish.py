@@ -371,7 +371,7 @@ def test_other_bytes_on_the_hub_never_become_main(client, directory, tables):
 
     client.fail(10**6, spoil, *STEPS["list"])
     with pytest.raises(
-        IntegrityError, match=r"1 of \d+ files differ from what was sent, .*manifest"
+        IntegrityError, match=r"1 of \d+ files have other bytes than were sent .*manifest"
     ):
         Publisher(REPO).publish(publication)
     assert on_main(client) == {"notes.txt": b"old"}
