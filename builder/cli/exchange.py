@@ -187,7 +187,7 @@ def export(
     help="Folder for the tables, which a later run uses again.  [default: a temporary folder]",
 )
 @click.option("--tag", help="Tag to set on the commit.")
-@click.option("--private", is_flag=True, help="Make a new data set private.")
+@click.option("--private", is_flag=True, help="Make a new data set private; refuse a public one.")
 @click.option("--heldout", is_flag=True, help="Publish the held-out text too.")
 @click.option(
     "--license",

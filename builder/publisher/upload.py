@@ -24,14 +24,22 @@ from huggingface_hub.errors import RevisionNotFoundError
 from huggingface_hub.hf_api import RepoFile
 from huggingface_hub.utils.tqdm import disable_progress_bars
 
+from climbstream.builder.dataset_card import CARD, Card
 from climbstream.loader.core.console import Progress, counted
-from climbstream.loader.core.errors import IntegrityError, RemoteError, UsageError
+from climbstream.loader.core.errors import (
+    IntegrityError,
+    InvalidDataError,
+    RemoteError,
+    UsageError,
+)
 from climbstream.loader.core.files import hash_json
 from climbstream.loader.core.log import get_logger
+from climbstream.loader.formats.licenses import UNKNOWN
 from climbstream.loader.formats.mixture import some_names
-from climbstream.loader.storage.hub import check_repo, patiently
+from climbstream.loader.storage.hub import check_repo, hub_url, patiently
 from climbstream.loader.storage.retry import status_of
 from climbstream.loader.storage.service import PATIENCE
+from climbstream.loader.storage.store import Store
 
 from .division import PART_OF, further_name
 from .repo_files import Publication, check_limits, size_of
@@ -210,6 +218,8 @@ class Publisher:
         branch = _BRANCH + hash_json(sorted(hashes.items()))[:12]
         sent = 0
         if changes:
+            if CARD in missing and CARD in remote:
+                self._tell_licenses(files[CARD])
             sent = self._stage_unless_there(branch, files, hashes)
             self._commit(head, {path: files[path] for path in missing}, hashes, stale)
         else:
@@ -229,6 +239,22 @@ class Publisher:
             sent=sent,
             tag=tag,
         )
+
+    def _tell_licenses(self, card: Path | bytes) -> None:
+        """Log a warning if the present card of the data set names other licences than ``card``."""
+        present = Store.of(hub_url(self.repo)).read(CARD)
+        new = card if isinstance(card, bytes) else card.read_bytes()
+        before = after = ""
+        with suppress(InvalidDataError):  # a card that cannot be read states no licence
+            before, after = (
+                ", ".join(Card.parse(data.decode(errors="replace"), CARD).licenses)
+                for data in (present, new)
+            )
+        if before and before != after:
+            logger.warning(
+                f"the card of {self.url} states the licence {before}; the new card states "
+                f"{after or UNKNOWN}"
+            )
 
     def _check_folders(self, remote: Collection[str], others: Collection[str]) -> None:
         """Raise `UsageError` if the data set has one of the folders ``others``."""

@@ -725,6 +725,19 @@ def test_a_publisher_states_the_licence_only_of_documents_that_state_none(direct
     assert publication.notes[0].endswith("The card says that you state CC BY 4.0 for them.")
 
 
+def test_another_licence_than_that_of_the_present_card_is_told(client, directory, tmp_path, caplog):
+    copy = licensed(directory, tmp_path, "unknown")
+    for stated, told in (("mit", False), ("mit", False), ("foo", True)):
+        caplog.clear()
+        settings = PublishSettings(license=stated)
+        publication = collect(copy, REPO, tmp_path / "work", settings)
+        Publisher(REPO).publish(publication)
+        assert ("states the licence mit; the new card states foo" in caplog.text) == told
+    assert publication.notes == (
+        "The Hub does not know the licence foo, so the card says license: other, with this name.",
+    )
+
+
 def test_text_without_a_licence_is_not_published_without_a_word(directory, tmp_path):
     copy, _ = with_licenses(directory, tmp_path)
     said = "The text of documents without a licence becomes public (--text)."
