@@ -315,7 +315,8 @@ def _show_publication(
     }
     count = sum(one.files for one in plan)
     about = (
-        f"{publisher.url}: {'private' if private else 'public'} if it is new, else as it is\n"
+        f"{publisher.url}: {'private' if private else 'public'} if the data set is new; an "
+        "existing one stays as it is\n"
         f"{counted(count, 'file')}, {counted(publication.bytes, 'byte')} · licence: "
         f"{publication.license} · nothing was sent, and the login was not checked · "
         f"card: {card or '--work DIR writes it'}\n"

@@ -26,11 +26,11 @@ def origin_lines(manifest: Manifest) -> list[str]:
     read = manifest.conservation[0]["in"]["documents"] if manifest.conservation else 0
     if not sources or not read:
         return []
+    origin = f"{counted(read, 'document')} of {counted(len(sources), 'source')}"
     return [
         "## Where the text came from",
         "",
-        f"{counted(read, 'document')} of {counted(len(sources), 'source')}: {some_names(sources)}. "
-        + " ".join(_rules(manifest)),
+        " ".join([f"{origin}: {some_names(sources)}.", *_rules(manifest)]),
         "",
         *_labels(manifest),
         *_left_out(manifest),

@@ -345,12 +345,13 @@ class Manifest:
     def _with_unknown(self) -> str:
         """Return `license` with ``unknown`` in it if documents state no licence.
 
-        Earlier versions named only the licences that documents state.
+        Earlier versions named only the licences that documents state, such as ``NOASSERTION``.
         """
         names = split_licenses(self.license)
         sizes = join_licenses(cluster.licenses for cluster in self.clusters)
-        missing = UNKNOWN in sizes and UNKNOWN not in names
-        return f"{UNKNOWN}, {self.license}" if missing else self.license
+        if UNKNOWN not in sizes or UNKNOWN in names:
+            return self.license
+        return ", ".join([UNKNOWN, *(name for name in names if license_name(name) != UNKNOWN)])
 
     def grouped(self, grouping: Grouping) -> Self:
         """Return a manifest of the same shards, in which the groups of ``grouping`` are clusters.
