@@ -37,7 +37,7 @@ from climbstream.loader.core.workdir import begin_or_resume
 from climbstream.loader.formats.clusters import load_clusters
 from climbstream.loader.formats.directory import ShardDirectory
 from climbstream.loader.formats.grouping import GROUPINGS
-from climbstream.loader.formats.licenses import UNKNOWN, split_licenses
+from climbstream.loader.formats.licenses import UNKNOWN, license_name, split_licenses
 from climbstream.loader.formats.listing import list_files
 from climbstream.loader.formats.manifest import (
     BESIDE,
@@ -102,6 +102,11 @@ class PublishSettings:
         if self.what == "mixture" and self.mixture is None:
             raise UsageError(
                 "to publish only a mixture, name it: --mixture FILE, or the folder of a search"
+            )
+        if self.license is not None and license_name(self.license) == UNKNOWN:
+            raise UsageError(
+                f"--license {self.license!r} names no licence; name the licence, or leave out "
+                "--license"
             )
 
     @property
@@ -505,6 +510,7 @@ def _license(manifest: Manifest, settings: PublishSettings) -> str:
     if names == [UNKNOWN] and stated is None:
         raise UsageError("the sources of these shards state no licence; state it with --license")
     if UNKNOWN in names and stated is not None:
+        stated = {name.casefold(): name for name in names}.get(stated.casefold(), stated)
         return ", ".join(dict.fromkeys(stated if name == UNKNOWN else name for name in names))
     if stated not in (None, manifest.license):
         raise UsageError(

@@ -82,6 +82,8 @@ def others_text(sizes: Mapping[str, float], where: str) -> str:
 
     >>> others_text({f"c{n}": 1 for n in range(50)}, "mixture.json lists all")
     '\n40 of 50 are listed, the largest; the other 10 together have 20.0%. mixture.json lists all.'
+    >>> others_text({f"c{n}": 1 for n in range(41)}, "mixture.json lists all")
+    '\n40 of 41 are listed, the largest; the other one has 2.4%. mixture.json lists all.'
     """
     names = largest(sizes)
     rest = len(sizes) - len(names)

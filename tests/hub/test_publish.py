@@ -725,6 +725,14 @@ def test_a_publisher_states_the_licence_only_of_documents_that_state_none(direct
     assert publication.notes[0].endswith("The card says that you state CC BY 4.0 for them.")
 
 
+def test_a_stated_licence_is_a_licence_and_is_listed_once(directory, tmp_path):
+    copy, _ = with_licenses(directory, tmp_path)
+    with pytest.raises(UsageError, match="--license 'NONE' names no licence"):
+        PublishSettings(license="NONE")
+    publication = collect(copy, REPO, tmp_path / "tables", PublishSettings(license="mit"))
+    assert publication.license == "MIT, CC0-1.0"
+
+
 def test_another_licence_than_that_of_the_present_card_is_told(client, directory, tmp_path, caplog):
     copy = licensed(directory, tmp_path, "unknown")
     for stated, told in (("mit", False), ("mit", False), ("foo", True)):
