@@ -530,7 +530,7 @@ def test_an_unfinished_append_is_published_by_no_command_and_shown_by_no_dry_run
     write_json(copy / ".build" / "plan.json", plan)
     refused = dry_run(copy).exception
     assert isinstance(refused, InvalidDataError)
-    assert "is not finished; run the same command again" in str(refused)
+    assert "is not finished; run its command again" in str(refused)
     with pytest.raises(InvalidDataError, match="is not finished"):
         collect(copy, REPO, tmp_path / "tables")
 
