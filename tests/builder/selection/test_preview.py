@@ -97,8 +97,8 @@ def test_what_was_dropped_is_listed_filtered_and_shown(source, tmp_path, climb):
     assert climb("dropped", out, "--ids").stdout.split("\n")[:2] == ["junk 0", "junk 1"]
     for option, value, there in (
         ("--why", "copy", "the reasons are low overall score 2"),
-        ("--language", "german", "there are und 2"),
-        ("--label", "law", "there are - 2"),
+        ("--language", "german", "possible values are und 2"),
+        ("--label", "law", "possible values are - 2"),
     ):
         wrong = climb("dropped", out, option, value)
         assert wrong.returncode == 2
