@@ -76,6 +76,20 @@ def test_what_cannot_be_is_one_line_and_its_code(shards, tmp_path, capsys, more,
     assert captured.err.count("\n") == 1
 
 
+@pytest.mark.parametrize("preset", ["robust", "doremi"])
+@pytest.mark.parametrize("target", ["label=poems", "nowhere.txt", "faulty.jsonl"])
+def test_a_dry_run_refuses_a_target_before_it_measures_a_step(
+    shards, tmp_path, monkeypatch, capsys, preset, target
+):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "faulty.jsonl").write_text('{"query": "a", "choices": ["b"], "gold": 1}\n')
+    asked = f"search {shards} --target {target} --preset {preset} --out x --dry-run"
+    assert run(asked.split()) in (2, 3)
+    said = capsys.readouterr().err
+    assert said.startswith("error: ")
+    assert said.count("\n") == 1
+
+
 @pytest.mark.parametrize("more", ["", "--target label=sea --workers 0", "--target a --model huge"])
 def test_options_that_cannot_be_are_refused_with_2(shards, tmp_path, capsys, more):
     assert run(["search", str(shards), "--out", str(tmp_path / "out"), *more.split()]) == 2
