@@ -275,9 +275,31 @@ class _SearchTask:
         """
         if SEARCH.has(self.out):
             there = read_plan(self.out / SEARCH.plan)
-            check_same_config(
-                _proxy_plan(there, self.targets), _proxy_plan(plan, self.targets), self.out
+            old, new = (_proxy_plan(each, self.targets) for each in (there, plan))
+            check_same_config(old, new, self.out, remedy=self._other_start(old, new))
+
+    def _other_start(self, old: Mapping[str, Any], new: Mapping[str, Any]) -> str:
+        """Return the way from the search in ``out`` to one with the proxy plan ``new``, as text.
+
+        ``old`` is the proxy plan of the search in ``out``.
+        """
+        other = "name another folder with --out"
+        if old["shards"] != new["shards"]:
+            return (
+                f"{other}; if the shards come from climb regroup or climb build --append, add "
+                f"--from {self.out}, to use the trials of this search as well"
             )
+        if old["settings"]["target"] == new["settings"]["target"]:
+            return other
+        if kept_files(self.out):
+            return (
+                f"{other} and add --retarget {self.out}, which scores the kept proxies of this "
+                "search on the present targets"
+            )
+        return (
+            f"{other}. A search with --keep-proxies keeps its proxies, so that --retarget can "
+            "score them on other targets"
+        )
 
     def adopt(self, plan: Mapping[str, Any]) -> None:
         """Replace the plan of the search in ``out`` by ``plan``, if that search has another plan.
@@ -377,8 +399,9 @@ class _SearchTask:
 
 def _proxy_plan(plan: Mapping[str, Any], targets: Sequence[str]) -> dict[str, Any]:
     """Return the part of ``plan`` that decides the scores of a proxy on ``targets``."""
-    hashes = plan.get("targets", {})
-    return {**proxy_plan(plan), "targets": {name: hashes.get(name, "absent") for name in targets}}
+    hashes, proxies = plan.get("targets", {}), proxy_plan(plan)
+    here = {name: hashes[name] for name in targets if name in hashes}
+    return {**proxies, "settings": {**proxies["settings"], "target": here}}
 
 
 def _run_round(

@@ -1,7 +1,6 @@
 """SideBySide: a comparison of several searches, runs or shard directories, in tables."""
 
 import json
-import re
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -23,7 +22,7 @@ from climbstream.loader.core.html_page import (
     table,
 )
 from climbstream.loader.core.typed import located
-from climbstream.loader.core.workdir import setting_name
+from climbstream.loader.core.workdir import is_hash, setting_name
 from climbstream.loader.formats.clusters import ClusterInfo, load_clusters, reason_title
 from climbstream.loader.formats.outputs import FIT, SEARCH, TRAIN, is_shard_directory
 from climbstream.loader.monitoring.run_status import RunStatus
@@ -42,7 +41,6 @@ _OF_OTHER = (
     "are below."
 )
 _LAST_LINE = "Numbers are those of the last line of metrics.jsonl; the run may have more steps."
-_HASH = re.compile("[0-9a-f]{32}|[0-9a-f]{64}")
 Row = tuple[str, ...]
 
 
@@ -474,7 +472,7 @@ def _flat(value: Any, keys: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, .
     if isinstance(value, dict):
         for key, inner in value.items():
             yield from _flat(inner, (*keys, key))
-    elif isinstance(value, str) and _HASH.fullmatch(value):
+    elif is_hash(value):
         yield keys, f"hash {value[:8]}"
     else:
         yield keys, "" if value is None else json.dumps(value, ensure_ascii=False)[:80]

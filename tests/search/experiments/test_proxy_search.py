@@ -144,8 +144,9 @@ def test_the_cost_of_a_longer_search_counts_what_is_trained_already(searched, sh
 
 
 def test_other_targets_are_refused_by_name(searched, shards):
-    with pytest.raises(InvalidDataError, match=r"targets\.label=law was not given"):
+    with pytest.raises(InvalidDataError, match="--target label=law was not given") as error:
         run_search(shards, ["label=sea", "label=law"], searched[0], SETTINGS)
+    assert "A search with --keep-proxies keeps its proxies" in str(error.value)
 
 
 def test_a_target_whose_text_has_changed_is_refused(shards, tmp_path, write_jsonl):
@@ -157,7 +158,7 @@ def test_a_target_whose_text_has_changed_is_refused(shards, tmp_path, write_json
     with pytest.raises(UsageError, match="no further"):
         run_search(shards, [str(file)], tmp_path / "out", SETTINGS, check=stop)
     write_jsonl(file, [{"text": "a"}, {"text": "c"}])
-    with pytest.raises(InvalidDataError, match=r"begun differently: targets\..*texts\.jsonl was"):
+    with pytest.raises(InvalidDataError, match=r"the contents of --target .*texts\.jsonl differ"):
         run_search(shards, [str(file)], tmp_path / "out", SETTINGS)
 
 

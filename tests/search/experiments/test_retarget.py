@@ -107,6 +107,16 @@ def test_a_dry_search_counts_kept_weights_on_disk(shards, tmp_path):
 # Other targets.
 
 
+def test_a_second_target_in_place_is_refused_with_the_command_that_scores_it(kept, shards):
+    with pytest.raises(InvalidDataError) as error:
+        run_search(shards, ["label=sea", "label=law"], kept, SETTINGS)
+    assert str(error.value) == (
+        f"{kept} was begun differently: --target label=law was not given. Use the settings it was "
+        f"begun with, or name another folder with --out and add --retarget {kept}, which scores "
+        "the kept proxies of this search on the present targets"
+    )
+
+
 def test_another_target_is_scored_without_training(kept, shards, tmp_path, untrained):
     out = tmp_path / "out"
     answer = retargeted(shards, kept, out)
