@@ -203,10 +203,10 @@ def _verdict(answer: Answer) -> tuple[str, str]:
     if answer.predicted_only:
         return "predicted only", "no model was trained on the answer"
     if answer.choice == BASE:
-        return "no certain gain", f"{over and f'{over}: '}the answer is the token shares"
+        return "no certain gain", f"{over and f'{over}: '}the answer is the {answer.base_name}"
     if _is_certain(answer):
-        return "certain gain", f"over the token shares{over and f', {over}'}"
-    why = "no mixture was run twice" if answer.baseline else "the token shares have no score"
+        return "certain gain", f"over the {answer.base_name}{over and f', {over}'}"
+    why = "no mixture was run twice" if answer.baseline else f"the {answer.base_name} have no score"
     return "unknown gain", why
 
 
@@ -232,7 +232,7 @@ def _gains(answer: Answer) -> list[tuple[str, str]]:
         if outcome.gain is not None:
             way = "better" if outcome.gain >= 0 else "worse"
             unit = f"{outcome.unit} by which " if outcome.unit else "by which "
-            what = f"{unit}{who} {verb} {way} than the token shares · {outcome.target}"
+            what = f"{unit}{who} {verb} {way} than the {answer.base_name} · {outcome.target}"
             gains.append((row[3].removeprefix("-"), what))
     return gains
 
@@ -267,7 +267,7 @@ def _paths(story: _Story) -> list[str]:
                 )
         lines = []
         if story.answer.baseline is not None:
-            lines.append(("token shares", story.answer.baseline.scores[target]))
+            lines.append((story.answer.base_name, story.answer.baseline.scores[target]))
         unit = next((f", {o.unit}" for o in story.answer.outcomes if o.target == target), "")
         pictures.append(scatter_plot(series, story.noun[0], f"{target}{unit.rstrip(', ')}", lines))
     pictures = [f'<div class="plots">{"".join(pictures)}</div>']
@@ -292,7 +292,7 @@ def _weights(story: _Story) -> str:
     others = compared_mixtures(answer)
     most = max(*shares.values(), *answer.mixture.weights.values())
     found = [(n, share, answer.mixture.weights.get(n, 0.0)) for n, share in shares.items()]
-    heads = ["cluster", "words", "token share", "weight", "ratio", *others]
+    heads = ["cluster", "words", answer.base_name, "weight", "ratio", *others]
     rows: list[list[str | tuple[str, str]]] = []
     for name, share, weight in sorted(found, key=lambda row: -row[2]):
         rows.append(
