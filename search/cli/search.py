@@ -336,8 +336,9 @@ def search(
     scored in bits per byte.
 
     A task is a file of JSON lines with query, choices and gold, or lm-eval=TASK, where TASK is a
-    task of lm-eval or a .yaml file that defines one. A task is scored in bits per byte of the right
-    answers; error=FILE is scored by the fraction of wrong answers.
+    task of lm-eval or a .yaml file that defines one. gold is the number of the right choice, from
+    0, or its letter, from A. A task is scored in bits per byte of the right answers; error=FILE is
+    scored by the fraction of wrong answers.
 
     The search uses half of the items of a target, or its validation split. First, the command looks
     for the items of the targets in the shards. If it finds some, it shows a warning or, with
