@@ -19,7 +19,7 @@ _MOST = 5
 _OTHER_PLACE = "name another folder"
 _ABSENT = "absent"
 """Stands for the value of a setting that a plan does not have."""
-_NOTHING = (None, _ABSENT, [])
+_NOTHING: tuple[object, ...] = (None, _ABSENT, [])
 """Values of a setting that was not given."""
 _HASH = re.compile("[0-9a-f]{32}|[0-9a-f]{64}")
 """Hash of contents, such as the text of a file. Messages do not show it."""

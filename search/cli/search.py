@@ -626,7 +626,7 @@ def mixture_text(
     ``others`` are further mixtures to show in the table, by column heading.
     """
     shards = ShardDirectory(directory)
-    words = {info.name: info.words for info in shards.clusters()}
+    words = shards.words()
     shares = shards.manifest.token_shares.weights
     weights = {name: mixture.weights.get(name, 0.0) for name in shares}
     columns = [shares, weights, *(other.weights for other in (others or {}).values())]

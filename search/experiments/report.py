@@ -89,9 +89,10 @@ def comparison_sections(comparison: Comparison, name: str) -> list[str]:
 def search_sections(directory: Path, answer: Answer, trials: Sequence[Trial]) -> list[str]:
     """Return the HTML sections of a search on the shards in ``directory``."""
     shards = ShardDirectory(directory)
-    words = {info.name: info.words for info in shards.clusters()}
     shares = shards.manifest.token_shares.weights
-    return _sections(_Story(dict(shares), words, answer, list(trials), ("proxy", "proxies")))
+    return _sections(
+        _Story(dict(shares), shards.words(), answer, list(trials), ("proxy", "proxies"))
+    )
 
 
 def table_sections(

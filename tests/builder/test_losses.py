@@ -126,6 +126,19 @@ def test_a_column_that_the_first_records_lack_is_warned_of_before_the_corpus_is_
     assert re.search(f"(?s){warning}.*\\nread: .*no record has the column", said)
 
 
+@pytest.mark.parametrize("option", ["label", "id", "license", "keep"])
+def test_a_column_is_refused_before_text_files_are_read_which_have_none(tmp_path, capsys, option):
+    (tmp_path / "a.txt").write_text("some words\n" * 20)
+    (tmp_path / "b.txt").write_text("other words\n" * 20)
+    asked = ["build", str(tmp_path), "--out", str(tmp_path / "out"), "--dry-run"]
+    assert run([*asked, f"--{option}", "topic"]) == 3
+    said = capsys.readouterr().err
+    assert "text files have no columns; so there is no column 'topic', which the setting" in said
+    assert f"leave out --{option}" in said
+    assert ("or give --label folder" in said) == (option == "label")
+    assert "read:" not in said
+
+
 def test_a_build_after_a_dry_run_with_other_columns_says_what_is_done_anew(build, capsys):
     assert build("--dry-run") == 0
     assert build("--dry-run") == 0

@@ -176,6 +176,14 @@ def test_a_search_that_was_begun_differently_is_said_before_its_new_settings_are
         run_search(shards, TARGETS, searched[0], settings)
 
 
+def test_a_budget_without_predictions_is_warned_of_in_a_dry_run_too(shards, tmp_path, caplog):
+    dry_search(shards, TARGETS, tmp_path, replace(SETTINGS, budget=2), workers=1)
+    assert "--budget 2 is too small for a search: scores are predicted" in caplog.text
+    caplog.clear()
+    dry_search(shards, TARGETS, tmp_path, SETTINGS, workers=1)
+    assert "too small" not in caplog.text
+
+
 def test_two_searches_at_once_are_refused(shards, tmp_path):
     with lock(tmp_path / "out"), pytest.raises(LockedError, match="another process works on"):
         run_search(shards, TARGETS, tmp_path / "out", SETTINGS)

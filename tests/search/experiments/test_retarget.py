@@ -212,7 +212,7 @@ def test_the_folder_of_the_earlier_search_is_no_folder_for_the_new_one(kept, sha
 
 
 def test_a_folder_without_a_search_is_refused(shards, tmp_path):
-    with pytest.raises(UsageError, match="has no search"):
+    with pytest.raises(UsageError, match="is no search"):
         retargeted(shards, tmp_path, tmp_path / "out")
 
 
