@@ -10,6 +10,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 from transformers import GPT2Config, GPT2LMHeadModel
 
 from climbstream.loader.cli.main import run
+from climbstream.loader.core.console import with_error
 from climbstream.loader.core.errors import InvalidDataError, UsageError
 from climbstream.loader.formats.directory import ShardDirectory
 from climbstream.search.evaluation.scoring import score
@@ -99,8 +100,7 @@ def test_the_command_shows_scores_with_their_unit(shards, trained, capsys):
     assert run(["score", str(trained), str(shards), "--target", "label=sea"]) == 0
     shown = capsys.readouterr()
     (score_,) = value["scores"]
-    sd = f"{score_['sd']:.4f}".removeprefix("0")
-    assert f"{score_['score']:.4f} ± {sd}  bits per byte" in shown.out
+    assert f"{with_error(score_['score'], score_['sd'], 4)}  bits per byte" in shown.out
     assert re.search(rf"^score: {score_['items']}/{score_['items']} texts and answers", shown.err)
 
 
