@@ -206,7 +206,8 @@ def _verdict(answer: Answer) -> tuple[str, str]:
     if answer.choice == BASE:
         return "no certain gain", f"{over and f'{over}: '}the answer is the {answer.base_name}"
     if _is_certain(answer):
-        return "certain gain", f"over the {answer.base_name}{over and f', {over}'}"
+        more = "; read the warnings in the section of the answer" if answer.warnings else ""
+        return "certain gain", f"over the {answer.base_name}{over and f', {over}'}{more}"
     why = "no mixture was run twice" if answer.baseline else f"the {answer.base_name} have no score"
     return "unknown gain", why
 

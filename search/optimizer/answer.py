@@ -29,6 +29,8 @@ class Pick:
     """Scores by target, each in the unit of the target."""
     trials: list[int]
     """Numbers of the trials whose mean is ``score``; empty if ``score`` is predicted."""
+    errors: dict[str, float] = field(default_factory=dict)
+    """Standard error of each of ``scores``, by target; empty if unknown."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,6 +47,9 @@ class Candidate:
     gain_sd: float | None
     """Standard error of ``gain``. With 68 % confidence, the true gain differs from ``gain`` by no
     more than this error. None means unknown."""
+    gains: dict[str, tuple[float, float]] = field(default_factory=dict)
+    """Gain on each target and its standard error, as `gain` and `gain_sd`, but in sds of the scores
+    on this target; empty if unknown."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

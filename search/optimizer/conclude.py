@@ -160,13 +160,15 @@ class _Evidence:
 
     def predicted_pick(self, forecast: Surrogate, mixture: Mixture) -> Pick:
         """Return ``mixture`` with the scores that ``forecast`` predicts."""
-        scores = forecast.scores(self._row(mixture)[None])
+        row = self._row(mixture)[None]
+        scores, errors = forecast.scores(row), forecast.sds(row)[0] * np.abs(self.known.scale)
         return Pick(
             mixture=mixture,
             score=float(self.known.joined(scores)[0]),
             sd=self.error,
             scores=self.known.units(scores[0]),
             trials=[],
+            errors=dict(zip(self.known.targets, errors.tolist(), strict=True)),
         )
 
     def lead(self, predicted: Pick, best: Pick) -> float:
@@ -191,6 +193,20 @@ class _Evidence:
             return self.baseline.score - score, None
         baseline_sd = self.doubt / math.sqrt(len(self.baseline.trials))
         return self.baseline.score - score, math.hypot(sd, baseline_sd)
+
+    def gains(self, pick: Pick) -> dict[str, tuple[float, float]]:
+        """Return the gain of ``pick`` over the token shares and its sd, by target, in sd.
+
+        The importances of targets sum to 1. So if the optimism of the joint gain is subtracted from
+        the gain on each target, the weighted mean of these gains is the joint gain.
+        """
+        if self.process is None or self.baseline is None:
+            return {}
+        gains, sds = self.process.gains(self._row(pick.mixture), self._row(self.base))
+        optimism = self._optimism(pick)
+        gains, sds = gains - OPTIMISM * optimism, np.hypot(sds, OPTIMISM_SD * optimism)
+        pairs = zip(gains.tolist(), sds.tolist(), strict=True)
+        return dict(zip(self.known.targets, pairs, strict=True))
 
     @property
     def threshold(self) -> float:
@@ -221,7 +237,15 @@ def _candidates(evidence: _Evidence, best: Pick, predicted: Pick | None) -> list
     for choice, pick in (("measured", best), ("predicted", predicted)):
         if pick is not None and pick.mixture != evidence.base:
             gain, sd = evidence.gain(pick)
-            candidates.append(Candidate(choice=choice, mixture=pick.mixture, gain=gain, gain_sd=sd))
+            candidates.append(
+                Candidate(
+                    choice=choice,
+                    mixture=pick.mixture,
+                    gain=gain,
+                    gain_sd=sd,
+                    gains=evidence.gains(pick),
+                )
+            )
     return candidates
 
 

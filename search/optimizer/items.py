@@ -46,8 +46,8 @@ class TargetItems:
         if len(self.sizes) >= FEW_ITEMS:
             return ""
         return (
-            f"only {self.text} score {target}, and {FEW_ITEMS} {self.noun} or more are needed to "
-            f"judge a difference in scores: {self.remedy}"
+            f"only {self.text} score {target}, so errors and intervals are uncertain themselves; "
+            f"have {FEW_ITEMS} {self.noun} or more: {self.remedy}"
         )
 
     @property

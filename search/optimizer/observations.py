@@ -149,10 +149,16 @@ class Observations:
             mixture, and the degrees of freedom of this sd. The sd is None if no mixture has
             repeats.
         """
+        return self._noise_of(self.scores @ self.importance)
+
+    def noise_on(self, target: str) -> tuple[float | None, int]:
+        """Return what `noise` returns, for the scores on one target alone."""
+        return self._noise_of(self.scores[:, [*self.targets].index(target)])
+
+    def _noise_of(self, scores: NDArray[np.float64]) -> tuple[float | None, int]:
         groups = self.repeats()
         freedom = self.measured - len(groups)
-        mean = self.scores @ self.importance
-        squares = sum(float(((mean[g] - mean[g].mean()) ** 2).sum()) for g in groups)
+        squares = sum(float(((scores[g] - scores[g].mean()) ** 2).sum()) for g in groups)
         return (math.sqrt(squares / freedom) if freedom else None), freedom
 
 

@@ -10,7 +10,7 @@ certain only if it is clearly larger than both errors together.
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from statistics import fmean, stdev
+from statistics import fmean
 
 import numpy as np
 
@@ -144,11 +144,10 @@ class _Side:
     ) -> None:
         self._answer, self._best, self._target = answer, best, target
         self._evidence = evidence
-        column = [*known.targets].index(target)
-        only = np.eye(len(known.targets))[column]
-        noise, self._repeats = replace(known, importance=only).noise()
-        self._scale = float(known.scale[column])
-        self._noise = None if noise is None else noise * abs(self._scale)
+        self._scale = abs(float(known.scale[[*known.targets].index(target)]))
+        self._sign = 1.0 if known.targets[target] == "min" else -1.0
+        noise, self._repeats = known.noise_on(target)
+        self._noise = None if noise is None else noise * self._scale
         seeds = answer.confirmation.seeds if answer.confirmation else []
         confirmed = [t for t in again if t.seed in seeds]
         trials = confirmed or known.trials[: known.measured]
@@ -189,8 +188,7 @@ class _Side:
         """Return the score of ``choice`` and its standard error over runs; None means unknown."""
         if self._answer.confirmation is not None:
             scores = self._answer.confirmation.scores[choice][self._target]
-            error = stdev(scores) / math.sqrt(len(scores)) if len(scores) > 1 else None
-            return fmean(scores), error
+            return fmean(scores), self._error_of_mean(len(scores))
         picks = {
             BASE: self._answer.baseline,
             "measured": self._answer.measured_best,
@@ -199,11 +197,25 @@ class _Side:
         if (pick := picks[choice]) is None:
             return None, None
         if choice == "predicted":
-            return pick.scores[self._target], None if pick.sd is None else pick.sd * abs(
-                self._scale
-            )
-        known = None if self._noise is None else self._noise / math.sqrt(len(pick.trials))
-        return pick.scores[self._target], known
+            return pick.scores[self._target], pick.errors.get(self._target)
+        return pick.scores[self._target], self._error_of_mean(len(pick.trials))
+
+    def _error_of_mean(self, runs: int) -> float | None:
+        """Return the standard error of the mean score of ``runs`` runs of one mixture.
+
+        Two scores may agree by chance. So the noise is estimated from all mixtures that were run
+        several times, in the search and in its confirmation, and with few of them it is estimated
+        cautiously: see `upper_confidence_sd`.
+        """
+        squares, freedom = self._repeats * (self._noise or 0.0) ** 2, self._repeats
+        if self._answer.confirmation is not None:
+            for by_target in self._answer.confirmation.scores.values():
+                scores = np.array(by_target[self._target])
+                squares += float(((scores - scores.mean()) ** 2).sum())
+                freedom += len(scores) - 1
+        if not freedom:
+            return None
+        return upper_confidence_sd(math.sqrt(squares / freedom), freedom) / math.sqrt(runs)
 
     def _gain(
         self, best: float | None, baseline: float | None
@@ -211,21 +223,23 @@ class _Side:
         """Return the gain of the best mixture, and the error of the gain over runs."""
         if self._best is None or best is None or baseline is None:
             return None, None
-        gain = (baseline - best) * math.copysign(1.0, self._scale)
+        gain = (baseline - best) * self._sign
         if self._answer.confirmation is not None:
             by_choice = self._answer.confirmation.scores
             matrix = np.array([scores[self._target] for scores in by_choice.values()])
             return gain, seed_error(matrix, self._noise, self._repeats)
+        if self._target in self._best.gains:
+            # Predicted from all trials, and without optimism: see `choose_mixture`.
+            expected, error = self._best.gains[self._target]
+            return expected * self._scale, error * self._scale
         if len(self._answer.measured_best.scores) == 1:
-            # The search has already subtracted optimism from this gain: see `choose_mixture`.
-            factor = abs(self._scale)
-            gain = gain if self._best.gain is None else self._best.gain * factor
+            gain = gain if self._best.gain is None else self._best.gain * self._scale
             sd = self._best.gain_sd
-            return gain, None if sd is None else sd * factor
-        runs = (len(self._trials), len(self._base_trials))
-        if self._noise is None or not all(runs):
+            return gain, None if sd is None else sd * self._scale
+        errors = [self._scored(choice)[1] for choice in (self._best.choice, BASE)]
+        if None in errors:
             return gain, None
-        return gain, self._noise * math.sqrt(sum(1 / count for count in runs))
+        return gain, math.hypot(*(error for error in errors if error is not None))
 
     def _item_sd(self) -> float | None:
         """Return the error of the gain due to the choice of items; None if it is unknown."""
@@ -265,7 +279,7 @@ def _reason(answer: Answer, best: Candidate | None, known: Observations, trial: 
     else:
         lead = f"Found {parts}{how}{scored_on}."
     behind = _behind(answer, f"{trial} ({measured})")
-    how_certain = (*_interval(answer, best, known), *_decision(answer, best))
+    how_certain = (*_interval(answer, best, known), *_decision(answer, best, known))
     passed_over = _passed_over(answer, best, f"{trial} ({measured})")
     untrained = _untrained(answer, best, known)
     return " ".join([lead, *behind, *untrained, *passed_over, *how_certain])
@@ -391,12 +405,7 @@ def _interval(answer: Answer, best: Candidate | None, known: Observations) -> li
             return []  # `gain` is that of another mixture, or unknown
     if answer.gain is None or answer.gain_sd is None:
         return ["How much of that is luck is unknown: no mixture was run twice."]
-    scale, unit, name = 1.0, "", "gain in the joint score of all targets"
-    if alone:
-        (outcome,) = answer.outcomes
-        scale = abs(float(known.scale[0]))
-        unit = f" {outcome.unit}" if outcome.unit else ""
-        name = "gain" if outcome.unit else f"gain in {outcome.target}"
+    scale, unit, name = _joint_unit(answer, known)
     digits = decimals([scale * answer.gain_sd], [scale * answer.gain])
     gain, sd = (scale * value for value in (answer.gain, answer.gain_sd))
     bounds = [
@@ -404,12 +413,50 @@ def _interval(answer: Answer, best: Candidate | None, known: Observations) -> li
         f"{with_error(gain + times * sd, None, digits)} with {level} % confidence"
         for level, times in ((68, 1.0), (95, 1.96))
     ]
-    shown = with_error(gain, None, digits)
+    shown = f"{with_error(gain, None, digits)}{unit}; it is {' and '.join(bounds)}."
     if answer.confirmation:
-        why = "Counting all proxies of the search"
-    lead = f"{why}, the {name}" if why else f"The {name}"
-    text = f"{lead} is {shown}{unit}; it is {' and '.join(bounds)}."
-    return [text] if alone else [text, JOINT_SCORE]
+        lead = _joined_with_search(answer, best, known, name)
+    elif why and (alone or not best.gains):
+        lead = f"{why}, the {name} is"
+    elif why:
+        each = "; ".join(f"{o.target} {_expected(o)}" for o in answer.outcomes if o.gain)
+        lead = f"{why}, these gains are expected: {each}. The {name} is"
+    else:
+        lead = f"The {name} is"
+    return [f"{lead} {shown}"] if alone else [f"{lead} {shown}", JOINT_SCORE]
+
+
+def _joint_unit(answer: Answer, known: Observations) -> tuple[float, str, str]:
+    """Return the factor and the unit in which the joint gain is shown, and its name in a sentence.
+
+    With a single target, this is the unit of the target.
+    """
+    if len(known.targets) > 1:
+        return 1.0, "", "gain in the joint score of all targets"
+    (outcome,) = answer.outcomes
+    scale = abs(float(known.scale[0]))
+    if outcome.unit:
+        return scale, f" {outcome.unit}", "gain"
+    return scale, "", f"gain in {outcome.target}"
+
+
+def _joined_with_search(answer: Answer, best: Candidate, known: Observations, name: str) -> str:
+    """Return how a sentence about the joint gain begins, after a confirmation.
+
+    It says whether this gain is that of the new runs alone, or is joined with an earlier one.
+    """
+    new = [
+        weight * (outcome.gain or 0.0) / abs(scale)
+        for weight, scale, outcome in zip(
+            known.importance, known.scale, answer.outcomes, strict=True
+        )
+    ]
+    if best.gain is not None and math.isclose(sum(new), best.gain, rel_tol=1e-6, abs_tol=1e-9):
+        return f"Only the new runs count here: the {name} is"
+    return (
+        f"The search itself had expected another gain. If both are joined, each weighted by its "
+        f"certainty, the {name} is"
+    )
 
 
 def _expected(outcome: Outcome) -> str:
@@ -419,7 +466,7 @@ def _expected(outcome: Outcome) -> str:
     return _better_by(outcome.gain, outcome.gain_sd, decimals(sds, [outcome.gain]))
 
 
-def _decision(answer: Answer, best: Candidate | None) -> list[str]:
+def _decision(answer: Answer, best: Candidate | None, known: Observations) -> list[str]:
     """Return sentences that say why a gain is not called certain; [] if there is no such gain."""
     if answer.choice != BASE or best is None or answer.gain is None or answer.gain_sd is None:
         return []
@@ -431,9 +478,14 @@ def _decision(answer: Answer, best: Candidate | None) -> list[str]:
     limit = MIN_RAW_GAIN_SDS * answer.gain_sd
     if answer.gain > limit:
         return ["But it did not score better with the new seeds, so this gain is not certain."]
+    scale = _joint_unit(answer, known)[0]
+    gain, sd = (scale * value for value in (answer.gain, answer.gain_sd))
+    digits = decimals([sd], [gain])
     return [
         f"A gain is called certain if it is more than {MIN_RAW_GAIN_SDS:g} times its standard "
-        f"error; this one is {answer.gain / answer.gain_sd:.2f} times. {more}"
+        f"error, because the mixture was chosen among many. This gain of "
+        f"{with_error(gain, None, digits)} is {answer.gain / answer.gain_sd:.2f} times its error "
+        f"of {with_error(sd, None, digits)}. {more}"
     ]
 
 
@@ -487,9 +539,11 @@ def outcome_heads(answer: Answer) -> tuple[str, ...]:
 
 
 def is_expected(answer: Answer) -> bool:
-    """Return whether the gain of the only target is more than a difference of two scores."""
+    """Return whether the gains of `outcome_rows` are more than differences of two scores."""
     best = contender(answer)
-    return len(answer.outcomes) == 1 and best is not None and bool(_corrected(answer, best))
+    if best is None or not (len(answer.outcomes) == 1 or best.gains):
+        return False
+    return bool(_corrected(answer, best))
 
 
 def outcome_note(answer: Answer) -> str:

@@ -100,9 +100,7 @@ class Surrogate:
 
         Errors on different targets count as independent.
         """
-        seen = self._columns.of(weights)
-        each = np.stack([stack.sd(seen) for stack in self.stacks], axis=1)
-        return np.asarray(np.sqrt((each**2) @ self.known.importance**2), np.float64)
+        return np.asarray(np.sqrt(self.sds(weights) ** 2 @ self.known.importance**2), np.float64)
 
     @property
     def knows_gaps(self) -> bool:
@@ -113,8 +111,22 @@ class Surrogate:
         """Return the predicted gain of ``weights`` over ``base`` (``[K]`` each), and its sd."""
         two = np.stack([weights, base])
         ours, theirs = self.total(two).tolist()
-        sds = [stack.gap_sd(self._columns.of(two)) for stack in self.stacks]
-        return theirs - ours, math.hypot(*(np.array(sds) * self.known.importance).tolist())
+        return theirs - ours, math.hypot(*(self._gap_sds(two) * self.known.importance).tolist())
+
+    def gains(self, weights: Floats, base: Floats) -> tuple[Floats, Floats]:
+        """Return what `gain` returns, but for each target: ``[T]`` each, in sds of its scores."""
+        two = np.stack([weights, base])
+        ours, theirs = self.scores(two)
+        return theirs - ours, self._gap_sds(two)
+
+    def sds(self, weights: Floats) -> Floats:
+        """Return the sd of the error of each result of `scores`: float64 ``[m, T]``."""
+        seen = self._columns.of(weights)
+        return np.stack([stack.sd(seen) for stack in self.stacks], axis=1)
+
+    def _gap_sds(self, two: Floats) -> Floats:
+        """Return the sd of the predicted difference between two mixtures, by target: ``[T]``."""
+        return np.array([stack.gap_sd(self._columns.of(two)) for stack in self.stacks])
 
     def draw(self, weights: Floats, n: int, rng: np.random.Generator) -> Floats:
         """Draw ``n`` possible total scores for each of ``weights`` (``[m, K]``): ``[n, m]``."""

@@ -81,9 +81,9 @@ def test_the_folder_of_a_search_is_a_table_too(searched, shards):
 
 
 def test_what_is_no_such_table_is_named_with_the_remedy(table, tmp_path):
-    with pytest.raises(UsageError, match=r"no scores of piqa; there are run, loss, other"):
+    with pytest.raises(UsageError, match=r"no scores of piqa; it has scores of run, loss, other"):
         PriorRuns.read([table], NAMES, ["piqa"])
-    with pytest.raises(UsageError, match="it has no weights of c04; there are c00"):
+    with pytest.raises(UsageError, match="it has no weights of c04; it has weights of c00"):
         PriorRuns.read([table], [*NAMES, "c04"], ["loss"])
     with pytest.raises(
         UsageError, match=r"its weights c03 belong to no cluster.*the clusters are c00"

@@ -324,7 +324,7 @@ def test_a_search_that_is_stopped_by_sigterm_ends_with_the_same_bytes(
         ("--pin =0.5", "--pin =0.5: write NAME=NUMBER"),
         ("--group c00,c01=0.5", "--group c00,c01=0.5: write CLUSTER,CLUSTER=LEAST:MOST"),
         ("--max-weight c99=0.5", "max_weight names c99"),
-        ("--importance arc=2", "importance names arc; there are label=sea"),
+        ("--importance arc=2", "importance names arc; the possible names are label=sea"),
     ],
 )
 def test_limits_that_cannot_be_are_one_line(shards, tmp_path, capsys, more, said):
@@ -372,7 +372,7 @@ def test_shards_without_a_tokenizer_are_named_before_anything_is_trained(bare, t
     assert run(asked.split()) == 2
     assert "has no tokenizer.json, so no text can be turned into" in capsys.readouterr().err
     (bare / "tokenizer.json").write_text("{}")
-    with pytest.raises(InvalidDataError, match=r"tokenizer\.json is no tokenizer"):
+    with pytest.raises(InvalidDataError, match=r"tokenizer\.json is not a tokenizer"):
         run_search(bare, ["label=sea"], tmp_path / "out", SETTINGS)
 
 

@@ -70,6 +70,15 @@ class Forecast:
         """Return by how much ``weights`` beats ``base``, and the sd that is told."""
         return float(self.line[1] * (base[0] - weights[0])), self.gain_sd
 
+    def gains(self, weights, base):
+        """Return `gain` as that on the only target."""
+        gain, sd = self.gain(weights, base)
+        return np.array([gain]), np.array([sd])
+
+    def sds(self, weights):
+        """Return the told error of each prediction."""
+        return np.full((len(weights), 1), self.error)
+
 
 def copies(predicted=0.0, measured=0.0):
     return Bootstrap(

@@ -81,8 +81,8 @@ def test_fewer_than_thirty_items_are_few():
     assert FEW_ITEMS == 30
     few = TargetItems(sizes=np.ones(29), remedy="ask more")
     assert few.warning("piqa") == (
-        "only 29 items score piqa, and 30 items or more are needed to judge a difference in "
-        "scores: ask more"
+        "only 29 items score piqa, so errors and intervals are uncertain themselves; have 30 items "
+        "or more: ask more"
     )
     assert TargetItems(sizes=np.ones(30)).warning("piqa") == ""
 
