@@ -157,7 +157,7 @@ def test_held_out_documents_are_counted_by_known_domain_and_too_few_are_told(cap
     assert "unreliable target" not in caplog.text
     catalogue._say_heldout(Counter({"perl": 74, "doc": 59}))
     assert "held-out documents by known domain: perl 74, doc 59\n" in caplog.text
-    assert "fewer than 60 held-out documents makes a unreliable target" in caplog.text
+    assert "fewer than 60 held-out documents makes an unreliable target" in caplog.text
 
 
 def test_sources_without_a_document_say_why_for_each_file(tmp_path, capsys):
