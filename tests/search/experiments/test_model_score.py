@@ -113,8 +113,8 @@ def test_few_items_that_score_a_model_are_a_warning_as_in_a_search(
     assert few.warning == target_items(load_target(shards, "label=sea"), "test").warning(few.target)
     assert few.warning.startswith(f"only {few.items} documents, ")
     assert few.warning.endswith(
-        "so errors and intervals are uncertain themselves; have 30 documents or more: build with "
-        " a larger --holdout, or give a file with more text of that kind"
+        "so errors and intervals are uncertain themselves; have 30 documents or more: build with a "
+        "larger --holdout, or give a file with more text of that kind"
     )
     assert enough.warning == ""
     command = ["score", str(trained), str(shards), "--target", "label=sea", "--target", str(text)]
