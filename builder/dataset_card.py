@@ -14,10 +14,12 @@ from typing import Any, Self
 
 import yaml
 
+from climbstream.loader.core.console import counted
 from climbstream.loader.core.errors import InvalidDataError
 from climbstream.loader.core.files import write_bytes
 from climbstream.loader.formats.cluster_tables import unlicensed_text
 from climbstream.loader.formats.directory import ShardDirectory
+from climbstream.loader.formats.licenses import UNKNOWN
 from climbstream.loader.formats.manifest import (
     TOKENIZER,
     ClusterEntry,
@@ -28,8 +30,6 @@ from climbstream.loader.formats.manifest import (
     single_licenses,
 )
 from climbstream.loader.storage.s3_files import file_system
-
-from .licenses import UNKNOWN
 
 CARD = "README.md"
 _OF_THE_HUB = frozenset(
@@ -86,21 +86,26 @@ class Card:
         words = {key: value[key] for key in ("license", "license_name") if key in value}
         if ours.get("license") and words == license_metadata(str(ours["license"])):
             names = []  # climbstream wrote these names itself, from its own field
-        licenses = {str(one).casefold(): str(one) for one in [*names, ours.get("license")] if one}
+        stated = [str(name) for name in [*names, ours.get("license")] if name]
+        licenses = {_word(name) or name: name for name in stated}
         return cls(licenses=tuple(licenses.values()), ours=ours)
 
 
 def license_metadata(name: str) -> dict[str, Any]:
     """Return the metadata of a card for ``name``: a licence, or several separated by commas.
 
-    A licence that the Hub does not know is stated as ``other``, with a ``license_name``.
+    The name may be written with spaces: ``CC BY 4.0`` is ``cc-by-4.0``. A licence that the Hub does
+    not know, such as ``unknown`` among others, is stated as ``other``, with a ``license_name``. If
+    no document states a licence, there is no metadata.
 
-    >>> license_metadata("MIT"), license_metadata("Crown Copyright")
-    ({'license': 'mit'}, {'license': 'other', 'license_name': 'crown-copyright'})
-    >>> license_metadata("MIT, CC0-1.0")
-    {'license': ['mit', 'cc0-1.0']}
+    >>> license_metadata("CC BY 4.0"), license_metadata("Crown Copyright")
+    ({'license': 'cc-by-4.0'}, {'license': 'other', 'license_name': 'crown-copyright'})
+    >>> license_metadata("MIT, CC0-1.0"), license_metadata("unknown")
+    ({'license': ['mit', 'cc0-1.0']}, {})
     """
-    words = [one.casefold() for one in name.split(", ")]
+    if name == UNKNOWN:
+        return {}
+    words = [_word(one) for one in name.split(", ")]
     if {*words} <= _OF_THE_HUB:
         return {"license": words if len(words) > 1 else words[0]}
     return {"license": "other", "license_name": _slug(name) or "as-stated-below"}
@@ -112,7 +117,7 @@ def _slug(name: str) -> str:
     An identifier of more than 60 characters is cut after a whole licence, or after a whole word if
     the first licence is too long. ``-and-more`` at its end stands for licences that were cut off.
     """
-    slugs = [re.sub(r"[^a-z0-9.]+", "-", one.casefold()).strip("-") for one in name.split(", ")]
+    slugs = [_word(one) for one in name.split(", ")]
     *parts, whole = accumulate(slugs, "{}-{}".format)
     if len(whole) <= _LONGEST:
         return whole.strip("-")
@@ -123,6 +128,11 @@ def _slug(name: str) -> str:
     return f"{slugs[0][: room + 1].rpartition('-')[0] or slugs[0][:room]}{more}"
 
 
+def _word(name: str) -> str:
+    """Return ``name`` in small letters, with a hyphen in place of spaces and other marks."""
+    return re.sub(r"[^a-z0-9.]+", "-", name.casefold()).strip("-")
+
+
 def unlicensed_note(manifest: Manifest) -> str:
     """Return a sentence on the documents without a licence; "" if all documents or none have one.
 
@@ -130,7 +140,7 @@ def unlicensed_note(manifest: Manifest) -> str:
     for all documents.
     """
     text = "" if manifest.license in ("", UNKNOWN) else unlicensed_text(manifest)
-    return f"{text}." if text else ""
+    return f"{text[0].upper()}{text[1:]}." if text else ""
 
 
 def license_rows(manifest: Manifest) -> list[str]:
@@ -141,10 +151,10 @@ def license_rows(manifest: Manifest) -> list[str]:
     totals = sorted(_by_license(manifest).items(), key=lambda item: -item[1].tokens)
     if not totals:
         return []
-    rows = [(_cell(name), size) for name, size in totals[:_LISTED]]
+    rows = [(cell(name), size) for name, size in totals[:_LISTED]]
     unshared = not any(", " in name for c in manifest.clusters for name in c.licenses)
     if rest := [size for _, size in totals[_LISTED:]]:
-        rows.append((f"{len(rest)} others", sum(rest, Size(0, 0))))
+        rows.append((counted(len(rest), "other"), sum(rest, Size(0, 0))))
     return [
         "| licence | documents | tokens | share of tokens |",
         "| --- | --- | --- | --- |",
@@ -162,7 +172,7 @@ def _by_license(manifest: Manifest) -> dict[str, Size]:
     return single_licenses(join_licenses(cluster.licenses for cluster in manifest.clusters))
 
 
-def _cell(name: str) -> str:
+def cell(name: str) -> str:
     """Return ``name`` as the text of a cell of a Markdown table."""
     return " ".join(name.split()).replace("|", "\\|")
 
@@ -198,7 +208,7 @@ def _largest_licenses(cluster: ClusterEntry) -> str:
     """Return the licences with the most tokens of ``cluster``, each with its share of tokens."""
     ordered = sorted(single_licenses(cluster.licenses).items(), key=lambda item: -item[1].tokens)
     shares = [
-        f"{_cell(name)} {size.tokens / max(cluster.tokens, 1):.0%}"
+        f"{cell(name)} {size.tokens / max(cluster.tokens, 1):.0%}"
         for name, size in ordered[:_PER_CLUSTER]
     ]
     more = len(ordered) - _PER_CLUSTER
@@ -211,7 +221,7 @@ def our_metadata(manifest: Manifest, license_: str) -> dict[str, Any]:
         "vocab_size": manifest.vocab_size,
         "eos_id": -1 if manifest.eos_id is None else manifest.eos_id,
         "shards": manifest.fingerprint,
-        **({} if license_ == "unknown" else {"license": license_}),
+        **({} if license_ == UNKNOWN else {"license": license_}),
     }
 
 
@@ -248,10 +258,7 @@ def write_beside(shards: ShardDirectory, out: Path, contents: ExportContents) ->
     if manifest.tokenizer_hash:
         store = shards.store.without_links()
         write_bytes(out / TOKENIZER, read_file(store, manifest, TOKENIZER))
-    metadata: dict[str, Any] = {}
-    if manifest.license != "unknown":
-        metadata = license_metadata(manifest.license)
-    metadata |= language_metadata(manifest)
+    metadata = license_metadata(manifest.license) | language_metadata(manifest)
     if contents.configs:
         metadata["configs"] = [
             {"config_name": name, "data_files": pattern}
@@ -260,7 +267,7 @@ def write_beside(shards: ShardDirectory, out: Path, contents: ExportContents) ->
     rows = cluster_rows(manifest, _size_columns(manifest, contents.drawn))
     tokens = manifest.tokens if contents.drawn is None else sum(contents.drawn.values())
     body = (
-        f"{tokens:,} tokens in {len(manifest.clusters)} clusters. "
+        f"{counted(tokens, 'token')} in {counted(len(manifest.clusters), 'cluster')}. "
         f"Licence: {manifest.license}. {unlicensed_note(manifest)}".rstrip()
         + f"\n\nFiles: {contents.files}.\n\n"
         + "\n".join([*rows, "", *license_rows(manifest)]).rstrip()

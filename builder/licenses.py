@@ -1,7 +1,7 @@
 """Licences: how they are named, and which documents a build keeps by their licences.
 
-A document that states no licence counts as ``unknown``. A document may state several licences,
-joined by commas.
+A document that states no licence, or ``NOASSERTION`` or ``NONE``, counts as ``unknown``. A document
+may state several licences, joined by commas.
 """
 
 from collections.abc import Sequence
@@ -10,28 +10,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from climbstream.loader.core.errors import InvalidDataError
+from climbstream.loader.formats.licenses import UNKNOWN, license_name
 
-UNKNOWN = "unknown"
-"""Licence of a document that states none."""
 OTHERS = "others"
 """Name under which rare licences are counted together."""
 NOT = "!"
 """Prefix, in settings, of a licence whose documents are left out."""
 _LISTED = 10
 """Maximum number of licences that `license_line` names."""
-_LONGEST = 100
-"""Maximum number of characters of a name. Some corpora state the whole text of a licence instead of
-its name."""
-
-
-def license_name(stated: str) -> str:
-    r"""Return the licence that a document states, as a name on one line.
-
-    >>> license_name(" CC  BY\n4.0 "), license_name("")
-    ('CC BY 4.0', 'unknown')
-    """
-    words = " ".join(stated.split())
-    return (words if len(words) <= _LONGEST else f"{words[:_LONGEST]}…") or UNKNOWN
 
 
 def license_line(names: Sequence[str], *, more: bool = False) -> str:

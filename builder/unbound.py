@@ -20,7 +20,7 @@ from climbstream.loader.formats.manifest import CONTAMINATION
 from climbstream.loader.formats.outputs import WORK
 
 from .settings import first_change
-from .workdir import UNBOUND, remove_work
+from .workdir import UNBOUND, remove_work, what_differs
 
 logger = get_logger(__name__)
 
@@ -69,6 +69,6 @@ def change_plan(out: Path, plan: Mapping[str, Any]) -> None:
     write_json(work / "plan.json", dict(plan))
     if change:
         logger.info(
-            f"the earlier work in {out} had other settings: {change} and all later stages are done "
-            "again"
+            f"the earlier work in {out} had {what_differs(before, plan)}: {change} and all later "
+            "stages are done again"
         )

@@ -17,7 +17,13 @@ from climbstream.loader.core.engines.task_folder import TASKS
 from climbstream.loader.core.errors import InvalidDataError, UsageError
 from climbstream.loader.core.files import is_temporary, lock
 from climbstream.loader.core.log import get_logger
-from climbstream.loader.core.workdir import begin_or_resume, check_same_config, read_plan
+from climbstream.loader.core.workdir import (
+    begin_or_resume,
+    check_same_config,
+    differences_text,
+    read_plan,
+)
+from climbstream.loader.formats.mixture import some_names
 from climbstream.loader.formats.outputs import BASE, keys_of
 
 logger = get_logger(__name__)
@@ -123,13 +129,34 @@ def bind(work: Path) -> None:
 def give_way(work: Path, plan: Mapping[str, Any]) -> None:
     """If unbound ``work`` has another plan, remove it; if it has ``plan``, bind it."""
     if (work / UNBOUND).exists():
-        if read_plan(work / "plan.json") != plan:
+        if (before := read_plan(work / "plan.json")) != plan:
             logger.info(
                 f"the work in {work} begins again from the start, because the command that failed "
-                "there had other sources"
+                f"there had {what_differs(before, plan)}"
             )
             remove_work(work)
         (work / UNBOUND).unlink(missing_ok=True)
+
+
+def what_differs(old: Mapping[str, Any], new: Mapping[str, Any]) -> str:
+    """Return a text on what differs between two plans: sources, settings or both.
+
+    >>> old = {"sources": {"a.txt": "0", "b.txt": "1"}, "settings": {"seed": 1}}
+    >>> what_differs(old, {"sources": {"a.txt": "2", "c.txt": "1"}, "settings": {"seed": 1}})
+    'other sources (new: c.txt; gone: b.txt; changed: a.txt)'
+    >>> what_differs(old, {**old, "settings": {"seed": 2}})
+    'other settings (--seed was 1 and is 2)'
+    """
+    before, after = old.get("sources") or {}, new.get("sources") or {}
+    groups = {
+        "new": sorted(after.keys() - before.keys()),
+        "gone": sorted(before.keys() - after.keys()),
+        "changed": [name for name in after if before.get(name, after[name]) != after[name]],
+    }
+    sources = "; ".join(f"{kind}: {some_names(names)}" for kind, names in groups.items() if names)
+    rest = [{k: v for k, v in plan.items() if k != "sources"} for plan in (old, new)]
+    parts = {"sources": sources, "settings": differences_text(*rest)}
+    return " and ".join(f"other {what} ({text})" for what, text in parts.items() if text)
 
 
 def _has_documents(work: Path) -> bool:

@@ -27,6 +27,22 @@ from climbstream.loader.reading.collator import Batch
 from .loader import MixtureLoader
 
 
+class WorkersError(UsageError):
+    """A `MixtureDataset` is used in a worker process of a `DataLoader`.
+
+    The message is the same whatever the argument. If a worker raises an error, torch makes it anew
+    in the main process, with the traceback of the worker as its argument: that would hide the
+    message below many lines.
+    """
+
+    def __init__(self, _traceback: str = "") -> None:
+        super().__init__(
+            "a MixtureDataset was given to worker processes, which gains nothing: this process "
+            "gathers rows faster than a worker can hand them over; make the DataLoader with "
+            "num_workers=0"
+        )
+
+
 class MixtureDataset(IterableDataset[Batch]):
     """The batches of a `MixtureLoader` as an iterable data set of torch.
 
@@ -60,7 +76,7 @@ class MixtureDataset(IterableDataset[Batch]):
                 stack several batches into one.
         """
         if get_worker_info() is not None:
-            _refuse_workers()
+            raise WorkersError
         if _is_stacked(sys._getframe(1)):
             raise UsageError(
                 "this DataLoader has a batch_size, so it would stack whole batches of "
@@ -77,7 +93,7 @@ class MixtureDataset(IterableDataset[Batch]):
 
     def __getstate__(self) -> NoReturn:
         """Raise `UsageError`, so that no worker process is started with this data set."""
-        _refuse_workers()
+        raise WorkersError
 
     def state_dict(self) -> dict[str, Any]:
         """Return the position after the last batch returned; see `MixtureLoader.state_dict`."""
@@ -99,11 +115,3 @@ def _is_stacked(frame: FrameType | None) -> bool:
             return True
         frame = frame.f_back
     return False
-
-
-def _refuse_workers() -> NoReturn:
-    raise UsageError(
-        "a MixtureDataset was given to worker processes, which gains nothing: this process "
-        "gathers rows faster than a worker can hand them over; make the DataLoader with "
-        "num_workers=0"
-    )

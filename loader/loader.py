@@ -57,6 +57,8 @@ logger = get_logger(__name__)
 
 Weights = Mixture | Mapping[str, float] | str | Path | Schedule | None
 WeightsFunction = Callable[[int], Mixture | Mapping[str, float] | None]
+_MOST_LEFT_OUT = 0.2
+"""Share of the tokens from which on a loader warns that packing leaves them out."""
 P = ParamSpec("P")
 R = TypeVar("R")
 RENAMED = {
@@ -208,7 +210,7 @@ class MixtureLoader:
                 rank 0 writes this file; `climb audit` checks it. Default: no ledger.
             weights_file: Path of a file through which users change the weights of a running job.
                 `climb weights` writes this file; rank 0 reads it every `Agreement.every` steps.
-            weights_function: Function that gets the number of the next step. It returns new
+            weights_function: Function that gets the number of steps so far. It returns new
                 weights, or None to keep the present weights. Rank 0 calls it every
                 `Agreement.every` steps.
             agreement: Makes all ranks change weights at the same step. If there are several ranks,
@@ -269,6 +271,8 @@ class MixtureLoader:
         agreement = _check_agreement(agreement, rank, world_size, live=live)
         self._weights = self._control_weights(sources, _open_log(weights_log, rank), agreement)
         self._begin_weights(self._start(weights, others))
+        if rank == 0:
+            self._warn_of_left_out(sources)
         if rank == 0:
             self._weights.open(_sources(weights_file, weights_function, self._weights))
             if weights_file is not None:
@@ -392,7 +396,7 @@ class MixtureLoader:
 
     @property
     def step(self) -> int:
-        """Number of batches returned so far; also the number of the next batch, counted from 0."""
+        """Number of batches returned so far; also the number of the last one, counted from 1."""
         return self._lookahead.step
 
     @property
@@ -595,15 +599,15 @@ class MixtureLoader:
         Args:
             weights: A mixture, or weights by name, which sum to 1 unless ``others`` is set.
             others: What other clusters get if the named weights do not sum to 1. ``keep``: the
-                rest, in proportion to their weights in the last record of the log, as with `climb
+                rest, in proportion to the weights that were asked for last, as with `climb
                 weights`. ``scale``: nothing; the named weights are scaled to sum 1.
             ramp: Number of steps until the new weights are reached; 0: they take effect
                 immediately.
             why: Reason, which is written to the weights log.
-            at_step: First step that uses the new weights; default: the earliest possible.
+            at_step: Step after which the new weights hold; default: the earliest possible.
 
         Returns:
-            The first step that uses the new weights.
+            The step after which the new weights hold: the next batch is the first that uses them.
 
         Raises:
             UsageError: The step ``at_step`` was already served, or is before a change in the log.
@@ -611,9 +615,7 @@ class MixtureLoader:
                 do not sum to 1, and ``others`` is not set.
             InvalidDataError: A weight above 0 is for an unknown cluster, or for one without a row.
         """
-        last = self._weights.log.records[-1]
-        now = {name: w for name, w in last.weights.items() if name not in last.capped}
-        mixture = read_weights(weights, others, now)
+        mixture = read_weights(weights, others, self._weights.last_asked())
         position = self._lookahead.position()
         self._lookahead.note_served()
         at_step = self._weights.change(WeightsUpdate(mixture, ramp, why), position.step, at_step)
@@ -670,10 +672,24 @@ class MixtureLoader:
         self._told = ""
         if value.batch_rows != self.batch_rows:
             logger.warning(
-                f"from step {value.step:,} on, a batch has {self.batch_rows:,} rows; the state was "
+                f"after step {value.step:,}, a batch has {self.batch_rows:,} rows; the state was "
                 f"saved with batch_rows={value.batch_rows}"
             )
         return self
+
+    def _warn_of_left_out(self, sources: Sequence[RowSource]) -> None:
+        """Warn if packing leaves out a large share of the tokens of the clusters with weight."""
+        weights = self._weights.log.records[-1].weights
+        used = [source for source in sources if weights.get(source.name)]
+        tokens, left_out = sum(s.tokens for s in used), sum(s.left_out for s in used)
+        if left_out <= _MOST_LEFT_OUT * tokens:
+            return
+        bos = self.pack == "bos"
+        remedy = "a larger seq_len, pack='bfd' or pack='concat'" if bos else "a smaller seq_len"
+        logger.warning(
+            f"pack={self.pack!r} with seq_len={self.seq_len} leaves out {left_out / tokens:.0%} of "
+            f"the tokens in each epoch, {left_out:,} of {tokens:,}; for fewer, use {remedy}"
+        )
 
     def _steps_told(self) -> str:
         """Say, for a warning, which steps the ledger and the weights log already have; "" if none.

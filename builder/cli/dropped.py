@@ -9,9 +9,8 @@ import click
 import pyarrow.parquet as pq
 
 from climbstream.builder.corpus.ingest import BAD_RECORDS
-from climbstream.builder.licenses import license_name
 from climbstream.builder.selection.dropped import SAMPLED
-from climbstream.builder.selection.reasons import LICENSE, PRUNED, RESERVED
+from climbstream.builder.selection.reasons import BY_LICENSE, PRUNED, RESERVED
 from climbstream.builder.settings import SCORES
 from climbstream.builder.workdir import UNBOUND
 from climbstream.loader.cli.options import INPUT, json_option, show
@@ -21,6 +20,7 @@ from climbstream.loader.core.files import read_json
 from climbstream.loader.core.log import get_logger
 from climbstream.loader.formats.catalogue import row_groups
 from climbstream.loader.formats.clusters import reason_title, score_title
+from climbstream.loader.formats.licenses import license_name
 from climbstream.loader.formats.manifest import CLUSTERS, MANIFEST, Manifest, part_paths
 from climbstream.loader.formats.mixture import some_names
 from climbstream.loader.formats.outputs import WORK
@@ -204,7 +204,7 @@ def _line(row: Row) -> str:
 def _why(row: Row) -> str:
     """Return why a document was left out, with what decided: licence, scores or original."""
     detail = ""
-    if row["why"] == LICENSE:
+    if row["why"] in BY_LICENSE:
         detail = license_name(row["license"] or "")
     elif row["pruned"]:
         detail = row["pruned"]
@@ -228,7 +228,7 @@ def _summary(directory: Path, rows: list[Row], sample: int) -> str:
     for reason, count in Counter(row["why"] for row in rows).most_common():
         mine = [row for row in rows if row["why"] == reason]
         kinds = Counter(
-            license_name(row["license"] or "") if reason == LICENSE else row["language"] or "-"
+            license_name(row["license"] or "") if reason in BY_LICENSE else row["language"] or "-"
             for row in mine
         ).most_common(8)
         lines.append(

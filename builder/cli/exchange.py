@@ -35,7 +35,7 @@ from climbstream.loader.cli.options import COUNT, INPUT, OUTPUT, grouping_option
 from climbstream.loader.core.console import counted, say, text_table
 from climbstream.loader.core.engines.engine import ENGINES
 from climbstream.loader.core.errors import IntegrityError, InvalidDataError, UsageError
-from climbstream.loader.formats.cluster_tables import clusters_text
+from climbstream.loader.formats.cluster_tables import clusters_text, license_text
 from climbstream.loader.formats.clusters import load_clusters
 from climbstream.loader.formats.directory import ShardDirectory
 from climbstream.loader.formats.mixture import Mixture, some_names
@@ -101,7 +101,7 @@ def import_(
         sources, out, settings, workers=workers, engine=engine, scratch=scratch
     )
     text = clusters_text(manifest, load_clusters(out))
-    about = f"{out} · licence: {manifest.license} · report: {out.rstrip('/')}/report.html"
+    about = f"{out} · licence: {license_text(manifest)} · report: {out.rstrip('/')}/report.html"
     show(manifest.to_json(), f"{text}\n\n{about}", as_json=as_json)
 
 
@@ -187,9 +187,13 @@ def export(
     help="Folder for the tables, which a later run uses again.  [default: a temporary folder]",
 )
 @click.option("--tag", help="Tag to set on the commit.")
-@click.option("--private", is_flag=True, help="Make a new data set private.")
+@click.option("--private", is_flag=True, help="Make a new data set private; refuse a public one.")
 @click.option("--heldout", is_flag=True, help="Publish the held-out text too.")
-@click.option("--license", "license_", help="Licence, if the shards state none.")
+@click.option(
+    "--license",
+    "license_",
+    help="Licence of documents that state none. With --what mixture: of the mixture.",
+)
 @click.option(
     "--dry-run",
     is_flag=True,
@@ -254,11 +258,12 @@ def publish(
         for note in publication.notes:
             say(note)
         if dry_run:
-            _show_publication(repo, publication, work, as_json=as_json)
+            _show_publication(publisher, publication, work, private=private, as_json=as_json)
             return
         published = publisher.publish(publication, private=private, tag=tag)
     summary = (
-        f"{repo}: {counted(published.files, 'file')}, {counted(published.bytes, 'byte')}, "
+        f"{published.url} ({'private' if published.private else 'public'}): "
+        f"{counted(published.files, 'file')}, {counted(published.bytes, 'byte')}, "
         f"{published.sent:,} sent · commit {published.commit} · licence: {publication.license}"
     )
     if publication.further:
@@ -276,21 +281,30 @@ def _refuse_faults(directory: Path, faults: Sequence[str]) -> None:
 
 
 def _show_publication(
-    repo: str, publication: Publication, work: Path | None, *, as_json: bool
+    publisher: Publisher,
+    publication: Publication,
+    work: Path | None,
+    *,
+    private: bool,
+    as_json: bool,
 ) -> None:
     """Show what would be published; if ``work`` is given, also write the card there.
+
+    ``private`` says whether a new data set would be private.
 
     Raises:
         UsageError: There are more files than the Hub takes.
     """
     card = keep_preview(publication, work) if work else None
-    plan = plan_of(repo, publication)
+    repo, plan = publisher.repo, plan_of(publisher.repo, publication)
     data_sets = [
         {"repo": one.repo, "files": {path: size_of(c) for path, c in sorted(files.items())}}
         for one, files in zip(plan, publication.each, strict=True)
     ]
     value = {
         "repo": repo,
+        "url": publisher.url,
+        "private_if_new": private,
         "license": publication.license,
         "bytes": publication.bytes,
         "files": data_sets[0]["files"],
@@ -301,6 +315,8 @@ def _show_publication(
     }
     count = sum(one.files for one in plan)
     about = (
+        f"{publisher.url}: {'private' if private else 'public'} if the data set is new; an "
+        "existing one stays as it is\n"
         f"{counted(count, 'file')}, {counted(publication.bytes, 'byte')} · licence: "
         f"{publication.license} · nothing was sent, and the login was not checked · "
         f"card: {card or '--work DIR writes it'}\n"

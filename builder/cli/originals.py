@@ -9,13 +9,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from climbstream.builder.selection.reasons import NEAR, REASONS
+from climbstream.builder.selection.reasons import BY_LICENSE, NEAR, REASONS
 from climbstream.builder.settings import EQUAL_TEXT
 from climbstream.loader.formats.catalogue import row_groups
 
 Row = dict[str, Any]
 
-_NOT_COMPARED = REASONS[1 : REASONS.index(EQUAL_TEXT) + 1]
+_NOT_COMPARED = (*REASONS[1 : REASONS.index(EQUAL_TEXT) + 1], *BY_LICENSE)
 """Reasons of documents that cannot be originals: they were dropped before texts were compared, or
 are copies themselves."""
 

@@ -24,6 +24,7 @@ from climbstream.loader.core.engines.engine import Engine
 from climbstream.loader.core.errors import InvalidDataError, UsageError
 from climbstream.loader.core.files import read_json, write_json
 from climbstream.loader.core.log import get_logger
+from climbstream.loader.formats.licenses import UNKNOWN, license_name
 
 from .document import Document, take_given
 from .installed import installed_documents
@@ -425,7 +426,7 @@ def _units(
         sizes.append(len(record.text.encode()))
         size += sizes[-1]
         report.labels[record.label] += sizes[-1]
-        report.licensed += bool(record.license)
+        report.licensed += license_name(record.license) != UNKNOWN
         if size >= UNIT_BYTES:
             yield waiting, sizes
             waiting, sizes, size = [], [], 0

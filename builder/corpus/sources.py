@@ -146,7 +146,7 @@ def survey(names: Sequence[str]) -> tuple[list[Source], list[BadFile]]:
     files: dict[str, Info] = {}
     unused: dict[str, BadFile] = {}
     for name in names:
-        if name.startswith(("python:", "hub:")):
+        if name.startswith(("python:", "hub:")) and not os.path.lexists(name):
             parts = hub_files(name) if name.startswith("hub:") else []
             files |= {part: {} for part in parts or [name]}
             continue

@@ -30,6 +30,7 @@ from climbstream.builder.writers.tokenizer import token_dtype
 from climbstream.loader.core.errors import InvalidDataError
 from climbstream.loader.core.files import read_json, write_json
 from climbstream.loader.core.typed import valid_text
+from climbstream.loader.formats.licenses import license_name
 
 from .layouts import CLUSTER_COLUMNS, ClusteredFile
 from .settings import ImportSettings, Vocabulary
@@ -62,7 +63,7 @@ class IntakeReport(Report):
     """Number of documents by label of the cluster; 0 if a folder names a cluster, but has no usable
     row."""
     licenses: Counter[str] = field(default_factory=Counter)
-    """Number of documents by the licence in their row."""
+    """Number of documents by the licence in their row; ``unknown`` if it states none."""
     miscounted: int = 0
     """Number of documents whose value of `COUNT` is wrong: not the number of their tokens. They are
     used all the same."""
@@ -164,7 +165,7 @@ def _write_partition(rows: Sequence[UsableRow], task: IntakeTask, report: Intake
     report.units.append(partition.name)
     report.documents += len(documents)
     report.clusters.update(document.label for document in documents)
-    report.licenses.update(document.license for document in documents if document.license)
+    report.licenses.update(license_name(document.license) for document in documents)
 
 
 def _usable(task: IntakeTask, report: IntakeReport) -> Iterator[UsableRow]:

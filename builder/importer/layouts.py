@@ -5,6 +5,7 @@ ClimbMix has a column ``cluster_id``. Some mirrors have one configuration per cl
 such as ``cluster_id=3/``.
 """
 
+import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -112,7 +113,7 @@ def _on_the_hub(name: str) -> str:
     With the URL, the folders of the data set can be listed, and they may name clusters. The library
     `datasets` does not show them.
     """
-    if not name.startswith("hub:"):
+    if not name.startswith("hub:") or os.path.lexists(name):
         return name
     repository, _, config = name.removeprefix("hub:").partition("@")
     return f"hf://datasets/{repository}" + (f"/{config}" if config else "")

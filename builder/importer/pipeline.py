@@ -61,6 +61,7 @@ from climbstream.loader.core.files import (
 )
 from climbstream.loader.core.log import get_logger
 from climbstream.loader.formats.clusters import save_clusters
+from climbstream.loader.formats.licenses import UNKNOWN, split_licenses
 from climbstream.loader.formats.manifest import TOKENIZER, Manifest, hash_files
 from climbstream.loader.formats.outputs import WORK
 
@@ -435,12 +436,19 @@ def _end_of(tokenizer: bytes, settings: ImportSettings, configs: Mapping[str, An
 
 
 def _license(cards: Sequence[Card], stated: str | None, report: IntakeReport) -> str:
-    """Return on one line all licences that cards, the user and rows state, or "unknown"."""
+    """Return on one line all licences that cards, the user and rows state.
+
+    ``unknown`` is among them if a card names it, if some rows state a licence and others none, or
+    if nothing states a licence.
+    """
     rows = [name for name, _ in report.licenses.most_common()]
+    if rows == [UNKNOWN]:
+        rows = []  # the card, or the user, states the licence of all rows
     of_cards = [name for card in cards for name in card.licenses]
     licenses: dict[str, str] = {}
-    for name in [*of_cards, *([stated] if stated else []), *rows]:
-        licenses.setdefault(name.casefold(), name)
+    for line in [*of_cards, *([stated] if stated else []), *rows]:
+        for name in split_licenses(line):
+            licenses.setdefault(name.casefold(), name)
     if stated and any(name.casefold() != stated.casefold() for name in of_cards):
         logger.warning(
             f"the card states the licence {', '.join(of_cards)}; {stated} is added, and does not "
@@ -450,4 +458,4 @@ def _license(cards: Sequence[Card], stated: str | None, report: IntakeReport) ->
         logger.warning(
             "the corpus states no licence, and no card names one; state the licence with --license"
         )
-    return ", ".join(licenses.values()) or "unknown"
+    return ", ".join(licenses.values()) or UNKNOWN

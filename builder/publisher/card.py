@@ -14,11 +14,14 @@ from climbstream.builder.dataset_card import (
     unlicensed_note,
     write_card,
 )
+from climbstream.loader.core.console import counted
 from climbstream.loader.formats.grouping import GROUPINGS
-from climbstream.loader.formats.manifest import Manifest
+from climbstream.loader.formats.licenses import UNKNOWN
+from climbstream.loader.formats.manifest import TOKENIZER, Manifest
 from climbstream.loader.formats.mixture import Mixture
 
 from .mixture_chart import CHART
+from .origin import origin_lines
 
 _SIZES = ((10**6, "1M<n<10M"), (10**5, "100K<n<1M"), (10**4, "10K<n<100K"), (10**3, "1K<n<10K"))
 """Minimum number of documents, and the Hub's name for data sets of this size."""
@@ -31,6 +34,9 @@ class RepoCard:
     repo: str
     manifest: Manifest
     license: str
+    """Licences on one line; `UNKNOWN`, for a mixture alone: the publisher states none."""
+    stated: str | None
+    """Licence that the publisher states for what has none of the sources; None: none is stated."""
     configs: Mapping[str, str]
     """Folder of each configuration's tables, by name of the configuration."""
     mixture: Mixture | None
@@ -42,28 +48,28 @@ class RepoCard:
     """Number of tokens of each cluster in the shuffled tables; None if documents were not drawn by
     the mixture."""
     has_shards: bool
+    has_tokens: bool
+    """Whether the tables have tokens that the published tokenizer decodes."""
     groupings: Mapping[str, Manifest]
     """Groupings of the clusters that are published with the shards, by name."""
 
     def to_bytes(self) -> bytes:
         """Return the content of the card's file."""
-        manifest, documents = self.manifest, self._documents
-        source = "sources" if manifest.license == self.license else "publisher"
-        verb = "state" if source == "sources" else "states"
+        manifest = self.manifest
         lines = [
-            f"{manifest.tokens:,} tokens of {documents:,} documents in {len(manifest.clusters)} "
-            f"clusters. Licence: {self.license}, as the {source} {verb} it. "
-            f"{unlicensed_note(manifest)}".rstrip(),
+            self._summary(),
             "",
             *self._loading_shards(),
             *self._loading_tables(),
+            *self._loading_mixture(),
             *self._chart(),
             *self._table(),
             "",
             *self._licenses(),
             *self._groupings(),
-            f"Shards `{manifest.fingerprint}`, built as `{manifest.build}` by climbstream; the "
-            "settings are in `manifest.json`.",
+            *([] if self._alone else origin_lines(manifest)),
+            f"Shards `{manifest.fingerprint}`, built as `{manifest.build}` by climbstream"
+            + ("; the settings are in `manifest.json`." if self.has_shards else "."),
         ]
         if self.mixture and (reason := self.mixture.about.get("reason")):
             lines += ["", f"How the mixture was found: {reason}"]
@@ -77,14 +83,40 @@ class RepoCard:
     def _documents(self) -> int:
         return sum(cluster.documents for cluster in self.manifest.clusters)
 
+    @property
+    def _alone(self) -> bool:
+        """Whether only a mixture is published, without shards and tables."""
+        return not (self.has_shards or self.configs)
+
+    def _summary(self) -> str:
+        """Return a paragraph on the size and the licence of what is published."""
+        manifest, clusters = self.manifest, counted(len(self.manifest.clusters), "cluster")
+        size = f"{counted(manifest.tokens, 'token')} of {counted(self._documents, 'document')}"
+        if self._alone:
+            license_ = f"Licence of the mixture: {self.license}, as the publisher states it."
+            if self.license == UNKNOWN:
+                license_ = "The publisher states no licence for the mixture."
+            return (
+                f"A mixture: the weights of {clusters}. The shards, {size}, are not in this data "
+                f"set, and have their own licences. {license_}"
+            )
+        note = unlicensed_note(manifest)
+        if note and self.stated:
+            license_ = f"{self.license}. {note} For these, the publisher states {self.stated}."
+        elif manifest.license == self.license:
+            license_ = f"{self.license}, as the sources state it. {note}".rstrip()
+        else:
+            license_ = f"{self.license}, as the publisher states it."
+        return f"{size} in {clusters}. Licence: {license_}"
+
     def _metadata(self) -> dict[str, Any]:
         """Return the metadata of the card, which the Hub reads."""
         size = next((name for least, name in _SIZES if self._documents >= least), "n<1K")
+        text = language_metadata(self.manifest) | {"size_categories": [size]}
         metadata: dict[str, Any] = {
-            **license_metadata(self.license),
-            **language_metadata(self.manifest),
+            **(license_metadata(self.license) or {"license": UNKNOWN}),
             "tags": ["climbstream", "pretraining", "data-mixture"],
-            "size_categories": [size],
+            **({} if self._alone else text),
             "climbstream": our_metadata(self.manifest, self.license),
         }
         if self.configs:
@@ -125,6 +157,40 @@ class RepoCard:
             *(f'load_dataset("{self.repo}", "{n}", split="train", streaming=True)' for n in one),
             "```",
             "",
+            *self._decoding(),
+        ]
+
+    def _decoding(self) -> list[str]:
+        """Return the lines on how to decode the tokens of tables."""
+        if not self.has_tokens:
+            return []
+        return [
+            f"The column `tokens` has token ids, without end tokens. `{TOKENIZER}` decodes them:",
+            "",
+            "```python",
+            "from huggingface_hub import hf_hub_download",
+            "from tokenizers import Tokenizer",
+            "",
+            f'path = hf_hub_download("{self.repo}", "{TOKENIZER}", repo_type="dataset")',
+            'Tokenizer.from_file(path).decode(row["tokens"])',
+            "```",
+            "",
+        ]
+
+    def _loading_mixture(self) -> list[str]:
+        """Return the lines on how to use a mixture that is published alone."""
+        if not self._alone:
+            return []
+        return [
+            "```python",
+            "from climbstream.loader import Mixture, MixtureLoader",
+            "",
+            f'loader = MixtureLoader("SHARDS", Mixture.from_hub("{self.repo}"), seq_len=2048, '
+            "batch_rows=512)",
+            "```",
+            f"`SHARDS` is the folder or URL of the shards; commands take `--mixture "
+            f"hf://{self.repo}`.",
+            "",
         ]
 
     def _chart(self) -> list[str]:
@@ -145,8 +211,9 @@ class RepoCard:
         return ["A grouping merges the clusters into fewer groups.", "", *head, *rows, ""]
 
     def _licenses(self) -> list[str]:
-        """Return the lines of a table of licences; no lines if no document states a licence."""
-        return [*rows, ""] if (rows := license_rows(self.manifest)) else []
+        """Return the lines of a table of licences; no lines without counts, or without text."""
+        rows = [] if self._alone else license_rows(self.manifest)
+        return [*rows, ""] if rows else []
 
     def _table(self) -> list[str]:
         """Return the lines of a table with one row per cluster."""
@@ -161,4 +228,6 @@ class RepoCard:
             columns["weight"] = [f"{weight:.6f}" for weight in weights]
         if self.counts:
             columns["tokens drawn"] = [f"{self.counts[c.name]:,}" for c in clusters]
-        return cluster_rows(self.manifest, columns | license_column(self.manifest))
+        if not self._alone:
+            columns |= license_column(self.manifest)
+        return cluster_rows(self.manifest, columns)

@@ -17,7 +17,7 @@ from operator import itemgetter
 from pathlib import Path
 
 from climbstream.builder.cluster_names import cluster_labels, table_folder
-from climbstream.builder.dataset_card import CARD, unlicensed_note
+from climbstream.builder.dataset_card import CARD, license_metadata, unlicensed_note
 from climbstream.builder.exporter.job import ExportJob
 from climbstream.builder.exporter.mixture import export_mixture
 from climbstream.builder.exporter.shards import export_shards
@@ -37,6 +37,7 @@ from climbstream.loader.core.workdir import begin_or_resume
 from climbstream.loader.formats.clusters import load_clusters
 from climbstream.loader.formats.directory import ShardDirectory
 from climbstream.loader.formats.grouping import GROUPINGS
+from climbstream.loader.formats.licenses import UNKNOWN, license_name, split_licenses
 from climbstream.loader.formats.listing import list_files
 from climbstream.loader.formats.manifest import (
     BESIDE,
@@ -46,11 +47,13 @@ from climbstream.loader.formats.manifest import (
     INDEX,
     KEPT_BACK,
     MANIFEST,
+    TOKENIZER,
     Manifest,
     grouping_file,
     grouping_of,
     list_groupings,
     load_index,
+    read_file,
     refuse_divided,
     refuse_grouping,
 )
@@ -92,12 +95,18 @@ class PublishSettings:
     heldout: bool = False
     """Whether the held-out text is published; others may then include it in their training text."""
     license: str | None = None
-    """Licence of shards that state none. A licence that shards state is never changed."""
+    """Licence of documents that state none, or of a mixture that is published alone. A licence that
+    documents state is never changed."""
 
     def __post_init__(self) -> None:
         if self.what == "mixture" and self.mixture is None:
             raise UsageError(
                 "to publish only a mixture, name it: --mixture FILE, or the folder of a search"
+            )
+        if self.license is not None and license_name(self.license) == UNKNOWN:
+            raise UsageError(
+                f"--license {self.license!r} names no licence; name the licence, or leave out "
+                "--license"
             )
 
     @property
@@ -255,7 +264,7 @@ def collect(
     check_ready(directory)
     refuse_divided(manifest, directory, "publish")
     folders = WHAT[settings.what]
-    license_ = _license(manifest, settings.license)
+    license_ = _license(manifest, settings)
     files: Files = {}
     mixture, by_grouping = None, None
     if settings.mixture is not None:
@@ -265,15 +274,20 @@ def collect(
     if "clusters" in folders:
         listing, groupings = _add_shards(directory, manifest, work, settings, files)
     configs, counts = _add_tables(directory, manifest, work, settings, mixture, files)
+    has_tokens = bool(configs and manifest.tokenizer_hash) and not settings.text
+    if has_tokens:
+        files[TOKENIZER] = read_file(directory, manifest, TOKENIZER)
     card = RepoCard(
         repo=repo,
         manifest=manifest,
         license=license_,
+        stated=settings.license,
         configs=configs,
         mixture=mixture,
         grouping=by_grouping,
         counts=counts if settings.tokens is not None else None,
         has_shards="clusters" in folders,
+        has_tokens=has_tokens,
         groupings={path.parent.name: groups for path, groups in groupings.values()},
     )
     further: tuple[Files, ...] = ()
@@ -289,18 +303,23 @@ def collect(
         folders=(*folders, "search") if mixture is not None else folders,
         others=tuple(sorted(all_folders - set(folders))),
         license=license_,
-        notes=(*_notes(manifest, settings, mixture),),
+        notes=(
+            *_license_notes(manifest, settings, license_),
+            *_notes(manifest, settings, mixture, has_heldout=HELDOUT in files),
+        ),
         further=further,
         manifest=listing if further else None,
     )
 
 
-def _notes(manifest: Manifest, settings: PublishSettings, mixture: Mixture | None) -> Iterator[str]:
-    """Yield the `Publication.notes`."""
+def _notes(
+    manifest: Manifest, settings: PublishSettings, mixture: Mixture | None, *, has_heldout: bool
+) -> Iterator[str]:
+    """Yield the `Publication.notes` that are not on licences."""
     if mixture is not None and (growth := manifest.growth(mixture)):
         yield growth
-    if unlicensed := unlicensed_note(manifest):
-        yield unlicensed
+    if settings.heldout and not has_heldout:
+        yield "--heldout has no effect: there is no held-out text in what is published."
     if settings.what == "all":
         yield (
             "Use --what all for later versions of this data set too: a publication without one of "
@@ -311,11 +330,41 @@ def _notes(manifest: Manifest, settings: PublishSettings, mixture: Mixture | Non
             "shuffled/ has each document once: only with --tokens, documents are drawn by the "
             "mixture."
         )
+    if settings.tokens is not None and "shuffled" not in WHAT[settings.what]:
+        yield "--tokens has no effect: only --what drawn, parquet and all make shuffled tables."
+    elif settings.tokens is not None and mixture is None:
+        yield "Documents are drawn by token shares: only --mixture gives clusters other weights."
     keep = manifest.provenance.get("settings", {}).get("keep")
     if keep and DOCUMENTS in WHAT[settings.what]:
         yield (
             "documents/ has these columns of the corpus (--keep), also for documents that were "
             f"left out: {', '.join(keep)}."
+        )
+
+
+def _license_notes(manifest: Manifest, settings: PublishSettings, license_: str) -> Iterator[str]:
+    """Yield the `Publication.notes` on licences."""
+    if settings.what == "mixture":
+        if license_ == UNKNOWN:
+            yield "The card states no licence for the mixture: --license NAME states one."
+        return
+    unlicensed = unlicensed_note(manifest)
+    if UNKNOWN in split_licenses(license_):
+        yield (
+            f"{unlicensed} So the card says license: other. --license NAME states the licence of "
+            "these documents, if you know it."
+        )
+    elif unlicensed:
+        yield f"{unlicensed} The card says that you state {settings.license} for them."
+    if settings.license and license_metadata(settings.license).get("license") == "other":
+        yield (
+            f"The Hub does not know the licence {settings.license}, so the card says license: "
+            "other, with this name."
+        )
+    if settings.text and unlicensed and settings.what in ("parquet", "drawn", "all"):
+        yield (
+            "The text of documents without a licence becomes public (--text). To leave them out, "
+            "build with --licenses '!unknown'."
         )
 
 
@@ -448,14 +497,21 @@ def _mixture(
     return spread, name, files
 
 
-def _license(manifest: Manifest, stated: str | None) -> str:
-    """Return the licence of the shards; if they have none, the one that the user ``stated``."""
-    if manifest.license in ("", "unknown"):
-        if stated is None:
-            raise UsageError(
-                "the sources of these shards state no licence; state it with --license"
-            )
-        return stated
+def _license(manifest: Manifest, settings: PublishSettings) -> str:
+    """Return the licences of what is published, on one line.
+
+    These are the licences of the shards, with the one that the user states in place of `UNKNOWN`. A
+    mixture alone has only the licence that the user states.
+    """
+    stated = settings.license
+    if settings.what == "mixture":
+        return stated or UNKNOWN
+    names = split_licenses(manifest.license or UNKNOWN)
+    if names == [UNKNOWN] and stated is None:
+        raise UsageError("the sources of these shards state no licence; state it with --license")
+    if UNKNOWN in names and stated is not None:
+        stated = {name.casefold(): name for name in names}.get(stated.casefold(), stated)
+        return ", ".join(dict.fromkeys(stated if name == UNKNOWN else name for name in names))
     if stated not in (None, manifest.license):
         raise UsageError(
             f"the licence of the shards is {manifest.license}, as their sources state, and cannot "

@@ -24,14 +24,22 @@ from huggingface_hub.errors import RevisionNotFoundError
 from huggingface_hub.hf_api import RepoFile
 from huggingface_hub.utils.tqdm import disable_progress_bars
 
-from climbstream.loader.core.console import Progress
-from climbstream.loader.core.errors import IntegrityError, RemoteError, UsageError
+from climbstream.builder.dataset_card import CARD, Card
+from climbstream.loader.core.console import Progress, counted
+from climbstream.loader.core.errors import (
+    IntegrityError,
+    InvalidDataError,
+    RemoteError,
+    UsageError,
+)
 from climbstream.loader.core.files import hash_json
 from climbstream.loader.core.log import get_logger
+from climbstream.loader.formats.licenses import UNKNOWN
 from climbstream.loader.formats.mixture import some_names
-from climbstream.loader.storage.hub import check_repo, patiently
+from climbstream.loader.storage.hub import check_repo, hub_url, patiently
 from climbstream.loader.storage.retry import status_of
 from climbstream.loader.storage.service import PATIENCE
+from climbstream.loader.storage.store import Store
 
 from .division import PART_OF, further_name
 from .repo_files import Publication, check_limits, size_of
@@ -58,6 +66,8 @@ class Published:
     repo: str
     data_sets: tuple[str, ...]
     """Names of all data sets of the publication; the first is ``repo``."""
+    url: str
+    private: bool
     commit: str
     """Hash of the commit that ``main`` of ``repo`` now has."""
     files: int
@@ -85,6 +95,11 @@ class Publisher:
         self._api = HfApi()
         disable_progress_bars()  # climbstream shows its own
         self._patience = patience
+
+    @property
+    def url(self) -> str:
+        """Address of the data set for a browser."""
+        return f"{self._api.endpoint}/datasets/{self.repo}"
 
     def check_login(self) -> None:
         """Check that the Hub accepts the token, before anything is read or written.
@@ -115,14 +130,15 @@ class Publisher:
 
         Args:
             publication: The files, and the folders that they fill.
-            private: Whether a data set is private, if it does not exist yet. Further data sets are
+            private: Whether a data set that does not exist yet is private. Further data sets are
                 also private if the first data set is.
             tag: Tag to set on the commit of the first data set.
 
         Raises:
             RemoteError: The Hub refused, or did not answer in time; or somebody else changed
                 ``main`` meanwhile. The same call continues the upload.
-            UsageError: There are more files than the Hub accepts. Or the tag exists on a commit
+            UsageError: There are more files than the Hub accepts. Or ``private`` is true, and the
+                data set exists and is public. Or the tag exists on a commit
                 with other files. Or the data set has folders of another form, which the card would
                 not describe. Or a further data set exists already, and belongs to another
                 publication.
@@ -131,18 +147,24 @@ class Publisher:
         for files in publication.each:
             check_limits(files)
         self._create(private=private)
+        is_private = self._is_private()
+        if private and not is_private:
+            raise UsageError(
+                f"{self.url} exists, and is public, so --private does not apply; make the data set "
+                "private in its settings on the Hub, or publish under another name"
+            )
+        logger.info(f"{self.url} is a {'private' if is_private else 'public'} data set")
         done: list[Published] = []
         if publication.further:
             self._check_folders(self._list("main"), publication.others)
-            private = private or self._is_private()
             for number, files in enumerate(publication.further, start=1):
                 publisher = Publisher(further_name(self.repo, number), patience=self._patience)
-                publisher._create(private=private)
+                publisher._create(private=is_private)
                 publisher._check_own(files[PART_OF])
                 part = replace(publication, files=files, folders=("clusters",), further=())
-                done.append(publisher._publish(part, None))
+                done.append(publisher._publish(part, None, private=is_private))
             publication = publication.with_commits(self.repo, [part.commit for part in done])
-        first = self._publish(publication, tag)
+        first = self._publish(publication, tag, private=is_private)
         return replace(
             first,
             data_sets=(first.repo, *(part.repo for part in done)),
@@ -173,7 +195,7 @@ class Publisher:
                 "other files; rename that data set, or publish under another name"
             )
 
-    def _publish(self, publication: Publication, tag: str | None) -> Published:
+    def _publish(self, publication: Publication, tag: str | None, *, private: bool) -> Published:
         """Publish ``publication.files`` in this data set, which must exist."""
         files = publication.files
         hashes = _hash_all(files)
@@ -196,6 +218,8 @@ class Publisher:
         branch = _BRANCH + hash_json(sorted(hashes.items()))[:12]
         sent = 0
         if changes:
+            if CARD in missing and CARD in remote:
+                self._tell_licenses(files[CARD])
             sent = self._stage_unless_there(branch, files, hashes)
             self._commit(head, {path: files[path] for path in missing}, hashes, stale)
         else:
@@ -207,12 +231,30 @@ class Publisher:
         return Published(
             repo=self.repo,
             data_sets=(self.repo,),
+            url=self.url,
+            private=private,
             commit=commit,
             files=len(files),
             bytes=sum(map(size_of, files.values())),
             sent=sent,
             tag=tag,
         )
+
+    def _tell_licenses(self, card: Path | bytes) -> None:
+        """Log a warning if the present card of the data set names other licences than ``card``."""
+        present = Store.of(hub_url(self.repo)).read(CARD)
+        new = card if isinstance(card, bytes) else card.read_bytes()
+        before = after = ""
+        with suppress(InvalidDataError):  # a card that cannot be read states no licence
+            before, after = (
+                ", ".join(Card.parse(data.decode(errors="replace"), CARD).licenses)
+                for data in (present, new)
+            )
+        if before and before != after:
+            logger.warning(
+                f"the card of {self.url} states the licence {before}; the new card states "
+                f"{after or UNKNOWN}"
+            )
 
     def _check_folders(self, remote: Collection[str], others: Collection[str]) -> None:
         """Raise `UsageError` if the data set has one of the folders ``others``."""
@@ -250,6 +292,10 @@ class Publisher:
         self, branch: str, files: Mapping[str, Path | bytes], hashes: Mapping[str, Any]
     ) -> int:
         """Send the files that ``branch`` lacks; check all its files; return how many were sent."""
+        logger.info(
+            f"files go to the branch {branch}, which stays there if this command is stopped; the "
+            "same command continues, and removes the branch at the end"
+        )
         self._try(
             "make a branch",
             lambda: self._api.create_branch(
@@ -272,15 +318,15 @@ class Publisher:
                         self._api.create_commit,
                         self.repo,
                         list(additions.values()),
-                        commit_message=f"sending {len(part)} files",
+                        commit_message=f"sending {counted(len(part), 'file')}",
                         repo_type="dataset",
                         revision=branch,
                     ),
                 )
         if wrong := _missing(hashes, self._list(branch)):
             raise IntegrityError(
-                f"in {self.repo}, {len(wrong)} of {len(files)} files differ from what was sent, "
-                f"{wrong[0]} among them; run the same command again"
+                f"in {self.repo}, {len(wrong)} of {counted(len(files), 'file')} have other bytes "
+                f"than were sent (the first: {wrong[0]}); run the same command again"
             )
         return len(missing)
 
@@ -321,7 +367,7 @@ class Publisher:
                 self._api.create_commit(
                     self.repo,
                     operations,
-                    commit_message=f"{len(hashes)} files of climbstream",
+                    commit_message=f"{counted(len(hashes), 'file')} of climbstream",
                     repo_type="dataset",
                     revision="main",
                     parent_commit=head,
@@ -367,9 +413,9 @@ class Publisher:
             left.remove(branch)
         if left:
             logger.warning(
-                f"{self.repo} has {len(left)} branches of unfinished publications, "
-                f"{', '.join(left[:3])}; remove the branches that nobody needs with `hf repos "
-                "branch delete`"
+                f"{self.repo} has {counted(len(left), 'branch', 'branches')} of unfinished "
+                f"publications: {some_names(left)}; remove what nobody needs with `hf repos branch "
+                f"delete {self.repo} BRANCH --type dataset`"
             )
 
     def _refs(self, kind: Literal["branches", "tags"]) -> dict[str, str]:

@@ -152,11 +152,12 @@ def small_cells(clusters: Sequence[ClusterInfo]) -> str:
         return ""
     names = ", ".join(f"{c.name} ({c.tokens:,})" for c in small[:_NAMED])
     more = f" and {len(small) - _NAMED:,} more" if len(small) > _NAMED else ""
+    have = "has" if len(small) == 1 else "have"
     return (
-        f"{len(small):,} of {len(cells):,} cells have fewer than {ROW:,} tokens, so training with "
-        f"rows of that length cannot use them: {names}{more}. Together they have "
-        f"{sum(c.tokens for c in small):,} tokens. Build with fewer tiers, languages or "
-        "micro-clusters, or train with shorter rows."
+        f"{len(small):,} of {counted(len(cells), 'cell')} {have} fewer than {ROW:,} tokens, so "
+        f"training with rows of that length leaves out all text of {names}{more}. This is "
+        f"{counted(sum(c.tokens for c in small), 'token')} in total. Build with fewer tiers, "
+        "languages or micro-clusters, or train with shorter rows."
     )
 
 

@@ -21,6 +21,7 @@ from climbstream.builder.settings import SCORES, BuildSettings
 from climbstream.loader.core.engines.engine import Engine
 from climbstream.loader.core.permutation import derive_key
 from climbstream.loader.formats.clusters import ClusterInfo, CopyCounts
+from climbstream.loader.formats.licenses import license_name
 from climbstream.loader.formats.manifest import ClusterEntry, Size, single_licenses
 
 _TERMS = 8
@@ -319,15 +320,15 @@ def name_licenses(engine: Engine, partitions: Sequence[Partition]) -> str:
     """Return the licences of kept documents on one line, the most frequent first, or "unknown"."""
     found: Counter[str] = Counter()
     summed(engine, partitions, _count_licenses, Counter.update, found)
-    stated = {name: Size(count, 0) for name, count in found.most_common() if name}
-    sizes = single_licenses(stated)
+    sizes = single_licenses({name: Size(count, 0) for name, count in found.most_common()})
     return license_line(sorted(sizes, key=lambda name: -sizes[name].documents))
 
 
 def _count_licenses(partition: Partition) -> Counter[str]:
     """Count the licences of a partition's kept documents, in the order of the corpus."""
     rows = np.sort(partition.read("order"))
-    return Counter(partition.columns("license")["license"].take(rows).to_pylist())
+    stated = partition.columns("license")["license"].take(rows).to_pylist()
+    return Counter(map(license_name, stated))
 
 
 def _beginnings(task: tuple[int, Partition, list[int]]) -> list[dict[str, str]]:

@@ -9,12 +9,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from climbstream.builder.corpus.read_report import losses
-from climbstream.builder.licenses import OTHERS, UNKNOWN
+from climbstream.builder.licenses import OTHERS
 from climbstream.loader.core.console import counted
 from climbstream.loader.core.files import write_bytes
 from climbstream.loader.core.html_page import facts, listed, page, paragraph, section, table
 from climbstream.loader.formats.cluster_tables import cluster_table
 from climbstream.loader.formats.clusters import ClusterInfo, score_title
+from climbstream.loader.formats.licenses import UNKNOWN
 from climbstream.loader.formats.manifest import Manifest, join_licenses, single_licenses
 from climbstream.loader.formats.mixture import some_names
 

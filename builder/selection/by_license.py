@@ -8,9 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from climbstream.builder.corpus.partition import Partition
-from climbstream.builder.licenses import NOT, OTHERS, is_kept, license_name
+from climbstream.builder.licenses import NOT, OTHERS, is_kept
 from climbstream.loader.core.errors import InvalidDataError
 from climbstream.loader.core.log import get_logger
+from climbstream.loader.formats.licenses import license_name
 
 from .reasons import LICENSE, REASONS, why_of
 

@@ -47,9 +47,10 @@ def tell_leaks(selection: Selection) -> None:
             documents += holding
             progress.add(count)
     if leaking:
+        contain = "contains" if documents == 1 else "contain"
         logger.warning(
-            f"  {len(leaking):,} of {counted(len(items), 'held-out document')} that were looked "
-            f"for are contained in {counted(documents, 'document')} of the shards (the first: "
+            f"  {counted(documents, 'document')} of the shards {contain} held-out text, of "
+            f"{len(leaking):,} of {counted(len(items), 'held-out document')} (the first of these: "
             f"{items[min(leaking)].id}); climb contamination lists them, and docs/contamination.md "
             "says how to leave them out"
         )

@@ -8,7 +8,9 @@ from climbstream.builder.settings import CONTAMINATED, EQUAL_TEXT, SCORES
 
 REPEATED = ("identifier seen before", EQUAL_TEXT)
 HELD_OUT = "held out"
-LICENSE = "licence not asked for"
+LICENSE = "licence not allowed"
+BY_LICENSE = (LICENSE, "licence not asked for")
+"""How a catalogue may state `LICENSE`; the second reason is of earlier versions."""
 LANGUAGE, NEAR, PRUNED = "language not asked for", "nearly the same as another", "pruned cluster"
 LOW_SCORE = {name: f"low {name} score" for name in SCORES}
 RESERVED = (CONTAMINATED, HELD_OUT)

@@ -116,6 +116,8 @@ def _drop_by_license(selection: Selection, settings: BuildSettings, *, new: bool
     checked.
     """
     selection.drop(Rule("licences", (LICENSE,), partial(_other_license, settings=settings)))
+    if selection.spared:
+        _tell_spared(selection, settings)
     kept: Counts = {}
     dropped: Counts = {}
     for parts in selection.each(count_licenses):
@@ -126,6 +128,27 @@ def _drop_by_license(selection: Selection, settings: BuildSettings, *, new: bool
         check_names(settings.licenses, kept, dropped)
     tell_licenses(kept, dropped)
     selection.stages[-1]["licenses"] = most_frequent(dropped)
+
+
+def _tell_spared(selection: Selection, settings: BuildSettings) -> None:
+    """Log how many documents stay only because ``keep_ids`` names them, whatever their licence."""
+    find = partial(_spared_by_name, names=selection.spared, settings=settings)
+    names = [name for some in selection.each(find) for name in some]
+    if names:
+        logger.warning(
+            f"  --keep-ids keeps {counted(len(names), 'document')} whose licence is not allowed "
+            f"(the first: {names[0]})"
+        )
+
+
+def _spared_by_name(
+    partition: Partition, names: Sequence[str], settings: BuildSettings
+) -> list[str]:
+    """Return which of ``names`` are documents that stay, but have no licence that is kept."""
+    ids = partition.column("id")
+    rows = np.flatnonzero(np.isin(ids, names) & stays(partition))
+    rows = rows[~has_license(partition, settings)[rows]]
+    return [ids[row] for row in rows]
 
 
 def select_documents(

@@ -8,7 +8,7 @@ import numpy as np
 
 from climbstream.builder.corpus.partition import Partition
 from climbstream.builder.corpus.passes import summed
-from climbstream.builder.licenses import OTHERS, UNKNOWN, license_line
+from climbstream.builder.licenses import OTHERS, license_line
 from climbstream.builder.selection.by_license import (
     Counts,
     count_by_license,
@@ -17,6 +17,7 @@ from climbstream.builder.selection.by_license import (
 from climbstream.loader.core.engines.engine import Engine
 from climbstream.loader.core.log import get_logger
 from climbstream.loader.formats.cluster_tables import unlicensed_text
+from climbstream.loader.formats.licenses import UNKNOWN
 from climbstream.loader.formats.manifest import (
     ClusterEntry,
     Manifest,
@@ -89,10 +90,9 @@ def union_of_licenses(entries: Sequence[ClusterEntry], texts: Sequence[str]) -> 
     if sizes:
         # Each cluster counts its rarest licences together, so their number is not known.
         more = bool(sizes.pop(OTHERS, None))
-        names = sorted(sizes.keys() - {UNKNOWN}, key=lambda name: (-sizes[name].documents, name))
+        names = sorted(sizes, key=lambda name: (-sizes[name].documents, name))
         return license_line(names, more=more)
-    names = [name for text in texts for name in text.split(", ")]
-    return ", ".join(dict.fromkeys(name for name in names if name != UNKNOWN)) or UNKNOWN
+    return ", ".join(dict.fromkeys(name for text in texts for name in text.split(", ")))
 
 
 def _sizes(counts: Counts) -> dict[str, Size]:

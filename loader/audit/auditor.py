@@ -43,8 +43,8 @@ class Audit:
     """Result of an audit."""
 
     first: int
-    """First step of the ledger. Rows that were served before this step are not audited; they count
-    only in `ClusterShare.epochs`."""
+    """Number of steps before the first step of the ledger. Rows that these steps served are not
+    audited; they count only in `ClusterShare.epochs`."""
     steps: int
     """Number of steps in the ledger; a step that was served several times counts once."""
     again: int
@@ -141,9 +141,8 @@ class _Auditor:
             place = next((p for p in places if p.same(start)), places[-1] if places else None)
         if place is not None and not place.same(start):
             raise IntegrityError(
-                f"step {start.step:,}: the run continued from another position than the one it "
-                f"had reached; it continued from a state of another run, or the ledger was "
-                f"changed"
+                f"after step {start.step:,}, the run continued from another position than it had "
+                "reached; it continued from a state of another run, or the ledger was changed"
             )
         if place is None:
             self._places, self.base = {}, start
@@ -158,29 +157,23 @@ class _Auditor:
         """
         step, log = self._here.position.step, self._replay.log
         if block.step != step:
-            raise IntegrityError(
-                f"step {step:,}: it is missing in the ledger, which continues at step "
-                f"{block.step:,}"
+            raise _fault(
+                step, f"it is missing in the ledger, which continues at step {block.step + 1:,}"
             )
         record = log.records[block.v] if block.v < len(log.records) else None
         if record is None or record.hash != block.weights or record.at_step > step:
-            raise IntegrityError(
-                f"step {step:,}: it was served by weights {block.v} ({block.weights:.8}), which "
-                "the weights log does not have at this step"
+            raise _fault(
+                step,
+                f"it was served by weights {block.v} ({block.weights:.8}), which the weights log "
+                "does not have at this step",
             )
         counts = min(block.end, again)
         if step < counts:
             following = next((r for r in log.since(step)[1:]), None)
             if log.at(step).v != block.v:
-                raise IntegrityError(
-                    f"step {step:,}: it was served by weights {block.v}, but by the weights "
-                    f"log, weights {log.at(step).v} are in force"
-                )
+                raise _other_weights(step, block.v, log.at(step).v)
             if following is not None and following.at_step < counts:
-                raise IntegrityError(
-                    f"step {following.at_step:,}: it was served by weights {block.v}, but by the "
-                    f"weights log, weights {following.v} are in force"
-                )
+                raise _other_weights(following.at_step, block.v, following.v)
         self._advance(block.end, WeightsLog((record,)), block)
 
     def _advance(self, end: int, log: WeightsLog, block: Block | None) -> None:
@@ -202,9 +195,10 @@ class _Auditor:
                 rows += steps.quotas.sum(axis=0)
                 marks.append(steps.marks)
             if position.step < stop:
-                raise IntegrityError(
-                    f"step {position.step:,}: it takes more than max_epochs of a cluster, and the "
-                    "weights log does not say that the cluster is used up"
+                raise _fault(
+                    position.step,
+                    "it takes more than max_epochs of a cluster, and the weights log does not say "
+                    "that the cluster is used up",
                 )
             here = _Place(position, due)
             if stop in self._begins:
@@ -227,18 +221,33 @@ def _compare(
     short = short_marks(marks)
     for i in range(block.steps):
         if short[4 * i : 4 * i + 4] != block.marks[4 * i : 4 * i + 4]:
-            raise IntegrityError(
-                f"step {block.step + i:,}: other rows were served than the weights log says"
-            )
+            raise _fault(block.step + i, "other rows were served than the weights log says")
     if (block.digest, block.rows, block.tokens) != (
         hash_marks(marks),
         rows.tolist(),
         int(rows.sum()) * seq_len,
     ):
-        raise IntegrityError(
-            f"step {block.step:,}: for the {block.steps:,} steps from this step on, the ledger "
-            "counts other rows than the weights log says"
+        raise _fault(
+            block.step,
+            f"for the {block.steps:,} steps from this step on, the ledger counts other rows than "
+            "the weights log says",
         )
+
+
+def _fault(done: int, what: str) -> IntegrityError:
+    """Return the error for the step that the run served after ``done`` steps.
+
+    Users count steps from 1: after step N, N steps are done.
+    """
+    return IntegrityError(f"step {done + 1:,}: {what}")
+
+
+def _other_weights(done: int, served: int, logged: int) -> IntegrityError:
+    """Return the error for a step that was served by another record than the log says."""
+    return _fault(
+        done,
+        f"it was served by weights {served}, but by the weights log, weights {logged} are in force",
+    )
 
 
 def audit_run(replay: Replay) -> Audit:

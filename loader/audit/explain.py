@@ -56,6 +56,9 @@ def explain_step(
 ) -> list[Piece]:
     """Return the pieces of documents that make up the batch of step ``step``.
 
+    This is the batch that brought the run to step ``step``: after it, `MixtureLoader.step` is
+    ``step``. So the first batch of a run is that of step 1.
+
     With ``row``, only the pieces of this row of the batch are returned. The shards that contain
     them are fetched into ``cache_dir``; default: the user's cache folder. With ``text``, each piece
     has its text, including the token that ends the document.

@@ -194,7 +194,7 @@ class Ledger:
         if isinstance(last, Opening) and (
             differences := differences_text({"max_epochs": last.max_epochs}, now)
         ):
-            logger.warning(f"from step {opening.state.step:,} on, {differences} ({self.path})")
+            logger.warning(f"after step {opening.state.step:,}, {differences} ({self.path})")
 
     def add(
         self,
@@ -274,7 +274,7 @@ def read_ledger(path: Path) -> list[Line]:
         line = _parse(path, value, number)
         content = {name: v for name, v in value.items() if name != "hash"}
         if value.get("prev") != head or value.get("hash") != hash_json(content):
-            said = f" (step {line.step})" if isinstance(line, Block) else ""
+            said = f" (step {line.step + 1})" if isinstance(line, Block) else ""
             raise IntegrityError(
                 f"{path}, line {number}{said}: it was changed, or lines before it were"
             )

@@ -58,7 +58,7 @@ class Replay:
 
     @property
     def steps(self) -> int:
-        """The step after the last step that the ledger records."""
+        """Number of the last step that the ledger records."""
         return max(end for _, end in segments(self.lines))
 
     def room(self, opening: Opening, position: Position) -> NDArray[np.int64]:
@@ -90,21 +90,24 @@ class Replay:
     def step(self, step: int) -> PlannedSteps:
         """Return the plan of step ``step``, with the rows of all ranks.
 
-        If the run served the step several times, because it was resumed from an earlier step, the
-        plan is that of the last time.
+        The steps count from 1: after step N, `MixtureLoader.step` is N. If the run served the step
+        several times, because it was resumed from an earlier step, the plan is that of the last
+        time.
 
         Raises:
             UsageError: The step is not in the ledger.
         """
-        openings = [o for o, end in segments(self.lines) if o.state.step <= step < end]
+        done = step - 1
+        openings = [o for o, end in segments(self.lines) if o.state.step <= done < end]
         if not openings:
             raise UsageError(
-                f"step {step} is not in the ledger, which has {self.steps:,} steps, from 0 on"
+                f"step {step:,} is not in the ledger, whose last step is {self.steps:,}; the "
+                "first batch of a run is step 1"
             )
         opening = openings[-1]
         position = opening.state.position()
-        for steps, _ in self.plan(opening, position, step - position.step, self.log):
+        for steps, _ in self.plan(opening, position, done - position.step, self.log):
             position = steps.after
         planner = self._planner._replace(batch_rows=opening.state.batch_rows, rank=0)
-        weights = self.log.table(step, 1, self.names)
+        weights = self.log.table(done, 1, self.names)
         return planner.plan(position, weights, 1, self.room(opening, position))

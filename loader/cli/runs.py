@@ -13,24 +13,23 @@ from typing import Any
 
 import click
 
-from climbstream.loader.core.console import counted, say, text_table
-from climbstream.loader.core.errors import ClimbError, UsageError
+from climbstream.loader.core.console import counted, duration, say, text_table
+from climbstream.loader.core.errors import UsageError
 from climbstream.loader.core.signals import Stopped
 from climbstream.loader.formats.mixture import Mixture
 from climbstream.loader.formats.outputs import TRAIN, has_ended
-from climbstream.loader.monitoring.run_status import RunStatus
+from climbstream.loader.monitoring.run_status import LONG_SILENCE, RunStatus, silent_seconds
 from climbstream.loader.monitoring.server import HOST, MonitorServer
 from climbstream.loader.weights.interpolation import MOST_STEPS
 from climbstream.loader.weights.log import WeightsLog
 from climbstream.loader.weights.request import (
-    REQUEST,
     has_begun,
     open_weights_log,
     read_clusters,
     with_named_weights,
     write_request,
 )
-from climbstream.loader.weights.sources import read_request
+from climbstream.loader.weights.sources import waiting_change
 from climbstream.loader.weights.update import EVERY, WeightsUpdate
 
 from .completion import PLACE, complete_weights
@@ -66,7 +65,7 @@ def audit(run: Path, shards: str | None, as_json: bool) -> None:
         for c in result.clusters
     ]
     more = [
-        (result.first, f"from step {result.first:,} on"),
+        (result.first, f"from step {result.first + 1:,} on"),
         (result.again, f"{counted(result.again, 'step')} served again after a restart"),
         (
             result.abandoned,
@@ -102,7 +101,7 @@ def _resumes_text(steps: Sequence[int]) -> str:
 
 @click.command()
 @_RUN
-@click.option("--step", type=click.IntRange(min=0), required=True, help="Number of the step.")
+@click.option("--step", type=int, required=True, help="Number of the step, from 1.")
 @click.option("--row", type=click.IntRange(min=0), help="Row of the global batch.  [default: all]")
 @click.option("--text", "with_text", is_flag=True, help="Also print the text that was served.")
 @_SHARDS
@@ -111,6 +110,9 @@ def explain(
     run: Path, step: int, row: int | None, with_text: bool, shards: str | None, as_json: bool
 ) -> None:
     """List the documents in one batch of the job in the folder RUN.
+
+    --step N means the batch after which N steps were done. In logs, metrics and checkpoints, and in
+    loader.step after this batch, it has the same number.
 
     The columns id and origin have the identifier of each document and the file that it came from.
     They are empty if the shards have no folder documents/, or are not in a local folder; --shards
@@ -135,7 +137,10 @@ def explain(
         )
         for p in pieces
     ]
-    text = f"{run}, step {step:,}\n\n{text_table(heads, rows, left=9)}"
+    text = (
+        f"{run}, step {step:,}: the batch with which the run had done {counted(step, 'step')}\n\n"
+        f"{text_table(heads, rows, left=9)}"
+    )
     if with_text:
         text += "".join(
             f"\n\nrow {p.row}, {p.cluster}, shard {p.shard}, document {p.document}:\n{p.text}"
@@ -217,8 +222,8 @@ def weights(
     """Show the weights of the job in the folder RUN, or ask the job to change them.
 
     Without CLUSTER=WEIGHT, the weights are shown. With c03=0.4, cluster c03 gets 0.4 of the tokens;
-    the clusters that are not named share the rest in their present proportions. The job changes its
-    weights without a restart.
+    the clusters that are not named share the rest in their present proportions, or in those of a
+    request that still waits. The job changes its weights without a restart.
     """
     log = open_weights_log(run)
     if not named:
@@ -228,7 +233,10 @@ def weights(
             )
         show(_log_value(run, log), _log_text(run, log), as_json=as_json)
         return
-    mixture = with_named_weights(log, _shares(named), only=only, clusters=read_clusters(run))
+    waiting = waiting_change(run, log)
+    mixture = with_named_weights(
+        log, _shares(named), only=only, clusters=read_clusters(run), waiting=waiting
+    )
     change = WeightsUpdate(mixture, ramp or 0, why)
     path = write_request(run, change, log.head)
     what = (
@@ -241,10 +249,44 @@ def weights(
         "\n"
         f"{_mixture_table(change.mixture)}\n"
         "\n"
+        f"{_replaces_text(waiting, only=only)}"
         f"a job of one rank begins the change at most {EVERY} steps later, and a job of several "
-        f"ranks at most {2 * EVERY} steps later; then climb weights {run} shows the step"
+        f"ranks at most {2 * EVERY} steps later (with Agreement(every=N), N and 2 N steps); then "
+        f"climb weights {run} shows the step{_silence_text(run)}"
     )
-    show({"file": str(path), **change.to_json(), "after": log.head}, text, as_json=as_json)
+    value = {
+        "file": str(path),
+        **change.to_json(),
+        "after": log.head,
+        "replaces": waiting.to_json() if waiting else None,
+    }
+    show(value, text, as_json=as_json)
+
+
+def _replaces_text(waiting: WeightsUpdate | None, *, only: bool) -> str:
+    """Say, in a line, what the new request keeps of the one that it replaces; "" without one."""
+    if waiting is None:
+        return ""
+    lost = ["its weights"] if only else []
+    lost += [f"its ramp of {counted(waiting.ramp, 'step')}"] if waiting.ramp else []
+    lost += [f"its reason {waiting.why!r}"] if waiting.why else []
+    return (
+        "a request that the job has not followed yet is replaced"
+        + ("" if only else "; the new weights begin from its weights")
+        + (f"; not kept: {', '.join(lost)}" if lost else "")
+        + "\n"
+    )
+
+
+def _silence_text(run: Path) -> str:
+    """Say, in a line, that a request may have to wait, because the job seems to have stopped."""
+    silence = silent_seconds(run)
+    if silence is None or silence <= LONG_SILENCE:
+        return ""
+    return (
+        f"\nthe job has written no metrics for {duration(silence)}; if it has stopped, the request "
+        "waits in the file, and the job follows it when it is resumed"
+    )
 
 
 def _shares(named: Sequence[str]) -> dict[str, float]:
@@ -269,7 +311,7 @@ def _shares(named: Sequence[str]) -> dict[str, float]:
 def _log_value(run: Path, log: WeightsLog) -> dict[str, Any]:
     """Return a weights log, and the change that is requested but not applied, as JSON values."""
     last = log.records[-1]
-    waiting = _waiting(run, log)
+    waiting = waiting_change(run, log)
     return {
         "run": str(run),
         "ended": has_ended(run),
@@ -288,25 +330,18 @@ def _log_text(run: Path, log: WeightsLog) -> str:
         for r in log.records
     ]
     holds = last.at_step + last.steps
-    note = "a change of weights is requested, and not yet in force" if _waiting(run, log) else ""
+    note = ""
+    if waiting_change(run, log):
+        note = "a change of weights is requested, and not yet in force" + _silence_text(run)
     if has_ended(run):
         note = "the run has ended, so its weights cannot change any more"
     return (
-        f"{run}: {counted(len(rows), 'record')}; these weights hold from step {holds:,}\n\n"
+        f"{run}: {counted(len(rows), 'record')}; these weights hold after step {holds:,}\n\n"
         f"{_mixture_table(log.mixture(holds))}\n\n"
         + (f"used up: {', '.join(last.capped)}\n\n" if last.capped else "")
-        + text_table(("record", "at step", "kind", "steps", "hash", "why"), rows, left=6)
+        + text_table(("record", "after step", "kind", "steps", "hash", "why"), rows, left=6)
         + (f"\n\n{note}" if note else "")
     )
-
-
-def _waiting(run: Path, log: WeightsLog) -> WeightsUpdate | None:
-    """Return the change that was requested but is not applied yet; None if there is none."""
-    try:
-        request = read_request(run / REQUEST)
-    except (ClimbError, OSError):
-        return None
-    return request.change if request.after == log.head else None
 
 
 def _mixture_table(mixture: Mixture) -> str:

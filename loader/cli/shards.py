@@ -8,7 +8,7 @@ import click
 from climbstream.loader.core.console import counted, text_table
 from climbstream.loader.core.errors import ClimbError, IntegrityError, UsageError
 from climbstream.loader.core.files import COPY_FIRST, refuse_url
-from climbstream.loader.formats.cluster_tables import clusters_text, copies_text, unlicensed_text
+from climbstream.loader.formats.cluster_tables import clusters_text, copies_text, license_text
 from climbstream.loader.formats.clusters import load_clusters
 from climbstream.loader.formats.manifest import AXES, PULL, Manifest
 from climbstream.loader.formats.mixture import Mixture, some_names
@@ -26,12 +26,11 @@ from .options import INPUT, OUTPUT, grouping_option, json_option, show
 def inspect(directory: str, as_json: bool) -> None:
     """Show the clusters and sizes of the shard directory DIRECTORY (a folder or a URL)."""
     manifest, clusters = Manifest.load(directory), load_clusters(directory)
-    unlicensed, copies = unlicensed_text(manifest), copies_text(clusters)
+    copies = copies_text(clusters)
     text = (
         f"{directory}: {manifest.tokens:,} tokens (vocabulary of {manifest.vocab_size:,}) in "
         f"{counted(len(manifest.clusters), 'cluster')}\n"
-        f"licence: {manifest.license}"
-        + (f"; {unlicensed}" if unlicensed else "")
+        f"licence: {license_text(manifest)}"
         + (f"\n{copies}" if copies else "")
         + f"\n\n{clusters_text(manifest, clusters)}"
     )

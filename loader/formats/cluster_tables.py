@@ -7,11 +7,10 @@ from climbstream.loader.core.console import counted, text_table
 from climbstream.loader.core.html_page import bar, isolated, listed, quotation, table
 
 from .clusters import ClusterInfo, CopyCounts, score_title
+from .licenses import UNKNOWN, split_licenses
 from .manifest import Manifest, Size, join_licenses, single_licenses
 from .mixture import some_names
 
-_UNKNOWN = "unknown"
-"""Licence of documents that state none."""
 _LICENSES = 5
 """Number of licences that are named per cluster: those with the most tokens."""
 
@@ -19,19 +18,28 @@ _LICENSES = 5
 def unlicensed_text(manifest: Manifest) -> str:
     """Return a text that says how many documents state no licence, and their share of the tokens.
 
-    Returns "" if each document states a licence, or if documents were not counted by licence.
+    Returns "" if each document states a licence. If documents were not counted by licence, as after
+    an import whose card names licences, the text has no numbers.
     """
     sizes = join_licenses(cluster.licenses for cluster in manifest.clusters)
-    if sizes or manifest.license != _UNKNOWN:
-        size = sizes.get(_UNKNOWN, Size(0, 0))
+    if sizes or manifest.license != UNKNOWN:
+        size = sizes.get(UNKNOWN, Size(0, 0))
     else:
         size = Size(sum(cluster.documents for cluster in manifest.clusters), manifest.tokens)
+    if not sizes and size.documents == 0 and UNKNOWN in split_licenses(manifest.license):
+        return "a part of the documents states no licence; how many, was not counted"
     if not size.documents:
         return ""
     states = "states" if size.documents == 1 else "state"
     share = size.tokens / max(manifest.tokens, 1)
     percent = f"{100 * share:.1f} %"
     return f"{counted(size.documents, 'document')} ({percent} of tokens) {states} no licence"
+
+
+def license_text(manifest: Manifest) -> str:
+    """Return the licences of ``manifest``, and how many documents state none, on one line."""
+    unlicensed = unlicensed_text(manifest)
+    return f"{manifest.license}; {unlicensed}" if unlicensed else manifest.license
 
 
 def licenses_text(licenses: Mapping[str, Size], most: int = _LICENSES) -> str:
@@ -73,17 +81,18 @@ def others_text(sizes: Mapping[str, float], where: str) -> str:
     nothing is left out.
 
     >>> others_text({f"c{n}": 1 for n in range(50)}, "mixture.json lists all")
-    '\n40 of 50 are listed, the largest; the other 10 have 20.0% together. mixture.json lists all.'
+    '\n40 of 50 are listed, the largest; the other 10 together have 20.0%. mixture.json lists all.'
+    >>> others_text({f"c{n}": 1 for n in range(41)}, "mixture.json lists all")
+    '\n40 of 41 are listed, the largest; the other one has 2.4%. mixture.json lists all.'
     """
     names = largest(sizes)
     rest = len(sizes) - len(names)
     if not rest:
         return ""
     share = 1 - sum(sizes[name] for name in names) / (sum(sizes.values()) or 1)
-    return (
-        f"\n{len(names):,} of {len(sizes):,} are listed, the largest; the other {rest:,} have "
-        f"{share:.1%} together. {where}."
-    )
+    others = "the other one has" if rest == 1 else f"the other {rest:,} together have"
+    listed = f"{len(names):,} of {len(sizes):,} are listed, the largest"
+    return f"\n{listed}; {others} {share:.1%}. {where}."
 
 
 def clusters_text(manifest: Manifest, clusters: Sequence[ClusterInfo]) -> str:

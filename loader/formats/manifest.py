@@ -19,7 +19,8 @@ from climbstream.loader.formats.mds.index import DTYPES, Index
 from climbstream.loader.storage.store import Store
 
 from .grouping import GROUPING, GROUPINGS, Grouping, base_of
-from .mixture import Mixture, some_names
+from .licenses import UNKNOWN, license_name, split_licenses
+from .mixture import MIXTURE, Mixture, some_names
 from .outputs import MANIFEST as MANIFEST
 from .outputs import PULL as PULL
 from .outputs import contents_of, is_shard_directory
@@ -125,6 +126,8 @@ class Manifest:
     build: str
     """Fingerprint of the sources and settings that the directory was built from."""
     license: str
+    """Names of the licences on one line, the most frequent first. ``unknown`` is among them if
+    documents state none."""
     provenance: dict[str, Any] = field(default_factory=dict)
     """Settings and sources of the build; `build` is their hash."""
     conservation: tuple[dict[str, Any], ...] = ()
@@ -337,7 +340,18 @@ class Manifest:
                 f"{manifest.fingerprint}"
             )
         convert(manifest.provenance.get("appended", []), list[_Append], "record of appends")
-        return manifest
+        return replace(manifest, license=manifest._with_unknown())
+
+    def _with_unknown(self) -> str:
+        """Return `license` with ``unknown`` in it if documents state no licence.
+
+        Earlier versions named only the licences that documents state, such as ``NOASSERTION``.
+        """
+        names = split_licenses(self.license)
+        sizes = join_licenses(cluster.licenses for cluster in self.clusters)
+        if UNKNOWN not in sizes or UNKNOWN in names:
+            return self.license
+        return ", ".join([UNKNOWN, *(name for name in names if license_name(name) != UNKNOWN)])
 
     def grouped(self, grouping: Grouping) -> Self:
         """Return a manifest of the same shards, in which the groups of ``grouping`` are clusters.
@@ -408,7 +422,12 @@ class Manifest:
             if (groups := _read_grouping(store)) is not None:
                 return cls.load(base_of(store)).by_grouping(store.folder_name, groups, str(store))
             remedy = "check the address"
-            if store.folder is not None:
+            if str(store).startswith("hf://") and _has_mixture(store):
+                remedy = (
+                    f"but it has a mixture, {MIXTURE}: name the shards in its place, and use the "
+                    f"mixture as --mixture {directory}"
+                )
+            elif store.folder is not None:
                 _check_there(store.folder, directory)
                 _check_kind(store.folder, directory)
                 remedy = (
@@ -435,7 +454,8 @@ def join_licenses(parts: Iterable[Mapping[str, Size]]) -> dict[str, Size]:
     """Return the sum of the sizes over all ``parts``, by licence."""
     joined: dict[str, Size] = {}
     for part in parts:
-        for name, size in part.items():
+        for stated, size in part.items():
+            name = license_name(stated)
             joined[name] = joined.get(name, Size(0, 0)) + size
     return joined
 
@@ -453,8 +473,7 @@ def single_licenses(sizes: Mapping[str, Size]) -> dict[str, Size]:
     """
     spellings: dict[str, dict[str, Size]] = {}
     for stated, size in sizes.items():
-        # A name that ends with an ellipsis is the beginning of the text of a licence.
-        names = [stated] if stated.endswith("…") else stated.split(", ")
+        names = split_licenses(license_name(stated))
         for folded, name in {name.casefold(): name for name in names}.items():
             known = spellings.setdefault(folded, {})
             known[name] = known.get(name, Size(0, 0)) + size
@@ -497,6 +516,14 @@ def refuse_grouping(manifest: Manifest, place: object, what: str) -> None:
         raise UsageError(
             f"{place} is a grouping, and has no shards; {what} the directory that it groups"
         )
+
+
+def _has_mixture(store: Store) -> bool:
+    """Whether ``store`` has a mixture, as a data set of the Hub with only a mixture has."""
+    try:
+        return bool(store.read(MIXTURE, MOST_BYTES))
+    except (FileNotFoundError, NotADirectoryError):
+        return False
 
 
 def _check_there(directory: Path, name: object) -> None:

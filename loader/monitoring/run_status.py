@@ -15,13 +15,14 @@ from pathlib import Path
 from typing import Any
 
 from climbstream.loader.audit.ledger import LEDGER
-from climbstream.loader.core.errors import ClimbError, InvalidDataError
+from climbstream.loader.core.errors import InvalidDataError
 from climbstream.loader.core.files import open_regular
 from climbstream.loader.core.typed import parse_json
+from climbstream.loader.formats.mixture import ONE
 from climbstream.loader.formats.outputs import TRAIN, has_ended
-from climbstream.loader.weights.log import WeightsLog
-from climbstream.loader.weights.request import LOG, REQUEST, open_weights_log
-from climbstream.loader.weights.sources import read_request
+from climbstream.loader.weights.log import WeightsLog, WeightsRecord
+from climbstream.loader.weights.request import LOG, open_weights_log
+from climbstream.loader.weights.sources import waiting_change
 
 from .metrics import METRICS
 from .run_facts import RunFacts
@@ -41,6 +42,8 @@ _MOST_STEP = 1 << 53
 """Largest step that a JSON number holds exactly."""
 _RECORDS = 50
 """Largest number of records of the weights log that a look returns: the latest ones."""
+LONG_SILENCE = 120.0
+"""Time without metrics after which users are told that the job may have stopped, in seconds."""
 _CHANGED = 4
 """Largest number of clusters whose weights a look returns for a record: those that changed most."""
 
@@ -69,6 +72,7 @@ class RunStatus:
         self._last: Mapping[str, Any] | None = None
         self._before: deque[Mapping[str, Any]] = deque(maxlen=_RECENT)
         self._losses: dict[str, float] = {}
+        self._loss_steps: dict[str, int] = {}
         self._heldout_losses: dict[str, float] = {}
         self._loss_curves: dict[str, deque[tuple[int, float]]] = {}
         self._facts = RunFacts()
@@ -118,6 +122,7 @@ class RunStatus:
             "max_epochs": self._facts.max_epochs,
             "words": self._facts.words,
             "loss": self._losses,
+            "loss_step": self._loss_steps,
             "heldout_loss": self._heldout_losses,
         }
         return {
@@ -126,7 +131,7 @@ class RunStatus:
             "tokens": int(metrics.get("tokens", 0)),
             "end_tokens": self._facts.tokens,
             "ended": has_ended(self.run),
-            "silent_seconds": self._silence(),
+            "silent_seconds": silent_seconds(self.run),
             "unreadable_lines": self._bad,
             "clusters": [
                 {
@@ -148,12 +153,12 @@ class RunStatus:
             "records": [
                 {
                     **{name: getattr(r, name) for name in ("v", "at_step", "kind", "steps", "why")},
-                    "changed": _changed(log.records[r.v - 1].weights if r.v else {}, r.weights),
+                    **_changes(_reached(log.records[r.v - 1]) if r.v else {}, _reached(r)),
                 }
                 for r in log.records[: -_RECORDS - 1 : -1]
             ],
             "head": log.head,
-            "asked": self._waiting(log),
+            "asked": waiting.to_json() if (waiting := waiting_change(self.run, log)) else None,
         }
 
     def _recent(self) -> dict[str, float]:
@@ -224,6 +229,8 @@ class RunStatus:
             for curve in (*self._curves.values(), *self._loss_curves.values()):
                 while curve and curve[-1][0] >= step:
                     curve.pop()
+            for name in [name for name, at in self._loss_steps.items() if at >= step]:
+                del self._losses[name], self._loss_steps[name]
             before = None
             self._before.clear()
         if loss := _numbers({"loss": line.get("loss")}):
@@ -239,6 +246,7 @@ class RunStatus:
         # Update, not replace: a line has no loss of a cluster without rows since the line before,
         # and most lines have no held-out losses.
         self._losses |= line["cluster_loss"]
+        self._loss_steps |= dict.fromkeys(line["cluster_loss"], step)
         self._heldout_losses |= line["heldout_loss"]
         for name, mean in line["cluster_loss"].items():
             curve = self._loss_curves.setdefault(name, deque(maxlen=_CLUSTER_POINTS))
@@ -246,21 +254,6 @@ class RunStatus:
         if before is not None:
             self._before.append({name: before[name] for name in ("tokens", "served", "target")})
         self._last = line
-
-    def _silence(self) -> float | None:
-        """Return the seconds since the job last wrote metrics; None if it never did."""
-        try:
-            return max(0.0, time.time() - (self.run / METRICS).stat().st_mtime)
-        except FileNotFoundError:
-            return None
-
-    def _waiting(self, log: WeightsLog) -> dict[str, Any] | None:
-        """Return the requested change that is not applied yet, as JSON values; None if none is."""
-        try:
-            request = read_request(self.run / REQUEST)
-        except (ClimbError, OSError):
-            return None
-        return request.change.to_json() if request.after == log.head else None
 
     def _stamp(self, name: str) -> tuple[int, ...]:
         """Return numbers that change when the file changes; empty if there is no file."""
@@ -271,22 +264,37 @@ class RunStatus:
         return status.st_ino, status.st_size, status.st_mtime_ns
 
 
-def _changed(
-    before: Mapping[str, float], after: Mapping[str, float]
-) -> list[tuple[str, float | None, float]]:
-    """Return (cluster, weight before, weight after) for the largest changes of the weights.
+def silent_seconds(run: Path) -> float | None:
+    """Return the seconds since the job in ``run`` last wrote metrics; None if it never did."""
+    try:
+        return max(0.0, time.time() - (run / METRICS).stat().st_mtime)
+    except FileNotFoundError:
+        return None
 
-    The weight before is None for the first record, which has no weights before it.
+
+def _reached(record: WeightsRecord) -> Mapping[str, float]:
+    """Return the weights at the end of ``record``, by name; those of capped clusters are 0."""
+    if not record.capped:
+        return record.weights
+    return {name: n / ONE for name, n in record.units(record.at_step + record.steps).items()}
+
+
+def _changes(before: Mapping[str, float], after: Mapping[str, float]) -> dict[str, Any]:
+    """Return the largest changes of the weights, and how many more clusters changed.
+
+    ``changed`` has (cluster, weight before, weight after); the weight before is None for the first
+    record, which has no weights before it. ``more_changed`` is the number of other clusters.
     """
     apart = {
         name: after.get(name, 0.0) - before.get(name, 0.0)
         for name in dict.fromkeys([*after, *before])
     }
     most = sorted((name for name in apart if apart[name]), key=lambda name: -abs(apart[name]))
-    return [
+    changed = [
         (name, before.get(name, 0.0) if before else None, after.get(name, 0.0))
         for name in most[:_CHANGED]
     ]
+    return {"changed": changed, "more_changed": len(most) - len(changed)}
 
 
 def _numbers(value: Any) -> dict[str, float]:

@@ -27,6 +27,7 @@ from climbstream.loader.core.errors import ClimbError, InvalidDataError, UsageEr
 from climbstream.loader.core.html_page import SCRIPT, STYLE
 from climbstream.loader.core.typed import parse_json
 from climbstream.loader.weights.request import read_clusters, with_named_weights, write_request
+from climbstream.loader.weights.sources import waiting_change
 from climbstream.loader.weights.update import WeightsUpdate
 
 from .run_status import RunStatus
@@ -167,10 +168,13 @@ class _Handler(BaseHTTPRequestHandler):
             raise UsageError(
                 "the weights have changed since you looked; look at the last record, and ask again"
             )
-        mixture = with_named_weights(log, weights, only=only, clusters=read_clusters(run))
+        waiting = waiting_change(run, log)
+        mixture = with_named_weights(
+            log, weights, only=only, clusters=read_clusters(run), waiting=waiting
+        )
         change = WeightsUpdate(mixture, ramp, why)
         write_request(run, change, log.head)
-        return change.to_json()
+        return {**change.to_json(), "replaces": waiting.to_json() if waiting else None}
 
     def _answer(self, function: Any) -> None:
         try:

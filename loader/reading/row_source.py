@@ -87,6 +87,10 @@ class RowSource:
         """Number of rows of each shard that are served in an epoch."""
         self.rows = int(self.shard_rows.sum())
         """Number of rows of the cluster in an epoch."""
+        self.tokens = int(self._index.shard_tokens.sum())
+        """Number of tokens of the cluster."""
+        self.left_out = self.tokens - int(self._whole.sum()) * run.seq_len
+        """Number of these tokens for which packing has no room in an epoch; without padding."""
         self.longest = int(self._index.shard_tokens.max(initial=0))
         """Number of tokens of the largest shard. With a larger ``seq_len``, there is no row."""
 

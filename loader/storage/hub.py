@@ -22,6 +22,8 @@ PLACE = re.compile(rf"hf://(?:datasets/)?({_REPO.pattern})(?:@([^/]+))?(/.*)?")
 _MALFORMED = (LookupError, TypeError, ValueError, AttributeError, RecursionError)
 """What the Hub's client raises for an answer that it cannot read."""
 _COMMIT = re.compile("[0-9a-f]{40}")
+_XET = "/xet-"
+"""What the address of a request for Xet storage contains. The Hub keeps large files there."""
 
 
 def check_repo(repo: str) -> None:
@@ -143,7 +145,8 @@ def _stumble(error: Exception) -> Exception | None:
 
     # The HTTP library below the client has changed its name between its versions.
     http = importlib.import_module(HfHubHTTPError.__mro__[1].__module__.partition(".")[0])
-    stumbles = (HfHubHTTPError, http.TransportError)
+    # The library for Xet storage raises errors of Python itself.
+    stumbles = (HfHubHTTPError, http.TransportError, ConnectionError, TimeoutError)
     if isinstance(error, stumbles):
         return error
     if isinstance(error, RuntimeError) and isinstance(error.__cause__, stumbles):
@@ -160,6 +163,11 @@ def _check_refusal(what: str, error: Exception, reason: str) -> None:
 
     if isinstance(error, RevisionNotFoundError):
         raise RemoteError(f"the Hub refused to {what}: it has no such branch, tag or commit")
+    if isinstance(error, ConnectionError) and "404" in reason and _XET in reason:
+        raise RemoteError(
+            f"the Hub, or a mirror in its place, has no Xet storage, so it could not {what}: "
+            "set the environment variable HF_HUB_DISABLE_XET=1, and run the same command again"
+        )
     if isinstance(error, RepositoryNotFoundError):
         reason = "it has no such data set, or it is private"
     status = status_of(error)

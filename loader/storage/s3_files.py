@@ -4,12 +4,14 @@ fsspec has its own file system for S3, s3fs. It is not used, because s3fs fixes 
 libraries that boto3 also needs.
 """
 
+import os
 from collections.abc import Callable
 from functools import cached_property, partial
 from typing import Any, TypeVar
 
 import fsspec
 from fsspec import AbstractFileSystem
+from fsspec.implementations.local import LocalFileSystem, make_path_posix
 from fsspec.spec import AbstractBufferedFile
 
 from climbstream.loader.core.errors import RemoteError, UsageError
@@ -31,12 +33,18 @@ _CHANGED = 412
 def file_system(url: str) -> tuple[AbstractFileSystem, str]:
     """Return the file system of fsspec for ``url``, a URL or path, and the path of ``url`` in it.
 
+    A path may have any characters. For fsspec, ``::`` would join two URLs, and ``file:`` begin one.
+
     Raises:
         UsageError: ``url`` is in S3, and boto3 is missing or cannot be used. Or ``url`` is on the
             Hub, and HF_HUB_OFFLINE is set.
         ValueError: fsspec does not know URLs of this kind.
         ImportError: A library that fsspec needs for URLs of this kind is not installed.
     """
+    if os.path.lexists(url):
+        return LocalFileSystem(), make_path_posix(url).rstrip("/") or "/"
+    if "://" not in url:
+        return LocalFileSystem(), LocalFileSystem._strip_protocol(url)
     if url.startswith("s3://"):
         return S3Files(), S3Files._strip_protocol(url)
     if url.startswith("hf://"):

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from climbstream.loader.core.console import Progress
+from climbstream.loader.core.console import Progress, counted
 from climbstream.loader.core.engines.task_timeout import task_timeout
 from climbstream.loader.core.errors import IntegrityError, InvalidDataError, NoSpaceError
 from climbstream.loader.core.files import check_regular, hash_bytes, json_bytes, lock, write_bytes
@@ -178,8 +178,9 @@ def _check_room(out: Path, size: int, count: int) -> None:
     free = shutil.disk_usage(out).free
     if size + _SPARE > free:
         raise NoSpaceError(
-            f"{size:,} bytes of {count} shards are missing, and {out} has room for "
-            f"{max(0, free - _SPARE):,}; free some, or give a mixture that needs fewer clusters"
+            f"{counted(size, 'byte')} of {counted(count, 'shard')} must be fetched, and {out} has "
+            f"room for {max(0, free - _SPARE):,}; free some, or give a mixture that needs fewer "
+            "clusters"
         )
 
 

@@ -116,6 +116,12 @@ class Agreement:
         asked = step if self._met is None else max(step, self._met + 1)
         return (-(-asked // self.every) + 1) * self.every
 
+    @property
+    def last_offered(self) -> WeightsUpdate | None:
+        """The last change that was offered on this rank and is not in force; None if none is."""
+        waiting = [*self._sent, *self._offered]
+        return _read(_joined(waiting[-1:]))[0] if waiting else None
+
     def offer(self, change: WeightsUpdate) -> None:
         """Offer a change of weights to all ranks; only rank 0 may call this.
 

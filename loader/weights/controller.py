@@ -149,6 +149,13 @@ class WeightsController:
                 count = min(count, later - step)
         return self.log.table(step, count, self.names), count
 
+    def last_asked(self) -> dict[str, float]:
+        """Return the weights that were asked for last, in force or not, without capped clusters."""
+        last = self.log.records[-1]
+        offered = self._agreement.last_offered if self._agreement is not None else None
+        weights = offered.mixture.weights if offered else last.weights
+        return {name: w for name, w in weights.items() if name not in last.capped}
+
     def change(self, change: WeightsUpdate, step: int, at_step: int | None) -> int:
         """Change the weights; return the first step for which the change is in force.
 

@@ -140,16 +140,18 @@ def with_named_weights(
     *,
     only: bool = False,
     clusters: Collection[str] = (),
+    waiting: WeightsUpdate | None = None,
 ) -> Mixture:
     """Return the weights of all clusters after the weights ``named`` were changed.
 
     Args:
         log: The weights log of the run.
         named: New weights, by name of cluster. The other clusters share the rest in proportion to
-            their weights in the last record of ``log``.
+            their weights in ``waiting`` or, if it is None, in the last record of ``log``.
         only: Whether other clusters get no weight; ``named`` is then scaled to sum 1.
         clusters: Names of the clusters of the shards, which are needed because the log does not
             name a cluster that never had weight. Empty: they are unknown.
+        waiting: The change that was requested before and is not in ``log`` yet, if there is one.
 
     Raises:
         UsageError: A named cluster does not exist or is used up. Or the weights sum to more than 1.
@@ -160,7 +162,8 @@ def with_named_weights(
     if unknown := [name for name in named if name not in choices]:
         raise UsageError(_no_cluster(unknown, choices, complete=bool(clusters)))
     last = log.records[-1]
-    check_weights({**last.weights, **named})
+    before = waiting.mixture.weights if waiting else last.weights
+    check_weights({**before, **named})
     if capped := [name for name, weight in named.items() if weight > 0 and name in last.capped]:
         raise UsageError(
             f"{some_names(capped)} has used up its epochs and would get nothing; leave it out, "
@@ -168,7 +171,7 @@ def with_named_weights(
         )
     if only:
         return Mixture.of(named)
-    now = {name: w for name, w in last.weights.items() if name not in last.capped}
+    now = {name: w for name, w in before.items() if name not in last.capped}
     return share_rest(named, now, "use --only")
 
 

@@ -20,7 +20,7 @@ from climbstream.loader.core.typed import parse_json
 from climbstream.loader.formats.mixture import Mixture, read_weights
 
 from .log import WeightsLog, WeightsRecord
-from .request import UpdateRequest
+from .request import REQUEST, UpdateRequest
 from .update import WeightsUpdate
 
 logger = get_logger(__name__)
@@ -190,6 +190,18 @@ def read_request(path: Path) -> UpdateRequest:
         OSError: The file is missing, or cannot be read.
     """
     return _parse(_read(path, path.stat()))
+
+
+def waiting_change(run: Path, log: WeightsLog) -> WeightsUpdate | None:
+    """Return the change that was requested of the run in the folder ``run`` and is not in ``log``.
+
+    None: there is no such change, or the file of requests cannot be read.
+    """
+    try:
+        request = read_request(run / REQUEST)
+    except (ClimbError, OSError):
+        return None
+    return request.change if request.after == log.head else None
 
 
 def _outdated(request: UpdateRequest, log: WeightsLog) -> InvalidDataError:

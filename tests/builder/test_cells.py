@@ -221,7 +221,7 @@ def test_cells_with_less_than_a_row_are_named_on_the_console_and_in_the_report(
     small = sorted((cell for cell in cells if cell.tokens < row), key=lambda cell: cell.tokens)
     assert 8 < len(small) < len(cells)
     assert f"{len(small)} of {len(cells)} cells have fewer than" in said
-    assert f"Together they have {sum(cell.tokens for cell in small):,} tokens" in said
+    assert f"This is {sum(cell.tokens for cell in small):,} tokens in total" in said
     for cell in small[:8]:
         assert f"{cell.name} ({cell.tokens:,})" in said
     assert f"and {len(small) - 8} more" in said

@@ -2,16 +2,20 @@
 
 import json
 from collections import Counter
+from pathlib import Path
 from types import SimpleNamespace
 
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
 import pytest
+import yaml
 from small_build import SMALL_BUILD
 
 from climbstream.builder import append, build
 from climbstream.builder.dataset_card import license_column, license_rows
 from climbstream.builder.exporter.shards import export_shards
 from climbstream.builder.licenses import is_kept
-from climbstream.builder.publisher.repo_files import collect
+from climbstream.builder.publisher.repo_files import PublishSettings, collect
 from climbstream.builder.settings import BuildSettings
 from climbstream.loader import Manifest
 from climbstream.loader.cli.main import run
@@ -64,6 +68,7 @@ def totals(manifest):
         (["!MIT"], "GPL-3.0|"),
         (["!unknown"], "MIT|mit|Apache-2.0, MIT|GPL-3.0"),
         (["Apache-2.0, MIT"], "Apache-2.0, MIT"),
+        (["noassertion"], ""),
     ],
 )
 def test_of_several_licences_all_must_be_kept_and_none_left_out(names, kept):
@@ -83,14 +88,14 @@ def test_names_that_contradict_are_refused(names, said):
 def test_documents_of_other_licences_are_dropped_counted_and_listed(corpus, tmp_path, catalogue):
     manifest = built(corpus, tmp_path / "out", ["MIT", "Apache-2.0"])
     stage = stage_of(manifest)
-    assert stage["dropped"]["licence not asked for"]["documents"] == 60
+    assert stage["dropped"]["licence not allowed"]["documents"] == 60
     assert {name: n["documents"] for name, n in stage["licenses"].items()} == {
         "unknown": 40,
         "GPL-3.0": 20,
     }
     why = Counter((row["license"], row["why"]) for row in catalogue(tmp_path / "out"))
-    assert why["GPL-3.0", "licence not asked for"] == 20
-    assert why["", "licence not asked for"] == 40
+    assert why["GPL-3.0", "licence not allowed"] == 20
+    assert why["", "licence not allowed"] == 40
     assert {name for name, reason in why if reason is None} == {"MIT", "mit", "Apache-2.0, MIT"}
     assert not verify_directory(tmp_path / "out").faults
 
@@ -118,7 +123,7 @@ def test_a_copy_under_a_licence_that_is_kept_stays(tmp_path, make_records, write
     built(corpus, tmp_path / "out", ["CC0-1.0"])
     rows = {row["id"]: row["why"] for row in catalogue(tmp_path / "out")}
     assert rows["free copy"] is None
-    assert rows[records[0]["id"]] == "licence not asked for"
+    assert rows[records[0]["id"]] == "licence not allowed"
 
 
 def test_a_card_lists_a_licence_once_however_its_case_is_spelled():
@@ -187,7 +192,7 @@ def test_an_append_goes_by_the_same_licences_and_adds_up(
         assert join_licenses([cluster.licenses]) == cluster.licenses
         assert sum(size.documents for size in cluster.licenses.values()) == cluster.documents
     assert totals(after)["MIT"].documents == 2 * totals(before)["MIT"].documents
-    assert before.license == after.license == "MIT, Apache-2.0"
+    assert before.license == after.license == "MIT, unknown, Apache-2.0"
 
 
 def test_an_append_names_the_union_of_many_licences(tmp_path, make_records, write_jsonl, capsys):
@@ -225,7 +230,64 @@ def test_documents_without_a_licence_are_told_with_their_sources(
     assert "60 documents (" in said
     assert "of tokens) state no licence; no document of none.jsonl has one in 'license'" in said
     assert run(["inspect", str(tmp_path / "out")]) == 0
-    assert "licence: MIT; 60 documents (" in capsys.readouterr().out
+    assert "licence: unknown, MIT; 60 documents (" in capsys.readouterr().out
+
+
+def card_of(folder, tmp_path, **settings):
+    """Metadata and text of the card of a publication."""
+    publication = collect(folder, "me/web", tmp_path / "work", PublishSettings(**settings))
+    text = publication.files["README.md"].decode()
+    return yaml.safe_load(text.split("---")[1]), text
+
+
+def test_a_card_states_no_licence_for_documents_that_state_none(corpus, tmp_path):
+    built(corpus, tmp_path / "out", ["MIT", "unknown"])
+    path = tmp_path / "out" / "manifest.json"
+    for license_ in ("MIT, unknown", "MIT"):  # earlier versions left out unknown
+        path.write_text(json.dumps({**json.loads(path.read_text()), "license": license_}))
+        metadata, text = card_of(tmp_path / "out", tmp_path)
+        assert {*metadata["license_name"].split("-")} == {"mit", "unknown"}
+        assert metadata["license"] == "other"
+        assert "40 documents (" in text
+
+
+def test_an_export_and_its_import_state_the_same_licence(corpus, tmp_path, capsys):
+    manifest = built(corpus, tmp_path / "out", ["MIT", "unknown"])
+    export_shards(str(tmp_path / "out"), tmp_path / "rows", "jsonl", text=True, workers=1)
+    assert run(["import", str(tmp_path / "rows"), "--out", str(tmp_path / "again")]) == 0
+    said = "a part of the documents states no licence; how many, was not counted"
+    assert f"licence: {manifest.license}; {said}" in capsys.readouterr().out
+    metadata, text = card_of(tmp_path / "again", tmp_path)
+    assert {*metadata["license_name"].split("-")} == {"mit", "unknown"}
+    assert "A part of the documents states no licence" in text
+
+
+@pytest.mark.parametrize("names", [["unknown", "UNKNOWN"], ["NOASSERTION", "None"], ["", "NONE"]])
+def test_all_names_of_no_licence_count_as_unknown(tmp_path, make_records, write_jsonl, names):
+    records = make_records(each=10)
+    for number, record in enumerate(records):
+        record["license"] = [*names, ["NOASSERTION", "none"], "MIT"][number % 4]
+    manifest = built(str(write_jsonl(tmp_path / "a.jsonl", records)), tmp_path / "out")
+    assert {name: size.documents for name, size in totals(manifest).items()} == {
+        "unknown": 45,
+        "MIT": 15,
+    }
+    assert manifest.license == "unknown, MIT"
+
+
+def test_an_append_of_licensed_documents_does_not_hide_those_without(
+    tmp_path, make_records, write_jsonl
+):
+    records = make_records(each=20)
+    for record in records:
+        record["license"] = "unknown"
+    records[0]["license"] = "MIT"
+    before = built(str(write_jsonl(tmp_path / "a.jsonl", records)), tmp_path / "out")
+    assert before.license == "unknown, MIT"
+    more = [{**record, "license": "MIT"} for record in make_records(each=5, seed=5)]
+    more = [{**record, "id": f"more {record['id']}"} for record in more]
+    after = append([str(write_jsonl(tmp_path / "b.jsonl", more))], tmp_path / "out", workers=1)
+    assert after.license == "unknown, MIT"
 
 
 def test_documents_that_stated_none_are_unknown_when_later_ones_state_one(
@@ -259,7 +321,29 @@ def test_a_name_that_no_document_has_is_told_and_one_that_keeps_none_is_refused(
     assert "documents left out by licence: unknown 40, " in said
     assert run([*asked, "--licenses", str(tmp_path / "allowed.txt")]) == 2
     assert run(["dropped", str(tmp_path / "out"), "--why", "licence"]) == 0
-    assert "licence not asked for (unknown 40, " in capsys.readouterr().out
+    assert "licence not allowed (unknown 40, " in capsys.readouterr().out
+
+
+def test_a_name_that_is_kept_in_spite_of_its_licence_is_told(corpus, tmp_path, capsys):
+    rows = [json.loads(line) for line in Path(corpus).read_text().splitlines()]
+    named = [row["id"] for row in rows if row["license"] in ("GPL-3.0", "MIT")]
+    built(corpus, tmp_path / "out", ["!GPL-3.0"], keep_ids=named)
+    first = next(row["id"] for row in rows if row["license"] == "GPL-3.0")
+    said = f"--keep-ids keeps 20 documents whose licence is not allowed (the first: {first})"
+    assert said in capsys.readouterr().err
+
+
+def test_a_directory_of_an_earlier_version_lists_what_its_licences_left_out(
+    corpus, tmp_path, capsys
+):
+    built(corpus, tmp_path / "out", ["!GPL-3.0"])
+    part = tmp_path / "out" / "documents" / "part-00000.parquet"
+    table = pq.read_table(part)
+    why = pc.replace_substring(table["why"], "not allowed", "not asked for")
+    index = table.schema.get_field_index("why")
+    pq.write_table(table.set_column(index, table.schema.field(index), why), part)
+    assert run(["dropped", str(tmp_path / "out"), "--why", "licence"]) == 0
+    assert "20: licence not asked for (GPL-3.0 20)" in capsys.readouterr().out
 
 
 def test_settings_that_name_no_licence_are_written_as_before():

@@ -145,9 +145,19 @@ def test_a_build_after_a_dry_run_with_other_columns_says_what_is_done_anew(build
     assert "done again" not in capsys.readouterr().err
     assert build("--label", "meta.topic", "--dry-run") == 0
     assert (
-        " had other settings: what is read and all later stages are done again"
-        in capsys.readouterr().err
-    )
+        " had other settings (--label was 'label' and is 'meta.topic'): what is read and all "
+        "later stages are done again"
+    ) in capsys.readouterr().err
+
+
+def test_a_build_after_files_were_renamed_says_which_sources_differ(build, folder, capsys):
+    assert build("--dry-run") == 0
+    (folder / "f1.jsonl").rename(folder / "renamed.jsonl")
+    assert build("--dry-run") == 0
+    assert (
+        " had other sources (new: renamed.jsonl; gone: f1.jsonl): what is read and all later "
+        "stages are done again"
+    ) in capsys.readouterr().err
 
 
 def test_held_out_documents_are_counted_by_known_domain_and_too_few_are_told(caplog):

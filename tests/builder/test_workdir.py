@@ -96,7 +96,7 @@ def test_a_folder_of_work_without_a_plan_of_ours_stays(tmp_path, capsys):
     before = files(tmp_path)
     for name in "abcd":
         remove_work(tmp_path / name)
-        assert f"{tmp_path / name} stays" in capsys.readouterr().err
+        assert f"{tmp_path / name} is not removed" in capsys.readouterr().err
     assert files(tmp_path) == before
 
 

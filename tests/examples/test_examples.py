@@ -280,7 +280,7 @@ def test_the_trainer_goes_on_with_another_number_of_processes(start, tmp_path, c
 def test_a_run_of_the_trainer_can_be_audited_watched_and_told(whole_trainer_run, climb):
     run = whole_trainer_run.parent
     assert f"{run}: 80 steps as the weights log says" in climb("audit", run).stdout
-    assert climb("explain", run, "--step", 79, "--row", 0).returncode == 0
+    assert climb("explain", run, "--step", 80, "--row", 0).returncode == 0
     state = json.loads(climb("monitor", run, "--json").stdout)
     assert state["step"] == 80
     assert len(state["curves"]["loss"]) == 80

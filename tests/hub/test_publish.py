@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -10,12 +11,15 @@ from dataclasses import replace
 from html import escape
 from types import SimpleNamespace
 
+import pyarrow.parquet as pq
 import pytest
 import yaml
 from click.testing import CliRunner
 from climb_command import ClimbProcess, run_climb
 from hub_double import TOKEN, File, Repo
+from huggingface_hub import constants
 from huggingface_hub.utils import _http
+from tokenizers import Tokenizer
 
 from climbstream.builder.dataset_card import Card
 from climbstream.builder.publisher import repo_files
@@ -196,7 +200,7 @@ def test_a_data_set_that_holds_what_the_card_would_not_speak_of_is_refused(
 ):
     Publisher(REPO).publish(publication)
     shards = collect(directory, REPO, tables, PublishSettings(what="shards"))
-    with pytest.raises(UsageError, match=r"holds parquet/, shuffled/ too, .*--what all"):
+    with pytest.raises(UsageError, match=r"also has parquet/, shuffled/, .*--what all"):
         Publisher(REPO).publish(shards)
 
 
@@ -216,8 +220,41 @@ def test_a_tag_stays_where_it_is(client, directory, publication, tmp_path):
 
 
 def test_private_is_private(client, publication):
-    Publisher(REPO).publish(publication, private=True)
+    published = Publisher(REPO).publish(publication, private=True)
     assert client.repos[REPO].private
+    assert published.private
+    assert published.url == f"{client.url}/datasets/{REPO}"
+    assert Publisher(REPO).publish(publication).private  # it stays so
+
+
+def test_a_public_data_set_is_not_published_to_as_a_private_one(client, publication):
+    before(client)
+    with pytest.raises(UsageError, match=r"exists, and is public, so --private does not apply"):
+        Publisher(REPO).publish(publication, private=True)
+    assert on_main(client) == {"notes.txt": b"old"}
+    assert not client.put
+
+
+def test_what_a_stopped_publication_leaves_on_the_hub_is_told_before(client, publication, capsys):
+    client.fail(10**6, 403, *STEPS["preupload"])
+    with pytest.raises(RemoteError):
+        Publisher(REPO).publish(publication)
+    said = capsys.readouterr().err
+    (branch,) = (name for name in client.repos[REPO].refs if name != "main")
+    assert f"{client.url}/datasets/{REPO} is a public data set" in said
+    assert f"files go to the branch {branch}, which stays there if this command is stopped" in said
+
+
+def test_a_hub_without_xet_storage_is_told_with_the_remedy(client, publication, monkeypatch):
+    monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", False)
+    with pytest.raises(RemoteError, match=r"has no Xet storage, .* HF_HUB_DISABLE_XET=1"):
+        Publisher(REPO).publish(publication)
+
+
+def test_a_data_set_with_only_a_mixture_is_read_as_a_mixture(client, directory):
+    Manifest.load(directory).token_shares.push_to_hub(REPO)
+    with pytest.raises(InvalidDataError, match=rf"but it has a mixture.* --mixture hf://{REPO}"):
+        Manifest.load(f"hf://{REPO}")
 
 
 # Faults.
@@ -295,7 +332,7 @@ def test_a_pusher_who_comes_between_is_not_overwritten(client, directory, tables
         repo.commit("main", {**repo.files(), "notes.txt": File(5, b"newer")})
 
     client.fail(1, push, *STEPS["main"])
-    with pytest.raises(RemoteError, match=r"somebody else changed someone/web meanwhile"):
+    with pytest.raises(RemoteError, match=r"somebody else changed someone/web during"):
         Publisher(REPO).publish(publication)
     assert on_main(client) == {"notes.txt": b"newer"}
     put = client.put.copy()
@@ -334,7 +371,7 @@ def test_other_bytes_on_the_hub_never_become_main(client, directory, tables):
 
     client.fail(10**6, spoil, *STEPS["list"])
     with pytest.raises(
-        IntegrityError, match=r"lists 1 of \d+ files differ from what was sent, .*manifest"
+        IntegrityError, match=r"1 of \d+ files have other bytes than were sent .*manifest"
     ):
         Publisher(REPO).publish(publication)
     assert on_main(client) == {"notes.txt": b"old"}
@@ -493,7 +530,7 @@ def test_an_unfinished_append_is_published_by_no_command_and_shown_by_no_dry_run
     write_json(copy / ".build" / "plan.json", plan)
     refused = dry_run(copy).exception
     assert isinstance(refused, InvalidDataError)
-    assert "is not finished; run the same command again" in str(refused)
+    assert "is not finished; run its command again" in str(refused)
     with pytest.raises(InvalidDataError, match="is not finished"):
         collect(copy, REPO, tmp_path / "tables")
 
@@ -672,9 +709,103 @@ def test_documents_that_state_no_licence_are_counted_wherever_the_licence_is_sai
     said = f"{first.documents} documents ({share:.1f} % of tokens) state no licence."
     publication = collect(copy, REPO, tmp_path / "tables")
     _, body = card_of(publication)
-    assert f"Licence: CC0-1.0, MIT, as the sources state it. {said}\n" in body
-    assert publication.notes == (said,)
+    assert f"Licence: unknown, CC0-1.0, MIT, as the sources state it. {said}\n" in body
+    (note,) = publication.notes
+    assert note.startswith(f"{said} So the card says license: other. --license NAME states")
     assert said in dry_run(copy).stderr
+
+
+def test_a_publisher_states_the_licence_only_of_documents_that_state_none(directory, tmp_path):
+    copy, _ = with_licenses(directory, tmp_path)
+    publication = collect(copy, REPO, tmp_path / "tables", PublishSettings(license="CC BY 4.0"))
+    metadata, body = card_of(publication)
+    assert metadata["license"] == ["cc-by-4.0", "cc0-1.0", "mit"]
+    assert "Licence: CC BY 4.0, CC0-1.0, MIT. " in body
+    assert "state no licence. For these, the publisher states CC BY 4.0." in body
+    assert publication.notes[0].endswith("The card says that you state CC BY 4.0 for them.")
+
+
+def test_a_stated_licence_is_a_licence_and_is_listed_once(directory, tmp_path):
+    copy, _ = with_licenses(directory, tmp_path)
+    with pytest.raises(UsageError, match="--license 'NONE' names no licence"):
+        PublishSettings(license="NONE")
+    publication = collect(copy, REPO, tmp_path / "tables", PublishSettings(license="mit"))
+    assert publication.license == "MIT, CC0-1.0"
+
+
+def test_another_licence_than_that_of_the_present_card_is_told(client, directory, tmp_path, caplog):
+    copy = licensed(directory, tmp_path, "unknown")
+    for stated, told in (("mit", False), ("mit", False), ("foo", True)):
+        caplog.clear()
+        settings = PublishSettings(license=stated)
+        publication = collect(copy, REPO, tmp_path / "work", settings)
+        Publisher(REPO).publish(publication)
+        assert ("states the licence mit; the new card states foo" in caplog.text) == told
+    assert publication.notes == (
+        "The Hub does not know the licence foo, so the card says license: other, with this name.",
+    )
+
+
+def test_text_without_a_licence_is_not_published_without_a_word(directory, tmp_path):
+    copy, _ = with_licenses(directory, tmp_path)
+    said = "The text of documents without a licence becomes public (--text)."
+    for what, text in (("drawn", True), ("drawn", False), ("shards", True)):
+        settings = PublishSettings(what=what, text=text)
+        notes = " ".join(collect(copy, REPO, tmp_path / f"tables-{text}", settings).notes)
+        assert (said in notes) == (what == "drawn" and text)
+
+
+def test_tables_of_tokens_have_the_tokenizer_that_decodes_them(directory, tmp_path):
+    publication = collect(directory, REPO, tmp_path / "tokens", PublishSettings(what="drawn"))
+    rows = pq.read_table(next(p for n, p in publication.files.items() if n.endswith(".parquet")))
+    tokenizer = Tokenizer.from_str(publication.files["tokenizer.json"].decode())
+    settings = PublishSettings(what="drawn", text=True)
+    text = collect(directory, REPO, tmp_path / "text", settings)
+    path = next(p for n, p in text.files.items() if n.endswith(".parquet"))
+    assert tokenizer.decode(rows["tokens"][0].as_py()) == pq.read_table(path)["text"][0].as_py()
+    assert "`tokenizer.json` decodes them" in card_of(publication)[1]
+    assert "tokenizer.json" not in text.files
+    assert "tokenizer.json" not in card_of(text)[1]
+
+
+def test_the_card_says_where_the_text_came_from_and_what_was_left_out(directory, tables):
+    body = card_of(collect(directory, REPO, tables))[1]
+    assert "374 documents of 1 source: topics.jsonl." in body
+    assert "| label | documents read | documents kept | bytes kept |" in body
+    assert re.search(r"\| sea \| 6\d \| 5\d \| [\d,]+ \|", body)
+    for reason, count in (("held out", 27), ("low overall score", 4), ("not JSON", 1)):
+        assert f"| {reason} | {count} |" in body
+    assert str(directory) not in body
+
+
+def test_the_card_of_a_mixture_alone_speaks_of_no_file_that_is_not_there(directory, tmp_path):
+    Manifest.load(directory).token_shares.save(tmp_path / "m.json")
+    settings = PublishSettings(what="mixture", mixture=tmp_path / "m.json")
+    publication = collect(directory, REPO, tmp_path / "work", settings)
+    metadata, body = card_of(publication)
+    assert metadata["license"] == "unknown"  # that of the shards is not that of the weights
+    assert "The publisher states no licence for the mixture." in body
+    assert "manifest.json" not in body
+    assert f"`--mixture hf://{REPO}`" in body
+    assert "size_categories" not in metadata
+    (note,) = publication.notes
+    assert note == "The card states no licence for the mixture: --license NAME states one."
+    stated = collect(directory, REPO, tmp_path / "work", replace(settings, license="MIT"))
+    assert card_of(stated)[0]["license"] == "mit"
+    assert "Licence of the mixture: MIT, as the publisher states it." in card_of(stated)[1]
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"what": "drawn", "tokens": 9000}, "Documents are drawn by token shares: only --mixture"),
+        ({"tokens": 9000}, "--tokens has no effect: only --what drawn, parquet and all"),
+        ({"what": "drawn", "heldout": True}, "--heldout has no effect: there is no held-out text"),
+    ],
+)
+def test_an_option_without_effect_is_told(directory, tmp_path, settings, said):
+    notes = collect(directory, REPO, tmp_path / "tables", PublishSettings(**settings)).notes
+    assert any(note.startswith(said) for note in notes)
 
 
 def test_the_card_has_a_table_of_licences_and_names_few_per_cluster(directory, tmp_path):
@@ -819,6 +950,7 @@ def test_a_data_set_without_a_mixture_says_so(client, directory, monkeypatch):
     ("stated", "said"),
     [
         ("MIT", {"license": "mit"}),
+        ("CC BY 4.0", {"license": "cc-by-4.0"}),
         ("MIT, CC0-1.0", {"license": ["mit", "cc0-1.0"]}),
         ("MIT, Crown ©", {"license": "other", "license_name": "mit-crown"}),
         ("a " * 200, {"license": "other", "license_name": "-".join("a" * 30)}),

@@ -268,7 +268,7 @@ def test_of_many_clusters_a_terminal_lists_the_largest_and_counts_the_others(sha
     assert [line.split()[0] for line in lines[1:-1]] == [f"c{n:03d}" for n in range(999, 959, -1)]
     rest = sum(cluster.tokens for cluster in many[:960]) / manifest.tokens
     assert lines[-1] == (
-        f"40 of 1,000 are listed, the largest; the other 960 have {rest:.1%} together. "
+        f"40 of 1,000 are listed, the largest; the other 960 together have {rest:.1%}. "
         "climb inspect --json lists all."
     )
     few = clusters_text(replace(manifest, clusters=tuple(many[:40])), []).splitlines()

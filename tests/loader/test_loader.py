@@ -288,13 +288,13 @@ def test_all_ranks_save_the_same_state(open_ranks, serve):
         ({"world_size": 8, "batch_rows": 12}, "or for 8 ranks use batch_rows=16$"),
         ({"world_size": 6, "lanes": 48}, "world_size may be 1, 2, 4, 8, 16, or"),
         ({"world_size": 8, "batch_rows": 12}, "world_size may be 1, 2, 4, or"),
-        ({"world_size": 2, "rank": 2}, "rank 2 of 2; ranks are 0 to 1"),
-        ({"rank": -1}, "rank -1 of 1; ranks are 0 to 0"),
+        ({"world_size": 2, "rank": 2}, "rank is 2, and world_size is 2; ranks are 0 to 1"),
+        ({"rank": -1}, "rank is -1, and world_size is 1; ranks are 0 to 0"),
         ({"world_size": 0}, "world_size is 0; it must be a whole number, 1 or more"),
         ({"seq_len": 0}, "seq_len is 0; it must be a whole number, 1 or more"),
         ({"seq_len": "64"}, "seq_len is '64'; it must be a whole number, 1 or more"),
         ({"batch_rows": 8.0}, "batch_rows is 8.0; it must be a whole number, 1 or more"),
-        ({"rank": None}, "rank None of 1; ranks are 0 to 0"),
+        ({"rank": None}, "rank is None, and world_size is 1; ranks are 0 to 0"),
         ({"batch_rows": -4}, "batch_rows is -4; it must be a whole number, 1 or more"),
         ({"lanes": 0}, "lanes is 0; it must be a whole number, 1 or more"),
         ({"pack": "tight"}, "no packing 'tight'; choose one of concat"),
@@ -398,7 +398,7 @@ def test_a_state_of_other_batches_is_accepted_with_a_warning_of_both_sizes(open_
     next(loader)
     open_loader(batch_rows=8).load_state_dict(loader.state_dict())
     assert (
-        "from step 1 on, a batch has 8 rows; the state was saved with batch_rows=16"
+        "after step 1, a batch has 8 rows; the state was saved with batch_rows=16"
         in capsys.readouterr().err
     )
 
@@ -951,6 +951,33 @@ def test_a_cluster_is_gone_through_again_and_again(open_loader):
         next(loader)
     assert loader.epochs["c03"] == 10 * ROWS / 4
     assert loader.tokens_served == {"c00": 0, "c01": 0, "c02": 0, "c03": 10 * ROWS * SEQ_LEN}
+
+
+# What packing leaves out.
+
+
+@pytest.mark.parametrize(
+    ("pack", "seq_len", "remedy"),
+    [
+        ("bos", 8, "use a larger seq_len, pack='bfd' or pack='concat'"),
+        ("bfd", 200, "use a smaller seq_len"),
+        ("concat", 8, ""),
+    ],
+)
+def test_a_packing_that_leaves_out_much_is_told_with_the_remedy(
+    tmp_path, make_shards, counted_documents, capsys, pack, seq_len, remedy
+):
+    shards = make_shards(tmp_path, counted_documents({"c00": [100] * 40}))
+    options = {"seq_len": seq_len, "batch_rows": 8, "pack": pack, "world_size": 2}
+    MixtureLoader(shards.directory, rank=1, **options)
+    assert not capsys.readouterr().err
+    loader = MixtureLoader(shards.directory, **options)
+    said = capsys.readouterr().err
+    assert (f"pack={pack!r} with seq_len={seq_len} leaves out" in said) == bool(remedy)
+    assert remedy in said
+    if pack == "bos":
+        assert "leaves out 92% of the tokens in each epoch, 3,680 of 4,000" in said
+        assert loader._epoch_rows["c00"] * seq_len == 320
 
 
 # A part of each cluster.

@@ -7,8 +7,11 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 
 from climbstream.builder.corpus.sources import find_sources, survey
+from climbstream.builder.corpus.unpack import unpacked
 from climbstream.loader.core.errors import UsageError
 
 LINE = b'{"text": "a text"}\n'
@@ -100,3 +103,30 @@ def test_a_name_that_is_not_utf8_is_written_as_its_bytes(tmp_path):
     path = Path(os.fsdecode(os.fsencode(tmp_path) + b"/b\xff.jsonl"))
     path.write_bytes(gzip.compress(LINE))
     assert places(tmp_path) == ["b\\udcff.jsonl"]
+
+
+# Names.
+
+
+ODD = st.text("ab:*?[]#%{}$~\\ \n-!'\"", min_size=1, max_size=20).map(str.encode)
+ANY = st.binary(min_size=1, max_size=40).map(lambda name: name.translate(None, b"/\0.") or b"x")
+
+
+@given(ODD | ANY)
+@example(b"Data::Dump.3pm")
+@example(b"hub:x")
+@example(b"python:3")
+@example(b"file:x")
+@example(b"-x")
+@example(b"\xff")
+def test_a_file_of_any_name_is_read_by_its_name_and_in_its_folder(tmp_path_factory, name):
+    folder = tmp_path_factory.mktemp("names") / os.fsdecode(name)
+    folder.mkdir()
+    file = folder / f"{folder.name}.txt"
+    file.write_bytes(b"a text")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        for named in (str(folder), str(file), file.name):
+            (source,) = find_sources([named])
+            with unpacked(source.name) as stream:
+                assert stream.read() == b"a text"

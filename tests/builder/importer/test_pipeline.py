@@ -415,7 +415,7 @@ def test_a_corpus_without_a_usable_row_is_refused(tmp_path, out, write_jsonl):
 def test_rows_without_tokens_and_text_are_refused_with_their_columns(tmp_path, out, write_jsonl):
     path = write_jsonl(tmp_path / "a.jsonl", [{"body": "x", "cluster": 1}])
     with pytest.raises(
-        UsageError, match="have the columns body, cluster, no 'tokens' and no 'text'"
+        UsageError, match="have the columns body, cluster, and neither 'tokens' nor 'text'"
     ):
         imports(out, path)
 

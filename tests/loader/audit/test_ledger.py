@@ -270,7 +270,7 @@ def test_another_limit_of_epochs_than_before_is_warned_of_if_there_is_a_ledger(
     assert capsys.readouterr().err == ""
     open_loader().load_state_dict(state)
     assert (
-        f"from step 10 on, max_epochs.c00 was 8.0 and is not given ({tmp_path}/served.jsonl)"
+        f"after step 10, max_epochs.c00 was 8.0 and is not given ({tmp_path}/served.jsonl)"
         in capsys.readouterr().err
     )
 
@@ -393,7 +393,7 @@ def test_the_first_step_that_differs_is_named(served):
     path = served / "served.jsonl"
     marks = read_ledger(path)[2].marks
     change(path, 2, marks=marks[:12] + "0bad" + marks[16:])
-    with pytest.raises(IntegrityError, match="step 23: other rows were served than the weights"):
+    with pytest.raises(IntegrityError, match="step 24: other rows were served than the weights"):
         audit(served)
 
 
@@ -404,7 +404,7 @@ def test_counts_that_differ_are_found(served, fields):
     change(served / "served.jsonl", 1, **fields)
     with pytest.raises(
         IntegrityError,
-        match="step 0: for the 20 steps from this step on, the ledger counts other rows",
+        match="step 1: for the 20 steps from this step on, the ledger counts other rows",
     ):
         audit(served)
 
@@ -412,14 +412,14 @@ def test_counts_that_differ_are_found(served, fields):
 def test_a_line_that_was_changed_is_named(served):
     path = served / "served.jsonl"
     path.write_text(path.read_text().replace('"v":1', '"v":0'))
-    with pytest.raises(IntegrityError, match=r"line 3 \(step 20\): it was changed, or lines"):
+    with pytest.raises(IntegrityError, match=r"line 3 \(step 21\): it was changed, or lines"):
         audit(served)
 
 
 def test_weights_that_the_log_does_not_hold_there_are_found(open_loader, served):
     record = (served / "weights.jsonl").read_text().splitlines()[0]
     (served / "weights.jsonl").write_text(record + "\n")
-    with pytest.raises(IntegrityError, match=r"step 20: it was served by weights 1 \(.{8}\)"):
+    with pytest.raises(IntegrityError, match=r"step 21: it was served by weights 1 \(.{8}\)"):
         audit(served)
 
 
@@ -433,7 +433,7 @@ def test_a_record_that_was_not_followed_is_found(open_loader, tmp_path, served):
     log.append(log.mixture(0), 30, "nobody knew")
     with pytest.raises(
         IntegrityError,
-        match="step 30: it was served by weights 1, but by the weights log, weights 2",
+        match="step 31: it was served by weights 1, but by the weights log, weights 2",
     ):
         audit(served)
 
@@ -444,7 +444,7 @@ def test_a_missing_block_is_found(served):
     path.write_text(lines[0] + lines[2])
     change(path, 0)
     with pytest.raises(
-        IntegrityError, match="step 0: it is missing in the ledger, which continues"
+        IntegrityError, match="step 1: it is missing in the ledger, which continues"
     ):
         audit(served)
 
@@ -457,7 +457,7 @@ def test_a_state_of_another_run_is_found(open_loader, served):
     loader.load_state_dict(state.state_dict() | {"weights": records[-1:]})
     serve(loader, 1)
     loader.flush()
-    with pytest.raises(IntegrityError, match="step 20: the run continued from another position"):
+    with pytest.raises(IntegrityError, match="after step 20, the run continued from another"):
         audit(served)
 
 
@@ -499,9 +499,9 @@ def test_a_batch_is_made_of_the_documents_that_are_listed(open_loader, tmp_path,
         for name, index in shards.indexes.items()
         for number in range(len(index.shards))
     }
-    for step in (0, 33, 59):
+    for step in (1, 34, 60):
         pieces = explain_step(Replay(tmp_path), step)
-        ids = batches[step]["input_ids"].numpy()
+        ids = batches[step - 1]["input_ids"].numpy()
         for row in range(BATCH):
             mine = [p for p in pieces if p.row == row]
             expected = [
@@ -511,7 +511,7 @@ def test_a_batch_is_made_of_the_documents_that_are_listed(open_loader, tmp_path,
                 for p in mine
             ]
             assert np.concatenate(expected).tolist() == ids[row].tolist()
-            cluster = loader.names[batches[step]["cluster_ids"][row]]
+            cluster = loader.names[batches[step - 1]["cluster_ids"][row]]
             assert {p.cluster for p in mine} == {cluster}
             assert explain_step(Replay(tmp_path), step, row) == mine
         assert {(p.id, p.origin) for p in pieces} == {(None, None)}
@@ -533,10 +533,10 @@ def told(tmp_path_factory):
 
 def test_climb_explain_prints_the_text_of_a_row(told, capsys):
     run_folder, texts = told
-    pieces = explain_step(Replay(run_folder), 0, text=True)
+    pieces = explain_step(Replay(run_folder), 1, text=True)
     assert ["".join(p.text for p in pieces if p.row == row) for row in range(4)] == texts
-    assert {p.text for p in explain_step(Replay(run_folder), 0)} == {None}
-    command = ["explain", str(run_folder), "--step", "0", "--row", "1", "--text"]
+    assert {p.text for p in explain_step(Replay(run_folder), 1)} == {None}
+    command = ["explain", str(run_folder), "--step", "1", "--row", "1", "--text"]
     assert call(command) == 0
     of_row = [p.text for p in pieces if p.row == 1]
     assert capsys.readouterr().out.endswith(f":\n{of_row[-1]}\n")
@@ -548,7 +548,7 @@ def test_climb_explain_prints_the_text_of_a_row(told, capsys):
 def test_climb_explain_says_how_to_fill_columns_that_are_empty_at_a_url(told, request, capsys):
     run_folder, _ = told
     url = request.getfixturevalue("serve")(run_folder / "shards").url
-    assert run(["explain", str(run_folder), "--step", "0", "--shards", url]) == 0
+    assert run(["explain", str(run_folder), "--step", "1", "--shards", url]) == 0
     assert "with --shards DIR" in capsys.readouterr().err
 
 
@@ -568,15 +568,38 @@ def test_a_row_is_on_the_rank_that_its_lane_says(open_loader, tmp_path):
     ranks = [open_loader(rank=r, world_size=2) for r in range(2)]
     batches = [serve(rank, 10)[-1] for rank in ranks]
     ranks[0].flush()
-    pieces = explain_step(Replay(tmp_path), 9)
+    pieces = explain_step(Replay(tmp_path), 10)
     for r, batch in enumerate(batches):
         rows = {p.row: p.cluster for p in pieces if p.lane % 2 == r}
         assert [ranks[0].names.index(c) for c in rows.values()] == batch["cluster_ids"].tolist()
 
 
-def test_a_step_that_is_not_there_is_refused(served):
-    with pytest.raises(UsageError, match="step 40 is not in the ledger, which has 40 steps"):
-        explain_step(Replay(served), 40)
+def test_step_n_is_the_batch_after_which_the_loader_is_at_step_n(open_loader, tmp_path):
+    loader = open_loader()
+    for _ in range(20):
+        batch = next(loader)
+        loader.flush()
+        pieces = explain_step(Replay(tmp_path), loader.step)
+        clusters = {p.row: loader.names.index(p.cluster) for p in pieces}
+        assert [*clusters.values()] == batch["cluster_ids"].tolist()
+
+
+def test_new_weights_hold_from_the_step_after_the_one_of_their_record(open_loader, tmp_path):
+    loader = open_loader(weights={"c00": 1})
+    serve(loader, 10)
+    assert loader.set_weights({"c01": 1}) == 10
+    serve(loader, 10)
+    loader.flush()
+    replay = Replay(tmp_path)
+    assert {p.cluster for p in explain_step(replay, 10)} == {"c00"}
+    assert {p.cluster for p in explain_step(replay, 11)} == {"c01"}
+
+
+@pytest.mark.parametrize("step", [-1, 0, 41])
+def test_a_step_that_is_not_there_is_refused(served, step):
+    match = f"step {step} is not in the ledger, whose last step is 40; the first batch of a run"
+    with pytest.raises(UsageError, match=match):
+        explain_step(Replay(served), step)
 
 
 def test_a_row_that_is_not_there_is_refused(served):
@@ -601,7 +624,7 @@ def test_climb_audit_says_what_was_due_and_what_was_served(served, capsys):
 def test_climb_audit_exits_with_4_on_a_difference(served, capsys):
     change(served / "served.jsonl", 1, tokens=1)
     assert run(["audit", str(served)]) == 4
-    assert "error: step 0: for the 20 steps from this step on" in capsys.readouterr().err
+    assert "error: step 1: for the 20 steps from this step on" in capsys.readouterr().err
 
 
 def test_climb_audit_takes_the_place_of_shards_that_were_moved(served, shards, capsys):

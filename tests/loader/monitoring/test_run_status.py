@@ -136,7 +136,11 @@ def test_a_loss_that_is_no_number_is_left_out_and_the_state_stays_json(run, loss
 def test_the_loss_of_a_cluster_stays_until_it_has_rows_again(run):
     write(run, 10, 60, cluster_loss={"a": 2.5, "b": 3.5})
     write(run, 20, 70, cluster_loss={"b": 3.0})
-    assert clusters(RunStatus(run).look(), "loss") == {"a": 2.5, "b": 3.0}
+    watch = RunStatus(run)
+    assert clusters(watch.look(), "loss") == {"a": 2.5, "b": 3.0}
+    assert clusters(watch.look(), "loss_step") == {"a": 10, "b": 20}
+    write(run, 15, 70, cluster_loss={"a": 2.4})  # the job went back to a checkpoint
+    assert clusters(watch.look(), "loss") == {"a": 2.4, "b": None}
 
 
 def test_a_line_without_end_is_passed_over(run, monkeypatch):
@@ -212,8 +216,25 @@ def test_new_weights_are_shown_when_they_are_asked_for_and_when_they_hold(run):
         [("a", 0.75, 0.25), ("b", 0.25, 0.75)],
         [("a", None, 0.75), ("b", None, 0.25)],
     ]
+    assert [record["more_changed"] for record in state["records"]] == [0, 0]
     write(run, 60, 200)
     assert clusters(watch.look(), "target")["a"] == 0.25
+
+
+def test_a_cap_is_shown_as_a_change_to_weight_0(run):
+    log = WeightsLog.open(run / "weights.jsonl", write=True)
+    log.cap(["b"], 40, "b is used up")
+    log.append(Mixture.of({"a": 0.5, "c": 0.5}), 50, "another")
+    another, cap, _ = RunStatus(run).look()["records"]
+    assert cap["changed"] == [("a", 0.75, 1.0), ("b", 0.25, 0.0)]
+    assert another["changed"] == [("a", 1.0, 0.5), ("c", 0.0, 0.5)]
+
+
+def test_a_record_says_how_many_more_clusters_changed(run):
+    log = WeightsLog.open(run / "weights.jsonl", write=True)
+    log.append(Mixture.of({f"c{n}": n + 1 for n in range(8)}), 50, "many")
+    record = RunStatus(run).look()["records"][0]
+    assert (len(record["changed"]), record["more_changed"]) == (4, 6)
 
 
 def test_the_state_is_json_and_does_not_grow_with_the_run(run):

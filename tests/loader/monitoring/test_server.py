@@ -2,6 +2,7 @@
 
 import http.client
 import json
+import os
 import signal
 import socket
 import subprocess
@@ -281,6 +282,19 @@ def test_a_job_follows_what_is_asked_and_the_state_shows_it(monitor, run):
     assert state["silent_seconds"] < 30
 
 
+def test_a_second_change_keeps_the_weights_of_the_one_that_waits(tmp_path):
+    log = WeightsLog.open(tmp_path / LOG, write=True)
+    log.append(Mixture.of({"c00": 1, "c01": 1, "c02": 2}), 0, "start")
+    with MonitorServer(RunStatus(tmp_path)) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        assert ask(server, weights={"c00": 0.6})[1]["replaces"] is None
+        answer = ask(server, weights={"c01": 0.5})[1]
+        server.shutdown()
+    assert answer["replaces"]["weights"]["c00"] == pytest.approx(0.6)
+    shares = {"c00": 0.3462, "c01": 0.5, "c02": 0.1538}
+    assert answer["weights"] == pytest.approx(shares, abs=1e-4)
+
+
 def test_the_command_prints_the_state_and_the_address_and_ends_at_ctrl_c(climb, run):
     done = climb("monitor", run, "--json")
     assert done.returncode == 0
@@ -399,6 +413,31 @@ def test_in_a_browser_the_field_for_a_new_weight_is_in_sight_at_every_width(
         assert right < width
     buttons = browser.find_elements("css selector", "nav button")
     assert all(b.rect["x"] + b.rect["width"] <= width for b in buttons if b.is_displayed())
+
+
+@pytest.mark.slow
+def test_in_a_browser_a_phone_shows_shares_and_a_silent_run_that_requests_wait(browser, tmp_path):
+    weights = {f"c{n:02}": 1 / 8 for n in range(8)}
+    WeightsLog.open(tmp_path / LOG, write=True).append(Mixture.of(weights), 0, "start")
+    for step, name in ((100, "c00"), (200, "c01")):
+        more = {"target": weights, "epochs": weights, "cluster_loss": {name: 2.0}}
+        line = {"step": step, "tokens": 512 * step, "served": weights}
+        append_line(tmp_path / "metrics.jsonl", line | more)
+    os.utime(tmp_path / "metrics.jsonl", (0, time.time() - 1200))
+    size = {"width": 390, "height": 900, "deviceScaleFactor": 1, "mobile": True}
+    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+    with MonitorServer(RunStatus(tmp_path)) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        browser.get(server.url)
+        wait_for(lambda: browser.find_elements("css selector", "#cluster-c01 input"))
+        for field in ("served", "target", "recent"):
+            head = browser.find_element("css selector", f"#heads th[data-field={field}]")
+            assert head.rect["x"] + head.rect["width"] < 390
+        assert "the request waits in the folder" in browser.find_element("id", "waits").text
+        losses = [browser.find_element("id", f"cluster-{n}").text for n in ("c00", "c01")]
+        assert ["2.000 at step 100" in text for text in losses] == [True, False]
+        assert "and 4 more" in browser.find_element("id", "records").text
+        server.shutdown()
 
 
 @pytest.mark.slow

@@ -8,6 +8,7 @@ import pytest
 from climbstream.builder.publisher.upload import Publisher
 from climbstream.loader import Manifest, Mixture
 from climbstream.loader.core.errors import RemoteError, UsageError
+from climbstream.loader.storage import retry
 from climbstream.loader.storage.contact import is_unreachable, note_answer
 from climbstream.loader.storage.hub import find_commit
 from climbstream.loader.storage.s3_files import file_system
@@ -66,7 +67,7 @@ def test_a_client_that_is_told_not_to_ask_the_hub_is_named_at_once(monkeypatch, 
 
 
 def test_a_place_that_has_answered_is_waited_for_also_by_processes_started_later(monkeypatch):
-    monkeypatch.setattr("random.uniform", lambda low, high: low)  # The shortest pauses.
+    monkeypatch.setattr(retry._JITTER, "uniform", lambda low, high: low)  # The shortest pauses.
     note_answer(CLOSED)
     with pytest.raises(RemoteError, match=r"could not be read in (3\.[7-9]|[45]\.\d) s"):
         Store.of(CLOSED, all_seconds=6).read("file")

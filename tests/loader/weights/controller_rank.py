@@ -44,6 +44,8 @@ def main():
             time.sleep(0.01 * (step % 5))
         if rank == 0 and step == 6:
             named = loader.set_weights({"c01": 1, "c02": 3}, why="call")
+        if rank == 0 and step == 7:  # before the first change is in force
+            loader.set_weights({"c00": 0.2}, others="keep", why="again")
         if rank == 0 and step == 21:
             file.write_text(json.dumps({"weights": {"c03": 1}, "ramp": 3, "why": "file"}))
         batch = next(loader)

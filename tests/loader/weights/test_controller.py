@@ -248,8 +248,11 @@ def job(shards, tmp_path_factory):
 def test_all_ranks_of_a_job_switch_at_the_same_step(job, open_loader):
     out, ranks = job
     records = WeightsLog.open(out / "weights.jsonl", write=False).records
-    (_, call, file) = [(r.at_step, r.kind, r.why) for r in records]
+    (_, call, again, file) = [(r.at_step, r.kind, r.why) for r in records]
     assert call == (ranks[0]["named"], "set", "call")
+    # Asked for before the first change was in force, it keeps the proportions of this change.
+    assert again == (call[0], "set", "again")
+    assert records[2].weights == pytest.approx({"c00": 0.2, "c01": 0.2, "c02": 0.6})
     # Asked for at step 21, taken up at the meeting of step 24, and followed from the next on.
     assert file == (28, "ramp", "file")
     # One loader that is told the same for these steps serves the same rows.
@@ -257,6 +260,7 @@ def test_all_ranks_of_a_job_switch_at_the_same_step(job, open_loader):
     for step in range(40):
         if step == call[0]:
             alone.set_weights({"c01": 1, "c02": 3})
+            alone.set_weights({"c00": 0.2}, others="keep")
         if step == file[0]:
             alone.set_weights({"c03": 1}, ramp=3)
         batch = next(alone)

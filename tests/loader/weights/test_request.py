@@ -2,6 +2,8 @@
 
 import json
 import math
+import os
+import time
 
 import pytest
 from hypothesis import given
@@ -127,7 +129,7 @@ def test_without_weights_it_shows_what_holds_and_how_it_came_to_it(climb, run):
     done = climb("weights", run)
     assert done.returncode == 0
     lines = done.stdout.splitlines()
-    assert lines[0] == f"{run}: 3 records; these weights hold from step 2,000"
+    assert lines[0] == f"{run}: 3 records; these weights hold after step 2,000"
     assert ["c00", "50.0000%"] in [line.split() for line in lines]
     assert "used up: c02" in lines
     head = WeightsLog.open(run / LOG, write=False).head
@@ -182,6 +184,35 @@ def test_what_is_asked_is_shown_until_it_is_followed(climb, run):
     WeightsLog.open(run / LOG, write=True).append(Mixture.of(START), 2200, "followed")
     assert "not yet in force" not in climb("weights", run).stdout
     assert json.loads(climb("weights", run, "--json").stdout)["asked"] is None
+
+
+def test_a_second_request_keeps_the_weights_of_the_one_that_waits(climb, run):
+    log = WeightsLog.open(run / LOG, write=True)
+    climb("weights", run, "c00=0.7", "--ramp", 20, "--why", "more of it")
+    write_clusters(run / REQUEST, ["c00", "c01", "c02", "c03"])
+    done = climb("weights", run, "c03=0.5")
+    assert done.returncode == 0
+    assert (
+        "a request that the job has not followed yet is replaced; the new weights begin from its "
+        "weights; not kept: its ramp of 20 steps, its reason 'more of it'\n"
+    ) in done.stdout
+    change = WeightsFile(run / REQUEST, lambda _: None).poll(2100, log)
+    assert change.mixture.weights == pytest.approx({"c00": 0.35, "c01": 0.15, "c03": 0.5})
+    value = json.loads(climb("weights", run, "c01=0.5", "--json").stdout)
+    assert value["replaces"] == change.to_json()
+    only = climb("weights", run, "c01=1", "--only").stdout
+    assert "a request that the job has not followed yet is replaced; not kept: its weights" in only
+    log.append(change.mixture, 2200, "followed")
+    assert "replaced" not in climb("weights", run, "c01=0.5").stdout
+
+
+def test_a_request_to_a_job_that_writes_nothing_is_said_to_wait(climb, run):
+    (run / "metrics.jsonl").touch()
+    assert "written no metrics" not in climb("weights", run, "c01=0.5").stdout
+    os.utime(run / "metrics.jsonl", (0, time.time() - 1200))
+    for said in (climb("weights", run, "c01=0.5").stdout, climb("weights", run).stdout):
+        assert "the job has written no metrics for 20 min 0" in said
+        assert "the request waits in the file, and the job follows it when it is resumed" in said
 
 
 def test_a_run_that_has_ended_says_so_and_is_asked_for_nothing(climb, run):

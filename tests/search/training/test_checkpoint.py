@@ -99,7 +99,7 @@ def test_a_file_that_is_no_checkpoint_is_named(saved, tmp_path, content):
     _, go_on = saved
     file = tmp_path / "kept.pt"
     torch.save([1], file) if content is None else file.write_bytes(content)
-    with pytest.raises(InvalidDataError, match=f"{file} is no file of tensors"):
+    with pytest.raises(InvalidDataError, match=f"{file} is not a valid file of tensors"):
         go_on(file)
 
 

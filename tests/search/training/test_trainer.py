@@ -273,7 +273,7 @@ def test_an_audit_of_a_run_finds_what_it_served(trained, capsys):
 
 def test_a_batch_of_a_run_is_explained_by_documents_of_the_corpus(trained, built, capsys):
     out, _ = trained
-    assert run(["explain", str(out), "--step", "11", "--json"]) == 0
+    assert run(["explain", str(out), "--step", "12", "--json"]) == 0
     pieces = json.loads(capsys.readouterr().out)["pieces"]
     assert {piece["row"] for piece in pieces} == {0, 1, 2, 3}
     ids = {record["id"] for record in built.records}
