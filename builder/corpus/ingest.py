@@ -103,14 +103,16 @@ def read_corpus(
     decides the size of partitions.
 
     Raises:
-        InvalidDataError: No record has a column that the settings name, or the sources have fewer
-            than ``least`` usable documents.
+        InvalidDataError: No record has a column that the settings name, or all sources are text
+            and the settings name a column, or the sources have fewer than ``least`` usable
+            documents.
         UsageError: ``partition_mib`` is not in `PARTITION_MIB`.
     """
     whole = ReadReport()
     for bad in left_out:
         whole.lose(bad)
     _tell_unknown_formats(left_out)
+    _check_text_files(sources, settings, least)
     groups = _fixed_groups(sources, directory, partition_mib)
     if not any(directory.glob("*-*")):
         _look_at_first_records(max(sources, key=lambda source: source.size or 0), settings)
@@ -238,6 +240,28 @@ def _check_columns(report: ReadReport, settings: BuildSettings, least: int) -> N
             logger.warning(f"  {message}")
         else:
             raise InvalidDataError(message)
+
+
+def _check_text_files(sources: Sequence[Source], settings: BuildSettings, least: int) -> None:
+    """Raise `InvalidDataError` if all ``sources`` are text, and the settings name a column.
+
+    An append (``least`` is 1) only logs a warning, because it cannot change the settings of the
+    build.
+    """
+    if any(source.format != "txt" for source in sources):
+        return
+    for option, column in settings.asked_columns:
+        if option == "text" or FOLDER in column.split(","):
+            continue
+        message = (
+            f"all sources are text files, such as {sources[0].place}, and text files have no "
+            f"columns; so there is no column {column!r}, which the setting {option} names"
+        )
+        if least == 1:
+            logger.warning(f"  {message}")
+            continue
+        remedy = ", or give --label folder" if option == "label" else ""
+        raise InvalidDataError(f"{message}: leave out --{option}{remedy}")
 
 
 def _look_at_first_records(source: Source, settings: BuildSettings) -> None:

@@ -5,6 +5,7 @@ command with an equal plan may resume the work.
 """
 
 import os
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,10 @@ _MOST = 5
 _OTHER_PLACE = "name another folder"
 _ABSENT = "absent"
 """Stands for the value of a setting that a plan does not have."""
+_NOTHING: tuple[object, ...] = (None, _ABSENT, [])
+"""Values of a setting that was not given."""
+_HASH = re.compile("[0-9a-f]{32}|[0-9a-f]{64}")
+"""Hash of contents, such as the text of a file. Messages do not show it."""
 _OPTIONS = {"scores": "score", "pinned": "pin", "groups": "group", "allowed": "allow"}
 """Name of the option, by name of the setting, where the two names differ."""
 
@@ -124,12 +129,23 @@ def check_same_config(
 
 def differences_text(old: object, new: object) -> str:
     """Return a text on the differences of two plans, by names of options; "" if there are none."""
-    texts = [
-        f"{setting_name(keys)} was {_shown(before)} and is {_shown(now)}"
-        for keys, before, now in _differences(old, new)
-    ]
+    texts = [_difference_text(setting_name(keys), *pair) for keys, *pair in _differences(old, new)]
     more = f" and {len(texts) - _MOST} more" if len(texts) > _MOST else ""
     return "; ".join(texts[:_MOST]) + more
+
+
+def _difference_text(name: str, before: object, now: object) -> str:
+    """Say in words how a setting differs; of contents, only a hash is known, which is not shown."""
+    if not (is_hash(before) or is_hash(now)):
+        return f"{name} was {_shown(before)} and is {_shown(now)}"
+    if before in _NOTHING:
+        return f"{name} was not given"
+    return f"{name} is not given now" if now in _NOTHING else f"the contents of {name} differ"
+
+
+def is_hash(value: object) -> bool:
+    """Whether ``value`` is the hash of contents, as `hash_file` and `hash_json` return it."""
+    return isinstance(value, str) and _HASH.fullmatch(value) is not None
 
 
 def _differences(
@@ -181,7 +197,7 @@ def _are_names(*values: list[Any] | tuple[Any, ...]) -> bool:
 
 
 def _shown(value: object) -> str:
-    if value is None or value is _ABSENT or value == []:
+    if value in _NOTHING:
         return "not given"
     if isinstance(value, list | tuple) and len(value) > _MOST:
         return f"a list of {len(value):,}"

@@ -35,6 +35,7 @@ from .manifest import (
 )
 from .mds.entry import ShardColumns
 from .mds.index import Index
+from .mixture import some_names
 from .shard_columns import read_columns
 from .tokenizer import no_tokenizer, parse_tokenizer
 
@@ -225,6 +226,18 @@ class ShardDirectory(Tabular):
         """
         return self._clusters
 
+    def words(self) -> dict[str, str]:
+        """Return typical words of each cluster, by name; for a group, the names of its clusters.
+
+        Raises:
+            InvalidDataError: The descriptions of the clusters cannot be read.
+        """
+        members = {
+            group: some_names([entry.name for entry in entries])
+            for group, entries in self.manifest.members.items()
+        }
+        return {info.name: info.words for info in self.clusters()} | members
+
     def to_rows(self) -> list[dict[str, Any]]:
         """Return one row per cluster, as a dict: counts, share of tokens, words, and mean scores.
 
@@ -233,15 +246,18 @@ class ShardDirectory(Tabular):
         """
         described = {info.name: info for info in self.clusters()}
         scores = list(dict.fromkeys(name for info in described.values() for name in info.quality))
-        shares = self.manifest.token_shares.weights
+        shares, words = self.manifest.token_shares.weights, self.words()
         return [
             {
                 "cluster": entry.name,
                 "documents": entry.documents,
                 "tokens": entry.tokens,
                 "share": shares.get(entry.name, 0.0),
-                "words": info.words if (info := described.get(entry.name)) else "",
-                **{name: info.quality.get(name) if info else None for name in scores},
+                "words": words.get(entry.name, ""),
+                **{
+                    name: info.quality.get(name) if (info := described.get(entry.name)) else None
+                    for name in scores
+                },
             }
             for entry in self.manifest.clusters
         ]

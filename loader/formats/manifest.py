@@ -21,11 +21,11 @@ from climbstream.loader.storage.store import Store
 from .grouping import GROUPING, GROUPINGS, Grouping, base_of
 from .licenses import UNKNOWN, license_name, split_licenses
 from .mixture import MIXTURE, Mixture, some_names
+from .outputs import MANIFEST as MANIFEST
+from .outputs import PULL as PULL
+from .outputs import contents_of, is_shard_directory
 from .shard_folders import ShardFolder, check_division, find_folder, folder_path
 
-MANIFEST = "manifest.json"
-PULL = "pull.json"
-"""Name of the file that lists what a pull into the directory fetches."""
 TOKENIZER = "tokenizer.json"
 INDEX = "index.json"
 NEXT_INDEX = "index.next.json"
@@ -429,6 +429,7 @@ class Manifest:
                 )
             elif store.folder is not None:
                 _check_there(store.folder, directory)
+                _check_kind(store.folder, directory)
                 remedy = (
                     "if a build was interrupted, run the same `climb build` again; it continues"
                 )
@@ -531,6 +532,19 @@ def _check_there(directory: Path, name: object) -> None:
         raise InvalidDataError(
             f"{name} is not a shard directory: nothing is there (looked in "
             f"{directory.absolute().parent}); name a folder that climb build, import or pull made"
+        )
+
+
+def _check_kind(directory: Path, name: object) -> None:
+    """Raise `InvalidDataError` if another command than one that writes shards wrote ``directory``.
+
+    ``name`` is what the user wrote.
+    """
+    what = "" if is_shard_directory(directory) else contents_of(directory)
+    if what:
+        raise InvalidDataError(
+            f"{name} is not a shard directory, but {what}. Name here a folder that climb build, "
+            "import or pull made"
         )
 
 

@@ -10,8 +10,10 @@ from climbstream.loader.core.files import read_json
 from climbstream.loader.core.workdir import begin_or_resume
 
 from .grouping import GROUPING
-from .manifest import MANIFEST, PULL
 
+MANIFEST = "manifest.json"
+PULL = "pull.json"
+"""Name of the file that lists what a pull into the directory fetches."""
 WORK = ".build"
 """Folder of unfinished work of a build, an import or an append, in the shard directory."""
 BASE = "append to"
@@ -52,6 +54,8 @@ class RunFolder:
     command begins."""
     more: tuple[str, ...] = ()
     """Files of the user or of another command that may exist before the command begins."""
+    use: str = ""
+    """What to do with the folder, for messages."""
 
     def has(self, folder: Path) -> bool:
         """Whether the command has begun in ``folder``."""
@@ -75,12 +79,14 @@ TRIALS, ITEMS, CELLS, PROXIES = "trials.jsonl", "items.jsonl", "cells.json", "pr
 """Names in the folder of a search: three files, with its trials, with the scores of trials on each
 item of the targets, and with the cells of clusters; and the folder of the proxies' parameters."""
 
+_ANSWER = "read its report.html, or compare it with others by climb compare"
 SEARCH = RunFolder(
     command="climb search",
     plan="search.json",
     keys=frozenset({"search", "shards", "targets"}),
     leaves=(TRIALS, ITEMS, CELLS, "mixture.json", "answer.json", "report.html", PROXIES),
     more=("events",),
+    use=_ANSWER,
 )
 DOREMI = RunFolder(
     command="climb search --preset doremi",
@@ -111,6 +117,7 @@ TRAIN = RunFolder(
         "metrics.jsonl",
     ),
     more=("events", "weights.request.json", "weights.clusters.json"),
+    use="see it with climb monitor, climb audit or climb explain",
 )
 COMPARE = RunFolder(
     command="a comparison",
@@ -123,6 +130,7 @@ FIT = RunFolder(
     plan="fit.json",
     keys=frozenset({"fit", "tables", "targets"}),
     leaves=("mixture.json", "answer.json", "report.html"),
+    use=_ANSWER,
 )
 DEMO = RunFolder(
     command="climb demo",
@@ -130,6 +138,7 @@ DEMO = RunFolder(
     keys=frozenset({"demo"}),
     leaves=("shards", "search", "compare", "report.html"),
     more=("cache",),
+    use="its shards are in the folder shards, and its search is in the folder search",
 )
 _RUNS = (SEARCH, DOREMI, TRAIN, COMPARE, FIT, DEMO)
 _NAMES = frozenset(name for run in _RUNS for name in (run.plan, *run.leaves, *run.more))
@@ -162,6 +171,15 @@ def writer_of(path: Path) -> str:
     return ""
 
 
+def contents_of(folder: Path) -> str:
+    """Say in words, for a message, what a command of ours wrote to ``folder``; "" if none did."""
+    if is_shard_directory(folder):
+        return "a shard directory; see it with climb inspect"
+    run = next((run for run in _RUNS if run.has(folder)), None)
+    what = _owner(folder, run) or (f"the folder of {run.command}" if run else "")
+    return f"{what}; {run.use}" if run and run.use else what
+
+
 def keys_of(path: Path) -> Set[str]:
     """Return the keys of the JSON object in a file; an empty set if the file holds no object."""
     try:
@@ -171,7 +189,7 @@ def keys_of(path: Path) -> Set[str]:
     return value.keys() if isinstance(value, dict) else set()
 
 
-def _owner(folder: Path, user: RunFolder) -> str:
+def _owner(folder: Path, user: RunFolder | None) -> str:
     """Say in words, for a message, what ``folder`` is; "" if it is of ``user`` or of no command."""
     if is_shard_directory(folder):
         return "a shard directory"

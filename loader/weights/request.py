@@ -12,7 +12,7 @@ from climbstream.loader.core.errors import InvalidDataError, UsageError
 from climbstream.loader.core.files import read_json, write_json
 from climbstream.loader.core.typed import convert, located
 from climbstream.loader.formats.mixture import Mixture, check_weights, share_rest, some_names
-from climbstream.loader.formats.outputs import has_ended
+from climbstream.loader.formats.outputs import TRAIN, contents_of, has_ended
 
 from .log import WeightsLog, WeightsRecord
 from .update import WeightsUpdate
@@ -92,9 +92,11 @@ def open_weights_log(run: Path) -> WeightsLog:
     """
     log = WeightsLog.open(run / LOG, write=False)
     if not log.records:
+        what = "" if TRAIN.has(run) else contents_of(run)
+        why = f", but {what}. Name" if what else f": it has no {LOG} with weights; name"
         raise UsageError(
-            f"{run} is not a run: it has no {LOG} with weights; name the folder in which the log "
-            "of a running job lies, as climb train --out made it"
+            f"{run} is not a run{why} the folder in which the log of a running job lies, as climb "
+            "train --out made it"
         )
     return log
 

@@ -79,18 +79,19 @@ def fit_command(
         notes.append(hint)
     for note in notes:
         say(note)
-    shares = named_as(Mixture.load(prior), table.domains) if prior else assumed_shares(table)
+    given = named_as(Mixture.load(prior), table.domains) if prior else table.shares
+    shares = assumed_shares(table) if given is None else given
     plan = {
         "fit": 1,
         "tables": [hash_file(path) for path in tables],
         "targets": ways,
         "weights": weights,
-        "prior": shares.weights if prior or table.shares else None,
+        "prior": None if given is None else given.weights,
         "max_weight": max_weight,
         "seed": seed,
     }
     with nullcontext() if out is None else _held(out, plan):
-        answer = fit(table, ways, prior=shares, max_weight=max_weight, seed=seed)
+        answer = fit(table, ways, prior=given, max_weight=max_weight, seed=seed)
         value = {**answer.to_json(), "notes": notes}
         if out is not None:
             answer.mixture.save(out / "mixture.json")
@@ -134,6 +135,6 @@ def _text(answer: Answer, shares: Mixture) -> str:
         (
             "\n".join([answer.reason, *(f"warning: {text}" for text in answer.warnings)]),
             f"{skills_text(answer.table)}\n{SKILLS_NOTE}",
-            text_table(("domain", "share", weight, *others), rows),
+            text_table(("domain", answer.base_name, weight, *others), rows),
         )
     )

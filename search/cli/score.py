@@ -8,7 +8,7 @@ import click
 
 from climbstream.loader.cli.completion import complete_targets
 from climbstream.loader.cli.options import INPUT, json_option, show
-from climbstream.loader.core.console import text_table
+from climbstream.loader.core.console import text_table, with_error
 
 
 @click.command()
@@ -49,12 +49,16 @@ def score(
     as in climb search: label=NAME or cluster=NAME of the held-out text of the shards in DIRECTORY,
     a file of text, or a multiple-choice task. Text and right answers are scored in bits per byte,
     so that models with different tokenizers can be compared. error=FILE is scored by the fraction
-    of wrong answers.
+    of wrong answers. The number after ± is the standard error that is due to the choice of texts or
+    questions.
     """
     from climbstream.search.experiments.model_score import score_model  # noqa: PLC0415 - torch
 
     scores = score_model(model, directory, targets, half=half, seq_len=seq_len)
-    rows = [(s.target, f"{s.score:.4f}", s.unit, f"{s.items:,}", f"{s.bytes:,}") for s in scores]
+    rows = [
+        (s.target, with_error(s.score, s.sd, 4), s.unit, f"{s.items:,}", f"{s.bytes:,}")
+        for s in scores
+    ]
     table = text_table(("target", "score", "unit", "items", "bytes"), rows)
     text = "\n".join([table, *(f"warning: {s.warning}" for s in scores if s.warning)])
     value = {"model": str(model), "half": half, "scores": [asdict(s) for s in scores]}

@@ -31,7 +31,7 @@ from climbstream.loader.cli.options import (
     show,
     split_number,
 )
-from climbstream.loader.core.console import say, text_table
+from climbstream.loader.core.console import text_table
 from climbstream.loader.core.engines.engine import ENGINES
 from climbstream.loader.core.errors import UsageError
 from climbstream.loader.formats.cluster_tables import largest, others_text
@@ -81,7 +81,6 @@ def _writers(out: Path, tensorboard: bool) -> list[Writer]:
     return [TensorBoardWriter(out / "events")] if tensorboard else []
 
 
-_MEASURES = "measuring the time of a training step; this can take a minute"
 _dry_run_option = click.option(
     "--dry-run",
     is_flag=True,
@@ -337,8 +336,9 @@ def search(
     scored in bits per byte.
 
     A task is a file of JSON lines with query, choices and gold, or lm-eval=TASK, where TASK is a
-    task of lm-eval or a .yaml file that defines one. A task is scored in bits per byte of the right
-    answers; error=FILE is scored by the fraction of wrong answers.
+    task of lm-eval or a .yaml file that defines one. gold is the number of the right choice, from
+    0, or its letter, from A. A task is scored in bits per byte of the right answers; error=FILE is
+    scored by the fraction of wrong answers.
 
     The search uses half of the items of a target, or its validation split. First, the command looks
     for the items of the targets in the shards. If it finds some, it shows a warning or, with
@@ -391,7 +391,6 @@ def search(
         )
 
         if dry_run:
-            say(_MEASURES)
             plan = dry_doremi(directory, targets, out, proxy, workers=workers)
             show(plan.to_json(), plan.text(out), as_json=as_json)
             return
@@ -402,8 +401,6 @@ def search(
         _count_kept(retarget, options)
     mixture = Mixture.load(prior) if prior else None
     settings = SearchSettings(preset=preset, proxy=proxy, prior=mixture, seed=seed, **options)
-    if dry_run:
-        say(_MEASURES)
     from climbstream.search.experiments.proxy_search import dry_search, run_search  # noqa: PLC0415
 
     if dry_run:
@@ -515,7 +512,6 @@ def train(
     weights = Schedule.load(schedule) if schedule else Mixture.load(mixture) if mixture else None
     settings = _train_settings(tokens, lanes=lanes, **model)
     if dry_run:
-        say(_MEASURES)
         from climbstream.search.experiments.cost import plan_train  # noqa: PLC0415
 
         plan = plan_train(directory, weights, settings)
@@ -630,7 +626,7 @@ def mixture_text(
     ``others`` are further mixtures to show in the table, by column heading.
     """
     shards = ShardDirectory(directory)
-    words = {info.name: info.words for info in shards.clusters()}
+    words = shards.words()
     shares = shards.manifest.token_shares.weights
     weights = {name: mixture.weights.get(name, 0.0) for name in shares}
     columns = [shares, weights, *(other.weights for other in (others or {}).values())]

@@ -1,12 +1,16 @@
 """Question: one item of a multiple-choice task."""
 
 import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from string import ascii_uppercase
 from typing import Any, Self
 
 from climbstream.loader.core.errors import InvalidDataError
 
 SPLITS = ("validation", "test")
+_LETTERS = ascii_uppercase
+"""Letters of choices, first to last."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,35 +31,38 @@ class Question:
         """Make a question from a JSON object.
 
         Its keys are ``query``, ``choices`` and ``gold``, and optionally ``split`` and ``between``.
+        ``gold`` is the number of the right choice, from 0, or its letter: A is the first choice.
 
         Raises:
             InvalidDataError: A value is missing or invalid; the message begins with ``where``.
         """
         query, choices = record.get("query"), record.get("choices")
-        gold, split = record.get("gold"), record.get("split", "")
-        between = record.get("between", " ")
+        split, between = record.get("split", ""), record.get("between", " ")
         if not isinstance(query, str):
-            raise InvalidDataError(f"{where}: query is {json.dumps(query)}, and must be text")
+            raise InvalidDataError(f"{where}: {_said(record, 'query')}, and must be text")
         if not (
             isinstance(choices, list)
             and choices
             and all(isinstance(choice, str) and choice.strip() for choice in choices)
         ):
             raise InvalidDataError(
-                f"{where}: choices are {json.dumps(choices)[:80]}, and must be one text or more"
+                f"{where}: {_said(record, 'choices', 'are')}, and must be one text or more"
             )
-        if not isinstance(gold, int) or isinstance(gold, bool) or not 0 <= gold < len(choices):
+        gold = _place(record.get("gold"), choices)
+        if gold is None:
+            last = len(choices) - 1
+            letters = f", or a letter, A to {_LETTERS[last]}" if last < len(_LETTERS) else ""
             raise InvalidDataError(
-                f"{where}: gold is {json.dumps(gold)}, and must be the number of a choice, "
-                f"0 to {len(choices) - 1}"
+                f"{where}: {_said(record, 'gold')}, and must be the number of a choice, 0 to "
+                f"{last}{letters}"
             )
         if split not in ("", *SPLITS):
             raise InvalidDataError(
-                f"{where}: split is {json.dumps(split)}, and may be {' or '.join(SPLITS)}; "
-                "a target has no training split"
+                f"{where}: {_said(record, 'split')}, and may be {' or '.join(SPLITS)}; a target "
+                "has no training split"
             )
         if not isinstance(between, str):
-            raise InvalidDataError(f"{where}: between is {json.dumps(between)}, and must be text")
+            raise InvalidDataError(f"{where}: {_said(record, 'between')}, and must be text")
         return cls(query, tuple(choices), gold, split, between)
 
     def to_json(self) -> list[Any]:
@@ -68,3 +75,21 @@ class Question:
         The text begins with ``between``, unless the query is empty.
         """
         return self.between + self.choices[choice] if self.query else self.choices[choice]
+
+
+def _said(record: Mapping[str, Any], key: str, verb: str = "is") -> str:
+    """Return the value of ``key`` for a message, or that the key is missing."""
+    return f"{key} {verb} {json.dumps(record[key])[:80] if key in record else 'missing'}"
+
+
+def _place(gold: Any, choices: Sequence[str]) -> int | None:
+    """Return the index of the right choice, which ``gold`` states as a number or a letter.
+
+    The result is None if there is no such choice.
+    """
+    if isinstance(gold, str):
+        # One letter may also be the whole text of a choice, as in ["B", "A"].
+        letters = choices if gold in choices else [*_LETTERS[: len(choices)]]
+        gold = letters.index(gold) if gold in letters else None
+    whole = isinstance(gold, int) and not isinstance(gold, bool)
+    return gold if whole and 0 <= gold < len(choices) else None

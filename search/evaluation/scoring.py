@@ -11,7 +11,7 @@ error.
 """
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING, Literal, Self
@@ -33,6 +33,12 @@ _LOGITS = 1 << 28
 """Largest number of logits that are computed at once: 1 GiB of float32. A single row may have more
 logits."""
 _IGNORED = -100
+Tick = Callable[[int], object]
+"""Function that is called with the number of documents or answers that a model has just read."""
+
+
+def _say_nothing(_texts: int) -> None:
+    """Show no progress."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -153,17 +159,19 @@ def score_items(
     tokenizer: Tokenizer,
     end: int | None,
     seq_len: int,
+    tick: Tick = _say_nothing,
 ) -> Score:
     """Return the score of ``model``, as `score` does, and the cost of each document or question.
 
     The cost of a document or question is its bits, or 1 for a wrong answer and 0 for a right one.
+    ``tick`` is called after each batch.
     """
     items = getattr(target, half)
     if target.measure == "error":
-        wrong = errors(model, items, tokenizer, end, seq_len)
+        wrong = errors(model, items, tokenizer, end, seq_len, tick)
         return Score(sum(wrong) / len(wrong), tuple(map(float, wrong)))
     text = lay_out(target, half, tokenizer, end, seq_len)
-    of_rows, of_items = _nats(model, text, len(items))
+    of_rows, of_items = _nats(model, text, len(items), tick)
     total = float(of_rows.sum()) / math.log(2) / text.bytes
     return Score(total, tuple((of_items / math.log(2)).tolist()))
 
@@ -194,16 +202,17 @@ def errors(
     tokenizer: Tokenizer,
     end: int | None,
     seq_len: int,
+    tick: Tick = _say_nothing,
 ) -> list[bool]:
     """Return, for each of ``questions``, whether the model answers it wrongly.
 
     The model's answer is the choice with the fewest bits per byte. If several choices have equally
-    few, the first of these choices counts as the answer.
+    few, the first of these choices counts as the answer. ``tick`` is called after each batch.
     """
     pairs = [(q.query, q.answer(choice)) for q in questions for choice in range(len(q.choices))]
     answers = ScoredAnswers.of(pairs, tokenizer, end, seq_len)
     nats = torch.zeros(len(pairs), dtype=torch.float64)
-    nats.index_add_(0, answers.owners, _nats(model, answers.rows)[0])
+    nats.index_add_(0, answers.owners, _nats(model, answers.rows, tick=tick)[0])
     costs = nats / torch.tensor(answers.sizes)
     ends = torch.tensor([0, *(len(q.choices) for q in questions)]).cumsum(0).tolist()
     return [
@@ -214,12 +223,13 @@ def errors(
 
 @torch.no_grad()
 def _nats(
-    model: "PreTrainedModel", text: ScoredText, items: int = 0
+    model: "PreTrainedModel", text: ScoredText, items: int = 0, tick: Tick = _say_nothing
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Return the cost in nats of each row, float64 ``[n]``, and of each item, float64 ``[items]``.
 
     ``items`` is the number of documents or answers in ``text``; with 0, only rows are summed.
     """
+    done = 0
     of_rows, of_items = [], torch.zeros(items, dtype=torch.float64)
     rows = max(1, min(_ROWS, _LOGITS // (text.inputs.shape[1] * model.config.vocab_size)))
     batches = (part.split(rows) for part in (text.inputs, text.targets, text.owners))
@@ -234,6 +244,10 @@ def _nats(
         of_rows.append(loss.sum(dim=1, dtype=torch.float64).cpu())
         if items:
             of_items.index_add_(0, owners.flatten(), loss.flatten().double().cpu())
+        last = max(done, int(owners.max()))  # the rest of this text may be in the next batch
+        tick(last - done)
+        done = last
+    tick(1)
     return torch.cat(of_rows), of_items
 
 

@@ -58,8 +58,8 @@ def load_target(directory: Path, spec: str) -> Target:
     - ``label=NAME`` or ``cluster=NAME``: the held-out text of that label or cluster.
     - ``FILE``, a text: plain text, in which each paragraph is a document, or JSON lines with a
       column ``text``. The file may be compressed (.zst).
-    - ``FILE``, a task: JSON lines with ``query``, ``choices`` and ``gold``. The score is the bits
-      per byte of the right answers.
+    - ``FILE``, a task: JSON lines with ``query``, ``choices`` and ``gold``, the number (from 0) or
+      letter of the right choice. The score is the bits per byte of the right answers.
     - ``lm-eval=TASK``: a task of lm-eval, scored in the same way.
     - ``error=`` before one of these tasks: the score is the fraction of wrong answers.
 

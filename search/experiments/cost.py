@@ -12,6 +12,7 @@ from typing import Any
 from climbstream.loader import Manifest, Mixture, MixtureLoader
 from climbstream.loader.core.console import duration, text_table
 from climbstream.loader.core.engines.engine import Engine
+from climbstream.loader.core.log import get_logger
 from climbstream.loader.formats.outputs import TRIALS
 from climbstream.loader.weights.schedule import Schedule
 from climbstream.search.evaluation.targets import load_target
@@ -24,10 +25,13 @@ from climbstream.search.training.step_cost import StepCost, StepTask, measure_st
 from .items import target_items
 from .settings import SearchSettings
 
+logger = get_logger(__name__)
+
 MEASURED_FROM = 2_000
 """A search shows an estimate of its cost before it begins if its proxies together take at least
 this number of training steps. To make the estimate, the search measures the time of a training
 step; this measurement takes a second or two."""
+_MEASURES = "measuring the time of a training step; this can take a minute"
 _NOT_COUNTED = (
     "start of the processes, fits of predictors, and the check whether the shards contain items "
     "of new targets (--skip-check leaves this check out)"
@@ -225,6 +229,7 @@ def plan_train(
     manifest = Manifest.load(directory)
     check_base(settings.base, directory, settings.seq_len)
     MixtureLoader(directory, mixture, seq_len=settings.seq_len, batch_rows=settings.batch_rows)
+    logger.info(_MEASURES)
     cost = measure_step(StepTask(settings=settings, vocab_size=manifest.vocab_size))
     tokens = settings.steps * settings.seq_len * settings.batch_rows
     return CostPlan(
@@ -245,6 +250,7 @@ def plan_train(
 
 def _step_cost(proxy: TrainSettings, manifest: Manifest, engine: Engine) -> StepCost:
     """Measure the cost of a step of ``proxy`` in a process of ``engine``."""
+    logger.info(_MEASURES)
     task = StepTask(settings=proxy, vocab_size=manifest.vocab_size, threads=1)
     ((_, cost),) = engine.run(measure_step, [task])
     return cost

@@ -27,7 +27,7 @@ from climbstream.loader.formats.clusters import load_clusters
 from climbstream.loader.formats.directory import ShardDirectory
 from climbstream.loader.formats.manifest import CENTROIDS, Manifest
 from climbstream.loader.formats.mixture import Mixture
-from climbstream.loader.formats.outputs import CELLS, ITEMS, SEARCH, TRIALS
+from climbstream.loader.formats.outputs import CELLS, ITEMS, SEARCH, TRIALS, contents_of
 from climbstream.search.optimizer.transfer import Carried, Parts, carry_trials
 from climbstream.search.optimizer.trials import TrialLog
 
@@ -205,7 +205,9 @@ class Evidence:
             "are not used, because that search used them only to predict scores": self.left,
         }
         total = len(trials) + sum(others.values())
-        said = [f"{len(trials):,} of the {total:,} trials of {self.search} count as measured"]
+        mixtures = len({trial.mixture.fingerprint for trial in trials})
+        what = f" ({counted(mixtures, 'different mixture')})" if mixtures < len(trials) else ""
+        said = [f"{len(trials):,} of the {total:,} trials of {self.search} count as measured{what}"]
         return "; ".join(said + [f"{count:,} {why}" for why, count in others.items() if count])
 
 
@@ -234,7 +236,8 @@ def read_earlier(
     """
     if not SEARCH.has(search):
         raise UsageError(
-            f"--from {search}: this folder has no search; name the --out of a climb search"
+            f"--from {search} is {contents_of(search) or 'no search'}. Name the --out of a climb "
+            "search"
         )
     grown = _check_proxies(read_plan(search / SEARCH.plan), plan, targets, search)
     here, there = SearchCells.of(shards), _read_cells(search, shards)

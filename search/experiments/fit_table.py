@@ -18,6 +18,9 @@ from climbstream.search.optimizer.surrogate import Surrogate
 
 from .run_table import PREFIX, RunTable
 
+MEAN_WEIGHTS = "mean weights of the runs"
+"""What texts call the mixture with which the answer is compared if the token shares are unknown."""
+
 
 def fit(
     table: RunTable,
@@ -43,6 +46,7 @@ def fit(
         InvalidDataError: ``prior`` has a weight for a domain that is not in the table.
     """
     targets = dict(sorted(targets.items()))
+    base_name = MEAN_WEIGHTS if prior is None and table.shares is None else "token shares"
     prior = assumed_shares(table) if prior is None else named_as(prior, table.domains)
     shares = prior.array(table.domains)
     limits = WeightConstraints.of(table.domains, shares, max_weight=max_weight)
@@ -56,7 +60,8 @@ def fit(
         pool = propose.candidates(preset.pool, priors, limits, preset.concentration, rng)
         row = find_best(forecast, pool, preset, limits, rng)
         found = Mixture.of(dict(zip(table.domains, row.tolist(), strict=True)))
-    answer = settle(choose_mixture(known, prior, forecast, found), prior, known, names=table.names)
+    answer = replace(choose_mixture(known, prior, forecast, found), base_name=base_name)
+    answer = settle(answer, prior, known, names=table.names)
     if not answer.predicted_only:
         return answer
     return replace(answer, warnings=[*answer.warnings, _UNTRAINED])

@@ -14,7 +14,7 @@ import torch
 from climbstream.loader.core.engines.local import own_device
 from climbstream.loader.core.errors import UsageError
 from climbstream.loader.core.files import reading
-from climbstream.loader.formats.outputs import PROXIES, TRIALS
+from climbstream.loader.formats.outputs import PROXIES, SEARCH, TRIALS, contents_of
 from climbstream.search.optimizer.trials import Trial, TrialLog
 from climbstream.search.training.checkpoint import load_tensors, save_tensors
 from climbstream.search.training.learner import first_model
@@ -85,6 +85,11 @@ def kept_trials(old: Path) -> list[Trial]:
         UsageError: ``old`` holds no search, or the search kept no proxies.
         InvalidDataError: The log of trials is damaged.
     """
+    if not SEARCH.has(old):
+        raise UsageError(
+            f"--retarget {old} is {contents_of(old) or 'no search'}. Name the --out of a climb "
+            "search"
+        )
     trials = [trial for trial in TrialLog.open(old / TRIALS).trials if trial.scores is not None]
     files = kept_files(old)
     kept = [trial for trial in trials if trial.number in files]

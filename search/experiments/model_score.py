@@ -6,15 +6,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+import numpy as np
 import torch
 from tokenizers import Tokenizer
 
+from climbstream.loader.core.console import Progress
 from climbstream.loader.core.engines.local import own_device
 from climbstream.loader.core.errors import InvalidDataError, UsageError
 from climbstream.loader.formats.directory import ShardDirectory
 from climbstream.loader.formats.manifest import TOKENIZER
 from climbstream.loader.formats.tokenizer import read_tokenizer
-from climbstream.search.evaluation.scoring import score
+from climbstream.search.evaluation.scoring import Tick, score_items
 from climbstream.search.evaluation.targets import Target, load_target, scored_texts
 from climbstream.search.training.base_model import load_model
 
@@ -37,6 +39,9 @@ class ModelScore:
     score: float
     """The score, in ``unit``; lower is better."""
     unit: str
+    sd: float | None
+    """Standard error of ``score`` that is due to the choice of texts or questions; None if there is
+    only one."""
     items: int
     """Number of texts or questions that were scored."""
     bytes: int
@@ -82,7 +87,19 @@ def score_model(
     if not 0 < seq_len <= longest:
         raise UsageError(f"seq_len is {seq_len}; the model in {folder} reads 1 to {longest:,}")
     torch.nn.Module.to(model, own_device())
-    return [_score(model, target, half, tokenizer, begin, seq_len) for target in targets]
+    total = sum(_texts(target, half) for target in targets)
+    with Progress("score", total, "texts and answers") as bar:
+        return [
+            _score(model, target, half, tokenizer, begin, seq_len, bar.add) for target in targets
+        ]
+
+
+def _texts(target: Target, half: Literal["validation", "test"]) -> int:
+    """Return the number of documents or answers that a model reads to be scored on ``target``."""
+    items = getattr(target, half)
+    if target.measure == "bits":
+        return len(items)
+    return sum(len(question.choices) for question in items)
 
 
 def _score(
@@ -92,21 +109,24 @@ def _score(
     tokenizer: Tokenizer,
     begin: int | None,
     seq_len: int,
+    tick: Tick,
 ) -> ModelScore:
-    number = score(model, target, half, tokenizer, begin, seq_len)
+    scored = score_items(model, target, half, tokenizer, begin, seq_len, tick)
+    number = scored.total
     if not math.isfinite(number):
         raise InvalidDataError(
             f"the score on {target.name} is {number}; check whether the model's parameters are "
             "damaged"
         )
-    items = getattr(target, half)
+    items, about = getattr(target, half), target_items(target, half)
     return ModelScore(
         target=target.name,
         score=number,
+        sd=about.score_sd(np.array(scored.costs)) if len(items) > 1 else None,
         unit="bits per byte" if target.measure == "bits" else "part of wrong answers",
         items=len(items),
         bytes=sum(len(text.encode()) for text in scored_texts(items)),
-        warning=target_items(target, half).warning(target.name),
+        warning=about.warning(target.name),
     )
 
 

@@ -17,7 +17,7 @@ from climbstream.loader.core.errors import InvalidDataError, UsageError
 from climbstream.loader.core.files import hash_file
 from climbstream.loader.core.workdir import read_plan
 from climbstream.loader.formats.mixture import some_names
-from climbstream.loader.formats.outputs import SEARCH, TRIALS
+from climbstream.loader.formats.outputs import SEARCH, TRIALS, contents_of
 from climbstream.search.optimizer.trials import Trial
 from climbstream.search.predictors.base import Floats, Skill, spearman
 from climbstream.search.predictors.earlier_runs import EARLIER, EarlierRuns
@@ -133,8 +133,8 @@ def _table(place: Path, shards: str) -> Path:
         return place
     if not SEARCH.has(place):
         raise UsageError(
-            f"--prior-runs {place}: this folder has no search; name the --out of a climb search, "
-            "or a table"
+            f"--prior-runs {place} is {contents_of(place) or 'no search'}. Name the --out of a "
+            "climb search, or a table"
         )
     on = read_plan(place / SEARCH.plan).get("shards")
     if shards and on != shards:

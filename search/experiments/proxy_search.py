@@ -28,7 +28,7 @@ from climbstream.search.evaluation.ngrams import ngram_losses
 from climbstream.search.evaluation.targets import target_hashes
 from climbstream.search.optimizer.answer import Answer
 from climbstream.search.optimizer.presets import PRESETS
-from climbstream.search.optimizer.search import Search
+from climbstream.search.optimizer.search import FEWEST, Search
 from climbstream.search.predictors.gaussian_process import Feature
 from climbstream.search.training.base_model import check_base
 from climbstream.search.training.settings import TrainSettings
@@ -120,6 +120,7 @@ def run_search(
     # Check before anything is written: a refused setting must not leave a folder or a search.
     task.check_begun(plan)
     evidence = task.read_earlier(earlier, plan)
+    task.warn_of_few(evidence)
     with lock(out):
         task.adopt(plan)
         resumed = SEARCH.begin(out, plan, folders=(PROXIES,))
@@ -176,6 +177,7 @@ def dry_search(
     task.check_begun(plan)
     if evidence := task.read_earlier(earlier, plan):
         logger.info(evidence.text())
+    task.warn_of_few(evidence)
     with LocalEngine(workers, gpus=True, preload=PRELOAD) as pool:
         count = kept.count if kept else 0
         return plan_search(directory, targets, out, settings, pool, keep_proxies, count)
@@ -275,9 +277,31 @@ class _SearchTask:
         """
         if SEARCH.has(self.out):
             there = read_plan(self.out / SEARCH.plan)
-            check_same_config(
-                _proxy_plan(there, self.targets), _proxy_plan(plan, self.targets), self.out
+            old, new = (_proxy_plan(each, self.targets) for each in (there, plan))
+            check_same_config(old, new, self.out, remedy=self._other_start(old, new))
+
+    def _other_start(self, old: Mapping[str, Any], new: Mapping[str, Any]) -> str:
+        """Return the way from the search in ``out`` to one with the proxy plan ``new``, as text.
+
+        ``old`` is the proxy plan of the search in ``out``.
+        """
+        other = "name another folder with --out"
+        if old["shards"] != new["shards"]:
+            return (
+                f"{other}; if the shards come from climb regroup or climb build --append, add "
+                f"--from {self.out}, to use the trials of this search as well"
             )
+        if old["settings"]["target"] == new["settings"]["target"]:
+            return other
+        if kept_files(self.out):
+            return (
+                f"{other} and add --retarget {self.out}, which scores the kept proxies of this "
+                "search on the present targets"
+            )
+        return (
+            f"{other}. A search with --keep-proxies keeps its proxies, so that --retarget can "
+            "score them on other targets"
+        )
 
     def adopt(self, plan: Mapping[str, Any]) -> None:
         """Replace the plan of the search in ``out`` by ``plan``, if that search has another plan.
@@ -312,6 +336,14 @@ class _SearchTask:
         if folder is None:
             return None
         return read_earlier(folder, self.shards, plan, self.targets, search.base)
+
+    def warn_of_few(self, evidence: Evidence | None) -> None:
+        """Warn if the budget is too small for predictions, and there are no earlier trials."""
+        if evidence is None and self.settings.budget < FEWEST:
+            logger.warning(
+                f"--budget {self.settings.budget} is too small for a search: scores are predicted "
+                f"from {FEWEST} proxies or more, and fewer are only compared with each other"
+            )
 
     def shared_settings(self) -> dict[str, Any]:
         """Return the settings of this search that begin a log with trials of another search."""
@@ -377,8 +409,9 @@ class _SearchTask:
 
 def _proxy_plan(plan: Mapping[str, Any], targets: Sequence[str]) -> dict[str, Any]:
     """Return the part of ``plan`` that decides the scores of a proxy on ``targets``."""
-    hashes = plan.get("targets", {})
-    return {**proxy_plan(plan), "targets": {name: hashes.get(name, "absent") for name in targets}}
+    hashes, proxies = plan.get("targets", {}), proxy_plan(plan)
+    here = {name: hashes[name] for name in targets if name in hashes}
+    return {**proxies, "settings": {**proxies["settings"], "target": here}}
 
 
 def _run_round(
@@ -396,10 +429,10 @@ def _run_round(
         )
     errors = {f"{skill.target}/{skill.predictor}": skill.nmse for skill in search.table}
     proxies = [task.proxy_task(mixture) for mixture in mixtures]
-    done = sum(not search.log.is_carried(trial) for trial in search.log.trials)
-    stage, total = "search", search.planned
+    stage, done, total = "search", search.done, search.planned
     if done >= total:
-        stage, total = "confirm", done + len(proxies)
+        stage, done = "confirm", done - total
+        total = done + len(proxies)
     part = f"round {mixtures[0].about['round']}"
     with Progress(stage, total, "proxies", done, part=part) as bar:
         for proxy, result in pool.run(run_proxy, proxies, hung_proxy):
@@ -437,7 +470,7 @@ def _write_results(search: Search, task: _SearchTask, found: Sequence[str]) -> A
         search.result(evidence),
         spread=search.spread(),
         dependence=search.dependence(),
-        words={info.name: info.words for info in task.shards.clusters()},
+        words=task.shards.words(),
     )
     told, warnings = task.prior.told(search.earlier_runs, trials, search.clusters, search.table)
     for line in told:

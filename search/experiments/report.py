@@ -89,9 +89,10 @@ def comparison_sections(comparison: Comparison, name: str) -> list[str]:
 def search_sections(directory: Path, answer: Answer, trials: Sequence[Trial]) -> list[str]:
     """Return the HTML sections of a search on the shards in ``directory``."""
     shards = ShardDirectory(directory)
-    words = {info.name: info.words for info in shards.clusters()}
     shares = shards.manifest.token_shares.weights
-    return _sections(_Story(dict(shares), words, answer, list(trials), ("proxy", "proxies")))
+    return _sections(
+        _Story(dict(shares), shards.words(), answer, list(trials), ("proxy", "proxies"))
+    )
 
 
 def table_sections(
@@ -203,11 +204,11 @@ def _verdict(answer: Answer) -> tuple[str, str]:
     if answer.predicted_only:
         return "predicted only", "no model was trained on the answer"
     if answer.choice == BASE:
-        return "no certain gain", f"{over and f'{over}: '}the answer is the token shares"
+        return "no certain gain", f"{over and f'{over}: '}the answer is the {answer.base_name}"
     if _is_certain(answer):
         more = "; read the warnings in the section of the answer" if answer.warnings else ""
-        return "certain gain", f"over the token shares{over and f', {over}'}{more}"
-    why = "no mixture was run twice" if answer.baseline else "the token shares have no score"
+        return "certain gain", f"over the {answer.base_name}{over and f', {over}'}{more}"
+    why = "no mixture was run twice" if answer.baseline else f"the {answer.base_name} have no score"
     return "unknown gain", why
 
 
@@ -233,7 +234,7 @@ def _gains(answer: Answer) -> list[tuple[str, str]]:
         if outcome.gain is not None:
             way = "better" if outcome.gain >= 0 else "worse"
             unit = f"{outcome.unit} by which " if outcome.unit else "by which "
-            what = f"{unit}{who} {verb} {way} than the token shares · {outcome.target}"
+            what = f"{unit}{who} {verb} {way} than the {answer.base_name} · {outcome.target}"
             gains.append((row[3].removeprefix("-"), what))
     return gains
 
@@ -268,7 +269,7 @@ def _paths(story: _Story) -> list[str]:
                 )
         lines = []
         if story.answer.baseline is not None:
-            lines.append(("token shares", story.answer.baseline.scores[target]))
+            lines.append((story.answer.base_name, story.answer.baseline.scores[target]))
         unit = next((f", {o.unit}" for o in story.answer.outcomes if o.target == target), "")
         pictures.append(scatter_plot(series, story.noun[0], f"{target}{unit.rstrip(', ')}", lines))
     pictures = [f'<div class="plots">{"".join(pictures)}</div>']
@@ -293,7 +294,7 @@ def _weights(story: _Story) -> str:
     others = compared_mixtures(answer)
     most = max(*shares.values(), *answer.mixture.weights.values())
     found = [(n, share, answer.mixture.weights.get(n, 0.0)) for n, share in shares.items()]
-    heads = ["cluster", "words", "token share", "weight", "ratio", *others]
+    heads = ["cluster", "words", answer.base_name, "weight", "ratio", *others]
     rows: list[list[str | tuple[str, str]]] = []
     for name, share, weight in sorted(found, key=lambda row: -row[2]):
         rows.append(

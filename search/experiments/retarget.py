@@ -13,7 +13,7 @@ from typing import Any
 
 from climbstream.loader.core.console import Progress
 from climbstream.loader.core.engines.engine import Engine
-from climbstream.loader.core.errors import InvalidDataError, UsageError
+from climbstream.loader.core.errors import InvalidDataError
 from climbstream.loader.core.files import hash_json, read_lines
 from climbstream.loader.core.log import get_logger
 from climbstream.loader.core.workdir import differences_text, read_plan
@@ -62,8 +62,7 @@ class Retarget:
             InvalidDataError: The earlier proxies were trained differently, or the search in ``out``
                 was begun without them.
         """
-        if not SEARCH.has(self.old):
-            raise UsageError(f"{self.old} has no search; name the --out of a climb search")
+        kept_trials(self.old)
         old = proxy_plan(read_plan(self.old / SEARCH.plan))
         if differences := differences_text(old, proxy_plan(plan)):
             raise InvalidDataError(
@@ -71,7 +70,6 @@ class Retarget:
                 f"{differences}. Use the shards and settings of that search, or leave out "
                 "--retarget"
             )
-        kept_trials(self.old)
         begun = self._begun()
         if begun and hash_json(begun.begun_with) != hash_json(self._header()):
             raise InvalidDataError(

@@ -20,6 +20,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
+from statistics import median, quantiles
 
 from climbstream.loader import Mixture
 from climbstream.loader.core.console import counted
@@ -39,6 +40,11 @@ _LABELS = ("name", "index", "", "Unnamed: 0")
 """Names of further columns that hold no weights."""
 _SAME = 1e-12
 """Relative difference up to which two scores count as equal."""
+_FAR = 20.0
+"""A score is reported if it is further from the median than this many robust standard deviations
+(docs/decisions/predictors.md)."""
+_ROBUST_SD = 1.4826
+"""Standard deviation of normal numbers, in units of their median distance from the median."""
 _UNEVEN = 1.01
 """Largest ratio between the sums of weights of two rows that causes no warning."""
 
@@ -128,8 +134,9 @@ def read_runs(paths: Sequence[Path], targets: Sequence[str], weights: str | None
             Trial(number=row.line, round=1, mixture=mixture, seed=0, scores=scores, why=why)
         )
     _check_use(trials, targets)
-    notes += [*omissions.lines(), *_uneven(sheets[0], sums)]
-    return RunTable(domains, trials, tuple(notes), _names(sheets[0]))
+    names = _names(sheets[0])
+    notes += [*omissions.lines(), *_uneven(sheets[0], sums), *_far(trials, targets, names)]
+    return RunTable(domains, trials, tuple(notes), names)
 
 
 def score_names(path: Path) -> list[str]:
@@ -172,7 +179,8 @@ def _read_log(path: Path, targets: Sequence[str]) -> RunTable:
     domains = list(dict.fromkeys(name for trial in trials for name in trial.mixture.weights))
     prior = log.settings.get("prior")
     shares = Mixture(prior) if isinstance(prior, dict) and [*prior] == domains else None
-    return RunTable(domains, trials, omissions.lines(), shares=shares)
+    notes = (*omissions.lines(), *_far(trials, targets, {}))
+    return RunTable(domains, trials, notes, shares=shares)
 
 
 def _columns(sheets: Sequence[Sheet], pattern: str | None) -> list[str]:
@@ -360,13 +368,37 @@ def _check_use(trials: Sequence[Trial], targets: Sequence[str]) -> None:
 
 def _uneven(sheet: Sheet, sums: Mapping[int, float]) -> tuple[str, ...]:
     """Return a warning if the sums of weights differ between rows; else an empty tuple."""
-    least, most = (choose(sums, key=sums.__getitem__) for choose in (min, max))
-    if sums[most] <= _UNEVEN * sums[least]:
+    if max(sums.values()) <= _UNEVEN * min(sums.values()):
         return ()
+    usual = median(sums.values())
+    near, *_, far = sorted(sums, key=lambda line: abs(sums[line] - usual))
     return (
-        f"the weights of {sheet.path} sum to {sums[least]:.4g} in line {least} and to "
-        f"{sums[most]:.4g} in line {most}; each row is scaled to 1",
+        f"the weights of {sheet.path} sum to {sums[far]:.4g} in line {far}, and to "
+        f"{sums[near]:.4g} in line {near}; each row is scaled to 1",
     )
+
+
+def _far(
+    trials: Sequence[Trial], targets: Sequence[str], names: Mapping[int, str]
+) -> Iterator[str]:
+    """Yield a warning for each target with a score that is very far from its other scores."""
+    scored = [trial for trial in trials if trial.scores]
+    for target in targets:
+        scores = {t.number: t.scores[target] for t in scored if t.scores}
+        usual = median(scores.values())
+        apart = {number: abs(score - usual) for number, score in scores.items()}
+        sd = _ROBUST_SD * median(apart.values())
+        far = [number for number in apart if apart[number] > _FAR * sd > 0]
+        if not far:
+            continue
+        first = max(far, key=apart.__getitem__)
+        low, _, high = quantiles(scores.values(), n=4)
+        more = f"; {counted(len(far) - 1, 'other run')} also far away" if far[1:] else ""
+        yield (
+            f"{target} is {scores[first]:g} in {names.get(first, f'trial {first}')}, and in half "
+            f"of the runs it is between {low:g} and {high:g}{more}; one such score makes all "
+            "predictions worse, so correct it, or remove the run if its training failed"
+        )
 
 
 def _names(sheet: Sheet) -> dict[int, str]:
@@ -374,7 +406,9 @@ def _names(sheet: Sheet) -> dict[int, str]:
     key = next((head for head in (*_KEYS, "name") if head in sheet.heads), None)
     names = {row.line: key and sheet.cell(row, key) for row in sheet.rows}
     return {
-        line: f"{name} (line {line})" if name else f"the run in line {line}"
+        line: f"{'run ' * name.isdecimal()}{name} (line {line})"
+        if name
+        else f"the run in line {line}"
         for line, name in names.items()
     }
 

@@ -1,11 +1,12 @@
 """SideBySide: a comparison of several searches, runs or shard directories, in tables."""
 
 import json
-import re
 import textwrap
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from html import escape
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -23,13 +24,17 @@ from climbstream.loader.core.html_page import (
     table,
 )
 from climbstream.loader.core.typed import located
-from climbstream.loader.core.workdir import setting_name
+from climbstream.loader.core.workdir import is_hash, setting_name
 from climbstream.loader.formats.clusters import ClusterInfo, load_clusters, reason_title
-from climbstream.loader.formats.outputs import FIT, SEARCH, TRAIN, is_shard_directory
+from climbstream.loader.formats.directory import ShardDirectory
+from climbstream.loader.formats.manifest import MANIFEST
+from climbstream.loader.formats.mixture import some_names
+from climbstream.loader.formats.outputs import FIT, SEARCH, TRAIN, TRIALS, is_shard_directory
 from climbstream.loader.monitoring.run_status import RunStatus
 from climbstream.loader.weights.request import has_begun
 from climbstream.search.optimizer.answer import BASE, Answer
 from climbstream.search.optimizer.outcome import contender
+from climbstream.search.optimizer.trials import TrialLog
 
 from .report import CHOICES
 
@@ -42,7 +47,6 @@ _OF_OTHER = (
     "are below."
 )
 _LAST_LINE = "Numbers are those of the last line of metrics.jsonl; the run may have more steps."
-_HASH = re.compile("[0-9a-f]{32}|[0-9a-f]{64}")
 Row = tuple[str, ...]
 
 
@@ -203,9 +207,19 @@ def _searches(folders: Mapping[str, Path]) -> SideBySide:
             ),
             Part("Warnings", ("search", "warning"), warnings, left=2),
             _weights("Mixtures", weights, words=words),
-            _settings({n: folder / SEARCH.plan for n, folder in folders.items()}),
+            _settings(
+                {n: folder / SEARCH.plan for n, folder in folders.items()},
+                {"--retarget": [_reuse(folder / TRIALS) for folder in folders.values()]},
+            ),
         ],
     )
+
+
+def _reuse(trials: Path) -> str:
+    """Say whether the search with this log began with the kept proxies of another search."""
+    if trials.exists() and "retargeted" in TrialLog.open(trials).begun_with:
+        return "given: --budget counts its kept proxies"
+    return ""
 
 
 def _result_rows(name: str, answer: Answer) -> list[Row]:
@@ -303,8 +317,9 @@ def _changes(state: Mapping[str, Any]) -> str:
 
 def _shards(folders: Mapping[str, Path]) -> SideBySide:
     """Compare shard directories: sizes, documents left out, known domains, and clusters."""
-    manifests = {name: Manifest.load(folder) for name, folder in folders.items()}
-    infos = {name: load_clusters(folder) for name, folder in folders.items()}
+    opened = {name: ShardDirectory(folder) for name, folder in folders.items()}
+    manifests = {name: shards.manifest for name, shards in opened.items()}
+    infos = {name: _descriptions(shards) for name, shards in opened.items()}
     results = [
         (
             name,
@@ -336,8 +351,50 @@ def _shards(folders: Mapping[str, Path]) -> SideBySide:
             Part("Left out", ("documents, by reason", *folders), lost),
             _weights("Known domains", domains, what="domain", of="documents"),
             _counterparts(infos),
-            _settings({n: folder / "manifest.json" for n, folder in folders.items()}),
+            _settings(
+                {n: Path(str(shards.base)) / MANIFEST for n, shards in opened.items()},
+                {"groups of clusters": [_groups(manifest) for manifest in manifests.values()]},
+            ),
         ],
+    )
+
+
+def _descriptions(shards: ShardDirectory) -> list[ClusterInfo]:
+    """Return the descriptions of the clusters; that of a group joins those of its clusters."""
+    infos = load_clusters(shards.base)
+    if not shards.manifest.members:
+        return infos
+    by_name = {info.name: info for info in infos}
+    return [
+        _joined(group, [by_name[entry.name] for entry in entries if entry.name in by_name])
+        for group, entries in shards.manifest.members.items()
+    ]
+
+
+def _joined(name: str, infos: Sequence[ClusterInfo]) -> ClusterInfo:
+    """Return the description of a group: sizes, domains, and the words of its clusters in turn."""
+    words = (word for row in zip_longest(*(info.terms for info in infos)) for word in row if word)
+    domains: Counter[str] = Counter()
+    for info in infos:
+        domains.update(info.labels)
+    return ClusterInfo(
+        name=name,
+        terms=tuple(dict.fromkeys(words)),
+        documents=sum(info.documents for info in infos),
+        tokens=sum(info.tokens for info in infos),
+        bytes=sum(info.bytes for info in infos),
+        quality={},
+        labels=dict(domains),
+        samples=(),
+        micro=(),
+    )
+
+
+def _groups(manifest: Manifest) -> str:
+    """Return which clusters each group joins, as text; "" if the clusters are not grouped."""
+    return "; ".join(
+        f"{group}: {some_names([entry.name for entry in entries])}"
+        for group, entries in manifest.members.items()
     )
 
 
@@ -474,7 +531,7 @@ def _flat(value: Any, keys: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, .
     if isinstance(value, dict):
         for key, inner in value.items():
             yield from _flat(inner, (*keys, key))
-    elif isinstance(value, str) and _HASH.fullmatch(value):
+    elif is_hash(value):
         yield keys, f"hash {value[:8]}"
     else:
         yield keys, "" if value is None else json.dumps(value, ensure_ascii=False)[:80]

@@ -56,6 +56,13 @@ class TargetItems:
         total = float(self.sizes.sum())
         return total**2 / max(float((self.sizes**2).sum()), 1e-300)
 
+    def score_sd(self, costs: NDArray[np.float64]) -> float:
+        """Return the sd of the score of one model that the choice of items causes.
+
+        ``costs`` is the cost of each item, ``[items]``. With a single item the sd is 0.
+        """
+        return self.gain_sd(np.zeros((1, len(costs))), costs[None])
+
     def gain_sd(self, ours: NDArray[np.float64], theirs: NDArray[np.float64]) -> float:
         """Return the sd of the gain of ``ours`` over ``theirs`` that the choice of items causes.
 

@@ -32,6 +32,9 @@ JOINT_SCORE = (
 _BEYOND = 0.01
 """A mixture is said to lie outside of what was trained if it gives a cluster more weight than every
 trained mixture does, by at least this difference."""
+_NEW_SEEDS = (
+    "Runs of both with new seeds, which a search makes with --confirm (in Python: confirm=),"
+)
 
 
 def settle(
@@ -277,7 +280,25 @@ def _reason(answer: Answer, best: Candidate | None, known: Observations, trial: 
         lead = f"Found {parts}{how}{scored_on}."
     behind = _behind(answer, f"{trial} ({measured})")
     how_certain = (*_interval(answer, best, known), *_decision(answer, best, known))
-    return " ".join([lead, *behind, *_untrained(answer, best, known), *how_certain])
+    passed_over = _passed_over(answer, best, f"{trial} ({measured})")
+    untrained = _untrained(answer, best, known)
+    return " ".join([lead, *behind, *untrained, *passed_over, *how_certain])
+
+
+def _passed_over(answer: Answer, best: Candidate | None, measured: str) -> list[str]:
+    """Return a sentence on the best measured mixture if the answer compares a predicted one.
+
+    The result is [] if no measured mixture scored better than the token shares.
+    """
+    baseline = answer.baseline
+    if answer.choice != BASE or best is None or baseline is None or not is_predicted(answer, best):
+        return []
+    if answer.measured_best.score >= baseline.score:
+        return []
+    return [
+        f"The best measured mixture, that of {measured}, also scored better than the "
+        f"{answer.base_name}."
+    ]
 
 
 def _behind(answer: Answer, measured: str) -> list[str]:
@@ -474,7 +495,7 @@ def _missing(answer: Answer) -> str:
     of_all = [(o.gain_sd or 0.0) ** 2 for o in answer.outcomes]
     if sum(of_items) > sum(of_all) / 2:
         return "More documents or questions in the target"
-    return "More seeds (--confirm)" if answer.confirmation else "Runs of both with new seeds"
+    return "More seeds (--confirm)" if answer.confirmation else _NEW_SEEDS
 
 
 def _corrected(answer: Answer, best: Candidate) -> str:

@@ -73,6 +73,10 @@ _STARTS = 2_000
 """Largest number of drawn mixtures from which each search of a bootstrap starts."""
 _COPIES = 20
 """Number of searches in the bootstrap that estimates how much of a gain is luck."""
+_OWN_MIXTURE = (
+    "; pass a mixture of your own to enqueue(), and ask() then returns it; climb fit takes runs "
+    "that have ended"
+)
 _CURVES, _CURVE_POINTS, _CURVE_ROWS = 24, 7, 40
 """Three limits of `Search.dependence`: the largest number of clusters, the number of weights per
 cluster, and the approximate number of mixtures over which a prediction is averaged."""
@@ -241,12 +245,17 @@ class Search:
 
     @property
     def planned(self) -> int:
-        """Number of trials of this search at the end of its budget.
+        """Number of trials in the budget at its end.
 
-        Trials that were carried over from another search do not count.
+        Trials that confirmed an earlier answer, or were carried over from another search, do not
+        count.
         """
-        own = sum(not self.log.is_carried(trial) for trial in self.log.earlier)
-        return own + sum(self._sizes)
+        return self.log.spent + sum(self._sizes)
+
+    @property
+    def done(self) -> int:
+        """Number of trials so far, of those in `planned` and those that confirm this answer."""
+        return self.log.spent + len(self.log.trials) - len(self.log.earlier)
 
     def ask(self) -> list[Mixture]:
         """Return the mixtures of the present round that have no scores yet.
@@ -612,7 +621,7 @@ class Search:
                 f"the search did not ask for this mixture (trial {number}); tell a mixture that "
                 "ask() returned, with its number in .about: open are "
                 + (f"trials {min(asked)} to {max(asked)}" if asked else "none")
-                + ("" if number else "; climb fit takes runs of mixtures of your own")
+                + ("" if number else _OWN_MIXTURE)
             )
         return asked[number]
 

@@ -126,6 +126,19 @@ def test_a_column_that_the_first_records_lack_is_warned_of_before_the_corpus_is_
     assert re.search(f"(?s){warning}.*\\nread: .*no record has the column", said)
 
 
+@pytest.mark.parametrize("option", ["label", "id", "license", "keep"])
+def test_a_column_is_refused_before_text_files_are_read_which_have_none(tmp_path, capsys, option):
+    (tmp_path / "a.txt").write_text("some words\n" * 20)
+    (tmp_path / "b.txt").write_text("other words\n" * 20)
+    asked = ["build", str(tmp_path), "--out", str(tmp_path / "out"), "--dry-run"]
+    assert run([*asked, f"--{option}", "topic"]) == 3
+    said = capsys.readouterr().err
+    assert "text files have no columns; so there is no column 'topic', which the setting" in said
+    assert f"leave out --{option}" in said
+    assert ("or give --label folder" in said) == (option == "label")
+    assert "read:" not in said
+
+
 def test_a_build_after_a_dry_run_with_other_columns_says_what_is_done_anew(build, capsys):
     assert build("--dry-run") == 0
     assert build("--dry-run") == 0
@@ -154,7 +167,7 @@ def test_held_out_documents_are_counted_by_known_domain_and_too_few_are_told(cap
     assert "unreliable target" not in caplog.text
     catalogue._say_heldout(Counter({"perl": 74, "doc": 59}))
     assert "held-out documents by known domain: perl 74, doc 59\n" in caplog.text
-    assert "fewer than 60 held-out documents makes a unreliable target" in caplog.text
+    assert "fewer than 60 held-out documents makes an unreliable target" in caplog.text
 
 
 def test_sources_without_a_document_say_why_for_each_file(tmp_path, capsys):

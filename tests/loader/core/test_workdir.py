@@ -65,6 +65,16 @@ def test_settings_that_differ_are_named_by_the_options_that_set_them():
     assert differences_text(old, old) == ""
 
 
+def test_contents_that_differ_are_named_without_their_hashes():
+    old = {"shards": "a" * 32, "settings": {"target": {"law.txt": "b" * 32}}}
+    new = {"shards": "c" * 32, "settings": {"target": {"sea.txt": "d" * 32}}}
+    assert differences_text(old, new).split("; ") == [
+        "the contents of shards differ",
+        "--target sea.txt was not given",
+        "--target law.txt is not given now",
+    ]
+
+
 def test_lists_of_names_are_compared_as_a_whole():
     old = {"settings": {"keep_ids": [], "languages": ["*"], "targets": [{"a": 1}]}}
     names = [f"{n}.txt" for n in range(461)]

@@ -4,8 +4,10 @@ import json
 
 import pytest
 
-from climbstream.loader.core.errors import InvalidDataError
+from climbstream.loader import Manifest
+from climbstream.loader.core.errors import InvalidDataError, UsageError
 from climbstream.loader.formats.outputs import COMPARE, DOREMI, FIT, SEARCH, TRAIN, writer_of
+from climbstream.loader.weights.request import open_weights_log
 
 RUNS = [SEARCH, DOREMI, TRAIN, COMPARE, FIT]
 
@@ -51,3 +53,19 @@ def test_what_a_run_writes_is_told_from_files_of_others(tmp_path, run):
         assert writer_of(tmp_path / name / "part.json") == run.command
     assert writer_of(mine) == ""
     assert writer_of(tmp_path / "corpus" / "model" / "a.txt") == ""
+
+
+@pytest.mark.parametrize("run", RUNS, ids=lambda run: run.command)
+def test_a_folder_of_another_command_is_named_where_shards_are_expected(tmp_path, run):
+    run.begin(tmp_path, plan_of(run))
+    said = f"{tmp_path} is not a shard directory, but the folder of {run.command}"
+    with pytest.raises(InvalidDataError) as error:
+        Manifest.load(tmp_path)
+    assert str(error.value).startswith(said)
+    assert "climb build` again" not in str(error.value)
+
+
+def test_a_folder_of_a_search_is_named_where_a_run_is_expected(tmp_path):
+    SEARCH.begin(tmp_path, plan_of(SEARCH))
+    with pytest.raises(UsageError, match="is not a run, but the folder of climb search; read its"):
+        open_weights_log(tmp_path)

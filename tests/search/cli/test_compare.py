@@ -177,6 +177,27 @@ def test_shards_are_compared_by_what_they_hold_and_left_out(shards, compare):
         assert row["most like it in shards (2)"].endswith("(100%)")
 
 
+def test_shards_are_compared_with_groups_of_their_own_clusters(shards, tmp_path, compare):
+    shards = shutil.copytree(shards, tmp_path / "shards")
+    names = Manifest.load(shards).names
+    groups = tmp_path / "halves.json"
+    groups.write_text(json.dumps({"a": names[:3], "b": names[3:]}))
+    assert run(["regroup", str(shards), "--by", str(groups)]) == 0
+    _, said, _ = compare(shards, shards / "groupings" / "halves", "--json")
+    tables = json.loads(said[said.index("{") :])["tables"]
+    domains = tables["Known domains"]
+    assert domains
+    assert {row["points apart"] for row in domains} == {"0.00"}
+    for row in tables["Clusters"]:
+        group = "a" if row["cluster"] in names[:3] else "b"
+        assert row["most like it in halves"].startswith(f"{group} ")
+    listed = f"a: {', '.join(names[:3])}; b: {', '.join(names[3:])}"
+    assert tables["Settings that differ"] == [
+        {"setting": "groups of clusters", "shards": "", "halves": listed}
+    ]
+    assert "no record" not in said
+
+
 @pytest.mark.parametrize("others", ["none", "nowhere", "kinds", "empty"])
 def test_what_cannot_be_compared_is_refused_by_name(searched, shards, tmp_path, compare, others):
     (tmp_path / "empty").mkdir()

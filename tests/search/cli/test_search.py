@@ -2,6 +2,7 @@
 
 import inspect
 import json
+import shutil
 from dataclasses import fields
 
 import click
@@ -9,6 +10,7 @@ import pytest
 
 from climbstream.loader import Manifest
 from climbstream.loader.cli.main import run
+from climbstream.loader.formats.directory import ShardDirectory
 from climbstream.search.cli.search import mixture_text, search
 from climbstream.search.experiments.settings import SearchSettings
 from climbstream.search.optimizer.search import Search
@@ -76,6 +78,20 @@ def test_what_cannot_be_is_one_line_and_its_code(shards, tmp_path, capsys, more,
     assert captured.err.count("\n") == 1
 
 
+@pytest.mark.parametrize("preset", ["robust", "doremi"])
+@pytest.mark.parametrize("target", ["label=poems", "nowhere.txt", "faulty.jsonl"])
+def test_a_dry_run_refuses_a_target_before_it_measures_a_step(
+    shards, tmp_path, monkeypatch, capsys, preset, target
+):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "faulty.jsonl").write_text('{"query": "a", "choices": ["b"], "gold": 1}\n')
+    asked = f"search {shards} --target {target} --preset {preset} --out x --dry-run"
+    assert run(asked.split()) in (2, 3)
+    said = capsys.readouterr().err
+    assert said.startswith("error: ")
+    assert said.count("\n") == 1
+
+
 @pytest.mark.parametrize("more", ["", "--target label=sea --workers 0", "--target a --model huge"])
 def test_options_that_cannot_be_are_refused_with_2(shards, tmp_path, capsys, more):
     assert run(["search", str(shards), "--out", str(tmp_path / "out"), *more.split()]) == 2
@@ -94,6 +110,18 @@ def test_a_mixture_is_laid_out_with_the_words_of_its_clusters(shards, shares):
     for line, (name, share) in zip(lines[1:], shares.weights.items(), strict=True):
         assert line.startswith(name)
         assert line.split()[-2:] == [f"{share:.1%}"] * 2
+
+
+def test_a_mixture_of_groups_is_laid_out_with_the_clusters_of_each_group(shards, tmp_path):
+    directory = shutil.copytree(shards, tmp_path / "shards")
+    names = Manifest.load(directory).names
+    groups = tmp_path / "halves.json"
+    groups.write_text(json.dumps({"a": names[:3], "b": names[3:]}))
+    assert run(["regroup", str(directory), "--by", str(groups)]) == 0
+    grouped = ShardDirectory(directory / "groupings" / "halves")
+    text = mixture_text(directory / "groupings" / "halves", grouped.manifest.token_shares)
+    assert f"a        {', '.join(names[:3])}" in text
+    assert {row["words"] for row in grouped.to_rows()} == {*grouped.words().values()}
 
 
 def test_each_setting_of_a_search_has_an_option_of_its_name_and_default():

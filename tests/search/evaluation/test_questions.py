@@ -18,6 +18,21 @@ def test_an_answer_follows_its_query_behind_a_space():
     assert Question.from_json({**GOOD, "query": ""}, "here").answer(0) == "one"
 
 
+def test_the_right_choice_may_be_given_by_its_letter():
+    for letter, gold in (("A", 0), ("B", 1)):
+        assert Question.from_json({**GOOD, "gold": letter}, "here").gold == gold
+    swapped = {**GOOD, "choices": ["B", "A"], "gold": "A"}
+    assert Question.from_json(swapped, "here").answer(1) == " A"
+    assert Question.from_json(swapped, "here").gold == 1
+
+
+@pytest.mark.parametrize("key", ["query", "choices", "gold"])
+def test_a_key_that_is_missing_is_not_said_to_be_null(key):
+    record = {name: value for name, value in GOOD.items() if name != key}
+    with pytest.raises(InvalidDataError, match=rf"^here: {key} (is|are) missing, and must be"):
+        Question.from_json(record, "here")
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -27,7 +42,8 @@ def test_an_answer_follows_its_query_behind_a_space():
         ({"choices": "one"}, 'here: choices are "one", and must be one text or more'),
         ({"gold": 2}, "here: gold is 2, and must be the number of a choice, 0 to 1"),
         ({"gold": True}, "here: gold is true, and must be the number of a choice, 0 to 1"),
-        ({"gold": "A"}, 'here: gold is "A", and must be the number of a choice, 0 to 1'),
+        ({"gold": "C"}, 'here: gold is "C", and must be the number of a choice, 0 to 1, or a let'),
+        ({"gold": None}, "here: gold is null, and must be the number of a choice, 0 to 1, or a "),
         ({"split": "train"}, 'here: split is "train", and may be validation or test; a target has'),
     ],
 )

@@ -32,6 +32,13 @@ def carried_and_own(out):
     return carried, [trial for trial in log.trials if not log.is_carried(trial)]
 
 
+def mixtures_of(trials):
+    """What is said of trials of which some have the same mixture."""
+    count = len({trial.mixture.fingerprint for trial in trials})
+    noun = "mixture" if count == 1 else "mixtures"
+    return f" ({count} different {noun})" if count < len(trials) else ""
+
+
 @pytest.fixture(scope="module")
 def directory(shards, tmp_path_factory):
     """The six clusters, and two groups of them."""
@@ -65,7 +72,8 @@ def test_after_regrouping_all_trials_count_and_the_new_proxies_are_beside_them(
     out = tmp_path / "out"
     assert search(directory, out, "--from", coarse, budget="3") == 0
     shown = capsys.readouterr()
-    assert f"8 of the 8 trials of {coarse} count as measured\n" in shown.err
+    said = f"8 of the 8 trials of {coarse} count as measured{mixtures_of(log_of(coarse).trials)}\n"
+    assert said in shown.err
     assert "search: 3/3 proxies" in shown.err
     carried, own = carried_and_own(out)
     assert ([t.number for t in carried], len(own)) == ([*range(1, 9)], 3)
@@ -116,8 +124,8 @@ def test_groups_that_join_clusters_learn_from_all_trials_and_say_how_many_only_h
     for one in apart:
         assert (one.mixture, one.scores) == (old[one.number].mixture, old[one.number].scores)
     shown = capsys.readouterr().err
-    said = f"{len(carried)} of the 8 trials of {fine} count as measured; {len(apart)} are used only"
-    assert said in shown
+    said = f"{len(carried)} of the 8 trials of {fine} count as measured{mixtures_of(carried)}; "
+    assert f"{said}{len(apart)} are used only" in shown
     assert "search: 2/2 proxies" in shown
     answer = read_json(out / "answer.json")
     assert len(answer["out_of_fold"]) == 10
@@ -126,9 +134,8 @@ def test_groups_that_join_clusters_learn_from_all_trials_and_say_how_many_only_h
     assert {key for row in rows for key in row if key.startswith("w_")} == {"w_a", "w_b"}
     # A third search learns from what the second measured.
     assert search(directory, tmp_path / "third", "--from", out, "--dry-run") == 0
-    said = (
-        f"{len(carried) + 2} of the 10 trials of {out} count as measured; {len(apart)} are not used"
-    )
+    said = f"{len(carried) + 2} of the 10 trials of {out} count as measured"
+    said += f"{mixtures_of([*carried, *own])}; {len(apart)} are not used"
     assert said in capsys.readouterr().err
 
 
@@ -198,7 +205,7 @@ def test_what_tells_nothing_is_refused_by_name(coarse, directory, built, tmp_pat
     settings = BuildSettings(**BUILD, micro_clusters=9, clusters=3)
     build([str(built.source)], other, settings, workers=1)
     for words, said in [
-        ((directory, tmp_path / "a", "--from", tmp_path), "has no search"),
+        ((directory, tmp_path / "a", "--from", tmp_path), "is no search"),
         ((directory, coarse, "--from", coarse), "is the folder of this search"),
         ((other, tmp_path / "b", "--from", coarse), "and have other micro-clusters"),
         ((directory, tmp_path / "c", "--from", coarse, "--model", "mini"), "--model was"),

@@ -196,7 +196,7 @@ def test_runs_with_the_same_weights_are_offered_as_the_token_shares(tmp_path, ca
     assert run(["fit", str(tmp_path / "runs.csv"), "--target", "y"]) == 0
     said = capfd.readouterr()
     assert (
-        "4 of 16 runs have the same weights (the first is 1 (line 2)); if these weights are the"
+        "4 of 16 runs have the same weights (the first is run 1 (line 2)); if these weights are the"
         in said.err
     )
     assert "--prior" in said.err
@@ -457,7 +457,39 @@ def test_weights_that_sum_to_unlike_totals_are_said(tmp_path):
     assert read_runs([write(tmp_path / "t.csv", HEADS, rows)], ["y"], None).notes == ()
     rows[2][:2] = [0.5, 0.5]
     (note,) = read_runs([write(tmp_path / "t.csv", HEADS, rows)], ["y"], None).notes
-    assert "sum to 1 in line 4 and to 100 in line 2; each row is scaled to 1" in note
+    assert "sum to 1 in line 4, and to 100 in line 2; each row is scaled to 1" in note
+
+
+def test_of_unlike_totals_the_largest_deviation_is_said_and_not_a_rounding(tmp_path):
+    rows = rows_of()
+    rows[0][:2], rows[3][:2] = [0.4999, 0.5], [0.8, 0.833]
+    (note,) = read_runs([write(tmp_path / "t.csv", HEADS, rows)], ["y"], None).notes
+    assert re.search(r"sum to 1\.633 in line 5, and to 1 in line \d+; each", note)
+
+
+def test_an_absurd_score_is_said_with_its_line_and_is_kept(tmp_path):
+    weights, loss = runs(24)
+    loss[5] = 1e9
+    rows = [[i, *w, y] for i, (w, y) in enumerate(zip(weights.tolist(), loss, strict=True))]
+    heads = ["run", "w_a", "w_b", "w_c", "loss"]
+    read = read_runs([write(tmp_path / "t.csv", heads, rows)], ["loss"], None)
+    (note,) = read.notes
+    assert note.startswith("loss is 1e+09 in run 5 (line 7), and in half of the runs it is between")
+    assert read.trials[5].scores == {"loss": 1e9}
+    rows[5][-1] = 1.0  # the worst score, and not absurd
+    assert read_runs([write(tmp_path / "t.csv", heads, rows)], ["loss"], None).notes == ()
+
+
+def test_without_token_shares_the_answer_is_beside_the_mean_weights(table, tmp_path, capfd):
+    assert run(["fit", str(table), "--target", "loss"]) == 0
+    said = capfd.readouterr().out
+    assert "the mean weights of the runs have no score" in said
+    assert "domain  mean weights of the runs  weight" in said
+    assert "token share" not in said
+    Mixture(dict.fromkeys(DOMAINS, 1 / 3)).save(tmp_path / "mixture.json")
+    prior = ["--prior", str(tmp_path / "mixture.json")]
+    assert run(["fit", str(table), "--target", "loss", *prior]) == 0
+    assert "domain  token shares  weight" in capfd.readouterr().out
 
 
 def test_scores_of_a_second_file_may_be_named_as_a_domain_is(tmp_path):

@@ -1,6 +1,7 @@
 """Any model of Hugging Face is scored on the targets of a search, with its own tokenizer."""
 
 import json
+import re
 import shutil
 
 import pytest
@@ -9,6 +10,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 from transformers import GPT2Config, GPT2LMHeadModel
 
 from climbstream.loader.cli.main import run
+from climbstream.loader.core.console import with_error
 from climbstream.loader.core.errors import InvalidDataError, UsageError
 from climbstream.loader.formats.directory import ShardDirectory
 from climbstream.search.evaluation.scoring import score
@@ -78,7 +80,7 @@ def test_halves_differ_and_rows_may_be_shorter(shards, trained):
         score_model(trained, shards, ["label=sea"], seq_len=33)
 
 
-def test_a_task_is_scored_by_bits_and_by_errors(shards, trained, tmp_path):
+def test_a_task_is_scored_by_bits_and_by_errors(shards, trained, tmp_path, capsys):
     task = tmp_path / "task.jsonl"
     questions = [{"query": f"the {n}", "choices": ["sail", "oven"], "gold": 0} for n in range(6)]
     task.write_text("\n".join(map(json.dumps, questions)))
@@ -86,6 +88,9 @@ def test_a_task_is_scored_by_bits_and_by_errors(shards, trained, tmp_path):
     assert (bits.unit, wrong.unit) == ("bits per byte", "part of wrong answers")
     assert bits.items == 3
     assert bits.bytes == 3 * len(" sail")
+    # The error over questions is that of a proportion, from its own sample.
+    assert wrong.sd == pytest.approx((wrong.score * (1 - wrong.score) / 2) ** 0.5, abs=0.03)
+    assert "score: 9/9 texts and answers" in capsys.readouterr().err
 
 
 def test_the_command_shows_scores_with_their_unit(shards, trained, capsys):
@@ -93,8 +98,10 @@ def test_the_command_shows_scores_with_their_unit(shards, trained, capsys):
     value = json.loads(capsys.readouterr().out)
     assert value["scores"][0]["target"] == "label=sea"
     assert run(["score", str(trained), str(shards), "--target", "label=sea"]) == 0
-    shown = capsys.readouterr().out
-    assert f"{value['scores'][0]['score']:.4f}  bits per byte" in shown
+    shown = capsys.readouterr()
+    (score_,) = value["scores"]
+    assert f"{with_error(score_['score'], score_['sd'], 4)}  bits per byte" in shown.out
+    assert re.search(rf"^score: {score_['items']}/{score_['items']} texts and answers", shown.err)
 
 
 def test_few_items_that_score_a_model_are_a_warning_as_in_a_search(
@@ -106,8 +113,8 @@ def test_few_items_that_score_a_model_are_a_warning_as_in_a_search(
     assert few.warning == target_items(load_target(shards, "label=sea"), "test").warning(few.target)
     assert few.warning.startswith(f"only {few.items} documents, ")
     assert few.warning.endswith(
-        "so errors and intervals are uncertain themselves; have 30 documents or more: build with "
-        " a larger --holdout, or give a file with more text of that kind"
+        "so errors and intervals are uncertain themselves; have 30 documents or more: build with a "
+        "larger --holdout, or give a file with more text of that kind"
     )
     assert enough.warning == ""
     command = ["score", str(trained), str(shards), "--target", "label=sea", "--target", str(text)]

@@ -90,7 +90,7 @@ def test_what_is_no_such_table_is_named_with_the_remedy(table, tmp_path):
     ):
         PriorRuns.read([table], NAMES[:3], ["loss"])
     with pytest.raises(
-        UsageError, match="this folder has no search; name the --out of a climb search, or a table"
+        UsageError, match=r"is no search\. Name the --out of a climb search, or a table"
     ):
         PriorRuns.read([tmp_path], NAMES, ["loss"])
     few = write(tmp_path / "few.csv", runs(5), loss=loss(runs(5)))

@@ -144,8 +144,9 @@ def test_the_cost_of_a_longer_search_counts_what_is_trained_already(searched, sh
 
 
 def test_other_targets_are_refused_by_name(searched, shards):
-    with pytest.raises(InvalidDataError, match=r"targets\.label=law was not given"):
+    with pytest.raises(InvalidDataError, match="--target label=law was not given") as error:
         run_search(shards, ["label=sea", "label=law"], searched[0], SETTINGS)
+    assert "A search with --keep-proxies keeps its proxies" in str(error.value)
 
 
 def test_a_target_whose_text_has_changed_is_refused(shards, tmp_path, write_jsonl):
@@ -157,7 +158,7 @@ def test_a_target_whose_text_has_changed_is_refused(shards, tmp_path, write_json
     with pytest.raises(UsageError, match="no further"):
         run_search(shards, [str(file)], tmp_path / "out", SETTINGS, check=stop)
     write_jsonl(file, [{"text": "a"}, {"text": "c"}])
-    with pytest.raises(InvalidDataError, match=r"begun differently: targets\..*texts\.jsonl was"):
+    with pytest.raises(InvalidDataError, match=r"the contents of --target .*texts\.jsonl differ"):
         run_search(shards, [str(file)], tmp_path / "out", SETTINGS)
 
 
@@ -173,6 +174,14 @@ def test_a_search_that_was_begun_differently_is_said_before_its_new_settings_are
     settings = replace(SETTINGS, seed=5, max_weight={"c99": 0.2})
     with pytest.raises(InvalidDataError, match="begun differently: --seed was"):
         run_search(shards, TARGETS, searched[0], settings)
+
+
+def test_a_budget_without_predictions_is_warned_of_in_a_dry_run_too(shards, tmp_path, caplog):
+    dry_search(shards, TARGETS, tmp_path, replace(SETTINGS, budget=2), workers=1)
+    assert "--budget 2 is too small for a search: scores are predicted" in caplog.text
+    caplog.clear()
+    dry_search(shards, TARGETS, tmp_path, SETTINGS, workers=1)
+    assert "too small" not in caplog.text
 
 
 def test_two_searches_at_once_are_refused(shards, tmp_path):

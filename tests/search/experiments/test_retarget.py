@@ -107,6 +107,16 @@ def test_a_dry_search_counts_kept_weights_on_disk(shards, tmp_path):
 # Other targets.
 
 
+def test_a_second_target_in_place_is_refused_with_the_command_that_scores_it(kept, shards):
+    with pytest.raises(InvalidDataError) as error:
+        run_search(shards, ["label=sea", "label=law"], kept, SETTINGS)
+    assert str(error.value) == (
+        f"{kept} was begun differently: --target label=law was not given. Use the settings it was "
+        f"begun with, or name another folder with --out and add --retarget {kept}, which scores "
+        "the kept proxies of this search on the present targets"
+    )
+
+
 def test_another_target_is_scored_without_training(kept, shards, tmp_path, untrained):
     out = tmp_path / "out"
     answer = retargeted(shards, kept, out)
@@ -202,7 +212,7 @@ def test_the_folder_of_the_earlier_search_is_no_folder_for_the_new_one(kept, sha
 
 
 def test_a_folder_without_a_search_is_refused(shards, tmp_path):
-    with pytest.raises(UsageError, match="has no search"):
+    with pytest.raises(UsageError, match="is no search"):
         retargeted(shards, tmp_path, tmp_path / "out")
 
 

@@ -32,6 +32,8 @@ def by_hand(sizes, ours, theirs):
 def test_the_error_is_the_sd_over_items_that_are_drawn_again():
     items = TargetItems(sizes=SIZES)
     assert items.gain_sd(OURS, THEIRS) == pytest.approx(by_hand(SIZES, OURS, THEIRS))
+    alone = np.zeros((1, len(SIZES)))
+    assert items.score_sd(OURS[0]) == pytest.approx(by_hand(SIZES, alone, OURS[:1]))
     two = TargetItems(sizes=SIZES[:2])
     expected = by_hand(SIZES[:2], OURS[:, :2], THEIRS[:, :2])
     assert two.gain_sd(OURS[:, :2], THEIRS[:, :2]) == pytest.approx(expected)

@@ -455,7 +455,8 @@ def test_a_gain_in_doubt_is_told_beside_the_token_shares():
     )
     assert answer.reason.endswith(
         "(trial 3). After allowing for picking the best of many mixtures, it is expected to be "
-        f"better by {row[3]}. Runs of both with new seeds would reduce the error."
+        f"better by {row[3]}. Runs of both with new seeds, which a search makes with --confirm (in "
+        "Python: confirm=), would reduce the error."
     )
     again = again_of(AGAIN_BASE, AGAIN_BASE)
     checked = confirmed_by(choose_mixture(known, BASE, None), BASE, again, known)
@@ -614,6 +615,11 @@ def test_another_mixture_that_was_only_predicted_is_not_said_to_have_scored():
     settled = settle(answer, BASE, known)
     assert not settled.predicted_only
     assert "the best other one is predicted to score loss 1.0" in settled.reason
+    pick = answer.measured_best
+    assert (
+        f"The best measured mixture, that of trial {pick.trials[0]} (loss {pick.scores['loss']:.5g}"
+        "), also scored better than the token shares."
+    ) in settled.reason
     assert "No model was trained on this mixture." in settled.reason
     assert outcome_heads(settled)[1] == "best other, predicted"
 

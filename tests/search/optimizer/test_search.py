@@ -435,7 +435,10 @@ def test_what_confirmed_an_answer_spends_no_budget_and_is_evidence_later(tmp_pat
     first = play(search(10, confirm=2, log=log))
     beside = [m.about["seed"] for m in first if m.about["seed"] >= 10]
     assert len(first) == 10 + len(beside) > 10
-    more = play(search(16, confirm=2, log=log))
+    longer = search(16, confirm=2, log=log)
+    assert (longer.done, longer.planned) == (10, 16)
+    more = play(longer)
+    assert longer.done == 10 + len(more)
     assert sum(m.about["seed"] < 12 for m in more) == 6
     # No run has the mixture and the seed of another one.
     runs = [(m.fingerprint, m.about["seed"]) for m in first + more]
@@ -575,7 +578,10 @@ def test_a_target_that_was_minimised_cannot_be_maximised_from_the_same_trials(tm
 def test_only_what_was_asked_can_be_told():
     s = search()
     first = s.ask()
-    with pytest.raises(UsageError, match=r"did not ask for this .*\(trial None\).* trials 1 to 9"):
+    with pytest.raises(
+        UsageError,
+        match=r"did not ask for this .*\(trial None\).* trials 1 to 9; pass a .* to enqueue",
+    ):
         s.tell(Mixture(first[0].weights), {"loss": 1.0})
     with pytest.raises(UsageError, match="did not ask for this mixture"):
         s.tell(Mixture(first[8].weights, first[0].about), {"loss": 1.0})
