@@ -30,7 +30,7 @@ def without_documents(paths: Iterable[str]) -> dict[str, str]:
     names = {*paths}
     divided = {match[1] for name in names if (match := _OF_CLUSTERS.fullmatch(name))}
     tops = {match[1] for name in names if (match := _INDEX.fullmatch(name))}
-    reasons = {}
+    reasons: dict[str, str] = {}
     for top in {top for top in tops if f"{top}{_MANIFEST}" in names}:
         below = (name for name in names if name.startswith(top))
         reasons |= {name: SHARDS for name in below if not _TABLES.fullmatch(name[len(top) :])}

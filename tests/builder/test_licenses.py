@@ -13,6 +13,7 @@ from climbstream.builder.exporter.shards import export_shards
 from climbstream.builder.licenses import is_kept
 from climbstream.builder.publisher.repo_files import collect
 from climbstream.builder.settings import BuildSettings
+from climbstream.builder.writers.license_counts import _named
 from climbstream.loader import Manifest
 from climbstream.loader.cli.main import run
 from climbstream.loader.core.errors import InvalidDataError
@@ -226,6 +227,12 @@ def test_documents_without_a_licence_are_told_with_their_sources(
     assert "of tokens) state no licence; no document of none.jsonl has one in 'license'" in said
     assert run(["inspect", str(tmp_path / "out")]) == 0
     assert "licence: MIT; 60 documents (" in capsys.readouterr().out
+
+
+def test_many_sources_without_a_licence_are_counted():
+    names = [f"{i}.txt" for i in range(371)]
+    assert _named(names[:2]) == "0.txt, 1.txt"
+    assert _named(names) == "371 sources, such as 0.txt,"
 
 
 def test_documents_that_stated_none_are_unknown_when_later_ones_state_one(
