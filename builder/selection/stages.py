@@ -24,6 +24,7 @@ from climbstream.loader.core.engines.engine import Engine
 from climbstream.loader.core.errors import InvalidDataError
 from climbstream.loader.core.log import get_logger
 from climbstream.loader.formats.clusters import score_title
+from climbstream.loader.formats.mixture import some_names
 
 from .by_license import Counts, check_names, count_licenses, most_frequent, tell_licenses
 from .copies import count_copies
@@ -48,6 +49,9 @@ from .selection import Loss, Rule, Selection, drop_by_rules, size_of
 logger = get_logger(__name__)
 
 _NOTHING = Seen()
+_FREQUENT = 20
+"""Number of documents above which a build names an item of a task. A test question is in few
+documents; an item that is in many is usually a common phrase, and leaves out ordinary documents."""
 _SHOWN = 12
 """Maximum number of languages that a message names."""
 
@@ -202,6 +206,7 @@ def _decontaminate(selection: Selection, settings: BuildSettings) -> None:
         return
     find = _no_reason if settings.mark_contaminated else _contaminated
     selection.drop(Rule("decontaminate", (CONTAMINATED,), find))
+    _tell_frequent_items(sum(selection.each(_count_items), Counter[str]()))
     if not settings.mark_contaminated:
         return
     marked = sum(selection.each(_count_marked), Counter[str]())
@@ -210,6 +215,26 @@ def _decontaminate(selection: Selection, settings: BuildSettings) -> None:
         "  documents that contain a test question, marked and kept: "
         f"{counted(marked['documents'], 'document')}"
     )
+
+
+def _tell_frequent_items(counts: Counter[str]) -> None:
+    """Log a warning if an item is in so many documents that it may be no question, but a phrase.
+
+    ``counts`` has the number of documents of each item.
+    """
+    frequent = [(name, n) for name, n in counts.most_common() if n > _FREQUENT]
+    if frequent:
+        listed = some_names([f"{name} {n:,}" for name, n in frequent])
+        logger.warning(
+            f"  {counted(len(frequent), 'item')} of the tasks in more than {_FREQUENT} documents "
+            f"each: {listed}. If the item is a common phrase, delete it from the task"
+        )
+
+
+def _count_items(partition: Partition) -> Counter[str]:
+    """Return the number of documents that contain each item, by its name."""
+    names = partition.read(CONTAMINATED)
+    return Counter(names[names != ""].tolist())
 
 
 def _count_marked(partition: Partition) -> Counter[str]:

@@ -51,15 +51,15 @@ def test_what_is_no_object_is_refused(value):
         ({"languages": ["german", "EN"]}, "there is no language german, EN; write de,en$"),
         (
             {"holdout": 3.0},
-            "holdout is 3.0; it must be from 0 to below 1; for a percentage, write 3%",
+            "must be from 0 to below 1; for a percentage, write 3%",
         ),
         (
             {"min_cluster_score": {"beauty": 1.0}},
-            "there is no score beauty; the scores are overall,",
+            "no score beauty; the scores are overall,",
         ),
         (
             {"min_document_score": {"truth": 1.0}},
-            "there is no score truth; the scores are .*, ad-free$",
+            "no score truth; the scores are .*, ad-free$",
         ),
         ({"min_document_score": {"overall": 7}}, "the least score overall is 7; scores are from 0"),
         ({"min_cluster_score": {"overall": float("nan")}}, "the least score overall is nan"),
