@@ -333,7 +333,8 @@ def test_the_command_prints_the_blend(directory, tmp_path, climb):
 
 
 def test_the_command_prints_how_datasets_loads_an_export(directory, tmp_path, climb):
-    for layout, name in (("parquet", ', "cluster_0"'), ("jsonl", "")):
+    first = int(Manifest.load(directory).names[0].removeprefix("c"))
+    for layout, name in (("parquet", f', "cluster_{first}"'), ("jsonl", "")):
         out = tmp_path / layout
         done = climb("export", directory, "--to", layout, "--out", out)
         assert done.returncode == 0, done.stderr
