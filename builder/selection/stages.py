@@ -18,6 +18,7 @@ from climbstream.builder.corpus.partition import ArrayName, Partition
 from climbstream.builder.corpus.passes import in_order, summed
 from climbstream.builder.corpus.sample import has_license, in_languages
 from climbstream.builder.corpus.text_hashes import hash_texts
+from climbstream.builder.language_codes import CODE, UNDETERMINED
 from climbstream.builder.settings import CONTAMINATED, EQUAL_TEXT, EVERY, SCORES, BuildSettings
 from climbstream.loader.core.console import counted
 from climbstream.loader.core.engines.engine import Engine
@@ -90,22 +91,30 @@ def identify(
 
 
 def _check_languages(selection: Selection, settings: BuildSettings) -> None:
-    """Log a warning if the settings name languages in which there is no document.
+    """Log which of the settings' languages no document has, and what is left out without one.
 
     Raises:
         InvalidDataError: No document is kept; the message lists the corpus's languages.
     """
     counts: Counter[str] = Counter()
     summed(selection.engine, selection.partitions, _count_languages, Counter.update, counts)
-    missing = [name for name in settings.languages if not counts[name]]
+    asked = settings.languages
+    missing = [name for name in asked if not counts[name]]
     listed = ", ".join(f"{name} {n:,}" for name, n in counts.most_common(_SHOWN))
-    if len(missing) == len(settings.languages) and not settings.keep_ids:
+    if len(missing) == len(asked) and not settings.keep_ids:
         raise InvalidDataError(
             f"--languages {','.join(missing)} keeps no document; documents by language: {listed}"
         )
     if missing:
         logger.warning(
             f"  no document is in the language {', '.join(missing)}; by language: {listed}"
+        )
+    unnamed = [name for name in (CODE, UNDETERMINED) if counts[name] and name not in asked]
+    if unnamed:
+        texts = " and ".join(f"{counted(counts[name], 'document')} as {name}" for name in unnamed)
+        logger.info(
+            f"  --languages leaves out {texts}; these may be lists and tables in a language that "
+            f"you named, so look at some of them: climb dropped --language {unnamed[0]}"
         )
 
 
