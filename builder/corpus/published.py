@@ -11,6 +11,9 @@ SHUFFLED = "the same documents as in parquet/, shuffled"
 """Reason for leaving out the shuffled tables beside the tables of clusters."""
 SHARDS = "of a shard directory, which climb pull copies"
 """Reason for leaving out a file of a shard directory that is at a URL."""
+MIXTURE = "of a mixture that is published with the documents"
+"""Reason for leaving out a mixture, and the files of its search, beside tables."""
+_OF_MIXTURE = re.compile(r"mixture\.json|search/.+")
 _OF_CLUSTERS = re.compile(r"(.*/|)parquet/cluster_[^/]+/[^/]+\.parquet")
 _SHUFFLED = re.compile(r"(.*/|)shuffled/part_[0-9]+\.parquet")
 _TABLES = re.compile(r"(parquet/cluster_[^/]+|shuffled)/[^/]+\.parquet")
@@ -34,7 +37,9 @@ def without_documents(paths: Iterable[str]) -> dict[str, str]:
     for top in {top for top in tops if f"{top}{_MANIFEST}" in names}:
         below = (name for name in names if name.startswith(top))
         reasons |= {name: SHARDS for name in below if not _TABLES.fullmatch(name[len(top) :])}
-    for name in names:
-        if (match := _SHUFFLED.fullmatch(name)) and match[1] in divided:
-            reasons[name] = SHUFFLED
+    shuffled = {name: match[1] for name in names if (match := _SHUFFLED.fullmatch(name))}
+    reasons |= {name: SHUFFLED for name, top in shuffled.items() if top in divided}
+    for top in {*divided, *shuffled.values()}:
+        below = (name for name in names - reasons.keys() if name.startswith(top))
+        reasons |= {name: MIXTURE for name in below if _OF_MIXTURE.fullmatch(name[len(top) :])}
     return reasons
