@@ -260,9 +260,7 @@ def test_another_append_must_wait_for_one_that_was_begun(
         patch.setattr(appender, "look_at", lambda *_: kill())
         with pytest.raises(KilledError):
             append(sources[1:], out)
-    with pytest.raises(
-        InvalidDataError, match=r"sources\.first\.jsonl was not given and is"
-    ) as said:
+    with pytest.raises(InvalidDataError, match=r"the source first\.jsonl is new") as said:
         append(sources[:1], out)
     assert f"to discard it, remove {out / '.build'}" in str(said.value)
     shutil.rmtree(out / ".build")
