@@ -37,7 +37,12 @@ from climbstream.builder.selection.dropped import tell_kept
 from climbstream.builder.selection.named import tell_named
 from climbstream.builder.selection.selection import Selection
 from climbstream.builder.selection.stages import identify, select_appended
-from climbstream.builder.writers.catalogue import read_seen, write_catalogue, write_heldout
+from climbstream.builder.writers.catalogue import (
+    read_seen,
+    tell_heldout,
+    write_catalogue,
+    write_heldout,
+)
 from climbstream.builder.writers.license_counts import (
     tell_unlicensed,
     union_of_licenses,
@@ -59,6 +64,7 @@ from climbstream.loader.core.files import (
 from climbstream.loader.core.log import get_logger
 from climbstream.loader.core.workdir import begin_or_resume
 from climbstream.loader.formats.clusters import load_clusters, save_clusters
+from climbstream.loader.formats.heldout import read_heldout
 from climbstream.loader.formats.manifest import (
     CONTAMINATION,
     HELDOUT,
@@ -309,7 +315,10 @@ class _Append:
             first=self._first,
             groups=self._groups,
         )
-        write_heldout(self._next, selection, clusters, manifest.names)
+        labels = write_heldout(self._next, selection, clusters, manifest.names)
+        if labels:
+            labels.update(document.label for document in read_heldout(self._out) if document.label)
+        tell_heldout(labels)
         self._join_heldout()
         if self._report.listed:
             before = read_json(out / BAD_RECORDS) if (out / BAD_RECORDS).exists() else []

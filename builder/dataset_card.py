@@ -6,7 +6,7 @@ import of exported tables needs both, and rows of tokens do not state them.
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate
 from pathlib import Path
@@ -54,6 +54,8 @@ class Card:
     licenses: tuple[str, ...] = ()
     ours: dict[str, Any] = field(default_factory=dict)
     """Values under the key ``climbstream``; {} if climbstream did not write the card."""
+    configs: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    """Patterns of the files of each configuration, by name of the configuration."""
 
     @classmethod
     def parse(cls, text: str, name: str) -> Self:
@@ -88,7 +90,32 @@ class Card:
             names = []  # climbstream wrote these names itself, from its own field
         stated = [str(name) for name in [*names, ours.get("license")] if name]
         licenses = {_word(name) or name: name for name in stated}
-        return cls(licenses=tuple(licenses.values()), ours=ours)
+        return cls(
+            licenses=tuple(licenses.values()), ours=ours, configs=_configs(value.get("configs"))
+        )
+
+
+def _configs(value: Any) -> dict[str, tuple[str, ...]]:
+    """Return the patterns of each configuration's training files, by name of the configuration.
+
+    >>> _configs([{"config_name": "c00", "data_files": "parquet/cluster_0/*.parquet"}])
+    {'c00': ('parquet/cluster_0/*.parquet',)}
+    """
+    entries = value if isinstance(value, list) else []
+    return {
+        str(entry["config_name"]): tuple(_patterns(entry["data_files"]))
+        for entry in entries
+        if isinstance(entry, dict) and {"config_name", "data_files"} <= entry.keys()
+    }
+
+
+def _patterns(files: Any) -> Iterator[str]:
+    """Yield the patterns in the value of ``data_files`` in a card: a text, or files by split."""
+    for one in files if isinstance(files, list) else [files]:
+        if isinstance(one, str):
+            yield one
+        elif isinstance(one, dict) and one.get("split", "train") == "train":
+            yield from _patterns(one.get("path", []))
 
 
 def license_metadata(name: str) -> dict[str, Any]:

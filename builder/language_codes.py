@@ -1,5 +1,8 @@
 """Language codes: the codes of ISO 639 that a build gives to documents."""
 
+import re
+from collections.abc import Sequence
+
 CODE = "code"
 """Language code of programs."""
 UNDETERMINED = "und"
@@ -25,3 +28,26 @@ OF_MODEL = (
 """Languages of the fastText model lid.176.ftz."""
 LANGUAGES = frozenset([*OF_MODEL, *OF_SCRIPT.values(), CODE, UNDETERMINED])
 """All languages that a document may have."""
+_NAMES = dict(
+    pair.split("=")
+    for pair in (
+        "arabic=ar chinese=zh czech=cs danish=da dutch=nl english=en finnish=fi french=fr "
+        "german=de greek=el hebrew=he hindi=hi hungarian=hu indonesian=id italian=it japanese=ja "
+        "korean=ko norwegian=no persian=fa polish=pl portuguese=pt romanian=ro russian=ru "
+        "spanish=es swedish=sv thai=th turkish=tr ukrainian=uk vietnamese=vi"
+    ).split()
+)
+"""Codes of some languages by their English names, for messages."""
+
+
+def languages_remedy(names: Sequence[str]) -> str:
+    """Return which codes to write in place of ``names``, which are no codes.
+
+    >>> languages_remedy(["german", "EN-us"])
+    'write de,en'
+    """
+    words = [re.split("[-_]", name.strip().lower())[0] for name in names]
+    codes = [_NAMES.get(word, word) for word in words]
+    if LANGUAGES.issuperset(codes):
+        return f"write {','.join(codes)}"
+    return f"the possible ISO 639 codes are {', '.join(sorted(LANGUAGES))}"

@@ -49,7 +49,7 @@ from climbstream.builder.selection.named import tell_named
 from climbstream.builder.selection.preview import preview
 from climbstream.builder.selection.selection import Selection
 from climbstream.builder.selection.stages import identify, select_documents
-from climbstream.builder.writers.catalogue import write_catalogue, write_heldout
+from climbstream.builder.writers.catalogue import tell_heldout, write_catalogue, write_heldout
 from climbstream.builder.writers.license_counts import tell_unlicensed, with_licenses
 from climbstream.builder.writers.shards import write_clusters
 from climbstream.builder.writers.tokenization import tokenize_all
@@ -306,7 +306,7 @@ def _decide(
     check_losses(selection.stages[1:], strict=False)
     selection.stages[0]["kept"] = tell_kept(report, selection)
     tell_named(selection, new=True)
-    tell_leaks(selection)
+    tell_leaks(selection, out)
     return report, partitions, kmeans, clusters, selection
 
 
@@ -355,7 +355,7 @@ def _run(begun: _Begun, out: Path, settings: BuildSettings, *, strict: bool) -> 
     )
     with atomic_path(out / "centroids.npy") as path, path.open("wb") as file:
         np.save(file, clusters.centroids, allow_pickle=False)
-    write_heldout(out, selection, clusters, names)
+    tell_heldout(write_heldout(out, selection, clusters, names))
     if report.listed:
         write_json(out / BAD_RECORDS, report.listed)
     provenance = plan | count_devices(engine, partitions, settings)

@@ -7,7 +7,7 @@ from climbstream.loader.core.errors import InvalidDataError
 from climbstream.loader.formats.clusters import AD_FREE, ADVERTISEMENT, score_title
 
 from .end_token import EndChoice
-from .language_codes import LANGUAGES
+from .language_codes import LANGUAGES, languages_remedy
 from .licenses import check_licenses
 
 SCORES = ("overall", "educational", "informational", "advertisement")
@@ -238,7 +238,10 @@ class BuildSettings:
                     f"{name} is {getattr(self, name)}; it must be from {low:,} to {high:,}"
                 )
         if not 0 <= self.holdout < 1:
-            raise InvalidDataError(f"holdout is {self.holdout}; it must be from 0 to below 1")
+            percent = f"; for a percentage, write {self.holdout:g}%" if self.holdout > 0 else ""
+            raise InvalidDataError(
+                f"holdout is {self.holdout}; it must be from 0 to below 1{percent}"
+            )
         if self.near_duplicates is not None and not 0.5 <= self.near_duplicates <= 1:
             raise InvalidDataError(
                 f"near_duplicates is {self.near_duplicates}; it must be from 0.5 to 1, or null"
@@ -269,8 +272,7 @@ class BuildSettings:
         codes = [name for name in self.languages if name not in LANGUAGES and name != "*"]
         if codes:
             raise InvalidDataError(
-                f"there is no language {', '.join(codes)}; the possible ISO 639 codes are "
-                f"{', '.join(sorted(LANGUAGES))}"
+                f"there is no language {', '.join(codes)}; {languages_remedy(codes)}"
             )
         if not self.languages or ("*" in self.languages and self.languages != EVERY):
             raise InvalidDataError(

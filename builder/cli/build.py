@@ -87,7 +87,7 @@ def _least(_context: click.Context, _option: click.Parameter, value: tuple[str, 
     for pair in ",".join(value).split(",") if value else ():
         name, _, number = pair.partition("=")
         try:
-            least[name] = float(number)
+            least[name.strip()] = float(number)
         except ValueError:
             raise click.BadParameter(
                 f"{pair}: write SCORE=NUMBER, such as overall=1.5,ad-free=2"
@@ -123,7 +123,7 @@ def _read_licenses(value: str) -> list[str]:
 
 
 def _split(_context: click.Context, _option: click.Parameter, value: str | None) -> Any:
-    return None if value is None else value.split(",")
+    return None if value is None else [name.strip() for name in value.split(",")]
 
 
 def _list(_context: click.Context, _option: click.Parameter, value: tuple[str, ...]) -> Any:

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 from climbstream.builder.corpus.ingest import BAD_RECORDS
 from climbstream.builder.selection.dropped import SAMPLED
 from climbstream.builder.selection.reasons import BY_LICENSE, PRUNED, RESERVED
-from climbstream.builder.settings import SCORES
+from climbstream.builder.settings import CONTAMINATED, SCORES
 from climbstream.builder.workdir import UNBOUND
 from climbstream.loader.cli.options import INPUT, json_option, show
 from climbstream.loader.core.console import counted
@@ -30,9 +30,9 @@ from .originals import add_originals
 logger = get_logger(__name__)
 
 _COLUMNS = ("id", "why", "label", "bytes", "origin", *SCORES)
-_LATER = ("language", "script", "license", "micro", "copy_of", "text_hash")
-"""Columns that the catalogue (the table of all documents) lacks if an earlier version wrote it;
-their values are then None."""
+_LATER = ("language", "script", "license", "micro", "copy_of", "text_hash", CONTAMINATED)
+"""Columns that the catalogue (the table of all documents) lacks if an earlier version wrote it, or
+if no test questions were looked for; their values are then None."""
 
 _HEADS = ("id", "reason", "language", "scores", "origin")
 _NAMED = 12
@@ -202,10 +202,12 @@ def _line(row: Row) -> str:
 
 
 def _why(row: Row) -> str:
-    """Return why a document was left out, with what decided: licence, scores or original."""
+    """Return why a document was left out, with what decided: licence, item, scores or original."""
     detail = ""
     if row["why"] in BY_LICENSE:
         detail = license_name(row["license"] or "")
+    elif row["why"] == CONTAMINATED:
+        detail = row[CONTAMINATED] or ""
     elif row["pruned"]:
         detail = row["pruned"]
     elif row["original"] is not None:
@@ -235,6 +237,8 @@ def _summary(directory: Path, rows: list[Row], sample: int) -> str:
             f"{count:,}: {reason_title(reason)} ({', '.join(f'{n} {k:,}' for n, k in kinds)})"
         )
         lines += _of_left_out(mine)
+        if items := [row[CONTAMINATED] for row in mine if row["why"] == CONTAMINATED]:
+            lines.append(f"  documents by test question: {_listed(item or '-' for item in items)}")
         mine.sort(key=lambda row: row["id"] not in texts)  # documents with known text come first
         for row in mine[:sample]:
             lines.append(f"  {_line(row)}")

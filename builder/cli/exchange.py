@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 
+from climbstream.builder.cluster_names import cluster_labels, table_folder
 from climbstream.builder.exporter.job import ExportJob
 from climbstream.builder.exporter.mixture import export_mixture
 from climbstream.builder.exporter.shards import BLENDS, LAYOUTS, export_shards
@@ -157,13 +158,23 @@ def export(
         table = text_table(
             ("cluster", "tokens"), [(k, f"{n:,}") for k, n in counts.items()], left=1
         )
+        say(_loading(out, None))
         show({**value, "tokens": counts}, f"{table}\n\n{out}", as_json=as_json)
         return
     blend = export_shards(shards, out, to, weights, text=text, columns=names, workers=workers)
     value["file"] = str(out / BLENDS[to]) if blend else None
-    if blend:
+    if blend is None:
+        first = cluster_labels(shards.names)[0]
+        say(_loading(out, table_folder(first) if to == "parquet" else None))
+    else:
         say(f"{value['file']} has the same mixture, with paths relative to {out}")
     show({**value, "mixture": blend}, blend or str(out), as_json=as_json)
+
+
+def _loading(out: Path, config: str | None) -> str:
+    """Return a line that says how `datasets` loads the files of an export."""
+    name = "" if config is None else f', "{config}"'
+    return f'with datasets: load_dataset("{out}"{name}, split="train")'
 
 
 @click.command()
@@ -223,8 +234,9 @@ def publish(
 
     --what shards publishes the directory as it is, for climbstream and mosaicml-streaming. parquet
     publishes tables for load_dataset and the viewer of the Hub: one configuration for each cluster,
-    and a shuffled configuration of all clusters. drawn publishes only the shuffled configuration,
-    with --tokens tokens that are drawn by the mixture. A mixture can be published with any of
+    with the name of the cluster, and the configuration default, which has the documents of all
+    clusters, shuffled. drawn publishes only the configuration default, with --tokens tokens that
+    are drawn by the mixture. A mixture can be published with any of
     these, or alone.
 
     If there are more shards than a folder or a data set of the Hub takes, they are divided among

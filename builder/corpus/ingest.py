@@ -33,6 +33,7 @@ from .read_report import LISTED, BadFile, BadRecord, Report
 from .records import MISSING, Columns, look_up, read_records
 from .sources import FORMATS, UNKNOWN_FORMAT, Source, megabytes_of
 from .spans import SPAN_BYTES, Span, cut_sources
+from .table_records import split_names
 from .text_hashes import hash_texts
 
 logger = get_logger(__name__)
@@ -162,7 +163,7 @@ def _why_empty(
     names = list(report.columns)
     more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
     remedy = (
-        "an append reads the same columns as the build; rename the column"
+        "an append reads the columns that the build read, so rename the column in the file"
         if appended
         else f"--text {shlex.quote(f'{settings.text},NAME')} also reads the column NAME"
     )
@@ -474,7 +475,7 @@ def _documents(
         return
     columns = Columns()
     unmet = set(asked)
-    folder = _folder(source) if FOLDER in settings.label.split(",") else None
+    folder = _folder(source) if FOLDER in split_names(settings.label) else None
     row = 2 * settings.max_bytes + (1 << 20)
     records = read_records(
         source,

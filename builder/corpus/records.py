@@ -8,7 +8,13 @@ from .json_records import read_json_lines, read_json_records
 from .read_report import BadFile, BadRecord
 from .sources import Source, delimiter_of, unreadable
 from .spans import Span
-from .table_records import Values, column_values, read_arrow_records, read_parquet_records
+from .table_records import (
+    Values,
+    column_values,
+    read_arrow_records,
+    read_parquet_records,
+    split_names,
+)
 from .unpack import BYTE_ORDER_MARK, DAMAGE, lines_of, opened_plain, seekable, unpacked
 
 LONGEST = 1 << 28
@@ -53,12 +59,12 @@ def look_up(record: dict[str, Any], path: str) -> Any:
 
     >>> look_up({"a": {"b": 1}}, "a.b"), look_up({"a.b": 2, "a": {"b": 1}}, "a.b")
     (1, 2)
-    >>> look_up({"b": 1, "c": 2}, "a,b,c"), look_up({"a,b": 3, "b": 1}, "a,b")
+    >>> look_up({"b": 1, "c": 2}, "a, b, c"), look_up({"a,b": 3, "b": 1}, "a,b")
     (1, 3)
     """
     value = _at(record, path)
     if value is MISSING and "," in path:
-        values = [_at(record, name) for name in path.split(",")]
+        values = [_at(record, name) for name in split_names(path)]
         there = [value for value in values if value is not MISSING]
         return next((value for value in there if value is not None), None if there else MISSING)
     return value

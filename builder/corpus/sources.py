@@ -32,6 +32,7 @@ from .fingerprints import (
     version_of,
 )
 from .hub_files import hub_files
+from .published import SHARDS, without_documents
 from .read_report import BadFile
 
 _FORMATS = {
@@ -152,11 +153,12 @@ def survey(names: Sequence[str]) -> tuple[list[Source], list[BadFile]]:
             continue
         if name.startswith("hf://"):
             check_contact()
-        matches, others = _files(name)
+        matches, others = _documents(name)
         files.update(matches)
         for bad in others:
             unused[_real(bad.origin)] = BadFile(_below_named(bad.origin, name), bad.reason)
         if not matches:
+            _refuse_shards(name, others)
             examples = "".join(f"; {bad.origin}: {bad.reason}" for bad in others[:3])
             raise UsageError(
                 f"{name} is not a file, folder or glob with {FORMATS}; name one, or hub:DATASET, "
@@ -241,6 +243,25 @@ def megabytes_of(name: str) -> float:
         raise UsageError(f"{name}: write python: or python:MEGABYTES, such as python:30") from None
 
 
+def _documents(name: str) -> tuple[dict[str, Info], list[BadFile]]:
+    """Return what `_files` returns, without files of ``climb publish`` that have no documents."""
+    files, others = _files(name)
+    reasons = without_documents([*files, *(bad.origin for bad in others)])
+    bad = [BadFile(file, reason) for file, reason in sorted(reasons.items()) if file in files]
+    others = [BadFile(one.origin, reasons.get(one.origin, one.reason)) for one in others]
+    return {file: info for file, info in files.items() if file not in reasons}, [*others, *bad]
+
+
+def _refuse_shards(name: str, others: Sequence[BadFile]) -> None:
+    """Raise `UsageError` if ``others``, the files at ``name``, are those of a shard directory."""
+    if any(bad.reason == SHARDS for bad in others):
+        place = name.removeprefix("hf://datasets/")
+        raise UsageError(
+            f"{name} is {_OUTPUT}, and not a source; `climb pull {place} DIR` copies it, and then "
+            "all commands that read shards can use DIR"
+        )
+
+
 def _files(name: str) -> tuple[dict[str, Info], list[BadFile]]:
     """Return the data files that ``name`` (file, folder or glob) stands for, and files left out.
 
@@ -248,6 +269,7 @@ def _files(name: str) -> tuple[dict[str, Info], list[BadFile]]:
 
     Raises:
         UsageError: ``name`` is no file, folder or glob, or is in a shard directory.
+        RemoteError: The Hub has no such data set.
     """
     try:
         system, path = file_system(name)
@@ -261,7 +283,11 @@ def _files(name: str) -> tuple[dict[str, Info], list[BadFile]]:
         return {system.unstrip_protocol(path): {}}, []
     below: dict[str, str] = {}
     infos: dict[str, Info] = {}
-    for top in [path] if exists else system.glob(path):
+    try:
+        tops = [path] if exists else system.glob(path)
+    except FileNotFoundError as error:  # the Hub has no such data set
+        raise RemoteError(f"{name} cannot be read: {error}") from None
+    for top in tops:
         for file, info in system.find(top, detail=True).items():
             url = system.unstrip_protocol(file)
             below[url], infos[url] = _below(file, top), info

@@ -102,12 +102,21 @@ def _check(batch: Any) -> None:
                 raise
 
 
+def split_names(text: str) -> list[str]:
+    """Return the names in ``text``, which separates them by commas, and perhaps spaces.
+
+    >>> split_names("text, Text"), split_names("meta.domain")
+    (['text', 'Text'], ['meta.domain'])
+    """
+    return [name.strip() for name in text.split(",")]
+
+
 def _is_wanted(name: str, wanted: Collection[str]) -> bool:
     """Whether one of ``wanted`` names the column ``name``, or a column within it."""
     return any(
         path == name or path.startswith(f"{name}.")
         for names in wanted
-        for path in (names, *names.split(","))
+        for path in (names, *split_names(names))
     )
 
 

@@ -33,7 +33,8 @@ _SURE_OF_ENGLISH = 0.4
 """The same limit for the answer English. It is higher for two reasons: rare languages are often
 mistaken for English, and a text taken for English gets a low score if it has few English words."""
 _ASKED = 1_000
-"""Maximum number of characters of a text that are passed to the model."""
+"""Number of characters, from the beginning of a text, that are passed to the model. If the model is
+not sure of their language, it gets `HEAD` characters."""
 _ASCII = re.compile("[\x00-\x7f]+")
 _LABEL = "__label__"
 _FENCE = "```"
@@ -57,12 +58,18 @@ def _identify(text: str) -> tuple[str, str]:
     if script in OF_SCRIPT:
         return OF_SCRIPT[script], script
     # A text in another script than Latin may contain terms, names and code in Latin letters.
-    asked = text.replace("\n", " ") if script == "Latn" else _ASCII.sub(" ", text)
-    labels, sure = _model().predict(asked[:_ASKED])
+    plain = text if script == "Latn" else _ASCII.sub(" ", text)
+    name = _language(plain[:_ASKED].replace("\n", " "))
+    # A text may begin with a title and options, or names and addresses; prose comes later.
+    return (name if name != UNDETERMINED else _language(" ".join(plain.split()))), script
+
+
+def _language(text: str) -> str:
+    """Return the answer of the model for a line of text if it is sure, else `UNDETERMINED`."""
+    labels, sure = _model().predict(text)
     name = labels[0].removeprefix(_LABEL) if labels else UNDETERMINED
-    if not labels or sure[0] < (_SURE_OF_ENGLISH if name == "en" else _SURE):
-        return UNDETERMINED, script
-    return name, script
+    unsure = not labels or sure[0] < (_SURE_OF_ENGLISH if name == "en" else _SURE)
+    return UNDETERMINED if unsure else name
 
 
 @lru_cache(maxsize=1)

@@ -9,6 +9,7 @@ import re
 from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -35,6 +36,8 @@ from climbstream.loader.formats.licenses import license_name
 from .layouts import CLUSTER_COLUMNS, ClusteredFile
 from .settings import ImportSettings, Vocabulary
 
+NO_LABEL = "a cluster that cannot be a label, such as true or 2.5"
+"""Reason for leaving out a row whose cell has a value that is no label."""
 COUNT = "token_count"
 """Name of a column that some corpora have, with the number of tokens of each row."""
 PARTITION_TOKENS = UNIT_BYTES
@@ -223,14 +226,26 @@ def _cluster_column(
         if name in names:
             return name
     if last and file.cluster is None:
+        there = columns_of(file.source)
         raise InvalidDataError(
             f"nothing says which cluster the rows of {file.source.name} are in: it has the columns "
-            f"{', '.join(columns_of(file.source))}, no {' or '.join(asked)}, and no folder above "
-            "it is named cluster_N. Name the column with --cluster, or use --folders if each "
-            "folder is a cluster. A shuffled mirror of ClimbMix has lost its clusters: import "
-            "nvidia/Nemotron-ClimbMix itself, or cluster the text anew with climb build"
+            f"{', '.join(there)}, no {' or '.join(asked)}, and no folder above it is named "
+            f"cluster_N. {_remedy(settings.cluster, there)}"
         )
     return None
+
+
+def _remedy(asked: str | None, columns: Sequence[str]) -> str:
+    """Say what to do if the column ``asked`` (None: a default one) is not one of ``columns``."""
+    if asked and (like := get_close_matches(asked, columns, 1)):
+        return f"Did you mean --cluster {like[0]}?"
+    text = "Name the column with --cluster, or use --folders if each folder is a cluster"
+    if asked:
+        return text
+    return (
+        f"{text}. A shuffled mirror of ClimbMix has lost its clusters: import "
+        "nvidia/Nemotron-ClimbMix itself, or cluster the text anew with climb build"
+    )
 
 
 def _check_row(
@@ -241,7 +256,7 @@ def _check_row(
     fields: BuildSettings,
 ) -> UsableRow | BadRecord:
     """Return the document of a row, or a `BadRecord` that says why it cannot be used."""
-    label = task.file.cluster
+    label, cell = task.file.cluster, None
     if column is not None:
         cell = _cell(record.get(column), task.file.source)
         # JSON may escape a lone surrogate; in a table, a surrogate is a byte that is not UTF-8.
@@ -250,7 +265,7 @@ def _check_row(
             return BadRecord(origin, NOT_UTF8)
         label = canonical(cell)
     if label is None:
-        return BadRecord(origin, "no cluster")
+        return BadRecord(origin, "no cluster" if column is None or _is_empty(cell) else NO_LABEL)
     if len(label) > MOST_LABEL:
         return BadRecord(origin, f"a label of more than {MOST_LABEL:,} characters")
     if task.file.cluster is not None and label != task.file.cluster:
@@ -271,6 +286,11 @@ def _check_row(
         origin=origin,
     )
     return UsableRow(document, ids)
+
+
+def _is_empty(cell: object) -> bool:
+    """Whether a cell has no value; tables of pandas have NaN there."""
+    return cell is None or cell != cell or (isinstance(cell, str | bytes) and not cell.strip())
 
 
 def _cell(value: object, source: Source) -> object:

@@ -7,13 +7,21 @@ such as ``cluster_id=3/``.
 
 import os
 import re
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
 from climbstream.builder.cluster_names import canonical, natural
+from climbstream.builder.corpus.read_report import BadFile
 from climbstream.builder.corpus.sources import Source, is_table, survey
+from climbstream.builder.dataset_card import CARD, Card, read_beside
+from climbstream.loader.core.console import counted
 from climbstream.loader.core.errors import UsageError
+from climbstream.loader.core.log import get_logger
+from climbstream.loader.storage.hub import check_contact
+
+logger = get_logger(__name__)
 
 CLUSTER_COLUMNS = ("cluster_id", "cluster")
 """Default columns of the cluster: if the user names none, the first of these that exists is
@@ -63,17 +71,39 @@ def find_files(
     Raises:
         UsageError: A name matches no file of a known format, or no file can have rows.
     """
-    sources = [
-        source
-        for source in survey([_on_the_hub(name) for name in names])[0]
-        if PurePosixPath(source.name).name not in _NO_ROWS
-    ]
+    found, left_out = survey([place for name in names for place in _places(name)])
+    _tell_left_out(left_out)
+    sources = [source for source in found if PurePosixPath(source.name).name not in _NO_ROWS]
     if not sources:
         raise UsageError(
             f"{', '.join(names)}: there are no files with rows; name files of parquet or jsonl"
         )
     files = [ClusteredFile(source, _of_folder(source, column, folders)) for source in sources]
     return sorted(files, key=lambda file: natural(file.source.name))
+
+
+def _tell_left_out(files: Sequence[BadFile]) -> None:
+    """Log how many files and folders are left out, by reason, with an example."""
+    counts = Counter(bad.reason for bad in files)
+    first = {bad.reason: bad.origin for bad in reversed(files)}
+    for reason, count in counts.most_common():
+        logger.info(f"left out {counted(count, 'file')}: {reason} ({first[reason]})")
+
+
+def _places(name: str) -> list[str]:
+    """Return the URLs of a data set's files if ``name`` is ``hub:NAME``; else ``name`` itself.
+
+    ``hub:NAME@CONFIG`` stands for the files of a configuration on the card of the data set or, if
+    the card has no such configuration, for a folder of the data set.
+    """
+    repository, _, config = name.removeprefix("hub:").partition("@")
+    if name.startswith("hub:") and config:
+        check_contact()
+        top = f"hf://datasets/{repository}"
+        card = Card.parse((read_beside(top, CARD) or b"").decode(errors="replace"), f"{top}/{CARD}")
+        if config in card.configs:
+            return [f"{top}/{pattern}" for pattern in card.configs[config]]
+    return [_on_the_hub(name)]
 
 
 def card_folders(name: str) -> list[str]:

@@ -75,7 +75,8 @@ def report_page(
         note = (
             "The bars show the number of documents by score, from 0 at the left to 5 at the "
             "right. A near duplicate is nearly equal to another document; near duplicates are "
-            "left out, unless the settings keep them. Effective tokens are the tokens of "
+            "left out, unless the settings keep them. Each is counted in the cluster to which it "
+            "belongs by its own content. Effective tokens are the tokens of "
             "documents that are not near duplicates."
         )
         if len(topics) > _DRAWN:

@@ -4,6 +4,7 @@ For example, a chapter is held out, and a book that contains the chapter stays. 
 of the chapter, so it was not held out with the chapter.
 """
 
+import shlex
 from functools import partial
 from itertools import accumulate
 from pathlib import Path
@@ -17,6 +18,7 @@ from climbstream.builder.corpus.partition import Partition
 from climbstream.builder.corpus.passes import in_order
 from climbstream.loader.core.console import Progress, counted
 from climbstream.loader.core.log import get_logger
+from climbstream.loader.formats.manifest import HELDOUT
 
 from .dropped import draw_dropped
 from .reasons import HELD_OUT, stays
@@ -29,9 +31,10 @@ _ITEMS, _CHARACTERS = 1000, 1 << 25
 fits into the memory of each process."""
 
 
-def tell_leaks(selection: Selection) -> None:
+def tell_leaks(selection: Selection, out: Path) -> None:
     """Log a warning if documents that stay contain the text of held-out documents.
 
+    The warning has the command that lists these documents when the shards in ``out`` are complete.
     If there are more than `_ITEMS` held-out documents, a sample of them is looked for.
     """
     if HELD_OUT not in selection.reasons:
@@ -51,8 +54,9 @@ def tell_leaks(selection: Selection) -> None:
         logger.warning(
             f"  {counted(documents, 'document')} of the shards {contain} held-out text, of "
             f"{len(leaking):,} of {counted(len(items), 'held-out document')} (the first of these: "
-            f"{items[min(leaking)].id}); climb contamination lists them, and docs/contamination.md "
-            "says how to leave them out"
+            f"{items[min(leaking)].id}); when the build is complete, `climb contamination "
+            f"{shlex.quote(str(out))} {shlex.quote(str(out / HELDOUT))}` lists them, and "
+            "docs/contamination.md says how to leave them out"
         )
 
 

@@ -18,12 +18,14 @@ from climbstream.builder.corpus.partition import ArrayName, Partition
 from climbstream.builder.corpus.passes import in_order, summed
 from climbstream.builder.corpus.sample import has_license, in_languages
 from climbstream.builder.corpus.text_hashes import hash_texts
+from climbstream.builder.language_codes import CODE, UNDETERMINED
 from climbstream.builder.settings import CONTAMINATED, EQUAL_TEXT, EVERY, SCORES, BuildSettings
 from climbstream.loader.core.console import counted
 from climbstream.loader.core.engines.engine import Engine
 from climbstream.loader.core.errors import InvalidDataError
 from climbstream.loader.core.log import get_logger
 from climbstream.loader.formats.clusters import score_title
+from climbstream.loader.formats.mixture import some_names
 
 from .by_license import Counts, check_names, count_licenses, most_frequent, tell_licenses
 from .copies import count_copies
@@ -48,6 +50,9 @@ from .selection import Loss, Rule, Selection, drop_by_rules, size_of
 logger = get_logger(__name__)
 
 _NOTHING = Seen()
+_FREQUENT = 20
+"""Number of documents above which a build names an item of a task. A test question is in few
+documents; an item that is in many is usually a common phrase, and leaves out ordinary documents."""
 _SHOWN = 12
 """Maximum number of languages that a message names."""
 
@@ -86,22 +91,30 @@ def identify(
 
 
 def _check_languages(selection: Selection, settings: BuildSettings) -> None:
-    """Log a warning if the settings name languages in which there is no document.
+    """Log which of the settings' languages no document has, and what is left out without one.
 
     Raises:
         InvalidDataError: No document is kept; the message lists the corpus's languages.
     """
     counts: Counter[str] = Counter()
     summed(selection.engine, selection.partitions, _count_languages, Counter.update, counts)
-    missing = [name for name in settings.languages if not counts[name]]
+    asked = settings.languages
+    missing = [name for name in asked if not counts[name]]
     listed = ", ".join(f"{name} {n:,}" for name, n in counts.most_common(_SHOWN))
-    if len(missing) == len(settings.languages) and not settings.keep_ids:
+    if len(missing) == len(asked) and not settings.keep_ids:
         raise InvalidDataError(
             f"--languages {','.join(missing)} keeps no document; documents by language: {listed}"
         )
     if missing:
         logger.warning(
             f"  no document is in the language {', '.join(missing)}; by language: {listed}"
+        )
+    unnamed = [name for name in (CODE, UNDETERMINED) if counts[name] and name not in asked]
+    if unnamed:
+        texts = " and ".join(f"{counted(counts[name], 'document')} as {name}" for name in unnamed)
+        logger.info(
+            f"  --languages leaves out {texts}; these may be lists and tables in a language that "
+            f"you named, so look at some of them: climb dropped --language {unnamed[0]}"
         )
 
 
@@ -225,6 +238,7 @@ def _decontaminate(selection: Selection, settings: BuildSettings) -> None:
         return
     find = _no_reason if settings.mark_contaminated else _contaminated
     selection.drop(Rule("decontaminate", (CONTAMINATED,), find))
+    _tell_frequent_items(sum(selection.each(_count_items), Counter[str]()))
     if not settings.mark_contaminated:
         return
     marked = sum(selection.each(_count_marked), Counter[str]())
@@ -233,6 +247,26 @@ def _decontaminate(selection: Selection, settings: BuildSettings) -> None:
         "  documents that contain a test question, marked and kept: "
         f"{counted(marked['documents'], 'document')}"
     )
+
+
+def _tell_frequent_items(counts: Counter[str]) -> None:
+    """Log a warning if an item is in so many documents that it may be no question, but a phrase.
+
+    ``counts`` has the number of documents of each item.
+    """
+    frequent = [(name, n) for name, n in counts.most_common() if n > _FREQUENT]
+    if frequent:
+        listed = some_names([f"{name} {n:,}" for name, n in frequent])
+        logger.warning(
+            f"  {counted(len(frequent), 'item')} of the tasks in more than {_FREQUENT} documents "
+            f"each: {listed}. If the item is a common phrase, delete it from the task"
+        )
+
+
+def _count_items(partition: Partition) -> Counter[str]:
+    """Return the number of documents that contain each item, by its name."""
+    names = partition.read(CONTAMINATED)
+    return Counter(names[names != ""].tolist())
 
 
 def _count_marked(partition: Partition) -> Counter[str]:
@@ -488,8 +522,20 @@ def prune_clusters(
             mean = float(means[micro, SCORES.index(name)])
             # The mean of a micro-cluster without documents is infinite, so it is not pruned.
             if mean < low and micro not in why:
-                why[micro] = f"cluster scores {mean:.1f} in {score_title(name)}, below {low:g}"
+                why[micro] = (
+                    f"cluster scores {_below(mean, low)} in {score_title(name)}, below {low:g}"
+                )
     return clusters.without(why)
+
+
+def _below(mean: float, low: float) -> str:
+    """Return ``mean``, which is below ``low``, with so many decimals that the text is below too.
+
+    >>> _below(2.31, 2.5), _below(2.497, 2.5)
+    ('2.3', '2.497')
+    """
+    texts = (f"{mean:.{digits}f}" for digits in range(1, 17))
+    return next((text for text in texts if float(text) < low), repr(mean))
 
 
 def poor_documents(scores: NDArray[np.float32], least: Mapping[str, float]) -> NDArray[np.str_]:

@@ -373,27 +373,28 @@ def _count_rows(path: Path) -> int:
 
 def write_heldout(
     out: Path, selection: Selection, clusters: ClusterMap, names: Sequence[str]
-) -> None:
+) -> Counter[str]:
     """Write the file of documents that were held out for evaluation, with their clusters.
 
-    The number of held-out documents of each known domain is logged.
+    Returns the number of held-out documents of each known domain.
     """
     if HELD_OUT not in selection.reasons:
-        return
+        return Counter()
     folder = selection.work / "heldout"
     function = partial(_write_heldout_lines, folder=folder, clusters=clusters, names=tuple(names))
     parts, labels = [], Counter[str]()
     for lines, some in selection.each(function):
         parts += [lines] if lines is not None else []
         labels += some
-    if labels:
-        _say_heldout(labels)
     for _ in selection.engine.run(_join_lines, [(parts, out / HELDOUT)]):
         shutil.rmtree(folder)
+    return labels
 
 
-def _say_heldout(labels: Counter[str]) -> None:
-    """Log how many documents of each known domain were held out, the largest domains first."""
+def tell_heldout(labels: Counter[str]) -> None:
+    """Log how many documents of each known domain are held out, the largest domains first."""
+    if not labels:
+        return
     listed = ", ".join(f"{name} {count:,}" for name, count in labels.most_common(_LABELS))
     more = f", {len(labels) - _LABELS:,} more" if len(labels) > _LABELS else ""
     least = min(labels.values())

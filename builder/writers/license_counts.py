@@ -25,10 +25,11 @@ from climbstream.loader.formats.manifest import (
     join_licenses,
     single_licenses,
 )
-from climbstream.loader.formats.mixture import some_names
 
 logger = get_logger(__name__)
 
+_NAMED = 6
+"""Maximum number of sources that a message names."""
 _Found = dict[tuple[int, str], Counter[str]]
 """Numbers of documents and tokens, by cluster and licence."""
 
@@ -76,8 +77,15 @@ def with_licenses(
 def tell_unlicensed(manifest: Manifest, sources: Sequence[str], column: str) -> None:
     """Log how many documents state no licence, and the ``sources`` without one in ``column``."""
     if text := unlicensed_text(manifest):
-        where = f"; no document of {some_names(sources)} has one in {column!r}" if sources else ""
+        where = f"; no document of {_named(sources)} has one in {column!r}" if sources else ""
         logger.warning(f"  {text}{where}")
+
+
+def _named(sources: Sequence[str]) -> str:
+    """Return the names of ``sources`` or, if there are many, their number and one of them."""
+    if len(sources) <= _NAMED:
+        return ", ".join(sources)
+    return f"{len(sources):,} sources, such as {sources[0]},"
 
 
 def union_of_licenses(entries: Sequence[ClusterEntry], texts: Sequence[str]) -> str:

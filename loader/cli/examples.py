@@ -14,7 +14,7 @@ EXAMPLES = {
         "climb dropped shards/web --language de --ids",
     ),
     "import": (
-        "climb import hub:nvidia/ClimbLab --out shards/climblab --tokenizer gpt2",
+        "climb import hub:nvidia/Nemotron-ClimbLab --out shards/climblab --tokenizer gpt2",
         "climb import rows.parquet --cluster topic --out shards/topics",
     ),
     "export": (

@@ -87,7 +87,8 @@ class Progress:
         parts = [f"{self._what}: {short_number(self._done)}"]
         if self._total is not None:
             parts[0] += f"/{short_number(self._total)}"
-        parts[0] += f" {self._unit}"
+        one = (self._done if self._total is None else self._total) == 1
+        parts[0] += f" {_singular(self._unit) if one else self._unit}"
         if rated or not self._done:
             parts.append(
                 f"{short_number(rate)}/s" if rate >= 1 or not rate else f"{1 / rate:.1f} s each"
@@ -105,6 +106,15 @@ class Progress:
             self._stream.write(start + line + end)
             self._stream.flush()
         self._line = line
+
+
+def _singular(unit: str) -> str:
+    """Return the singular of ``unit``.
+
+    >>> _singular("documents"), _singular("proxies")
+    ('document', 'proxy')
+    """
+    return f"{unit.removesuffix('ies')}y" if unit.endswith("ies") else unit.removesuffix("s")
 
 
 def duration(seconds: float) -> str:

@@ -192,7 +192,7 @@ def quotation(name: str, text: str, html: str = "") -> str:
 
 def bar(share: float, color: str = "blue") -> str:
     """Return the drawing of a bar whose length is proportional to ``share``, from 0 to 1."""
-    return f'<span class="bar" style="width:{120 * share:.1f}px;background:var(--{color})"></span>'
+    return f'<span class="bar" style="width:{72 * share:.1f}px;background:var(--{color})"></span>'
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -129,13 +129,18 @@ def check_same_config(
 
 def differences_text(old: object, new: object) -> str:
     """Return a text on the differences of two plans, by names of options; "" if there are none."""
-    texts = [_difference_text(setting_name(keys), *pair) for keys, *pair in _differences(old, new)]
-    more = f" and {len(texts) - _MOST} more" if len(texts) > _MOST else ""
+    texts = [_difference_text(*difference) for difference in _differences(old, new)]
+    rest = len(texts) - _MOST
+    more = f"; and {rest:,} more {'difference' if rest == 1 else 'differences'}" if rest > 0 else ""
     return "; ".join(texts[:_MOST]) + more
 
 
-def _difference_text(name: str, before: object, now: object) -> str:
-    """Say in words how a setting differs; of contents, only a hash is known, which is not shown."""
+def _difference_text(keys: tuple[str, ...], before: object, now: object) -> str:
+    """Return a text on one difference of two plans; hashes of contents are not shown."""
+    if keys[0] == "sources" and len(keys) == 2:
+        change = "is new" if before is _ABSENT else "is missing" if now is _ABSENT else "changed"
+        return f"the source {keys[1]} {change}"
+    name = setting_name(keys)
     if not (is_hash(before) or is_hash(now)):
         return f"{name} was {_shown(before)} and is {_shown(now)}"
     if before in _NOTHING:
@@ -178,6 +183,8 @@ def setting_name(keys: tuple[str, ...]) -> str:
     """
     if keys == ("max_epochs",):
         keys = ("settings", *keys)
+    if keys[0] == "end" and len(keys) == 2:
+        return f"the {'number' if keys[1] == 'id' else keys[1]} of the end token"
     if keys[:1] != ("settings",) or len(keys) == 1:
         return ".".join(keys)
     first, *rest = keys[1:]

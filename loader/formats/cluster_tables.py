@@ -125,17 +125,17 @@ def copies_text(clusters: Sequence[ClusterInfo]) -> str:
     >>> about = dict(documents=9, tokens=90, bytes=0, quality={}, labels={}, terms=(), samples=())
     >>> counts = CopyCounts(documents=2, exact=4, near=1, several_sources=1)
     >>> copies_text([ClusterInfo(name="c00", micro=(), copy_counts=counts, **about)])
-    'copies left out: 4 exact and 1 near, of 2 documents; 1 document occurs in several sources'
+    'copies left out: 4 exact and 1 near, of 2 documents in shards; 1 is in several sources'
     """
     counts = [info.copy_counts for info in clusters if info.copy_counts is not None]
     if not counts:
         return ""
     total = sum(counts, CopyCounts())
-    occur = "occurs" if total.several_sources == 1 else "occur"
+    verb = "is" if total.several_sources == 1 else "are"
     return (
         f"copies left out: {total.exact:,} exact and {total.near:,} near, of "
-        f"{counted(total.documents, 'document')}; "
-        f"{counted(total.several_sources, 'document')} {occur} in several sources"
+        f"{counted(total.documents, 'document')} in shards; {total.several_sources:,} {verb} in "
+        "several sources"
     )
 
 

@@ -16,6 +16,7 @@ from climbstream.loader.core.errors import IntegrityError, InvalidDataError, Usa
 from climbstream.loader.core.files import hash_bytes, hash_file, hash_json, write_json
 from climbstream.loader.core.typed import Count, check_version, convert, parse_json, short
 from climbstream.loader.formats.mds.index import DTYPES, Index
+from climbstream.loader.storage.hub import pin
 from climbstream.loader.storage.store import Store
 
 from .grouping import GROUPING, GROUPINGS, Grouping, base_of
@@ -421,6 +422,7 @@ class Manifest:
         except (FileNotFoundError, NotADirectoryError):
             if (groups := _read_grouping(store)) is not None:
                 return cls.load(base_of(store)).by_grouping(store.folder_name, groups, str(store))
+            pin(str(directory))  # raises if the Hub has no such data set or revision
             remedy = "check the address"
             if str(store).startswith("hf://") and _has_mixture(store):
                 remedy = (

@@ -25,7 +25,7 @@ from climbstream.loader.core.files import check_regular, hash_bytes, json_bytes,
 from climbstream.loader.core.log import get_logger
 from climbstream.loader.core.threads import in_threads
 from climbstream.loader.core.typed import parse_json
-from climbstream.loader.core.workdir import begin_or_resume
+from climbstream.loader.core.workdir import begin_or_resume, read_plan
 from climbstream.loader.formats.directory import REQUESTS, ShardDirectory
 from climbstream.loader.formats.grouping import GROUPINGS
 from climbstream.loader.formats.manifest import (
@@ -129,6 +129,7 @@ def pull(
         return result
     with lock(out):
         plan = {"pull": 1, "shards": shards.manifest.fingerprint}
+        _check_version(out, place, plan)
         begin_or_resume(out, PULL, plan, folders=("clusters/*", "documents", f"{GROUPINGS}/*"))
         _check_room(out, result.fetched, len(missing))
         with Progress("pull", result.bytes, "bytes", result.bytes - result.fetched) as progress:
@@ -140,6 +141,18 @@ def pull(
                 "one that chose what was fetched"
             )
     return result
+
+
+def _check_version(out: Path, place: str, plan: Mapping[str, Any]) -> None:
+    """Raise `InvalidDataError` if ``out`` is a copy of other shards, or of another version."""
+    before = read_plan(out / PULL) if (out / PULL).exists() else plan
+    if before.get("shards") != plan["shards"]:
+        raise InvalidDataError(
+            f"{out} is a copy of the shards {before.get('shards')}, and {place} has the shards "
+            f"{plan['shards']}: another version, to which documents were added, or other shards. "
+            f"A copy is not brought up to date: pull this version into a new folder, or name the "
+            f"version of {out}, as OWNER/NAME@REVISION"
+        )
 
 
 def _read_indexes(shards: ShardDirectory, names: Sequence[str]) -> dict[str, Index]:

@@ -120,7 +120,9 @@ def _groups(
         names, _, bounds = word.rpartition("=")
         least, _, most = bounds.partition(":")
         try:
-            groups[names] = Group(names.split(","), float(least), float(most))
+            groups[names] = Group(
+                [name.strip() for name in names.split(",")], float(least), float(most)
+            )
         except ValueError:
             raise UsageError(f"{option.opts[0]} {word}: write CLUSTER,CLUSTER=LEAST:MOST") from None
     return groups

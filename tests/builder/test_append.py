@@ -2,6 +2,7 @@
 
 import re
 import shutil
+from collections import Counter
 
 import numpy as np
 import pytest
@@ -259,9 +260,7 @@ def test_another_append_must_wait_for_one_that_was_begun(
         patch.setattr(appender, "look_at", lambda *_: kill())
         with pytest.raises(KilledError):
             append(sources[1:], out)
-    with pytest.raises(
-        InvalidDataError, match=r"sources\.first\.jsonl was not given and is"
-    ) as said:
+    with pytest.raises(InvalidDataError, match=r"the source first\.jsonl is new") as said:
         append(sources[:1], out)
     assert f"to discard it, remove {out / '.build'}" in str(said.value)
     shutil.rmtree(out / ".build")
@@ -394,7 +393,7 @@ def test_a_directory_between_commit_and_end_of_an_append_is_not_published(
 
 
 def test_a_near_copy_of_what_was_held_out_is_held_out_if_copies_are_kept(
-    tmp_path, make_records, write_jsonl, engines, catalogue
+    tmp_path, make_records, write_jsonl, engines, catalogue, capsys
 ):
     first = make_records(each=8)
     near = [{**r, "id": f"near {r['id']}", "text": f"{r['text']} Indeed."} for r in first]
@@ -408,3 +407,7 @@ def test_a_near_copy_of_what_was_held_out_is_held_out_if_copies_are_kept(
     assert len(pairs) > 20
     assert {("held out", "held out"), (None, None)} <= set(pairs)
     assert all((old == "held out") == (new == "held out") for old, new in pairs)
+    labels = Counter(row["label"] for row in rows.values() if row["why"] == "held out")
+    said = capsys.readouterr().err.split("held-out documents by known domain: ")[-1]
+    told = dict(one.rsplit(" ", 1) for one in said.split("\n")[0].split(", "))
+    assert {name: int(n) for name, n in told.items()} == labels

@@ -85,9 +85,7 @@ def test_clusters_report_and_inspect_sum_up_what_the_catalogue_says(made, rows):
             near=sum(row["near_copies"] for row in ours),
             several_sources=sum(row["source_count"] > 1 for row in ours),
         )
-    line = (
-        "copies left out: 4 exact and 1 near, of 3 documents; 3 documents occur in several sources"
-    )
+    line = "copies left out: 4 exact and 1 near, of 3 documents in shards; 3 are in several sources"
     assert line in CliRunner().invoke(inspect, [str(made)]).output.splitlines()
     assert ">Copies<" in (made / "report.html").read_text()
 

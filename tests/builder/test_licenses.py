@@ -17,6 +17,7 @@ from climbstream.builder.exporter.shards import export_shards
 from climbstream.builder.licenses import is_kept
 from climbstream.builder.publisher.repo_files import PublishSettings, collect
 from climbstream.builder.settings import BuildSettings
+from climbstream.builder.writers.license_counts import _named
 from climbstream.loader import Manifest
 from climbstream.loader.cli.main import run
 from climbstream.loader.core.errors import InvalidDataError
@@ -288,6 +289,12 @@ def test_an_append_of_licensed_documents_does_not_hide_those_without(
     more = [{**record, "id": f"more {record['id']}"} for record in more]
     after = append([str(write_jsonl(tmp_path / "b.jsonl", more))], tmp_path / "out", workers=1)
     assert after.license == "unknown, MIT"
+
+
+def test_many_sources_without_a_licence_are_counted():
+    names = [f"{i}.txt" for i in range(371)]
+    assert _named(names[:2]) == "0.txt, 1.txt"
+    assert _named(names) == "371 sources, such as 0.txt,"
 
 
 def test_documents_that_stated_none_are_unknown_when_later_ones_state_one(

@@ -161,11 +161,11 @@ def test_a_build_after_files_were_renamed_says_which_sources_differ(build, folde
 
 
 def test_held_out_documents_are_counted_by_known_domain_and_too_few_are_told(caplog):
-    catalogue._say_heldout(Counter({f"d{n:02d}": 90 - n for n in range(12)}))
+    catalogue.tell_heldout(Counter({f"d{n:02d}": 90 - n for n in range(12)}))
     assert "held-out documents by known domain: d00 90, d01 89, " in caplog.text
     assert "d09 81, 2 more" in caplog.text
     assert "unreliable target" not in caplog.text
-    catalogue._say_heldout(Counter({"perl": 74, "doc": 59}))
+    catalogue.tell_heldout(Counter({"perl": 74, "doc": 59}))
     assert "held-out documents by known domain: perl 74, doc 59\n" in caplog.text
     assert "fewer than 60 held-out documents makes an unreliable target" in caplog.text
 

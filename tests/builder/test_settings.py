@@ -48,13 +48,18 @@ def test_what_is_no_object_is_refused(value):
         ({"holdout": 1.0}, "holdout is 1.0; it must be from 0 to below 1"),
         ({"holdout": float("nan")}, "holdout is nan"),
         ({"micro_clusters": 5}, "5 micro-clusters cannot be merged into 20; ask for 20 micro"),
+        ({"languages": ["german", "EN"]}, "there is no language german, EN; write de,en$"),
+        (
+            {"holdout": 3.0},
+            "must be from 0 to below 1; for a percentage, write 3%",
+        ),
         (
             {"min_cluster_score": {"beauty": 1.0}},
-            "there is no score beauty; the scores are overall,",
+            "no score beauty; the scores are overall,",
         ),
         (
             {"min_document_score": {"truth": 1.0}},
-            "there is no score truth; the scores are .*, ad-free$",
+            "no score truth; the scores are .*, ad-free$",
         ),
         ({"min_document_score": {"overall": 7}}, "the least score overall is 7; scores are from 0"),
         ({"min_cluster_score": {"overall": float("nan")}}, "the least score overall is nan"),

@@ -14,6 +14,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from itertools import count
+from pathlib import PurePosixPath
 from urllib.parse import parse_qs, quote, unquote, urlsplit
 
 import yaml
@@ -375,10 +376,16 @@ def _handler(hub):
         def tree(self, files, below, query):
             below = f"{below}/" if below else ""
             if query.get("recursive", [""])[0].lower() == "true":
-                names = sorted(path for path in files if path.startswith(below))
+                # As the Hub does, the folders are listed too; its client needs them in its cache.
+                paths = [path for path in files if path.startswith(below)]
+                folders = {str(f) for path in paths for f in PurePosixPath(path).parents}
+                names = sorted({*paths, *(f for f in folders if f.startswith(below))} - {"."})
             else:
                 inner = (path[len(below) :] for path in files if path.startswith(below))
                 names = sorted({below + path.split("/")[0] for path in inner})
+            if below and not names:
+                self.missing("Entry")
+                return
             begin = int(query.get("cursor", ["0"])[0])
             headers = {}
             if begin + PAGE < len(names):

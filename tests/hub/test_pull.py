@@ -217,6 +217,19 @@ def test_a_revision_is_what_it_was(web, directory, tmp_path):
         opened(URL, tmp_path / "b")
 
 
+def test_a_copy_of_another_version_is_named_with_the_remedy(web, directory, tmp_path):
+    pull(REPO, tmp_path / "pulled")
+    plan = json.dumps({"pull": 1, "shards": "an older version"})
+    (tmp_path / "pulled" / "pull.json").write_text(plan)
+    fingerprint = Manifest.load(directory).fingerprint
+    with pytest.raises(
+        InvalidDataError,
+        match=rf"a copy of the shards an older version, and hf://\S+ has the shards {fingerprint}: "
+        r"another version, .* pull this version into a new folder",
+    ):
+        pull(REPO, tmp_path / "pulled")
+
+
 def test_a_running_job_keeps_to_the_commit_that_it_began_with(web, directory, tmp_path):
     loader = opened(URL, tmp_path / "cache")
     other_shards(web)
@@ -226,6 +239,8 @@ def test_a_running_job_keeps_to_the_commit_that_it_began_with(web, directory, tm
 def test_a_revision_that_is_not_there_is_named(web, tmp_path):
     with pytest.raises(RemoteError, match=r"v9 of someone/web: it has no such branch, tag"):
         pull(f"{REPO}@v9", tmp_path / "pulled")
+    with pytest.raises(RemoteError, match=r"v9 of someone/web: it has no such branch, tag"):
+        Manifest.load(f"hf://{REPO}@v9")
     with pytest.raises(RemoteError, match=r"main of someone/else: it has no such data set,"):
         opened("hf://someone/else", tmp_path / "cache")
     with pytest.raises(UsageError, match="ends where a revision should be named"):

@@ -62,6 +62,26 @@ def test_documents_with_a_question_are_left_out_counted_and_named(
     assert "contaminated" in (corpus / "out" / "report.html").read_text()
     assert run(["dropped", str(corpus / "out"), "--why", "contaminated", "--ids"]) == 0
     assert set(capsys.readouterr().out.split()) == set(LEAKS)
+    assert "of the tasks in more than" not in caplog.text
+    assert run(["dropped", str(corpus / "out"), "--why", "contaminated"]) == 0
+    task = corpus / "task.jsonl"
+    text = capsys.readouterr().out
+    assert f"documents by test question: {task}: q0 2, {task}: q1 1" in text
+    assert f"contaminated: {task}: q1\t" in text
+
+
+def test_an_item_in_many_documents_is_named_as_one_that_may_be_a_phrase(corpus, caplog):
+    lines = (corpus / "corpus.jsonl").read_text().splitlines()
+    records = [json.loads(line) for line in lines]
+    for record in records[::2]:
+        record["text"] += f"\n{QUESTIONS[2]}"
+    (corpus / "corpus.jsonl").write_text("\n".join(map(json.dumps, records)))
+    dry_run([str(corpus / "corpus.jsonl")], corpus / "dry", settings_of(corpus), workers=1)
+    assert (
+        f"1 item of the tasks in more than 20 documents each: {corpus / 'task.jsonl'}: q2 "
+        f"{len(records[::2]) - len(LEAKS)}. If the item is a common phrase, delete it"
+        in caplog.text
+    )
 
 
 def test_one_document_that_was_left_out_is_not_called_documents(corpus, capsys, monkeypatch):

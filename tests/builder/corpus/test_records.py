@@ -325,3 +325,17 @@ def test_broken_json_costs_a_record_and_not_the_file(read, tmp_path, content, ex
     rows, report = read(tmp_path / "a.json")
     assert texts(rows) == expected
     assert report.bad
+
+
+@pytest.mark.parametrize("ending", ["csv", "jsonl", "parquet"])
+def test_spaces_between_the_names_of_columns_do_not_count(tmp_path, read, ending):
+    path = tmp_path / f"a.{ending}"
+    record = {"Text": "a text of some words", "key": "k"}
+    if ending == "csv":
+        path.write_text("Text,key\na text of some words,k\n")
+    elif ending == "jsonl":
+        path.write_text(json.dumps(record))
+    else:
+        pq.write_table(pa.Table.from_pylist([record]), path)
+    rows, _ = read(path, text="text, Text", id="url, key")
+    assert [(row["id"], row["text"]) for row in rows] == [("k", "a text of some words")]

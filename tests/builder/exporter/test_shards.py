@@ -332,6 +332,15 @@ def test_the_command_prints_the_blend(directory, tmp_path, climb):
     assert "export: 13/13 tokens" in done.stderr
 
 
+def test_the_command_prints_how_datasets_loads_an_export(directory, tmp_path, climb):
+    first = int(Manifest.load(directory).names[0].removeprefix("c"))
+    for layout, name in (("parquet", f', "cluster_{first}"'), ("jsonl", "")):
+        out = tmp_path / layout
+        done = climb("export", directory, "--to", layout, "--out", out)
+        assert done.returncode == 0, done.stderr
+        assert f'with datasets: load_dataset("{out}"{name}, split="train")' in done.stderr
+
+
 # What an export is loaded with.
 
 

@@ -111,6 +111,23 @@ def test_a_language_that_the_model_hardly_takes_for_english_is_not_judged_by_eng
     assert identify([ashaninka])[0, 0] == "und"
 
 
+AUTHORS = (
+    "Ahmet Kowalczyk,\nBirgit Oduya,\nChandra Lindqvist,\nDragomir Teixeira,\nEun-ji Vasquez,\n"
+    "Farid Holmberg,\nGwenael Nakamura,\nHristina Abubakar,\nIoannis Petrenko,\n"
+    "Jorunn Castellanos,\nKaveh Wojcik,\nLeilani Dubois,\n"
+) * 5
+PROSE = (
+    "These people have written the program that this page describes. The program copies a folder "
+    "to another machine, and it leaves out the files that are there already. If a file was changed "
+    "in both places, the newer one is kept, and the older one gets another name. "
+)
+
+
+def test_prose_after_a_beginning_without_a_language_decides():
+    assert identify([AUTHORS])[0, 0] == "und"
+    assert identify([AUTHORS + 4 * PROSE])[0, 0] == "en"
+
+
 def test_the_codes_are_all_that_the_model_can_answer():
     labels, _ = _model().predict("Hallo", k=1_000, threshold=-1)
     assert sorted(label.removeprefix("__label__") for label in labels) == OF_MODEL

@@ -161,6 +161,12 @@ def test_a_mirror_that_lost_its_clusters_is_refused_with_the_remedy(tmp_path, ou
     )
 
 
+def test_a_misspelt_column_of_the_cluster_gets_the_name_that_was_meant(tmp_path, out):
+    path = write_parquet(tmp_path / "a.parquet", [{"text": "a", "label": "x"}])
+    with pytest.raises(InvalidDataError, match=r"no lable, and .* Did you mean --cluster label\?"):
+        imports(out, path, cluster="lable")
+
+
 def test_any_column_may_be_the_cluster(tmp_path, out, make_records, write_jsonl):
     records = make_records(each=5)
     manifest = imports(
@@ -374,8 +380,9 @@ def test_bad_rows_are_counted_by_reason_and_listed(tmp_path, out, served, write_
     manifest = imports(out, path)
     assert served(out) == {"c01": [[1, 2, END]] * 2}
     assert reasons(manifest) == {
+        "a cluster that cannot be a label, such as true or 2.5": 2,
         "a token outside the vocabulary of 50,257": 2,
-        "no cluster": 4,
+        "no cluster": 2,
         "no column 'tokens'": 1,
         "no tokens": 1,
         "not JSON": 1,

@@ -115,6 +115,8 @@ def test_what_was_dropped_is_listed_filtered_and_shown(source, tmp_path, climb):
 def test_only_languages_asked_for_stay(tmp_path, make_records, write_jsonl, catalogue, capsys):
     russian = "Все люди рождаются свободными и равными в своем достоинстве и правах, и это так. "
     more = [{"id": f"ru {n}", "text": russian * 2 + f"И номер {n}."} for n in range(12)]
+    program = "for (int i = 0; i < n; i++) {\n    sum += a[i];\n}\n"
+    more += [{"id": f"code {n}", "text": program * (9 + n)} for n in range(3)]
     source = write_jsonl(tmp_path / "topics.jsonl", [*make_records(each=10), *more])
     out = tmp_path / "out"
     build([str(source)], out, settings(languages=["en", "cy"], near_duplicates=None), workers=1)
@@ -124,7 +126,8 @@ def test_only_languages_asked_for_stay(tmp_path, make_records, write_jsonl, cata
     assert {row["script"] for row in rows} == {"Latn", "Cyrl"}
     said = capsys.readouterr().err
     assert "more than half of the documents" not in said  # this was asked for
-    assert "no document is in the language cy; by language: en 60, ru 12" in said
+    assert "no document is in the language cy; by language: en 60, ru 12, code 3" in said
+    assert "--languages leaves out 3 documents as code; these may be lists" in said
     report = (out / "report.html").read_text()
     assert "language not asked for" in report
     assert "<div>Все люди" in report

@@ -131,3 +131,12 @@ def test_a_temporary_file_is_known_by_its_name_and_by_the_name_it_will_have(tmp_
         assert is_temporary(path)
         assert is_temporary(path, "a\nb")
         assert not is_temporary(path, "b")
+
+
+def test_differences_beyond_the_first_are_counted_and_sources_need_no_hash():
+    old = {"settings": {"seed": 1}, "sources": {f"{i}.txt": str(i) for i in range(9)}}
+    new = {"settings": {"seed": 2}, "sources": {"0.txt": "x", "new.txt": "y"}}
+    assert differences_text(old, new) == (
+        "--seed was 1 and is 2; the source 0.txt changed; the source new.txt is new; the source "
+        "1.txt is missing; the source 2.txt is missing; and 6 more differences"
+    )

@@ -2,6 +2,7 @@
 
 import json
 import random
+import re
 
 import pytest
 import zstandard
@@ -141,7 +142,7 @@ def test_nothing_is_looked_for_before_the_settings_are_sound(leaky, monkeypatch,
 
 
 def test_held_out_text_that_stands_in_a_longer_document_can_be_left_out(
-    tmp_path, monkeypatch, write_jsonl, make_records, caplog
+    tmp_path, monkeypatch, write_jsonl, make_records, caplog, capsys
 ):
     monkeypatch.setenv("CLIMBSTREAM_CACHE", str(tmp_path / "cache"))
     chapters = [
@@ -155,6 +156,9 @@ def test_held_out_text_that_stands_in_a_longer_document_can_be_left_out(
     build([source], shards, BuildSettings(**small), workers=1)
     assert "1 document of the shards contains held-out text, of " in caplog.text
     assert "(the first of these: chapter " in caplog.text
+    (command,) = re.findall("`climb (contamination .*?)`", caplog.text)
+    assert run(command.split()) == 0
+    assert "book" in capsys.readouterr().out
     check_targets(shards, ["label=chapter"], strict=False)
     assert "items are contained in 1 document of the shards" in caplog.text
     assert (
