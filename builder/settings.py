@@ -297,8 +297,8 @@ class BuildSettings:
         """Check settings that depend on each other."""
         if taken := [name for name in self.keep if name in CATALOGUE or self.keep.count(name) > 1]:
             raise InvalidDataError(
-                f"keep names {', '.join(dict.fromkeys(taken))} twice, or documents/*.parquet "
-                "has such a column already"
+                f"keep cannot add {', '.join(dict.fromkeys(taken))}; name each column once, and "
+                "none that documents/*.parquet has already"
             )
         if self.decontaminate and CONTAMINATED in self.keep:
             raise InvalidDataError(
@@ -345,7 +345,7 @@ class BuildSettings:
 
     @property
     def uses_gpus(self) -> bool:
-        """Whether the embedding can be computed on GPUs: by a model of sentence-transformers."""
+        """Whether GPUs can compute the embedding. Only models of sentence-transformers use GPUs."""
         return self.embed.startswith("st:")
 
     @property

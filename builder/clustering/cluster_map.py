@@ -79,10 +79,10 @@ class ClusterMap:
         return self.cluster[self.nearest(self.kept)]
 
     def nearest(self, micro: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Return, for each micro-cluster, the most similar one of ``micro``: int64 ``[M]``.
+        """Return, for each micro-cluster, the number of the nearest one in ``micro``.
 
-        ``micro``, int64 ``[m]``, are numbers of micro-clusters. If a micro-cluster is itself in
-        ``micro``, its result is its own number.
+        The result is int64 ``[M]``. ``micro``, int64 ``[m]``, has the numbers of some
+        micro-clusters. The nearest one has the most similar centroid. The nearest of a micro-cluster in ``micro`` is this one itself.
         """
         nearest: NDArray[np.int64] = micro[
             np.argmax(self.centroids @ self.centroids[micro].T, axis=1)

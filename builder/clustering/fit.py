@@ -83,9 +83,9 @@ def embed_sample(engine: Engine, sample: Sample, settings: BuildSettings) -> Non
             cut += count
             limits.add(limit)
             progress.add(min(_SLICE, sample.documents - task.begin))
-    used = f"{HEAD:,} characters" + "".join(f", and {n:,} tokens," for n in limits if n is not None)
+    used = f"{HEAD:,} characters" + "".join(f" and {n:,} tokens" for n in limits if n is not None)
     logger.info(
-        f"  the model uses at most the first {used} of a document; {cut:,} of "
+        f"  the model uses only the beginning of a document, at most {used}; {cut:,} of "
         f"{sample.documents:,} documents are longer"
     )
 

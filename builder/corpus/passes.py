@@ -39,9 +39,10 @@ R = TypeVar("R")
 
 @dataclass(frozen=True, slots=True)
 class Batch(Generic[Part]):
-    """Consecutive partitions or parts of a catalogue; the first one has the number ``first``."""
+    """A series of consecutive partitions, or of consecutive parts of a catalogue."""
 
     first: int
+    """Number of the first of them."""
     partitions: tuple[Part, ...]
 
     @property

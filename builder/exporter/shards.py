@@ -140,8 +140,8 @@ def _check_columns(to: str, columns: Sequence[str]) -> None:
         raise UsageError(f"--to {to} has no columns; export columns to parquet or jsonl")
     if taken := [name for name in columns if name in OWN or columns.count(name) > 1]:
         raise UsageError(
-            f"--columns names {', '.join(dict.fromkeys(taken))} twice, or rows have such a column "
-            f"already; rows always have {', '.join(OWN)}"
+            f"--columns cannot add {', '.join(dict.fromkeys(taken))}; name each column once, and "
+            f"none of those that rows always have: {', '.join(OWN)}"
         )
 
 

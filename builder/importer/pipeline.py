@@ -337,8 +337,8 @@ def _say_names(names: Mapping[str, str]) -> None:
         label, name = others[0]
         label = label if len(label) <= _SHOWN else f"{label[:_SHOWN]}…"
         logger.info(
-            f"  {counted(len(others), 'label')} cannot be the name of a folder, so the cluster has "
-            f"another name: the cluster of {label!r} is {name!r}; clusters.json lists all names"
+            f"  {counted(len(others), 'label')} cannot name a folder, so other names are used: "
+            f"the cluster of {label!r} is called {name!r}; clusters.json lists all names"
         )
 
 

@@ -197,10 +197,11 @@ def least_agreement(alike: float) -> float:
 def tell_apart(hashes: NDArray[np.uint64]) -> NDArray[np.uint64]:
     """Return ``hashes`` in another order, with a new hash for each repetition of a hash.
 
-    So the hashes are a set in which each run of characters counts as often as it occurs. The reason
-    is that in a long text, most runs of three characters occur many times. If such a run counted
-    only once, the rare runs that a small change creates would be a large part of the set, and the
-    change would seem large.
+    The hashes are those of the runs of three characters of a text. Two texts are compared by the
+    sets of their hashes, and a set has each hash only once. With the new hashes, a run that occurs
+    many times counts many times. In a long text, most runs occur many times. If each counted only
+    once, the rare runs that a small change creates would be a large part of the set, and the change
+    would seem large.
     """
     ordered = np.sort(hashes)
     place = np.arange(len(ordered))

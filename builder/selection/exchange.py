@@ -58,7 +58,7 @@ class Block(Generic[S]):
         return sum(self.counts)
 
     def parts(self) -> Iterator[tuple[S, int, int]]:
-        """Yield each source, with the begin and the end of its documents, counted in the block."""
+        """Yield each source, and the numbers of its documents in the block: first, last plus 1."""
         ends = accumulate(self.counts)
         for source, count, end in zip(self.sources, self.counts, ends, strict=True):
             yield source, end - count, end

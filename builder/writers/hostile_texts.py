@@ -1,6 +1,6 @@
 """Hostile texts: unusual texts, which show best whether two encoders return the same ids.
 
-The texts are the same in every build, except for the names of the tokenizer's own tokens.
+Some texts contain the special tokens of the tokenizer. All other texts are the same in every build.
 """
 
 import sys

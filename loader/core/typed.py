@@ -69,7 +69,7 @@ def _parse(data: bytes, name: str, errors: str) -> Any:
     except RecursionError:
         raise InvalidDataError(f"{name} is nested too deeply") from None
     except ValueError:
-        raise InvalidDataError(f"{name} holds a number of thousands of digits") from None
+        raise InvalidDataError(f"{name} holds a number with thousands of digits") from None
     level = [value]
     for _ in range(_DEEPEST):
         level = [

@@ -36,7 +36,7 @@ from .manifest import (
 from .mds.entry import ShardColumns
 from .mds.index import Index
 from .mixture import some_names
-from .shard_columns import read_columns
+from .shard_columns import REMEDY, read_columns
 from .tokenizer import no_tokenizer, parse_tokenizer
 
 if TYPE_CHECKING:
@@ -170,7 +170,7 @@ class ShardDirectory(Tabular):
         if not (columns := self._read_columns()):
             return load_index(self.base, self.manifest, entry)
         if entry.name not in columns:
-            raise IntegrityError(f"{self.base / COLUMNS} lacks cluster {entry.name}; remove it")
+            raise IntegrityError(f"{self.base / COLUMNS} lacks cluster {entry.name}; {REMEDY}")
         index = Index(self.manifest.dtype, (columns[entry.name],))
         check_counts(index, entry, f"{self.base / COLUMNS}, cluster {entry.name},")
         return index

@@ -40,7 +40,7 @@ from .manifest import COLUMNS, NEXT_FILES, Manifest
 _MAGIC, _VERSION = b"climbcol", 1
 _HEAD = struct.Struct("<8sII")
 _ALIGNED = 32
-_REMEDY = "remove it, and the indexes of the clusters are read in its place"
+REMEDY = "remove it, and the indexes of the clusters are read in its place"
 _KEPT = 1 << 20
 """Smallest size, in bytes, of a remote file that is kept in the cache, where processes share it."""
 
@@ -105,23 +105,23 @@ def parse_columns(data: memoryview, path: object) -> dict[str, ShardColumns]:
     if sum(sizes) != len(body):
         raise InvalidDataError(
             f"{path} has {len(body):,} bytes of columns, and its header asks for {sum(sizes):,}; "
-            f"{_REMEDY}"
+            f"{REMEDY}"
         )
     hashes, *columns = np.split(body, np.cumsum(sizes[:-1]))
     lengths, ends, samples, tokens, raw_bytes, zip_bytes = (c.view(np.uint32) for c in columns)
     # If the numbers in `ends` fall anywhere, a difference of unsigned numbers is very large.
     if ends[0] != 0 or ends[-1] != m or np.diff(ends).max(initial=0) > MOST_BINS:
-        raise InvalidDataError(f"{path} has wrong ends of histograms; {_REMEDY}")
+        raise InvalidDataError(f"{path} is wrong about where histograms end; {REMEDY}")
     if (least := raw_bytes.min(initial=MOST_BYTES)) < LEAST_BYTES:
         raise InvalidDataError(
             f"{path} lists a shard of {least} bytes; a shard without documents has {LEAST_BYTES} "
-            f"already; {_REMEDY}"
+            f"already; {REMEDY}"
         )
     for column in (samples, tokens, raw_bytes, zip_bytes):
         if (most := column.max(initial=0)) > MOST_BYTES:
             raise InvalidDataError(
                 f"{path} lists a shard with {most:,} documents, tokens or bytes; a shard has at "
-                f"most {MOST_BYTES:,} bytes; {_REMEDY}"
+                f"most {MOST_BYTES:,} bytes; {REMEDY}"
             )
     clusters, first = {}, 0
     for name, count in head.clusters.items():
@@ -146,23 +146,23 @@ def _split_head(data: memoryview, path: object) -> tuple[_Header, NDArray[np.uin
         InvalidDataError: ``data`` does not begin like such a file.
     """
     if len(data) < _HEAD.size or data[:8] != _MAGIC:
-        raise InvalidDataError(f"{path} is not a valid index in columns; {_REMEDY}")
+        raise InvalidDataError(f"{path} is not a valid index in columns; {REMEDY}")
     _, version, size = _HEAD.unpack_from(data)
     if version != _VERSION:
         raise InvalidDataError(
             f"{path} has version {version}, and this climbstream reads version {_VERSION}; "
-            f"install a newer climbstream, or {_REMEDY}"
+            f"install a newer climbstream, or {REMEDY}"
         )
     begin = _HEAD.size + size
     try:
         header = _HEADER.decode(data[_HEAD.size : begin])
     except msgspec.ValidationError as error:
-        raise InvalidDataError(f"{path} has a wrong header: {explain(error)}; {_REMEDY}") from None
+        raise InvalidDataError(f"{path} has a wrong header: {explain(error)}; {REMEDY}") from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise InvalidDataError(f"{path} has a wrong header: {error}; {_REMEDY}") from None
+        raise InvalidDataError(f"{path} has a wrong header: {error}; {REMEDY}") from None
     if begin % _ALIGNED:
         raise InvalidDataError(
-            f"{path} has a header of {size} bytes, so columns are misaligned; {_REMEDY}"
+            f"{path} has a header of {size} bytes, so columns are misaligned; {REMEDY}"
         )
     return header, np.frombuffer(data, np.uint8)[begin:]
 
@@ -209,7 +209,7 @@ def _map(store: Store, expected: str, *names: str) -> memoryview | None:
     if wrong:
         raise IntegrityError(
             f"{wrong}; if documents were appended meanwhile, open the directory again; else "
-            f"{_REMEDY}"
+            f"{REMEDY}"
         )
     return None
 

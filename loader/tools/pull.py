@@ -329,7 +329,7 @@ def _copy_grouping(store: Store, out: Path, manifest: Manifest, name: str) -> No
     if (out / path).exists():
         raise InvalidDataError(
             f"{out / path} groups the clusters in another way than {store / path}, and runs may "
-            "follow it; rename or remove its folder"
+            "use it; rename or remove its folder"
         )
     write_bytes(out / path, data)
 

@@ -215,8 +215,8 @@ class Agreement:
         for rank, (step, head) in enumerate(zip(steps, heads, strict=True)):
             if step != steps[0]:
                 raise IntegrityError(
-                    f"rank 0 met the others at step {steps[0]}, rank {rank} at step {step}; "
-                    "load the same state on all ranks"
+                    f"all ranks must agree on weights at the same step, but rank 0 is at step "
+                    f"{steps[0]}, and rank {rank} at step {step}; load the same state on all ranks"
                 )
             if head != heads[0]:
                 raise IntegrityError(

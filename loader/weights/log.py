@@ -132,7 +132,7 @@ class WeightsLog:
             raise UsageError(f"the first weights hold from step 0 on, not from step {at_step}")
         if last and at_step < last.at_step:
             raise UsageError(
-                f"weights for step {at_step} come after weights for step {last.at_step}; "
+                f"weights for step {at_step} cannot follow weights for step {last.at_step}; "
                 f"name step {last.at_step} or later"
             )
         return last

@@ -55,7 +55,7 @@ class UpdateRequest:
         fields = dict(value)
         after = fields.pop("after", None)
         if not isinstance(after, str | None):
-            raise InvalidDataError("'after' is the hash of a record of the weights log, a text")
+            raise InvalidDataError("'after' must be text: the hash of a record of the weights log")
         return cls(WeightsUpdate.from_json(fields), after)
 
     def record(self, log: WeightsLog) -> WeightsRecord | None:

@@ -51,7 +51,10 @@ class ProxyTask:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ScoreTask:
-    """The settings to score a proxy on other targets; an earlier search kept its parameters."""
+    """Input of a task that scores a proxy of an earlier search on other targets.
+
+    The earlier search kept the parameters of the proxy.
+    """
 
     directory: Path
     trial: Trial

@@ -645,8 +645,8 @@ def _directions(targets: Mapping[str, str] | Sequence[str]) -> dict[str, str]:
     names = [targets] if isinstance(targets, str) else list(targets)
     if not all(isinstance(name, str) for name in names):
         raise UsageError(
-            f'targets are directions by name, such as {{"piqa": "min"}}, or names of targets to '
-            f"minimise, not {short(targets)}"
+            f'targets must be a dictionary of directions, such as {{"piqa": "min"}}, or names of '
+            f"targets to minimise, not {short(targets)}"
         )
     return dict.fromkeys(sorted(names), "min")
 

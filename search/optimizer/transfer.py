@@ -119,7 +119,10 @@ class Columns:
         self._back = np.concatenate([np.eye(len(names))[self._kept], inside[self._cut] * joined])
 
     def of(self, weights: Floats) -> Floats:
-        """Return the columns, ``[m, C]``, of mixtures of the clusters, ``[m, K]``."""
+        """Return the inputs of the predictors for ``m`` mixtures: an array of shares, ``[m, C]``.
+
+        ``weights``, ``[m, K]``, has the weights of the clusters in each mixture.
+        """
         if not len(self._cut):
             return weights
         return np.concatenate([weights[:, self._kept], weights @ self._to_cut], axis=1)

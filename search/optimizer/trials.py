@@ -159,7 +159,7 @@ class TrialLog(Tabular):
         """Facts about the search from which trials were carried over; None if none were.
 
         - ``search``: the folder of that search.
-        - ``same``: whether neither cells nor targets have changed since that search.
+        - ``same``: whether cells and targets are the same as in that search.
         - ``overlap``: the tokens that the clusters of both searches have in common (`Overlap`).
           Logs of early versions lack this key.
         """

@@ -167,7 +167,7 @@ def test_a_link_or_pipe_in_the_place_of_a_grouping_is_neither_published_nor_pull
 def test_a_grouping_that_is_here_already_is_never_replaced(site, tmp_path):
     pull(str(site), tmp_path / "pulled")
     (tmp_path / "pulled" / FILE).write_text("mine")
-    with pytest.raises(InvalidDataError, match="runs may follow it"):
+    with pytest.raises(InvalidDataError, match="runs may use it"):
         pull(str(site), tmp_path / "pulled")
     assert (tmp_path / "pulled" / FILE).read_text() == "mine"
 

@@ -712,7 +712,7 @@ def test_weights_for_a_step_that_is_served_are_refused(open_loader):
 def test_weights_before_a_change_that_is_planned_are_refused(open_loader):
     loader = open_loader()
     loader.set_weights({"c01": 1}, at_step=9)
-    with pytest.raises(UsageError, match="weights for step 5 come after weights for step 9"):
+    with pytest.raises(UsageError, match="weights for step 5 cannot follow weights for step 9"):
         loader.set_weights({"c02": 1}, at_step=5)
 
 

@@ -152,7 +152,9 @@ def test_what_is_kept_is_text_or_json():
 def test_columns_of_the_catalogue_cannot_be_kept():
     assert list(CATALOGUE) == _SCHEMA.names
     for keep in (["url", "id"], ["url", "url"]):
-        with pytest.raises(InvalidDataError, match=f"keep names {keep[1]} twice, or documents"):
+        with pytest.raises(
+            InvalidDataError, match=f"keep cannot add {keep[1]}; name each column once"
+        ):
             BuildSettings(keep=keep)
 
 

@@ -179,7 +179,7 @@ def test_partitions_of_any_size_embed_alike_and_the_manifest_says_where(
     assert [name for name in first if first[name] != second.get(name)] == []
     assert "embedding on the CPU, as there is no GPU" in caplog.text
     assert re.search(
-        r"first 8,000 characters, and 32 tokens, of a document; \d+ of 100", caplog.text
+        r"beginning of a document, at most 8,000 characters and 32 tokens; \d+ of 100", caplog.text
     )
     # What is appended says where as well.
     more = tmp_path / "more.jsonl"

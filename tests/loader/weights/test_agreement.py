@@ -74,8 +74,8 @@ def test_a_rank_at_another_step_is_found_by_all(saw):
     assert (
         saw("elsewhere")
         == [
-            "IntegrityError: rank 0 met the others at step 0, rank 1 at step 8; "
-            "load the same state on all ranks"
+            "IntegrityError: all ranks must agree on weights at the same step, but rank 0 is at "
+            "step 0, and rank 1 at step 8; load the same state on all ranks"
         ]
         * RANKS
     )

@@ -85,7 +85,7 @@ def test_the_record_in_force_is_the_last_that_is_not_in_the_future(at_steps, ste
 def test_a_record_for_an_earlier_step_is_refused_and_leaves_no_trace(written, path):
     before = path.read_bytes()
     with pytest.raises(
-        UsageError, match="weights for step 19 come after weights for step 20; name step 20"
+        UsageError, match="weights for step 19 cannot follow weights for step 20; name step 20"
     ):
         written.append(A, 19, "late")
     assert path.read_bytes() == before
@@ -396,7 +396,7 @@ def test_when_all_clusters_with_weight_are_used_up_the_change_is_refused(written
 
 
 def test_a_cap_for_an_earlier_step_or_before_all_weights_is_refused(written):
-    with pytest.raises(UsageError, match="weights for step 19 come after weights for step 20"):
+    with pytest.raises(UsageError, match="weights for step 19 cannot follow weights for step 20"):
         written.cap(["c01"], 19, "")
     with pytest.raises(UsageError, match="nothing can be capped before the first weights are set"):
         WeightsLog().cap(["c01"], 0, "")

@@ -125,7 +125,7 @@ def test_a_log_that_went_on_without_the_schedule_is_refused():
     log = WeightsLog()
     log.append(Mixture.of(WEB), 0, "start")
     log.append(Mixture.of(CODE), 300, "another plan")
-    with pytest.raises(UsageError, match="weights for step 100 come after weights for step 300"):
+    with pytest.raises(UsageError, match="weights for step 100 cannot follow weights for step 300"):
         Schedule.of(ENTRIES).extend(log, 1, 1000)
 
 

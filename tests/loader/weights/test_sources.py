@@ -188,7 +188,7 @@ HOSTILE = {
     ),
     "a long number": (
         b'{"c00": ' + b"9" * 10_000 + b"}",
-        "it holds a number of thousands of digits",
+        "it holds a number with thousands of digits",
     ),
     "unknown": (b'{"c00": 1, "web": 1}', "the mixture weights web, but the clusters are c00, c01"),
     "negative": (b'{"c00": -1, "c01": 2}', "the weight of cluster 'c00' is -1"),
@@ -202,7 +202,7 @@ HOSTILE = {
     "typing error": (b'{"weights": {"c00": 1}, "rmap": 5}', "'rmap' means nothing in a change"),
     "ramp": (b'{"weights": {"c00": 1}, "ramp": -5}', "a ramp takes a whole number of steps from 0"),
     "why": (b'{"weights": {"c00": 1}, "why": 5}', "'why' is a text of at most 500 characters"),
-    "after": (b'{"weights": {"c00": 1}, "after": 5}', "'after' is the hash of a record"),
+    "after": (b'{"weights": {"c00": 1}, "after": 5}', "'after' must be text: the hash of a record"),
 }
 
 

@@ -869,7 +869,7 @@ def test_arguments_that_cannot_be_are_refused_with_what_can():
         UsageError, match=r"clusters are a list of names, not 'c00'; pass \['c00'\]"
     ):
         Search("c00", ["a"])
-    with pytest.raises(UsageError, match="targets are directions by name"):
+    with pytest.raises(UsageError, match="targets must be a dictionary of directions"):
         Search(["c00", "c01"], [1, 2])
 
 
