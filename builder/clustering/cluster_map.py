@@ -82,7 +82,8 @@ class ClusterMap:
         """Return, for each micro-cluster, the number of the nearest one in ``micro``.
 
         The result is int64 ``[M]``. ``micro``, int64 ``[m]``, has the numbers of some
-        micro-clusters. The nearest one has the most similar centroid. The nearest of a micro-cluster in ``micro`` is this one itself.
+        micro-clusters. The nearest one has the most similar centroid. If a micro-cluster is itself
+        in ``micro``, its result is its own number.
         """
         nearest: NDArray[np.int64] = micro[
             np.argmax(self.centroids @ self.centroids[micro].T, axis=1)

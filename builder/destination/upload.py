@@ -67,9 +67,7 @@ class Upload:
             self._check_sizes(self._bucket.list())
             progress.add(self._sizes[self._send(MANIFEST)])
         sent = len(missing) + (MANIFEST not in found)
-        logger.info(
-            f"{self._bucket}: {len(self._hashes)} files, {size:,} bytes; {sent} files were sent now"
-        )
+        logger.info(f"{self._bucket}: {len(self._hashes)} files, {size:,} bytes; sent now: {sent}")
 
     def _send(self, name: str) -> str:
         """Send the file ``name``, unless the bucket has the same file by now; return ``name``."""

@@ -324,7 +324,7 @@ def _read_line(value: Any) -> Line:
     if not isinstance(value, dict) or not all(
         isinstance(value.get(name), str) for name in ("kind", "prev", "hash")
     ):
-        raise InvalidDataError("no line of a ledger, which has a kind and two hashes")
+        raise InvalidDataError("this is not a line of a ledger, which has a kind and two hashes")
     fields = {name: v for name, v in value.items() if name not in ("kind", "prev", "hash")}
     if value["kind"] not in _KINDS:
         raise InvalidDataError(f"no line of a ledger is of kind {short(value['kind'])}")

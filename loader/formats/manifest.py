@@ -337,7 +337,7 @@ class Manifest:
         manifest = convert(fields, cls, "manifest")
         if manifest.fingerprint != fingerprint:
             raise InvalidDataError(
-                f"the manifest says fingerprint {short(fingerprint)}, its clusters "
+                f"the manifest states the fingerprint {short(fingerprint)}, but that of its clusters is "
                 f"{manifest.fingerprint}"
             )
         convert(manifest.provenance.get("appended", []), list[_Append], "record of appends")
@@ -614,7 +614,7 @@ def check_counts(index: Index, cluster: ClusterEntry, path: object) -> None:
     if (index.tokens, index.samples) != (cluster.tokens, cluster.documents):
         raise IntegrityError(
             f"{path} counts {index.tokens} tokens in {index.samples} documents, "
-            f"the manifest {cluster.tokens} in {cluster.documents}"
+            f"and the manifest counts {cluster.tokens} in {cluster.documents}"
         )
 
 

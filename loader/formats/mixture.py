@@ -111,7 +111,7 @@ class Mixture(Tabular):
         unknown = [n for n, w in self.weights.items() if w > 0 and n not in clusters]
         if unknown:
             raise InvalidDataError(
-                f"the mixture weights {some_names(unknown)}, "
+                f"the mixture gives weight to {some_names(unknown)}, "
                 f"but the clusters are {some_names(list(names))}"
             )
         return np.array([self.weights.get(n, 0.0) for n in names], np.float64)
@@ -147,7 +147,9 @@ class Mixture(Tabular):
             value = check_version(value, cls.version, "mixture")
             about = value.get("about")
             if not isinstance(about, dict | None):
-                raise InvalidDataError(f"'about' of a mixture is an object, not {short(about)}")
+                raise InvalidDataError(
+                    f"'about' of a mixture must be an object, not {short(about)}"
+                )
             return cls.of(value["weights"], about)
         return cls.of(value)
 
@@ -335,7 +337,7 @@ def check_weights(weights: object) -> None:
     if not isinstance(weights, Mapping) or not weights:
         remedy = "; Mixture.load(FILE) reads one from a file" if isinstance(weights, str) else ""
         raise InvalidDataError(
-            "a mixture is an object of cluster names and weights, not empty, as "
+            "a mixture must be an object with the weights of clusters, such as "
             f'{{"c00": 0.7, "c01": 0.3}}; this is {short(weights)}{remedy}'
         )
     for name, weight in weights.items():

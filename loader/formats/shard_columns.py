@@ -114,8 +114,8 @@ def parse_columns(data: memoryview, path: object) -> dict[str, ShardColumns]:
         raise InvalidDataError(f"{path} is wrong about where histograms end; {REMEDY}")
     if (least := raw_bytes.min(initial=MOST_BYTES)) < LEAST_BYTES:
         raise InvalidDataError(
-            f"{path} lists a shard of {least} bytes; a shard without documents has {LEAST_BYTES} "
-            f"already; {REMEDY}"
+            f"{path} lists a shard of {least} bytes; even a shard without documents has "
+            f"{LEAST_BYTES}; {REMEDY}"
         )
     for column in (samples, tokens, raw_bytes, zip_bytes):
         if (most := column.max(initial=0)) > MOST_BYTES:

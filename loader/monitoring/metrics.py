@@ -26,7 +26,7 @@ def say_ends(metrics: Mapping[str, Any], end: int) -> None:
     if early:
         which = ", ".join(f"{name} at step {at:,}" for name, at in early.items())
         logger.warning(
-            f"step {metrics['step']:,}: with these weights, max_epochs of {which} is used up, "
+            f"step {metrics['step']:,}: with these weights, max_epochs is reached by {which}, "
             f"before the run ends at step {end:,}"
         )
 

@@ -159,10 +159,13 @@ class _Handler(BaseHTTPRequestHandler):
             ramp, why, after = value.get("ramp", 0), value.get("why", ""), value.get("after")
         except (InvalidDataError, KeyError, TypeError, AttributeError):
             raise InvalidDataError(
-                "a change is a JSON object with weights by name, and only, ramp, why and after"
+                "a change must be a JSON object with the field weights; the fields only, ramp, why "
+                "and after may be left out"
             ) from None
         if not isinstance(weights, dict) or type(only) is not bool:
-            raise InvalidDataError("'weights' are numbers by name, and 'only' is true or false")
+            raise InvalidDataError(
+                "'weights' must be numbers by cluster, and 'only' must be true or false"
+            )
         run, log = self.server.watch.run, self.server.watch.log
         if after is not None and after != log.head:
             raise UsageError(

@@ -127,8 +127,8 @@ class HeldOutBatches:
         most = choice.max_tokens
         if most is not None and most < seq_len * world_size:
             raise UsageError(
-                f"max_tokens is {most:,}; it must be a row of {seq_len:,} tokens for each rank, "
-                f"{seq_len * world_size:,}, or more"
+                f"max_tokens is {most:,}; it must be {seq_len * world_size:,} or more: a row of "
+                f"{seq_len:,} tokens for each rank"
             )
         opened: list[OpenShard] = []
         listed: list[tuple[int, int, int, int]] = []

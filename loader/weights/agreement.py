@@ -162,8 +162,9 @@ class Agreement:
             return []
         if self._met is not None and step != self._met + self.every:
             raise UsageError(
-                f"ranks met at step {self._met} and would next at step {self._met + self.every}, "
-                f"not at step {step}; drain the agreement before going elsewhere"
+                f"the ranks met at step {self._met}, and must meet next at step "
+                f"{self._met + self.every}, not at step {step}; drain the agreement before the "
+                "loader goes to another step"
             )
         changes = self._receive(step) if self._met is not None else []
         self._send(step, head)

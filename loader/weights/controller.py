@@ -222,9 +222,9 @@ class WeightsController:
                 )
         if (ours := self.log.at(step)).v != records[0].v:
             raise InvalidDataError(
-                f"the state was saved at step {step} under weights {records[0].v}, but by the log "
-                f"{self.log.path} weights {ours.v} hold from step {ours.at_step} on; continue from "
-                "a state before that, or name another log"
+                f"the state was saved at step {step} under weights {records[0].v}, but in the log "
+                f"{self.log.path} weights {ours.v} are in force from step {ours.at_step} on; "
+                "continue from a state before this step, or name another log"
             )
 
     def _warn_of_other_start(self, first: WeightsRecord) -> None:
@@ -239,9 +239,9 @@ class WeightsController:
         begins = [WeightsRecord.after(None, self._given, 0, why) for why in _START]
         if (first.hash if first.v == 0 else first.prev) not in [begin.hash for begin in begins]:
             logger.warning(
-                f"the state continues with its own weights, {Mixture.of(first.weights)}, and the "
-                f"weights that were given are not used, {self._given}; to use them, call "
-                "set_weights after load_state_dict"
+                f"the state continues with its own weights, {Mixture.of(first.weights)}, and not "
+                f"with the weights that were given, {self._given}; to use these, call set_weights "
+                "after load_state_dict"
             )
 
     def _follow(self, change: WeightsUpdate, step: int) -> None:

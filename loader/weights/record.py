@@ -69,7 +69,10 @@ class WeightsRecord:
         if not ramp:
             return cls._make(prev, at_step=at_step, kind="set", weights=weights, why=why)
         if prev is None:
-            raise UsageError("the first weights have nothing to ramp from; set them")
+            raise UsageError(
+                "the first weights cannot be a ramp, because no weights come before them; set them "
+                "without a ramp"
+            )
         if not 0 < ramp <= MOST_STEPS:
             raise UsageError(f"a ramp takes 1 to {MOST_STEPS:,} steps, not {ramp:,}")
         units = prev.units(at_step)
@@ -124,7 +127,7 @@ class WeightsRecord:
         bare = cls(**body, hash="")
         if not bare._left():
             raise UsageError(
-                "all clusters with weight have used up their epochs, "
+                "all clusters with weight have used up their epochs: "
                 f"{some_names(sorted(n for n, w in bare.weights.items() if w > 0))}; "
                 "give weight to another one, or allow more epochs"
             )

@@ -77,7 +77,7 @@ class Schedule:
             if step <= before:
                 raise UsageError(
                     f"entry {number} of the schedule is for step {step}, entry {number - 1} for "
-                    f"step {before}; put them in order, one for a step"
+                    f"step {before}; put them in order, one entry per step"
                 )
         return cls(changes)
 

@@ -33,7 +33,7 @@ class WeightsUpdate:
                 f"not {short(self.ramp)}"
             )
         if not isinstance(self.why, str) or len(self.why) > _WHY:
-            raise InvalidDataError(f"'why' is a text of at most {_WHY} characters")
+            raise InvalidDataError(f"'why' must be text of at most {_WHY} characters")
         # The reason may be an argument of a command, and these need not be valid UTF-8.
         object.__setattr__(self, "why", valid_text(self.why))
 
@@ -62,7 +62,7 @@ class WeightsUpdate:
         ramp, why = fields.pop("ramp", 0), fields.pop("why", "")
         if unknown := sorted(fields.keys() - {"version", "weights", "about"}):
             raise InvalidDataError(
-                f"{short(unknown[0])} means nothing in a change of weights; "
-                "it has weights, ramp, why, version and about"
+                f"a change of weights has no field {short(unknown[0])}; its fields are weights, ramp, "
+                "why, version and about"
             )
         return cls(Mixture.from_json({"version": Mixture.version, **fields}), ramp, why)

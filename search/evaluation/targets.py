@@ -164,8 +164,8 @@ def _halves(spec: str, texts: list[Any]) -> tuple[tuple[Any, ...], ...]:
         if not all(parts) or "" in splits:
             validation, test, none = (splits.count(split) for split in (*SPLITS, ""))
             raise InvalidDataError(
-                f"target {spec}: {validation} questions have the split validation, {test} have "
-                f"test, and {none} have none; give each question a split, and use both splits"
+                f"target {spec} has this number of questions by split: validation {validation}, test "
+                f"{test}, without a split {none}; give each question a split, and use both splits"
             )
         return parts
     # Keep each text once; else, the same text could be in both halves.
@@ -175,8 +175,8 @@ def _halves(spec: str, texts: list[Any]) -> tuple[tuple[Any, ...], ...]:
     ]
     if len(texts) < 2:
         raise InvalidDataError(
-            f"target {spec} has {len(texts)} different documents; at least two are needed, one "
-            "for each half"
+            f"target {spec} has too few different documents, {len(texts)}; at least two are "
+            "needed, one for each half"
         )
     halves: tuple[list[Any], list[Any]] = ([], [])
     sizes = [0, 0]

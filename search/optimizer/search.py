@@ -337,8 +337,8 @@ class Search:
             return
         if len(waiting) >= (places := sum(self._sizes[begun - self._first :])):
             raise UsageError(
-                f"the rounds that are left have {places} places, and {len(waiting)} mixtures wait "
-                "for them; open the search with a larger budget"
+                f"no mixture can be enqueued: the rounds that are left have room for {places}, and "
+                f"{len(waiting)} of these places are taken; open the search with a larger budget"
             )
         self.log.enqueue(own, begun + 1)
 

@@ -74,7 +74,9 @@ def load_tensors(path: Path, device: torch.device | str = "cpu") -> dict[str, An
     with reading(path, "file of tensors"):
         state = torch.load(path, map_location=device, weights_only=True)
         if not isinstance(state, dict):
-            raise TypeError(f"it holds no names with tensors, but a {type(state).__name__}")
+            raise TypeError(
+                f"it must hold a dictionary of tensors, but holds a {type(state).__name__}"
+            )
     return state
 
 

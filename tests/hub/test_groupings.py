@@ -263,5 +263,5 @@ def test_tables_drawn_by_a_mixture_of_groups_hold_its_clusters(shards, mixture, 
 
 def test_a_mixture_of_no_clusters_and_no_groups_is_refused(shards, mixture, tmp_path):
     Mixture({"three": 1.0}).save(mixture)
-    with pytest.raises(InvalidDataError, match="the mixture weights three"):
+    with pytest.raises(InvalidDataError, match="the mixture gives weight to three"):
         collect(shards, REPO, tmp_path / "work", PublishSettings(mixture=mixture))

@@ -336,7 +336,9 @@ def test_a_folder_that_holds_something_else_is_not_touched(web, directory, tmp_p
 
 
 def test_a_mixture_of_other_clusters_is_named(web, names, tmp_path):
-    with pytest.raises(InvalidDataError, match=r"the mixture weights c98, but the clusters are"):
+    with pytest.raises(
+        InvalidDataError, match=r"the mixture gives weight to c98, but the clusters are"
+    ):
         pull(REPO, tmp_path / "pulled", Mixture.of({"c98": 1}))
 
 
@@ -617,7 +619,9 @@ def test_a_mixture_of_other_clusters_beside_the_shards_is_refused(client, direct
     copy = shutil.copytree(directory, tmp_path / "changed")
     Mixture.of({"elsewhere": 1}).save(copy / "mixture.json")
     client.upload(REPO, copy)
-    with pytest.raises(InvalidDataError, match=r"mixture\.json: the mixture weights elsewhere"):
+    with pytest.raises(
+        InvalidDataError, match=r"mixture\.json: the mixture gives weight to elsewhere"
+    ):
         pull(REPO, tmp_path / "out")
 
 

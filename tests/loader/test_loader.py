@@ -390,7 +390,7 @@ def test_given_weights_that_a_state_replaces_are_named(open_loader, capsys, chan
     open_loader(weights={"c02": 1}).load_state_dict(state)
     said = capsys.readouterr().err
     assert f"continues with its own weights, {loader.mixture}" in said
-    assert "the weights that were given are not used, Mixture(c02 100.0%; " in said
+    assert "and not with the weights that were given, Mixture(c02 100.0%; " in said
 
 
 def test_a_state_of_other_batches_is_accepted_with_a_warning_of_both_sizes(open_loader, capsys):
@@ -719,7 +719,7 @@ def test_weights_before_a_change_that_is_planned_are_refused(open_loader):
 @pytest.mark.parametrize(
     ("weights", "message"),
     [
-        ({"c09": 1}, "the mixture weights c09, but the clusters are c00, c01, c02, c03"),
+        ({"c09": 1}, "the mixture gives weight to c09, but the clusters are c00, c01, c02, c03"),
         ({"c00": -1}, "the weight of cluster 'c00' is -1"),
         ({"c00": 0}, "every weight of the mixture is 0"),
     ],
@@ -799,7 +799,7 @@ def test_a_state_of_another_log_is_refused(tmp_path, open_loader, path):
 
 def test_a_log_for_other_clusters_is_refused(open_loader, path):
     WeightsLog.open(path, write=True).append(Mixture.of({"web": 1}), 0, "start")
-    with pytest.raises(InvalidDataError, match="the mixture weights web, but the clusters"):
+    with pytest.raises(InvalidDataError, match="the mixture gives weight to web, but the clusters"):
         open_loader(weights_log=path, weights=None)
 
 
@@ -875,7 +875,7 @@ def test_weight_on_a_cluster_without_a_row_is_refused(tmp_path, make_shards):
 def test_a_mixture_for_other_clusters_is_refused(open_loader):
     with pytest.raises(
         InvalidDataError,
-        match="the mixture weights web, but the clusters are c00, c01, c02, c03",
+        match="the mixture gives weight to web, but the clusters are c00, c01, c02, c03",
     ):
         open_loader(weights={"c00": 1, "web": 1})
 

@@ -37,7 +37,9 @@ def test_a_cluster_of_weight_zero_is_left_out(shards, tmp_path):
 
 
 def test_a_mixture_for_other_clusters_is_refused(shards, tmp_path):
-    with pytest.raises(InvalidDataError, match="the mixture weights c09, but the clusters are c00"):
+    with pytest.raises(
+        InvalidDataError, match="the mixture gives weight to c09, but the clusters are c00"
+    ):
         stream_arguments(shards.directory, Mixture.of({"c09": 1}), tmp_path)
 
 

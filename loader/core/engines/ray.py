@@ -280,7 +280,7 @@ class _Stage:
                 first = next(iter(self._waiting.values()))
                 logger.warning(
                     f"no task has ended for {duration(time.monotonic() - begun)}; the cluster has "
-                    f"{len(self._waiting)} batches of tasks, the first is "
+                    f"{counted(len(self._waiting), 'batch', 'batches')} of tasks, the first is "
                     f"{self._name(first.tasks[0])}"
                 )
         return None

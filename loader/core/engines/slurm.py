@@ -17,7 +17,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
-from climbstream.loader.core.console import duration
+from climbstream.loader.core.console import counted, duration
 from climbstream.loader.core.errors import ClimbError, InvalidDataError, UsageError
 from climbstream.loader.core.log import get_logger
 
@@ -185,7 +185,9 @@ class _Staff:
             self._submitted = time.monotonic()
             left = self.left() or {}
             if left:
-                logger.info(f"SLURM: continuing with {len(left)} jobs, called {self._name}")
+                logger.info(
+                    f"SLURM: continuing with {counted(len(left), 'job')}, called {self._name}"
+                )
             self._submit(self.workers - len(left))
 
     def note_work(self) -> None:
@@ -219,8 +221,8 @@ class _Staff:
             )
         if missing > 0 and (not left or self._patience.over(waited)):
             logger.warning(
-                f"{missing} jobs of SLURM have ended early, and as many are submitted again; their "
-                f"logs are in {self._folder.logs}"
+                f"SLURM: submitting {counted(missing, 'job')} again in place of jobs that ended early; "
+                f"their logs are in {self._folder.logs}"
             )
             self._submit(missing)
 
@@ -239,7 +241,7 @@ class _Staff:
         if left is None:
             return f"jobs called {self._name} must be submitted"
         states = Counter(left.values()).most_common(3)
-        return f"{len(left)} jobs" + "".join(f", {n} {state}" for state, n in states)
+        return counted(len(left), "job") + "".join(f", {n} {state}" for state, n in states)
 
     def end(self) -> None:
         """Cancel all jobs, if jobs were submitted."""

@@ -12,6 +12,7 @@ import time
 from pathlib import Path
 from typing import Protocol
 
+from climbstream.loader.core.console import counted
 from climbstream.loader.core.errors import ClimbError, UsageError
 from climbstream.loader.core.log import get_logger
 
@@ -76,11 +77,13 @@ class SubmittedJobs:
             done = _call("sbatch", "--parsable", script)
             if done.returncode:
                 raise UsageError(
-                    f"sbatch refuses {part} jobs: {done.stderr.strip()}; set its options with "
+                    f"sbatch refuses {counted(part, 'job')}: {done.stderr.strip()}; set its options with "
                     "environment variables, such as SBATCH_PARTITION=NAME and "
                     "SBATCH_TIMELIMIT=12:00:00"
                 )
-            logger.info(f"SLURM: array {done.stdout.strip()} of {part} jobs, called {name}")
+            logger.info(
+                f"SLURM: array {done.stdout.strip()} of {counted(part, 'job')}, called {name}"
+            )
 
     def left(self, name: str) -> dict[str, str] | None:
         """Return the states of the jobs called ``name`` that wait or run, by number of the job.

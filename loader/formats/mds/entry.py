@@ -215,7 +215,7 @@ def _check_limits(shard: ShardEntry) -> None:
     hashes = [shard.raw_hash, shard.zip_hash]
     if not all(DIGEST.fullmatch(digest) for digest in hashes):  # the cache names files by hashes
         raise InvalidDataError(
-            f"shard {shard.basename} has hashes {hashes}; they are 32 hex digits"
+            f"shard {shard.basename} has hashes {hashes}; each must be 32 hex digits"
         )
 
 

@@ -184,7 +184,7 @@ def _entry(shard: _Shard, pairs: tuple[tuple[int, int], ...], dtype: str) -> Sha
     # A name from an index must not lead out of its folder.
     if PurePosixPath(basename).name != basename or basename in ("", ".", ".."):
         raise InvalidDataError(
-            f"the index names a shard {short(basename)}; a shard is a plain file name"
+            f"the index names a shard {short(basename)}; the name must be a plain file name"
         )
     if packed.basename != f"{basename}.zstd":
         raise InvalidDataError(f"shard {basename} is packed as {short(packed.basename)}, not .zstd")
@@ -195,7 +195,7 @@ def _entry(shard: _Shard, pairs: tuple[tuple[int, int], ...], dtype: str) -> Sha
         )
     if (listed := sum(documents for documents, _ in pairs)) != shard.samples:
         raise InvalidDataError(
-            f"shard {basename} counts {shard.samples} documents, and {listed} by their lengths"
+            f"shard {basename} counts {shard.samples} documents, but lists the lengths of {listed}"
         )
     if (most := max(raw.bytes, packed.bytes)) > MOST_BYTES:
         raise InvalidDataError(
@@ -203,8 +203,8 @@ def _entry(shard: _Shard, pairs: tuple[tuple[int, int], ...], dtype: str) -> Sha
         )
     if raw.bytes < LEAST_BYTES:
         raise InvalidDataError(
-            f"shard {basename} is said to have {raw.bytes} bytes; a shard without documents has "
-            f"{LEAST_BYTES} already"
+            f"shard {basename} is said to have {raw.bytes} bytes; even a shard without documents "
+            f"has {LEAST_BYTES}"
         )
     hashes = [file.hashes.get(HASH, "") for file in (raw, packed)]
     return ShardEntry(basename, shard.samples, pairs, raw.bytes, hashes[0], packed.bytes, hashes[1])

@@ -23,7 +23,7 @@ def encode_document(tokens: NDArray[Any]) -> bytes:
     if tokens.dtype.name not in DTYPES:
         raise InvalidDataError(f"tokens are {' or '.join(DTYPES)}, not {tokens.dtype}")
     if not len(tokens):
-        raise InvalidDataError("a document of 0 tokens cannot be stored; drop it before")
+        raise InvalidDataError("a document of 0 tokens cannot be stored; leave it out")
     n = len(tokens)
     code = next(code for code in range(4) if n < 1 << (8 << code))
     payload = bytes([1 << 2 | code]) + n.to_bytes(1 << code, "little") + tokens.tobytes()

@@ -85,10 +85,7 @@ def test_a_build_for_a_bucket_has_the_bytes_of_one_in_a_folder(
     assert Manifest.load(url) == manifest
     assert [*scratch.iterdir()] == []
     size = sum(map(len, local.values()))
-    assert (
-        f"{url}: {len(local)} files, {size:,} bytes; {len(local)} files were sent now"
-        in caplog.text
-    )
+    assert f"{url}: {len(local)} files, {size:,} bytes; sent now: {len(local)}" in caplog.text
     assert verify_directory(url).faults == []
     loader = MixtureLoader(url, seq_len=16, batch_rows=8, cache_dir=tmp_path / "cache")
     assert next(loader)["input_ids"].shape == (8, 16)
@@ -166,7 +163,7 @@ def test_a_command_that_is_killed_while_it_sends_goes_on(
     assert s3.objects(prefix) == local
     if at:
         assert f"{len(there) - 1} of {len(local)} files are already there\n" in done.stderr
-    assert f"{len(local) - len(there) + 1} files were sent now" in done.stderr
+    assert f"sent now: {len(local) - len(there) + 1}" in done.stderr
     assert done.stdout.splitlines()[-1] == f"{url} · report: {url}/report.html"
     assert [*scratch.iterdir()] == []
     assert climb("verify", url).returncode == 0
@@ -208,7 +205,7 @@ def test_what_was_refused_at_any_file_goes_on_with_the_others(
     caplog.clear()
     send()
     assert f"{before} of {len(whole)} files are already there\n" in caplog.text
-    assert f"{len(whole) - before} files were sent now" in caplog.text
+    assert f"sent now: {len(whole) - before}" in caplog.text
     assert s3.objects(prefix) == whole
     assert len(s3.written(prefix)) == len(whole), "some file was sent twice"
 

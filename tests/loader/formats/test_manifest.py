@@ -171,7 +171,7 @@ def test_a_missing_index_is_named_with_the_remedy(shards):
 def test_other_counts_than_those_of_the_manifest_are_found(shards, field):
     true = shards.manifest.clusters[0]
     cluster = dataclasses.replace(true, **{field: getattr(true, field) + 1})
-    with pytest.raises(IntegrityError, match="counts 14 tokens in 2 documents, the manifest"):
+    with pytest.raises(IntegrityError, match="counts 14 tokens in 2 documents, and the manifest"):
         load_index(shards.directory, shards.manifest, cluster)
 
 

@@ -62,7 +62,7 @@ def test_the_array_follows_the_names_and_fills_in_zeros():
 def test_an_unknown_cluster_is_named_beside_those_that_there_are():
     mixture = Mixture.of({"c00": 1, "web": 1})
     with pytest.raises(
-        InvalidDataError, match=r"the mixture weights web, but the clusters are c00, c01$"
+        InvalidDataError, match=r"the mixture gives weight to web, but the clusters are c00, c01$"
     ):
         mixture.array(["c00", "c01"])
 

@@ -166,7 +166,7 @@ def test_shards_with_other_names_are_read_and_not_written_in_columns(tmp_path):
         ({"samples": MOST_BYTES + 1}, "1,073,741,825 documents"),
         ({"lengths": ((1, MOST_BYTES + 1),)}, "1,073,741,825 tokens"),
         ({"lengths": ((0, 0),) * 32}, "has at most"),
-        ({"raw_hash": "no hash"}, "they are 32 hex digits"),
+        ({"raw_hash": "no hash"}, "each must be 32 hex digits"),
     ],
 )
 def test_an_entry_that_columns_cannot_hold_is_refused(changes, message):

@@ -102,7 +102,7 @@ def test_what_ends_before_the_run_is_said(open_loader, capsys):
     assert capsys.readouterr().err == ""
     say_ends(loader.metrics(), 1000)
     said = capsys.readouterr().err
-    assert f"with these weights, max_epochs of c02 at step {at} is used up, before the run" in said
+    assert f"with these weights, max_epochs is reached by c02 at step {at}, before the run" in said
 
 
 def test_flat_metrics_are_numbers(open_loader):

@@ -190,8 +190,8 @@ def test_who_says_nothing_does_not_stop_the_others(monitor):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({}, "a change is a JSON object with weights by name"),
-        ({"weights": []}, "'weights' are numbers by name"),
+        ({}, "a change must be a JSON object with the field weights"),
+        ({"weights": []}, "'weights' must be numbers by cluster"),
         (
             {"weights": {"c07": 1}},
             "there is no cluster c07 in the weights log; its clusters are c00, c01",
@@ -201,7 +201,7 @@ def test_who_says_nothing_does_not_stop_the_others(monitor):
         ({"weights": {"c00": "1"}}, "the weight of cluster 'c00' is '1'"),
         ({"weights": {"c00": 0.5}, "ramp": 0.5}, "a ramp takes a whole number of steps"),
         ({"weights": {"c00": 0.5}, "ramp": -1}, "a ramp takes a whole number of steps"),
-        ({"weights": {"c00": 0.5}, "why": 3}, "'why' is a text"),
+        ({"weights": {"c00": 0.5}, "why": 3}, "'why' must be text"),
         ({"weights": {"c00": 0.5}, "only": 1}, "'only' is true or false"),
     ],
 )
@@ -216,13 +216,13 @@ def test_a_change_that_cannot_be_is_refused_with_the_reason(monitor, run, change
 def test_a_body_that_is_no_json_is_refused(monitor):
     status, _, data = send(monitor, "POST", "/weights", b"\xff{")
     assert status == 400
-    assert "a change is a JSON object" in json.loads(data)["error"]
+    assert "a change must be a JSON object" in json.loads(data)["error"]
 
 
 def test_a_body_that_is_nested_without_end_is_refused(monitor, capfd):
     status, _, data = send(monitor, "POST", "/weights", "[" * 100_000)
     assert status == 400
-    assert "a change is a JSON object" in json.loads(data)["error"]
+    assert "a change must be a JSON object" in json.loads(data)["error"]
     assert capfd.readouterr().err == ""
 
 

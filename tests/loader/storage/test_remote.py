@@ -204,10 +204,12 @@ def test_an_index_that_is_not_the_manifests_is_refused(tmp_path, shards, serve):
         ),
         pytest.param(
             lambda shard: shard["raw_data"]["hashes"].update(xxh3_128="../../../x"),
-            "they are 32 hex digits",
+            "each must be 32 hex digits",
             id="hash",
         ),
-        pytest.param(lambda shard: shard.update(samples=10**6), "by their lengths", id="documents"),
+        pytest.param(
+            lambda shard: shard.update(samples=10**6), "but lists the lengths of", id="documents"
+        ),
         pytest.param(
             lambda shard: shard["raw_data"].update(bytes=-1), "bytes: expected int >= 0", id="bytes"
         ),

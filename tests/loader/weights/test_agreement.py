@@ -98,8 +98,8 @@ def test_what_cannot_be_agreed_on_is_refused(saw):
         else:
             assert f"weights were changed on rank {rank}; change them on rank 0" in offer
         assert meet == (
-            "UsageError: ranks met at step 0 and would next at step 4, not at step 8; "
-            "drain the agreement before going elsewhere"
+            "UsageError: the ranks met at step 0, and must meet next at step 4, not at step 8; "
+            "drain the agreement before the loader goes to another step"
         )
         assert drain == "no error"
 

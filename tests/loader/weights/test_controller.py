@@ -155,7 +155,9 @@ def test_a_schedule_leaves_room_for_caps_and_changes(open_loader):
 
 
 def test_a_schedule_for_other_clusters_is_refused(open_loader):
-    with pytest.raises(InvalidDataError, match="the mixture weights c09, but the clusters are c00"):
+    with pytest.raises(
+        InvalidDataError, match="the mixture gives weight to c09, but the clusters are c00"
+    ):
         open_loader(Schedule.of([(0, EVEN), (9, {"c09": 1})]))
 
 
@@ -184,7 +186,7 @@ def test_a_bad_file_keeps_the_weights_and_says_so_once(open_loader, tmp_path, ca
     (tmp_path / "weights.json").write_text('{"c09": 1}')
     assert shares(loader, 48) == [[8, 8, 0, 0]] * 48
     said = capsys.readouterr().err
-    assert said.count("is not followed and the weights stay: the mixture weights c09") == 1
+    assert said.count("is not followed and the weights stay: the mixture gives weight to c09") == 1
 
 
 def test_a_request_of_the_command_is_followed(open_loader, tmp_path):

@@ -292,7 +292,7 @@ def test_a_ramp_of_impossible_length_is_refused_and_leaves_no_trace(written, pat
 
 
 def test_the_first_weights_cannot_ramp():
-    with pytest.raises(UsageError, match="the first weights have nothing to ramp from; set them"):
+    with pytest.raises(UsageError, match="the first weights cannot be a ramp, because no weights"):
         WeightsLog().append(A, 0, "", ramp=5)
 
 
@@ -388,7 +388,7 @@ def test_when_all_clusters_with_weight_are_used_up_the_change_is_refused(written
     before = path.read_bytes()
     with pytest.raises(
         UsageError,
-        match=r"clusters with weight have used up their epochs, c01.*; give weight to another one",
+        match=r"clusters with weight have used up their epochs: c01.*; give weight to another one",
     ):
         change(written)
     assert path.read_bytes() == before
@@ -558,7 +558,7 @@ def forged(record, **changes):
         ({"steps": 0}, "record 3 has a field that it does not need"),
         ({"capped": []}, "record 3 has a field that it does not need"),
         ({"weights": {"c00": -1}}, "the weight of cluster 'c00' is -1"),
-        ({"weights": {}}, "a mixture is an object of cluster names and weights"),
+        ({"weights": {}}, "a mixture must be an object with the weights of clusters"),
         ({"start": 5}, "this is not a valid record of weights"),
     ],
 )

@@ -243,7 +243,7 @@ def test_a_run_that_has_ended_says_so_and_is_asked_for_nothing(climb, run):
         (["=1"], "'=1' is not a weight"),
         (["c00=0.1", "c00=0.2"], "cluster c00 is named twice; name it once"),
         (["--ramp", "5"], "--only, --ramp and --why need new weights; name some, such as c03=0.4"),
-        (["c02=1"], "c02 has used up its epochs and would get nothing; leave it out"),
+        (["c02=1"], "no epochs are left of c02, so this weight would have no effect; leave it out"),
     ],
 )
 def test_what_cannot_be_asked_is_refused_and_nothing_is_written(climb, run, arguments, message):

@@ -107,7 +107,10 @@ def test_a_schedule_out_of_order_is_refused(entries, message):
         ((10, WEB, 5, 5), r"entry 1 of the schedule: an entry is \(step, weights\) or \(step, w"),
         ((10.0, WEB), r"entry 1 of the schedule: an entry is \(step, weights\)"),
         ((-1, WEB), "entry 1 .*, step from 0 to below"),
-        ((10, {}), "entry 1 of the schedule: a mixture is an object of cluster names and weights"),
+        (
+            (10, {}),
+            "entry 1 of the schedule: a mixture must be an object with the weights of clusters",
+        ),
         (
             (10, {"web": float("nan")}),
             "entry 1 of the schedule: the weight of cluster 'web' is nan",

@@ -190,18 +190,24 @@ HOSTILE = {
         b'{"c00": ' + b"9" * 10_000 + b"}",
         "it holds a number with thousands of digits",
     ),
-    "unknown": (b'{"c00": 1, "web": 1}', "the mixture weights web, but the clusters are c00, c01"),
+    "unknown": (
+        b'{"c00": 1, "web": 1}',
+        "the mixture gives weight to web, but the clusters are c00, c01",
+    ),
     "negative": (b'{"c00": -1, "c01": 2}', "the weight of cluster 'c00' is -1"),
     "nan": (b'{"c00": NaN}', "the weight of cluster 'c00' is nan"),
     "infinite": (b'{"c00": 1e999}', "the weight of cluster 'c00' is inf"),
     "all zero": (b'{"c00": 0, "c01": 0}', "every weight of the mixture is 0"),
-    "no object": (b"[0.5, 0.5]", "a mixture is an object of cluster names and weights"),
-    "null": (b"null", "a mixture is an object of cluster names and weights"),
+    "no object": (b"[0.5, 0.5]", "a mixture must be an object with the weights of clusters"),
+    "null": (b"null", "a mixture must be an object with the weights of clusters"),
     "text": (b'{"c00": "0.5"}', "the weight of cluster 'c00' is '0.5'"),
     "version": (b'{"weights": {"c00": 1}, "version": 9}', "the mixture has version 9"),
-    "typing error": (b'{"weights": {"c00": 1}, "rmap": 5}', "'rmap' means nothing in a change"),
+    "typing error": (
+        b'{"weights": {"c00": 1}, "rmap": 5}',
+        "a change of weights has no field 'rmap'",
+    ),
     "ramp": (b'{"weights": {"c00": 1}, "ramp": -5}', "a ramp takes a whole number of steps from 0"),
-    "why": (b'{"weights": {"c00": 1}, "why": 5}', "'why' is a text of at most 500 characters"),
+    "why": (b'{"weights": {"c00": 1}, "why": 5}', "'why' must be text of at most 500 characters"),
     "after": (b'{"weights": {"c00": 1}, "after": 5}', "'after' must be text: the hash of a record"),
 }
 
@@ -306,7 +312,7 @@ def test_weights_for_used_up_clusters_alone_are_not_followed(source, path, log, 
     log.cap(["c01"], 5, "used up")
     write_json(path, {"c01": 1})
     assert source.poll(6, log) is None
-    assert "all clusters with weight have used up their epochs, c01" in capsys.readouterr().err
+    assert "all clusters with weight have used up their epochs: c01" in capsys.readouterr().err
 
 
 @given(
@@ -374,9 +380,9 @@ def test_an_error_in_a_function_is_said_once_and_the_weights_stay(log, capsys):
 @pytest.mark.parametrize(
     ("weights", "reason"),
     [
-        ({"web": 1}, "the mixture weights web, but the clusters are c00"),
+        ({"web": 1}, "the mixture gives weight to web, but the clusters are c00"),
         ({"c00": -1}, "the weight of cluster 'c00' is -1"),
-        (5, "a mixture is an object of cluster names and weights"),
+        (5, "a mixture must be an object with the weights of clusters"),
     ],
 )
 def test_what_a_function_returns_is_checked(log, capsys, weights, reason):

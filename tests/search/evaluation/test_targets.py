@@ -132,7 +132,7 @@ def test_a_line_with_other_columns_is_told_which_are_needed_and_which_there_are(
 def test_a_target_needs_two_different_documents(tmp_path, write_jsonl, texts, number):
     path = write_jsonl(tmp_path / "texts.jsonl", [{"text": text} for text in texts])
     with pytest.raises(
-        InvalidDataError, match=rf"has {number} different documents; at least two are need"
+        InvalidDataError, match=rf"has too few different documents, {number}; at least two"
     ):
         load_target(tmp_path, str(path))
 
@@ -225,7 +225,7 @@ def test_splits_of_a_task_are_its_halves(tmp_path):
 
 def test_splits_of_which_one_is_missing_are_refused(tmp_path):
     path = write_task(tmp_path / "task.jsonl", splits=("test", "test", ""))
-    expected = "0 questions have the split validation, 7 have test, and 3 have none; give each"
+    expected = "by split: validation 0, test 7, without a split 3; give each"
     with pytest.raises(InvalidDataError, match=expected):
         load_target(tmp_path, str(path))
 

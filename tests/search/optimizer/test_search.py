@@ -533,7 +533,7 @@ def test_a_mixture_waits_for_a_round_that_has_a_place(tmp_path):
         s.enqueue(mixture)
     asked = play(s)
     assert [m.weights["c00"] for m in asked] == pytest.approx([0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7])
-    with pytest.raises(UsageError, match="have 0 places, and 0 mixtures"):
+    with pytest.raises(UsageError, match="have room for 0, and 0 of these places are taken"):
         s.enqueue({"c00": 0.95, "c01": 0.05})
     more = search(20, log=log)
     more.enqueue({"c00": 0.95, "c01": 0.05})

@@ -254,7 +254,7 @@ def test_what_will_be_used_up_is_said_and_the_end_of_the_data_is_an_error(
         train_run(shards, shares, settings(), 0, tmp_path / "run", max_epochs=0.01)
     said = capsys.readouterr().err
     assert "step 0: with these weights, max_epochs of c0" in said
-    assert "is used up, before the run ends at step 12" in said
+    assert ", before the run ends at step 12" in said
 
 
 def test_epochs_are_part_of_what_a_run_was_begun_with(trained, shards, shares):
@@ -378,7 +378,7 @@ def test_the_command_says_that_fewer_tokens_than_asked_for_are_trained_on():
     [
         ("--seq-len 9999999", "choose a smaller seq_len, at most "),
         ("--max-epochs -1", "max_epochs"),
-        ("--mixture OTHER", "the mixture weights c77, but the clusters are"),
+        ("--mixture OTHER", "the mixture gives weight to c77, but the clusters are"),
     ],
 )
 def test_settings_that_do_not_fit_the_shards_write_nothing(
