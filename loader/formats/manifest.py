@@ -337,8 +337,8 @@ class Manifest:
         manifest = convert(fields, cls, "manifest")
         if manifest.fingerprint != fingerprint:
             raise InvalidDataError(
-                f"the manifest states the fingerprint {short(fingerprint)}, but that of its clusters is "
-                f"{manifest.fingerprint}"
+                f"the manifest states the fingerprint {short(fingerprint)}, but that of its "
+                f"clusters is {manifest.fingerprint}"
             )
         convert(manifest.provenance.get("appended", []), list[_Append], "record of appends")
         return replace(manifest, license=manifest._with_unknown())

@@ -91,7 +91,7 @@ class ClusterLoss:
         sums = convert(state, _State, "state of losses by cluster").sums
         if sums is not None and [len(row) for row in sums] != [len(self._names)] * 2:
             raise InvalidDataError(
-                f"the state of losses is not that of {len(self._names)} clusters; name the clusters "
-                "with which it was saved"
+                f"the state of losses is not that of {len(self._names)} clusters; name the "
+                "clusters with which it was saved"
             )
         self._sums = None if sums is None else torch.tensor(sums, dtype=torch.float64)

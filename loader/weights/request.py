@@ -166,8 +166,8 @@ def with_named_weights(
     check_weights({**before, **named})
     if capped := [name for name, weight in named.items() if weight > 0 and name in last.capped]:
         raise UsageError(
-            f"no epochs are left of {some_names(capped)}, so this weight would have no effect; leave "
-            "it out, or allow more epochs"
+            f"no epochs are left of {some_names(capped)}, so this weight would have no effect; "
+            "leave it out, or allow more epochs"
         )
     if only:
         return Mixture.of(named)

@@ -62,7 +62,7 @@ class WeightsUpdate:
         ramp, why = fields.pop("ramp", 0), fields.pop("why", "")
         if unknown := sorted(fields.keys() - {"version", "weights", "about"}):
             raise InvalidDataError(
-                f"a change of weights has no field {short(unknown[0])}; its fields are weights, ramp, "
-                "why, version and about"
+                f"a change of weights has no field {short(unknown[0])}; its fields are weights, "
+                "ramp, why, version and about"
             )
         return cls(Mixture.from_json({"version": Mixture.version, **fields}), ramp, why)

@@ -164,8 +164,8 @@ def _halves(spec: str, texts: list[Any]) -> tuple[tuple[Any, ...], ...]:
         if not all(parts) or "" in splits:
             validation, test, none = (splits.count(split) for split in (*SPLITS, ""))
             raise InvalidDataError(
-                f"target {spec} has this number of questions by split: validation {validation}, test "
-                f"{test}, without a split {none}; give each question a split, and use both splits"
+                f"target {spec} has this number of questions by split: validation {validation}, "
+                f"test {test}, without a split {none}; give each question a split, and use both splits"
             )
         return parts
     # Keep each text once; else, the same text could be in both halves.

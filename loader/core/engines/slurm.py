@@ -221,8 +221,8 @@ class _Staff:
             )
         if missing > 0 and (not left or self._patience.over(waited)):
             logger.warning(
-                f"SLURM: submitting {counted(missing, 'job')} again in place of jobs that ended early; "
-                f"their logs are in {self._folder.logs}"
+                f"SLURM: submitting {counted(missing, 'job')} again in place of jobs that ended "
+                f"early; their logs are in {self._folder.logs}"
             )
             self._submit(missing)
 
