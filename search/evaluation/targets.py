@@ -165,7 +165,8 @@ def _halves(spec: str, texts: list[Any]) -> tuple[tuple[Any, ...], ...]:
             validation, test, none = (splits.count(split) for split in (*SPLITS, ""))
             raise InvalidDataError(
                 f"target {spec} has this number of questions by split: validation {validation}, "
-                f"test {test}, without a split {none}; give each question a split, and use both splits"
+                f"test {test}, without a split {none}; give each question a split, and use both "
+                "splits"
             )
         return parts
     # Keep each text once; else, the same text could be in both halves.

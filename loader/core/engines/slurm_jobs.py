@@ -77,8 +77,8 @@ class SubmittedJobs:
             done = _call("sbatch", "--parsable", script)
             if done.returncode:
                 raise UsageError(
-                    f"sbatch refuses {counted(part, 'job')}: {done.stderr.strip()}; set its options "
-                    "with environment variables, such as SBATCH_PARTITION=NAME and "
+                    f"sbatch refuses {counted(part, 'job')}: {done.stderr.strip()}; set its "
+                    "options with environment variables, such as SBATCH_PARTITION=NAME and "
                     "SBATCH_TIMELIMIT=12:00:00"
                 )
             logger.info(

@@ -202,7 +202,7 @@ def test_who_says_nothing_does_not_stop_the_others(monitor):
         ({"weights": {"c00": 0.5}, "ramp": 0.5}, "a ramp takes a whole number of steps"),
         ({"weights": {"c00": 0.5}, "ramp": -1}, "a ramp takes a whole number of steps"),
         ({"weights": {"c00": 0.5}, "why": 3}, "'why' must be text"),
-        ({"weights": {"c00": 0.5}, "only": 1}, "'only' is true or false"),
+        ({"weights": {"c00": 0.5}, "only": 1}, "'only' must be true or false"),
     ],
 )
 def test_a_change_that_cannot_be_is_refused_with_the_reason(monitor, run, change, message):

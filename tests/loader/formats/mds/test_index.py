@@ -161,7 +161,7 @@ def test_a_shard_may_hold_no_documents():
 
 
 def test_an_empty_document_is_refused():
-    with pytest.raises(InvalidDataError, match="0 tokens cannot be stored; drop it"):
+    with pytest.raises(InvalidDataError, match="0 tokens cannot be stored; leave it out"):
         encode_document(np.zeros(0, "uint16"))
 
 
