@@ -58,7 +58,10 @@ class Block(Generic[S]):
         return sum(self.counts)
 
     def parts(self) -> Iterator[tuple[S, int, int]]:
-        """Yield each source, and the numbers of its documents in the block: first, last plus 1."""
+        """Yield (source, begin, end) for each source.
+
+        The documents of the source have the numbers ``begin`` to ``end`` - 1 in the block.
+        """
         ends = accumulate(self.counts)
         for source, count, end in zip(self.sources, self.counts, ends, strict=True):
             yield source, end - count, end

@@ -61,7 +61,7 @@ def held_out_rule(selection: Selection, settings: BuildSettings, seen: Seen) -> 
 
 
 def name_originals(task: DrawTask) -> None:
-    """Write the numbers of originals: those of the near copies that stay in a block."""
+    """Write the numbers of the originals of those near copies in a block that stay."""
     numbers = [np.empty(0, np.int64)]
     for source, begin, _ in task.block.parts():
         if task.block.start + begin >= task.before:

@@ -105,7 +105,7 @@ class Piece:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SliceTask:
-    """Input of `write_slice`: the documents, as ``pieces``, that a slice of the catalogue lists."""
+    """Input of `write_slice`: the ``pieces`` whose documents a slice of the catalogue lists."""
 
     pieces: tuple[Piece, ...]
     path: Path

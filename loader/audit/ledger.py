@@ -289,10 +289,10 @@ def read_ledger(path: Path) -> list[Line]:
 
 
 def segments(lines: list[Line]) -> Iterator[tuple[Opening, int]]:
-    """Yield (opening, end) for each opening: its steps before step ``end`` were not replaced.
+    """Yield (opening, end) for each opening; its steps before step ``end`` count.
 
-    Steps from ``end`` on, if there are any, were replaced by later openings. If all of its
-    steps were replaced, ``end`` is at or before the opening's first step.
+    Its steps from ``end`` on, if there are any, were served again after a later opening. If this is
+    so for all its steps, ``end`` is at or before its first step.
     """
     openings = [(i, line) for i, line in enumerate(lines) if isinstance(line, Opening)]
     begins = [opening.state.step for _, opening in openings]

@@ -22,7 +22,7 @@ def score_title(score: str) -> str:
 
 
 def reason_title(reason: str) -> str:
-    """Return ``reason``, for leaving documents out, with the names of scores shown to users.
+    """Return ``reason``, why documents were left out, with a score named as users see it.
 
     >>> reason_title("low advertisement score"), reason_title("held out")
     ('low ad-free score', 'held out')
