@@ -439,7 +439,7 @@ def test_a_build_that_was_killed_before_it_had_a_plan_goes_on(tmp_path, small):
 
 
 def test_a_source_that_is_not_there_leaves_no_directory(tmp_path):
-    with pytest.raises(UsageError, match=r"nowhere\.jsonl is no file"):
+    with pytest.raises(UsageError, match=r"nowhere\.jsonl is not a file"):
         build([str(tmp_path / "nowhere.jsonl")], tmp_path / "out")
     assert not (tmp_path / "out").exists()
 

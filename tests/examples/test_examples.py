@@ -112,7 +112,7 @@ def test_ddp_saves_at_the_same_step_if_one_rank_or_all_get_a_signal(
     assert before | after == ddp_runs[1]
     done = climb("audit", tmp_path)
     assert done.returncode == 0, done.stderr
-    said = f"{tmp_path}: 60 steps as the weights log says\nresumed 1 time, last at step "
+    said = f"{tmp_path}: 60 steps served as the weights log says\nresumed 1 time, last at step "
     assert done.stdout.startswith(said)
 
 
@@ -274,12 +274,12 @@ def test_the_trainer_goes_on_with_another_number_of_processes(start, tmp_path, c
     finish(start(*TORCHRUN, 2, TRAINER, run=tmp_path, steps=20))
     said = finish(start(sys.executable, TRAINER, run=tmp_path, steps=40))
     assert "goes on from step 20" in said
-    assert f"{tmp_path}: 40 steps as the weights log says" in climb("audit", tmp_path).stdout
+    assert f"{tmp_path}: 40 steps served as the weights log says" in climb("audit", tmp_path).stdout
 
 
 def test_a_run_of_the_trainer_can_be_audited_watched_and_told(whole_trainer_run, climb):
     run = whole_trainer_run.parent
-    assert f"{run}: 80 steps as the weights log says" in climb("audit", run).stdout
+    assert f"{run}: 80 steps served as the weights log says" in climb("audit", run).stdout
     assert climb("explain", run, "--step", 80, "--row", 0).returncode == 0
     state = json.loads(climb("monitor", run, "--json").stdout)
     assert state["step"] == 80

@@ -172,7 +172,7 @@ def test_an_append_refuses_questions_that_are_not_those_of_the_build(
 def test_a_task_with_other_questions_is_another_build(corpus):
     built(corpus)
     (corpus / "task.jsonl").write_text(json.dumps({"question": QUESTIONS[0]}))
-    with pytest.raises(InvalidDataError, match=r"tasks\..*task\.jsonl was"):
+    with pytest.raises(InvalidDataError, match=r"contents of tasks\..*task\.jsonl differ"):
         built(corpus)
 
 

@@ -95,7 +95,7 @@ def test_a_model_of_sentence_transformers_embeds(sentence_model):
 
 @pytest.mark.parametrize("kind", ["m2v", pytest.param("st", marks=pytest.mark.slow)])
 def test_what_is_no_model_is_refused_with_what_can_be_named(kind, tmp_path):
-    with pytest.raises(InvalidDataError, match=r"is no model .*; name a folder that holds one"):
+    with pytest.raises(InvalidDataError, match=r"is not a model .*; name a folder that holds one"):
         load_model(f"{kind}:{tmp_path}")
 
 

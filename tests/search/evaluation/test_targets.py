@@ -233,7 +233,7 @@ def test_splits_of_which_one_is_missing_are_refused(tmp_path):
 def test_a_line_that_is_no_question_is_named(tmp_path):
     path = write_task(tmp_path / "task.jsonl")
     path.write_text(path.read_text() + "{broken\n")
-    with pytest.raises(InvalidDataError, match=r"task\.jsonl, line 11: query is null, and must be"):
+    with pytest.raises(InvalidDataError, match=r"task\.jsonl, line 11: query is missing"):
         load_target(tmp_path, str(path))
 
 

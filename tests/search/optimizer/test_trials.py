@@ -98,7 +98,7 @@ def test_a_foreign_log_is_refused_by_what_differs(tmp_path, change, words):
 
 def test_many_differences_are_counted(tmp_path):
     TrialLog.open(tmp_path / "trials.jsonl", {"prior": {f"c{i}": 0.1 for i in range(9)}})
-    with pytest.raises(InvalidDataError, match=r"prior\.c3 .* and 4 more\. Use"):
+    with pytest.raises(InvalidDataError, match=r"prior\.c3 .* and 4 more differences\. Use"):
         TrialLog.open(tmp_path / "trials.jsonl", {"prior": {f"c{i}": 0.2 for i in range(9)}})
 
 

@@ -120,7 +120,7 @@ def test_a_folder_for_temporary_files_with_too_long_a_path_is_named(tmp_path):
         text=True,
         check=False,
     )
-    assert f"UsageError: {deep}is too long for the sockets" in done.stderr
+    assert f"UsageError: the path {deep} is too long for the sockets" in done.stderr
 
 
 def test_a_task_whose_process_is_killed_once_is_tried_again_where_it_may_fail(tmp_path, capsys):
@@ -221,7 +221,7 @@ def test_a_wait_is_told_of_after_a_minute_then_after_two(monkeypatch, capsys):
     said = capsys.readouterr().err
     assert "is ended after 6.0 s" in said
     assert "no task has ended for" in said
-    assert "1 at work, the first task 1, eval, in process" in said
+    assert "1 at work, the first is task 1, eval, in process" in said
 
 
 def test_a_worker_whose_parent_is_ending_ends_without_a_word(capfd):
