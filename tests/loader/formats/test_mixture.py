@@ -160,7 +160,7 @@ def test_all_zero_is_refused():
 
 @pytest.mark.parametrize("weights", [{}, [], None, 5, "c00"])
 def test_what_is_no_object_of_weights_is_refused(weights):
-    with pytest.raises(InvalidDataError, match="not empty"):
+    with pytest.raises(InvalidDataError, match="must be an object with the weights of clusters"):
         Mixture.of(weights)
 
 
@@ -210,7 +210,7 @@ def test_another_version_is_refused():
 
 @pytest.mark.parametrize("value", [None, 5, [], {}, {"version": 1, "weights": 5}])
 def test_what_is_no_mixture_is_refused(value):
-    with pytest.raises(InvalidDataError, match="not empty"):
+    with pytest.raises(InvalidDataError, match="must be an object with the weights of clusters"):
         Mixture.from_json(value)
 
 
