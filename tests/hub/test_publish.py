@@ -922,7 +922,7 @@ def test_a_mixture_of_other_shards_is_refused(directory, tables, tmp_path):
     with pytest.raises(InvalidDataError, match=r"was found on the shards 0{16}, and these are"):
         collect(directory, REPO, tables, PublishSettings(mixture=tmp_path / "mixture.json"))
     Mixture({"c77": 1.0}).save(tmp_path / "mixture.json")
-    with pytest.raises(InvalidDataError, match=r"weights c77, but the clusters are "):
+    with pytest.raises(InvalidDataError, match=r"gives weight to c77, but the clusters are "):
         collect(directory, REPO, tables, PublishSettings(mixture=tmp_path / "mixture.json"))
 
 

@@ -210,7 +210,7 @@ def test_an_export_that_is_not_possible_is_refused_with_its_reason(directory, tm
         export_mixture(job_of(place, out, "megatron"), None, 10)
     with pytest.raises(UsageError, match="give the number of tokens to draw"):
         export_mixture(job_of(place, out, "jsonl"), Mixture.of({"c00": 1}))
-    with pytest.raises(InvalidDataError, match="weights c77"):
+    with pytest.raises(InvalidDataError, match="gives weight to c77"):
         export_mixture(job_of(place, out, "jsonl"), Mixture.of({"c77": 1}), 10)
     export_mixture(job_of(place, out, "jsonl"), None, 500)
     with pytest.raises(InvalidDataError, match="was begun differently"):

@@ -114,7 +114,9 @@ def test_what_is_not_there_is_refused_with_what_is(open_loader, directory):
         loader.heldout("beach")
     with pytest.raises(UsageError, match=r"clusters c00, c01, .* labels garden, "):
         loader.heldout(label="beach")
-    with pytest.raises(UsageError, match="max_tokens is 15; it must be a row of 16 tokens"):
+    with pytest.raises(
+        UsageError, match="max_tokens is 15; it must be 16 or more: a row of 16 tokens"
+    ):
         loader.heldout(max_tokens=15)
 
 
