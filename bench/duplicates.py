@@ -66,7 +66,7 @@ class Search:
     documents: int
     cpu: float
     files: int
-    """Largest number of files at the same time."""
+    """Largest number of files that existed at the same time."""
     bytes: int
     """Largest size of these files together."""
     worker: int

@@ -79,7 +79,7 @@ class IndexCost:
     opened: float
     """Memory of the processes of a node together that have opened the directory."""
     loader: float
-    """Memory of each process that then has made a `MixtureLoader`, in addition."""
+    """Additional memory of each process after it has made a `MixtureLoader`."""
 
 
 def measure_indexes(folder: Path, shards: int, processes: int) -> IndexCost:

@@ -118,7 +118,7 @@ class PlannerCost:
     held: float
     """Memory with few partitions."""
     memory: float
-    """Memory per partition in addition."""
+    """Additional memory per partition."""
     files: float
     """Number of files and folders in ``.build`` per partition."""
     catalogue: float

@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterable
 
 SHUFFLED = "the same documents as in parquet/, shuffled"
-"""Reason for leaving out the shuffled tables beside the tables of clusters."""
+"""Reason for leaving out shuffled tables, if the tables of clusters are there too."""
 SHARDS = "of a shard directory, which climb pull copies"
 """Reason for leaving out a file of a shard directory that is at a URL."""
 MIXTURE = "of a mixture that is published with the documents"

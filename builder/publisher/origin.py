@@ -67,7 +67,7 @@ def _labels(manifest: Manifest) -> list[str]:
 
 
 def _left_out(manifest: Manifest) -> list[str]:
-    """Return the lines of a table of the reasons why documents were left out."""
+    """Return the lines of a table: each reason for leaving out documents, and their number."""
     reasons: Counter[str] = Counter()
     for stage in manifest.conservation:
         for reason, sizes in stage["dropped"].items():

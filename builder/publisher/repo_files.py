@@ -361,7 +361,7 @@ def _license_notes(manifest: Manifest, settings: PublishSettings, license_: str)
             f"The Hub does not know the licence {settings.license}, so the card says license: "
             "other, with this name."
         )
-    if settings.text and unlicensed and settings.what in ("parquet", "drawn", "all"):
+    if settings.text and unlicensed and "shuffled" in WHAT[settings.what]:
         yield (
             "The text of documents without a licence becomes public (--text). To leave them out, "
             "build with --licenses '!unknown'."

@@ -157,7 +157,7 @@ def _tell_spared(selection: Selection, settings: BuildSettings) -> None:
 def _spared_by_name(
     partition: Partition, names: Sequence[str], settings: BuildSettings
 ) -> list[str]:
-    """Return which of ``names`` are documents that stay, but have no licence that is kept."""
+    """Return those of ``names`` whose documents stay although their licence is not allowed."""
     ids = partition.column("id")
     rows = np.flatnonzero(np.isin(ids, names) & stays(partition))
     rows = rows[~has_license(partition, settings)[rows]]
@@ -250,7 +250,7 @@ def _decontaminate(selection: Selection, settings: BuildSettings) -> None:
 
 
 def _tell_frequent_items(counts: Counter[str]) -> None:
-    """Log a warning if an item is in so many documents that it may be no question, but a phrase.
+    """Log a warning about items that are in many documents, so they may be common phrases.
 
     ``counts`` has the number of documents of each item.
     """

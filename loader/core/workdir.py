@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from .console import counted
 from .engines.task_folder import TASKS
 from .errors import InvalidDataError
 from .files import is_temporary, read_json, remove_temporaries, write_json
@@ -131,7 +132,7 @@ def differences_text(old: object, new: object) -> str:
     """Return a text on the differences of two plans, by names of options; "" if there are none."""
     texts = [_difference_text(*difference) for difference in _differences(old, new)]
     rest = len(texts) - _MOST
-    more = f"; and {rest:,} more {'difference' if rest == 1 else 'differences'}" if rest > 0 else ""
+    more = f"; and {counted(rest, 'more difference')}" if rest > 0 else ""
     return "; ".join(texts[:_MOST]) + more
 
 

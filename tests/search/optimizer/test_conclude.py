@@ -76,7 +76,7 @@ class Forecast:
         return np.array([gain]), np.array([sd])
 
     def sds(self, weights):
-        """Return the told error of each prediction."""
+        """Return `error` for each prediction."""
         return np.full((len(weights), 1), self.error)
 
 
