@@ -46,7 +46,7 @@ class MixtureTrainer(Trainer):
 
 
 class SaveLoader(TrainerCallback, ExportableState):
-    """Keeps the loader's state in the file that makes a checkpoint complete."""
+    """Keeps the loader's state in ``trainer_state.json``, the last file of a checkpoint."""
 
     def __init__(self, loader: MixtureLoader) -> None:
         self.loader = loader

@@ -38,7 +38,7 @@ class Model(nn.Module):
 
 
 def note_signals() -> list[int]:
-    """Return a list to which Ctrl-C and SIGTERM are added, in place of ending the process."""
+    """Return a list that collects Ctrl-C and SIGTERM, which no longer end the process."""
     signals: list[int] = []
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda number, _: signals.append(number))
