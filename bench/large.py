@@ -53,11 +53,12 @@ def main() -> None:
     base = list(installed_documents(megabytes=MEGABYTES, seed=17))
     rate = measure_decades(base, options.to)
     planner = measure_planner(base, *options.files, batched=True)
-    with tempfile.TemporaryDirectory() as folder:
-        index = measure_indexes(Path(folder) / "many", options.shards, processes=4)
     limit_open_files()
+    # Before the index: its shards would stay in the memory of this process, which is measured here.
     with tempfile.TemporaryDirectory() as folder:
         copies = measure_copies(Path(folder), int(options.documents))
+    with tempfile.TemporaryDirectory() as folder:
+        index = measure_indexes(Path(folder) / "many", options.shards, processes=4)
     print_load()
     for terabytes in (1, 10, 45):
         derive(terabytes, rate, planner, index, copies)
