@@ -3,8 +3,7 @@
 Shards are used as they are, because their format, MDS, is the format of that library. The weight of
 a cluster is a share of tokens, but the library expects a share of samples, and in these shards a
 sample is a document. So each weight is divided by the mean number of tokens of the cluster's
-documents. On average, each cluster's share of tokens is then its weight. If an epoch has only a few
-documents of a cluster, the cluster's share of tokens may be far from its weight.
+documents.
 """
 
 from collections import Counter
