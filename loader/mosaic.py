@@ -23,7 +23,7 @@ def as_streams(
     mixture: Mixture | Mapping[str, float] | str | Path,
     local: str | Path,
 ) -> list[Any]:
-    """Return the ``streams`` of a ``streaming.StreamingDataset``: one per cluster with weight.
+    """Return the ``streams`` of a ``streaming.StreamingDataset`` for all clusters with weight.
 
     A sample of these streams is a document. On average, each cluster's share of tokens is its
     weight. If an epoch has only a few documents of a cluster, the cluster's share of tokens may be
