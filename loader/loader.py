@@ -461,7 +461,7 @@ class MixtureLoader:
     @property
     @_one_at_a_time
     def steps_per_epoch(self) -> int:
-        """Number of batches with as many rows as all clusters with weight have; at least 1.
+        """Rows of all clusters with weight, divided by ``batch_rows`` and rounded down; at least 1.
 
         If each weight is the cluster's share of all tokens, this number of batches serves each
         cluster once. With other weights, it serves some clusters several times, and others only in

@@ -3,8 +3,7 @@
 Shards are used as they are, because their format, MDS, is the format of that library. The weight of
 a cluster is a share of tokens, but the library expects a share of samples, and in these shards a
 sample is a document. So each weight is divided by the mean number of tokens of the cluster's
-documents. On average, each cluster's share of tokens is then its weight. If an epoch has only a few
-documents of a cluster, the cluster's share of tokens may be far from its weight.
+documents.
 """
 
 from collections import Counter
@@ -24,7 +23,7 @@ def as_streams(
     mixture: Mixture | Mapping[str, float] | str | Path,
     local: str | Path,
 ) -> list[Any]:
-    """Return the ``streams`` of a ``streaming.StreamingDataset``: one per cluster with weight.
+    """Return the ``streams`` of a ``streaming.StreamingDataset`` for all clusters with weight.
 
     A sample of these streams is a document. On average, each cluster's share of tokens is its
     weight. If an epoch has only a few documents of a cluster, the cluster's share of tokens may be

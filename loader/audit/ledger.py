@@ -266,7 +266,7 @@ def read_ledger(path: Path) -> list[Line]:
     """Return the lines of the ledger in the file ``path``.
 
     Raises:
-        InvalidDataError: There is no ledger, or a line is no line of a ledger.
+        InvalidDataError: There is no ledger, or a line is malformed.
         IntegrityError: The chain of hashes is broken.
     """
     lines, head = [], ""

@@ -111,8 +111,8 @@ def explain(
 ) -> None:
     """List the documents in one batch of the job in the folder RUN.
 
-    --step N means the batch after which N steps were done. In logs, metrics and checkpoints, and in
-    loader.step after this batch, it has the same number.
+    --step N means the batch after which N steps were done. Logs, metrics, checkpoints and
+    loader.step count steps in the same way.
 
     The columns id and origin have the identifier of each document and the file that it came from.
     They are empty if the shards have no folder documents/, or are not in a local folder; --shards

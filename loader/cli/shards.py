@@ -119,10 +119,9 @@ def verify(directory: str, as_json: bool) -> None:
 def regroup(directory: Path, by: str, name: str | None, as_json: bool) -> None:
     """Merge the clusters of DIRECTORY into fewer groups without rewriting any shard.
 
-    --by says what the groups are. A JSON file can name the clusters of each group. Clusters that
-    climb build --tiers or --cells micro made (cells) can also be grouped by what they have in
-    common: their topic, their quality tier, their language if they have several, or their
-    micro-cluster if they are micro-clusters.
+    --by says what the groups are. A JSON file can name the clusters of each group. Cells
+    (clusters that climb build --tiers or --cells micro made) can also be grouped by what they have
+    in common: topic, quality tier, and, if the cells have them, language or micro-cluster.
 
     The grouping is written to DIRECTORY/groupings/NAME. To use it, name this folder in place of
     DIRECTORY wherever shards are read, or pass --grouping NAME to inspect, train, search and

@@ -356,7 +356,7 @@ def read_lines(path: Path) -> list[Any]:
 def is_temporary(path: Path, name: str = "") -> bool:
     """Whether ``path`` is a temporary file of `atomic_path`, by its name.
 
-    If ``name`` is given, it must be one for the file ``name``. A link or a folder is never a
+    With ``name``, only a temporary file of the file ``name`` counts. A link or a folder is never a
     temporary file.
     """
     match = _TEMPORARY.fullmatch(path.name)

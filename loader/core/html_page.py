@@ -343,7 +343,8 @@ def small_curve(
     """Return the drawing of a small curve through ``points``, pairs (share from 0 to 1, value).
 
     ``span`` is the range of values that the height of the drawing stands for, so curves with the
-    same ``span`` can be compared. ``tip`` is the text that is shown when the mouse is over it.
+    same ``span`` can be compared. ``tip`` is the text that is shown when the mouse is over the
+    drawing.
     """
     (x0, _), (x1, _) = points[0], points[-1]
     low, high = span

@@ -1,8 +1,8 @@
 """Permutation: pseudo-random orders of n items; the item at a position is computed from a key.
 
 No list is shuffled in memory, so the item at any position of any order is found in about the same
-time. A Feistel network, which permutes the numbers below the next power of two, is applied to the
-position, and then to its result again, until the result is below n.
+time. A Feistel network permutes the numbers below the next power of two. It is applied to the
+position, and then to each result, until a result is below n.
 """
 
 from typing import Any

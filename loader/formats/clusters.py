@@ -22,7 +22,9 @@ def score_title(score: str) -> str:
 
 
 def reason_title(reason: str) -> str:
-    """Return ``reason``, why documents were left out, with a score named as users see it.
+    """Return the text ``reason``, in which a score has the name that users see.
+
+    ``reason`` says why documents were left out.
 
     >>> reason_title("low advertisement score"), reason_title("held out")
     ('low ad-free score', 'held out')

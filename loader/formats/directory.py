@@ -130,11 +130,11 @@ class ShardDirectory(Tabular):
         return base_of(self.store) if self.manifest.members else self.store
 
     def locate(self, name: str, shard: int) -> tuple[str, int]:
-        """Return (cluster, number): the cluster whose folder has a shard, and its position there.
+        """Return (cluster, number): which cluster has a shard, and the shard's number in it.
 
-        ``shard`` is the position of the shard in the `index` of ``name``. If ``name`` is a cluster,
-        the result is (``name``, ``shard``). If ``name`` is a group, the result is the cluster of
-        the group that has the shard, and the position of the shard in the index of this cluster.
+        ``shard`` is the position of the shard in the `index` of ``name``, a cluster or a group. For
+        a cluster, the result is (``name``, ``shard``). For a group, it is the cluster of the group
+        that has the shard, and the position of the shard in the index of this cluster.
         """
         entries = self._entries(name)
         ends = [*accumulate((len(self._index(entry).shards) for entry in entries), initial=0)]

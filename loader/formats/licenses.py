@@ -12,7 +12,8 @@ its name."""
 def license_name(stated: str) -> str:
     r"""Return the licence that a document states, as a name on one line.
 
-    Without a licence, the name is `UNKNOWN`. Letter case makes no difference for this.
+    It is `UNKNOWN` if ``stated`` is empty or, in any letter case, "unknown", "none" or
+    "noassertion".
 
     >>> license_name(" CC  BY\n4.0 "), license_name(""), license_name("NOASSERTION")
     ('CC BY 4.0', 'unknown', 'unknown')

@@ -30,8 +30,8 @@ from .shard_folders import ShardFolder, check_division, find_folder, folder_path
 TOKENIZER = "tokenizer.json"
 INDEX = "index.json"
 NEXT_INDEX = "index.next.json"
-"""Name of the new index of a cluster after an append of documents, until it replaces the index. If
-the append is killed in between, readers use the new index."""
+"""Name of the new index of a cluster after an append of documents, until it replaces the old one.
+If the append is killed before that, readers use the new index."""
 NEXT_FILES = ".build/aside"
 """Folder of the other new files after an append of documents, until they replace the old ones."""
 COLUMNS = "shards.columns"
@@ -138,9 +138,9 @@ class Manifest:
     """Number of parts of the catalogue, ``documents/part-*.parquet``. If the folder has more parts,
     they belong to an append that has not ended. None: all parts in the folder count."""
     files: dict[str, str] = field(default_factory=dict)
-    """Hash of each file that is not a shard or index, by its path in the directory: of the files in
-    `BESIDE`, the parts of the catalogue, and the groupings that were published with the shards.
-    Empty in directories that older versions made."""
+    """Hashes, by path in the directory, of the files in `BESIDE`, the parts of the catalogue, and
+    the groupings that were published with the shards. Empty in directories that older versions
+    made."""
     shard_folders: dict[str, tuple[ShardFolder, ...]] = field(default_factory=dict)
     """Folders of each cluster whose shards are not all in ``clusters/NAME`` of this directory. Only
     divided publications have such clusters."""
@@ -238,10 +238,10 @@ class Manifest:
         return f"{said}: {', '.join(differences)}" if differences else said
 
     def growth(self, mixture: Mixture) -> str:
-        """Return a sentence on the documents that were appended since ``mixture`` was found.
+        """Return a sentence on the documents that were appended since ``mixture`` was made.
 
-        The sentence has both fingerprints and numbers of tokens. It is "" if nothing was appended,
-        or if the mixture does not say for which clusters it was made.
+        It states the fingerprint and the number of tokens, before and after. It is "" if nothing
+        was appended, or if the mixture does not say for which clusters it was made.
         """
         shards = mixture.about.get("shards")
         if shards not in self.earlier:
@@ -262,7 +262,7 @@ class Manifest:
     def hash_of(self, name: str) -> str | None:
         """Return the hash of file ``name``; None if the manifest lacks it.
 
-        The field `files` has no shards and no indexes of clusters.
+        `files` has no hashes of shards and of indexes of clusters.
         """
         return self.files.get(name) or (self.tokenizer_hash if name == TOKENIZER else "") or None
 
@@ -277,7 +277,7 @@ class Manifest:
         The data set is the URL of a further data set; "" stands for the directory of the manifest.
 
         Raises:
-            IntegrityError: The folders of the cluster have fewer shards.
+            IntegrityError: The folders of the cluster do not have this shard.
         """
         if (folders := self.shard_folders.get(cluster)) is None:
             return "", folder_path(cluster, 0, 1)
@@ -511,7 +511,7 @@ def check_name(name: str, what: str, times: int = 1) -> None:
 def refuse_grouping(manifest: Manifest, place: object, what: str) -> None:
     """Raise `UsageError` if ``manifest`` is of a grouping, which has no shards of its own.
 
-    ``place`` is the folder of the manifest. ``what`` is the verb that the message ends with, as in
+    ``place`` is the folder of the manifest. ``what`` is a verb for the message, such as "verify" in
     "verify the directory that it groups".
     """
     if manifest.members:
@@ -561,7 +561,7 @@ def shard_folder(base: Store, manifest: Manifest, cluster: str, shard: int) -> S
     ``base`` is the folder of ``manifest``.
 
     Raises:
-        IntegrityError: The manifest of a divided publication lists fewer shards.
+        IntegrityError: The manifest of a divided publication lists no such shard.
     """
     data_set, path = manifest.place_of(cluster, shard)
     return (base.elsewhere(data_set) if data_set else base) / path
@@ -571,7 +571,7 @@ def refuse_divided(manifest: Manifest, place: object, what: str) -> None:
     """Raise `UsageError` if ``manifest`` is that of a divided publication.
 
     A folder has such a manifest only if the data set was copied without `climb pull`. ``what`` is
-    the verb at the end of the message, such as "append to".
+    a verb for the end of the message, such as "append to".
     """
     if manifest.shard_folders:
         raise UsageError(

@@ -46,7 +46,7 @@ class RunFolder:
     command: str
     """The command, for messages."""
     plan: str
-    """Name of the file with the plan of the command; the plan has the settings."""
+    """Name of the command's plan, the file with its settings."""
     keys: frozenset[str]
     """Keys of the plan by which it is recognised: no other command's plan has all of them."""
     leaves: tuple[str, ...]
@@ -76,8 +76,8 @@ class RunFolder:
 
 
 TRIALS, ITEMS, CELLS, PROXIES = "trials.jsonl", "items.jsonl", "cells.json", "proxies"
-"""Names in the folder of a search: three files, with its trials, with the scores of trials on each
-item of the targets, and with the cells of clusters; and the folder of the proxies' parameters."""
+"""Names in the folder of a search. Three are files: of its trials, of the scores of trials on each
+item of the targets, and of the cells of clusters. The last is the folder of proxies' parameters."""
 
 _ANSWER = "read its report.html, or compare it with others by climb compare"
 SEARCH = RunFolder(
@@ -147,7 +147,7 @@ _NAMES = frozenset(name for run in _RUNS for name in (run.plan, *run.leaves, *ru
 def has_ended(run: Path) -> bool:
     """Whether the folder ``run`` is that of a ``climb train`` that has ended.
 
-    Whether another trainer has ended is not known; then the result is False.
+    The result is False for a run of another trainer, whose end is not known.
     """
     return TRAIN.has(run) and (run / RESULT).exists()
 
@@ -160,8 +160,7 @@ def is_shard_directory(folder: Path) -> bool:
 def writer_of(path: Path) -> str:
     """Return the command that wrote ``path`` or a folder that contains it; "" if none did.
 
-    Only commands with a `RunFolder` are considered, whose folders may also contain files of other
-    programs. So climb build, for example, is never returned.
+    Commands without a `RunFolder`, such as climb build, are never returned.
     """
     for place in (path, *path.parents):
         if place.name in _NAMES:

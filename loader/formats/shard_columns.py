@@ -1,7 +1,7 @@
 """The file ``shards.columns``: the indexes of all clusters in one file.
 
-The file has the same content as the files ``index.json`` of all clusters. Climbstream reads it
-instead of these, because it need not be decoded: processes map it into memory and share it. So the
+The file has the same content as the files ``index.json`` of all clusters. Climbstream reads
+this file instead, because it need not be decoded: processes map it into memory and share it. So the
 indexes of 10^6 shards are opened in less than a second. Other readers need ``index.json``. All
 numbers are little-endian::
 

@@ -45,7 +45,7 @@ def find_folder(cluster: str, folders: Sequence[ShardFolder], shard: int) -> int
     """Return which of the ``folders`` of a cluster has shard number ``shard``.
 
     Raises:
-        IntegrityError: The folders have fewer shards.
+        IntegrityError: The folders do not have this shard.
     """
     ends = [*accumulate(folder.shards for folder in folders)]
     if shard >= ends[-1]:

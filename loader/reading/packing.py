@@ -42,8 +42,8 @@ class PackedRows(NamedTuple):
     """The packed rows of one shard."""
 
     ends: NDArray[np.int64]
-    """Number of pieces before each row, ``[rows + 1]``: row r has the pieces from number ends[r] up
-    to, but without, ends[r + 1]."""
+    """Number of pieces before each row, ``[rows + 1]``: row r has the pieces
+    ``pieces[ends[r]:ends[r + 1]]``."""
     pieces: NDArray[np.uint32]
     """Three numbers for each piece, ``[pieces, 3]``: the document, the position of the piece's
     first token in the document, and the number of tokens of the piece."""

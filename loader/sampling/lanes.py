@@ -107,7 +107,7 @@ def find_row(
 
     ``secret`` is the key of the cluster, ``owned`` the number of rows of the lane, and ``at`` the
     index of the lane in ``heads``. A compiled loop takes the arrays out of the tuple once, before
-    the loop, because numba counts a reference each time, which takes time.
+    the loop, because numba counts a reference at each access, which takes time.
     """
     begin, end, epoch = heads[at, 0], heads[at, 1], heads[at, 2]
     position = number - epoch * owned

@@ -33,7 +33,7 @@ class RunSettings:
     """The settings of a run that, with shards and weights, decide the order of its rows.
 
     Raises:
-        UsageError: ``fraction`` is not above 0 and at most 1.
+        UsageError: ``fraction`` is 0 or less, or above 1.
     """
 
     seed: int

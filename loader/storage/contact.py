@@ -1,4 +1,4 @@
-"""Contact: whether a server has ever answered, which decides how long its errors are waited out.
+"""Contact: whether a server has ever answered, which decides how long requests are repeated.
 
 Some errors mean that a server cannot be reached, such as a refused connection. If the server has
 never answered, the cause is most often a wrong address or no network, so tries end after 3 s. If
@@ -40,7 +40,7 @@ def has_answered(place: str) -> bool:
 def is_unreachable(error: BaseException | None) -> bool:
     """Whether ``error`` means that a server cannot be reached.
 
-    Such causes are a host name that does not resolve, a refused connection, and a missing route.
+    Examples are a host name that does not resolve, a refused connection, and a missing route.
     The error may come from any client, and may be the cause or context of another error.
     """
     while error is not None:

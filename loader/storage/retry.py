@@ -31,7 +31,7 @@ _SECRETS = re.compile(r"(?<=://)[^\s/@'\"]+@|\?[^\s'\"]*")
 
 
 class AnswerError(OSError):
-    """The error for an answer of a server that is not the file that was asked for."""
+    """The error if a server answers, but does not send the file that was asked for."""
 
     def __init__(self, message: str, status: int, headers: Any = None) -> None:
         super().__init__(message)

@@ -18,7 +18,7 @@ from climbstream.loader.formats.manifest import (
 def axes_of(text: str) -> list[str] | None:
     """Return the axes that ``text`` names, separated by commas, without repeats.
 
-    The result is None if ``text`` has any name that is no axis, as the path of a file does.
+    None: a name is no axis, for example because ``text`` is the path of a file.
 
     >>> axes_of("topic,tier"), axes_of("groups.json")
     (['topic', 'tier'], None)
@@ -68,7 +68,7 @@ def groups_of(manifest: Manifest, axes: Sequence[str]) -> Grouping:
     values on the axes, such as ``c03`` or ``c03-t2``.
 
     Raises:
-        UsageError: The clusters are no cells, or no cell has a value on one of the axes.
+        UsageError: The clusters are no cells, or there is an axis on which no cell has a value.
     """
     there = dict.fromkeys(axis for cluster in manifest.clusters for axis in cluster.axes)
     if not there:

@@ -60,7 +60,7 @@ class Verdict:
     faults: list[str] = field(default_factory=list)
     """One text per fault; empty: all is right."""
     unexpected: list[str] = field(default_factory=list)
-    """Files and folders (with ``/`` at the end) that do not belong into a shard directory; they are
+    """Files and folders (with ``/`` at the end) that do not belong in a shard directory; they are
     not faults."""
     not_pulled: list[str] = field(default_factory=list)
     """Folders of clusters and of the catalogue that a pull with a mixture left out; they are not

@@ -118,7 +118,7 @@ class Agreement:
 
     @property
     def last_offered(self) -> WeightsUpdate | None:
-        """The last change that was offered on this rank and is not in force; None if none is."""
+        """The last change that was offered on this rank and is not in force, or None."""
         waiting = [*self._sent, *self._offered]
         return _read(_joined(waiting[-1:]))[0] if waiting else None
 

@@ -1,9 +1,9 @@
 """WeightsController: the weights of a run, and all ways to change them during the run.
 
-The weights log alone determines which weights are in force at a step. There are four kinds of
-changes: a schedule has one, the user's code calls a method, a source (file or function) that rank 0
-polls has one, or a cluster is used up. A change is logged before its step is planned. If there are
-several ranks, all of them log it at the same step; see `Agreement`.
+The weights log alone determines which weights are in force at a step. A change comes from a
+schedule, from a method call of the user's code, from a source (file or function) that rank 0 polls,
+or from a cluster that is used up. It is logged before its step is planned. If there are several
+ranks, all of them log it at the same step; see `Agreement`.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence

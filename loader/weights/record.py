@@ -1,7 +1,7 @@
 """WeightsRecord: one change of weights, which is one line of the weights log.
 
 Each record alone determines the weights from its step up to the next record. For this, the record
-of a ramp (a linear change over several steps) contains the weights at which the ramp starts, and
+of a ramp (a linear change over several steps) contains the weights at which the ramp starts. And
 every record lists all capped clusters: those that have used up their epochs. So a saved state needs
 no earlier records.
 """

@@ -63,7 +63,7 @@ class UpdateRequest:
 
         If ``after`` is set, this is the first record that has the requested change and is later
         than the record with the hash ``after``. If ``after`` is None, only the last change in
-        ``log`` may be this record.
+        ``log`` is compared with the request.
         """
         changes = [record for record in log.records[1:] if record.kind != "cap"]
         if self.after is None:

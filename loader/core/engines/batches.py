@@ -91,7 +91,7 @@ def run_batch(
 
     The results may be those of the first tasks only, for two reasons. First, no task is begun more
     than ``limit`` seconds after the first, so that a short task need not wait for several long
-    ones. Second, if a later task than the first fails, its error is not raised: the batch ends with
+    ones. Second, if a later task than the first fails, its error is not raised. The batch ends with
     the task before it, and the caller makes the failed task the first of another batch. If the
     first task fails, its error is raised.
     """

@@ -17,7 +17,7 @@ R = TypeVar("R")
 
 
 class LateEngine:
-    """Runs tasks in the engine that ``open_engine`` returns; calls it when there are tasks.
+    """Runs tasks in an engine, which it opens by ``open_engine`` when there are tasks.
 
     The end of the ``with`` block closes the engine, if it was opened.
     """

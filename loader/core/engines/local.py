@@ -3,9 +3,9 @@
 A task is one call of a function with one argument; both can be pickled. Worker processes end when
 their parent ends, even if the parent is killed.
 
-A process that uses no CPU time for `task_timeout` seconds is killed; for example, it was stopped,
-or waits for a disk. Its task is tried once more in a new process. A task that computes uses CPU
-time, so it has no time limit.
+A process that uses no CPU time for `task_timeout` seconds is killed, for example one that was
+stopped or waits for a disk. Its task is tried once more in a new process. A task that computes uses
+CPU time, so it has no time limit.
 """
 
 import multiprocessing
@@ -311,7 +311,7 @@ class LocalEngine:
         return [worker for worker in self._workers if worker.job]
 
     def gpus(self) -> int:
-        """Return the number of GPUs that processes of this pool use, one GPU each."""
+        """Return the number of GPUs that processes of this engine use, one GPU each."""
         return min(self.workers, _gpus())
 
     def _idle(self, function: Callable[..., Any], limit: int) -> _Worker:

@@ -46,7 +46,7 @@ class Facts:
     beat: float
     """Seconds between two signs of life."""
     patience: float
-    """Time without a sign of life of the command after which a job ends, in seconds."""
+    """Seconds without a sign of life of the command, after which a job ends."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +78,7 @@ class Answer:
     error: BaseException | None = None
     """The error that the first task of the batch raised, or None."""
     lost: str = ""
-    """Why the batch was lost in two tries, because its process ended early; "" if it was not."""
+    """Why the batch was lost with its process or its job; "" if it was not lost."""
 
 
 class TaskFolder:

@@ -30,8 +30,8 @@ def decompress(packed: bytes, entry: ShardEntry) -> bytes:
 def unpack(packed: bytes, entry: ShardEntry) -> bytes:
     """Check a compressed shard against the shard's entry, and return its raw bytes.
 
-    The hash of the raw bytes is not checked, because the compressed bytes determine them, and their
-    hash is checked. No more memory is allocated than the size in the entry.
+    The hash of the raw bytes is not checked. The hash of the compressed bytes is checked, and these
+    determine the raw bytes. No more memory is allocated than the size in the entry.
 
     Raises:
         IntegrityError: The compressed bytes, or the raw size that they state, differ from the

@@ -93,7 +93,7 @@ class ShardColumns(LazyShards):
     """Size of each compressed shard in bytes, ``[n]``."""
     ends: NDArray[np.uint32]
     """Where the histogram of document lengths of each shard is in `lengths`, ``[n + 1]``: that of
-    shard i has the rows from ends[i] up to, but without, ends[i + 1]."""
+    shard i is ``lengths[ends[i]:ends[i + 1]]``."""
     lengths: NDArray[np.uint32]
     """The pairs of all histograms, as in `ShardEntry`, ``[m, 2]``. Some rows may be of other
     clusters."""
@@ -220,7 +220,7 @@ def _check_limits(shard: ShardEntry) -> None:
 
 
 def check(name: str, what: str, expected: object, got: object) -> None:
-    """Raise `IntegrityError` if a value of shard ``name`` is ``got`` and not ``expected``.
+    """Raise `IntegrityError` if ``got``, a value of shard ``name``, is not ``expected``.
 
     ``what`` names the value in the message, such as "tokens".
     """
