@@ -163,8 +163,7 @@ def _word(name: str) -> str:
 def unlicensed_note(manifest: Manifest) -> str:
     """Return a sentence on the documents without a licence; "" if all documents or none have one.
 
-    If no document states a licence, the result is "", because the publisher then states one licence
-    for all documents.
+    If none has one, the publisher states one licence for all documents.
     """
     text = "" if manifest.license in ("", UNKNOWN) else unlicensed_text(manifest)
     return f"{text[0].upper()}{text[1:]}." if text else ""

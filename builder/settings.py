@@ -406,7 +406,7 @@ class BuildSettings:
 
 
 def complete_settings(settings: Any) -> Any:
-    """Add to ``settings``, which an earlier version may have written, the missing values.
+    """Add the missing values to ``settings``, which an earlier version may have written.
 
     An earlier version read each line of a text file as a document, so a missing ``text_lines`` is
     set to True. Other missing settings get their defaults. A value that is not a dictionary is

@@ -51,8 +51,7 @@ def name_languages(partition: Partition) -> int:
 def look_at(
     engine: Engine, partitions: Sequence[Partition], model: Path, settings: BuildSettings
 ) -> None:
-    """Do `annotate` for all ``partitions``; if GPUs may be used, do `assign` in a stage before
-    it."""
+    """Do `annotate` for all ``partitions``; if GPUs may be used, do `assign` first, as a stage."""
     # Settings take longer to send than a partition. In the function, they are sent once.
     embed = partial(assign, model=model, settings=settings)
     look = partial(annotate, model=model, settings=settings)

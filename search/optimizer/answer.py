@@ -159,7 +159,7 @@ class Answer:
     - runs of other models make the predictions of a target worse;
     - no model was trained on ``mixture``."""
     predicted_only: bool = False
-    """Whether no model was trained on ``mixture``, so that its scores are only predicted."""
+    """Whether the scores of ``mixture`` are predictions, because no model was trained on it."""
     base_name: str = "token shares"
     """Name of the mixture with which ``mixture`` is compared; ``equal weights`` if the token shares
     are unknown."""

@@ -319,7 +319,7 @@ def _behind(answer: Answer, measured: str) -> list[str]:
 
 
 def is_predicted(answer: Answer, best: Candidate) -> bool:
-    """Return whether no model was trained on ``best``, so that its scores are predictions."""
+    """Return whether the scores of ``best`` are predictions, because no model was trained on it."""
     return best.choice == "predicted" and answer.confirmation is None
 
 
