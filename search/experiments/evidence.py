@@ -163,7 +163,7 @@ class Evidence:
     """Number of trials in the log of the earlier search that are not used. The earlier search took
     them from a third search, and they correspond to no mixture of its own clusters."""
     same: bool
-    """Whether neither cells nor targets have changed since the earlier search."""
+    """Whether cells and targets are the same as in the earlier search."""
 
     def begin(self, out: Path, settings: Mapping[str, Any]) -> None:
         """Begin the log of the search in ``out`` with the carried trials, unless the log exists.
