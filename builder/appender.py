@@ -4,8 +4,8 @@ Nothing is fitted again: the encoder, the centroids, the clusters and the tokeni
 build. So each cluster keeps its meaning, and an existing mixture stays valid.
 
 The old shards do not change; new shards are added after them. New versions of other files are kept
-in the working folder until the new manifest is written. Until the new manifest is written, a reader
-sees none of the new documents; after that, a reader sees all of them.
+in the working folder until the new manifest is written. Until then, a reader sees none of the new
+documents; after that, all of them.
 """
 
 from collections.abc import Mapping, Sequence
@@ -112,8 +112,8 @@ def append(
             files have the same bytes with each engine.
         strict: Raise an error if a record, file or folder cannot be used; default: leave it out.
         partition_mib: MiB of text per task, as in `build`.
-        trust_remote_code: Whether code that comes with the model of the embedding is run. What the
-            directory says of this is not used, because others may have made the directory.
+        trust_remote_code: Whether code that comes with the model of the embedding is run. The
+            setting in the directory is ignored, because others may have made the directory.
 
     Example::
 

@@ -121,9 +121,9 @@ def _patterns(files: Any) -> Iterator[str]:
 def license_metadata(name: str) -> dict[str, Any]:
     """Return the metadata of a card for ``name``: a licence, or several separated by commas.
 
-    The name may be written with spaces: ``CC BY 4.0`` is ``cc-by-4.0``. A licence that the Hub does
-    not know, such as ``unknown`` among others, is stated as ``other``, with a ``license_name``. If
-    no document states a licence, there is no metadata.
+    The name may be written with spaces: ``CC BY 4.0`` is ``cc-by-4.0``. If the Hub does not know
+    one of the licences, ``other`` is stated, with a ``license_name``. If no document states a
+    licence, there is no metadata.
 
     >>> license_metadata("CC BY 4.0"), license_metadata("Crown Copyright")
     ({'license': 'cc-by-4.0'}, {'license': 'other', 'license_name': 'crown-copyright'})
@@ -163,8 +163,7 @@ def _word(name: str) -> str:
 def unlicensed_note(manifest: Manifest) -> str:
     """Return a sentence on the documents without a licence; "" if all documents or none have one.
 
-    If no document states a licence, the result is "", because the publisher then states one licence
-    for all documents.
+    If none has one, the publisher states one licence for all documents.
     """
     text = "" if manifest.license in ("", UNKNOWN) else unlicensed_text(manifest)
     return f"{text[0].upper()}{text[1:]}." if text else ""

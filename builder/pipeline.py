@@ -2,7 +2,7 @@
 
 Work in progress is kept in ``OUT/.build``: partitions of the corpus, with the arrays that stages
 add. Complete files are not made again. So a build that was killed continues where it stopped, and
-its result has the same bytes as that of a build that was never interrupted.
+gives the same bytes as a build that was never interrupted.
 """
 
 from collections.abc import Iterator, Sequence

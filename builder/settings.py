@@ -125,8 +125,8 @@ class BuildSettings:
     (``global``). Of documents with the same identifier, only the first is kept. With ``none``, all
     of them are kept."""
     label: str = "label"
-    """Column of a known domain, for the report only. ``folder`` is the name of the folder of the
-    file, for records without a column ``folder``."""
+    """Column of a known domain, which clustering does not use. With ``folder``, the domain of a
+    record without a column ``folder`` is the name of its file's folder."""
     license: str = "license"
     """Column of the licence."""
     max_bytes: int = 1_000_000
@@ -362,7 +362,7 @@ class BuildSettings:
 
     @property
     def asked_columns(self) -> list[tuple[str, str]]:
-        """Columns that must exist, as (setting, column): the text's, and all that users name."""
+        """Columns that must exist, as (setting, column): of the text, and all that users name."""
         named = [(name, getattr(self, name)) for name in _DEFAULTS]
         return [
             *((name, column) for name, column in named if name == "text" or column != name),
@@ -406,7 +406,7 @@ class BuildSettings:
 
 
 def complete_settings(settings: Any) -> Any:
-    """Add to ``settings``, which an earlier version may have written, the missing values.
+    """Add the missing values to ``settings``, which an earlier version may have written.
 
     An earlier version read each line of a text file as a document, so a missing ``text_lines`` is
     set to True. Other missing settings get their defaults. A value that is not a dictionary is

@@ -1,9 +1,8 @@
 """Unbound work: work of a dry run or a failed build; a build with other settings may replace it.
 
 Work in an output folder is unbound if it is from dry runs, or from a build that ended with an error
-in data or settings before shards were written. A next build with other settings keeps the documents
-in the folder, and the arrays that were computed from them, as far as they are valid with its
-settings.
+in data or settings before shards were written. A later build with other settings keeps the
+documents and arrays in the folder that are valid with its settings.
 """
 
 import shutil

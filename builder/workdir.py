@@ -1,7 +1,8 @@
 """Working folders: folders that a command fills, and continues to fill after an interruption.
 
 A plan decides what the work makes: it has the settings and the fingerprints of the sources. Until
-the work is finished, its plan and the files in progress are in a hidden folder inside the folder.
+the work is finished, its plan and the files in progress are in a hidden folder inside the working
+folder.
 """
 
 import os
@@ -89,7 +90,7 @@ def begin_work(
 
 @contextmanager
 def engine_in(work: Path, open_engine: Callable[[Path], Engine]) -> Iterator[Engine]:
-    """Yield an engine that works in the folder ``work``; it is opened for its first tasks."""
+    """Yield an engine that works in the folder ``work``; its first tasks open it."""
 
     def begin() -> Engine:
         work.mkdir(parents=True, exist_ok=True)

@@ -265,11 +265,11 @@ def build(
 ) -> None:
     """Turn SOURCES into clusters and token shards.
 
-    A source is a file, folder, glob or URL of jsonl, json, txt, csv, tsv, parquet or arrow (also
-    compressed: .gz, .zst, .bz2, .xz), a data set of the Hub (hub:NAME), or the text of installed
-    Python packages (python:). A column may be nested in another column: --label meta.domain. After
-    reading, records and files that are not used are listed, one line per reason. A build that was
-    interrupted continues when the same command is run again.
+    A source is a file, folder, glob or URL, a data set of the Hub (hub:NAME), or the text of
+    installed Python packages (python:). Files are jsonl, json, txt, csv, tsv, parquet or arrow
+    (also compressed: .gz, .zst, .bz2, .xz). A column may be nested in another column: --label
+    meta.domain. After reading, records and files that are not used are listed, one line per reason.
+    A build that was interrupted continues when the same command is run again.
     """
     if not print_config:
         _require(sources, out)

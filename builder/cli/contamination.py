@@ -32,9 +32,9 @@ def contamination(
 
     An item counts as found if a document contains 80 % of the item's words in their order. An item
     of 8 to 12 words needs 85 %. An item of fewer than 8 words needs all of its words and, if the
-    task has answers, its answer near the question. One word of an item of 8 to 12 words (6 to 12,
-    if the task has answers) may be missing if the other words are rare in the task. Words that are
-    in many items of the task count less. Letter case, punctuation and line breaks make no
+    task has answers, its answer near the question. If the other words are rare in the task, one
+    word may be missing in an item of 8 to 12 words (6 to 12, if the task has answers). Words that
+    are in many items of the task count less. Letter case, punctuation and line breaks make no
     difference.
     """
     from climbstream.builder.contamination.shards import (  # noqa: PLC0415

@@ -93,9 +93,9 @@ def import_(
     """Turn SOURCES, a corpus that is already clustered, into token shards.
 
     A source is a file, folder, glob or URL of parquet, jsonl, csv or arrow, or a data set of the
-    Hub (hub:NAME or hub:NAME@CONFIG): NVIDIA's ClimbLab and ClimbMix, their mirrors, or any other
-    corpus whose rows or folders name the cluster. An import that was interrupted continues when the
-    same command is run again.
+    Hub (hub:NAME or hub:NAME@CONFIG). It may be NVIDIA's ClimbLab or ClimbMix, a mirror of these,
+    or any other corpus whose rows or folders name the cluster. An import that was interrupted
+    continues when the same command is run again.
     """
     settings = ImportSettings(**options)
     manifest = import_corpus(
@@ -233,18 +233,17 @@ def publish(
     """Publish the shard directory DIRECTORY as the data set REPO (OWNER/NAME) of the Hub.
 
     --what shards publishes the directory as it is, for climbstream and mosaicml-streaming. parquet
-    publishes tables for load_dataset and the viewer of the Hub: one configuration for each cluster,
-    with the name of the cluster, and the configuration default, which has the documents of all
-    clusters, shuffled. drawn publishes only the configuration default, with --tokens tokens that
-    are drawn by the mixture. A mixture can be published with any of
-    these, or alone.
+    publishes tables for load_dataset and the viewer of the Hub. Each cluster is a configuration
+    with the name of the cluster; the configuration default has the documents of all clusters,
+    shuffled. drawn publishes only the configuration default, with --tokens tokens that are drawn by
+    the mixture. A mixture can be published with any of these, or alone.
 
     If there are more shards than a folder or a data set of the Hub takes, they are divided among
     folders, and among further data sets (OWNER/NAME-2 and so on); --dry-run shows the plan.
 
-    One commit at the end changes a data set. If there are several, the one that readers open is
-    changed last. A publication that was interrupted continues when the same command is run again.
-    Log in with HF_TOKEN or `hf auth login`.
+    Each data set is changed by one commit at the end; the data set that readers open is changed
+    last. A publication that was interrupted continues when the same command is run again. Log in
+    with HF_TOKEN or `hf auth login`.
     """
     settings = PublishSettings(
         what=what, mixture=mixture, tokens=tokens, text=text, heldout=heldout, license=license_

@@ -176,9 +176,8 @@ class Cells:
         - If the document's tier has no cell, the document goes to the nearest tier with a cell. If
           two tiers are equally near, the document goes to the lower one.
         - If the document's language has no cells in the topic, the document goes to the cells of
-          `OTHER`. If the topic has no cells of `OTHER`, the document goes to the cells of the
-          language that is the most frequent in the corpus among the languages with cells in the
-          topic.
+          `OTHER`. If the topic has no cells of `OTHER`, the document goes to the cells of another
+          language in the topic: the one that is most frequent in the corpus.
         """
         first = np.cumsum([0, *(len(group.tiers) for group in self.groups)])
         numbers: dict[int, dict[str, int]] = {}

@@ -98,7 +98,7 @@ class ClusterMap:
         return replace(self, cluster=cluster, why={**self.why, **why})
 
     def regrouped(self, cluster: NDArray[np.int32]) -> Self:
-        """Return a map in which ``cluster``, int32 ``[k]``, has the clusters of `kept`."""
+        """Return a map in which ``cluster``, int32 ``[k]``, is the cluster of each of `kept`."""
         whole = self.cluster.copy()
         whole[self.kept] = cluster
         return replace(self, cluster=whole)

@@ -73,8 +73,8 @@ def fit_model(
 def embed_sample(engine: Engine, sample: Sample, settings: BuildSettings) -> None:
     """Embed the sample with the named model, in tasks, and log how many documents the model cuts.
 
-    Documents are embedded in slices that depend only on their number, so that partitions of every
-    size give the same bytes.
+    Documents are embedded in slices of a fixed size, so that partitions of every size give the same
+    bytes.
     """
     run = engine.run(embed_slice, _slices(sample, settings), gpu=settings.uses_gpus)
     cut, limits = 0, set()

@@ -1,6 +1,6 @@
 """Alignment: find items in the words of a document, in compiled code.
 
-An item is a question of a test, or a text. A seed is a few consecutive words. If an item and a
+An item is a question of a task, or a text. A seed is a few consecutive words. If an item and a
 document have a seed in common, the document may contain the item at the place of this seed. There,
 the item is aligned with the document word by word, and the weights of the words that match are
 added up. So a changed, missing or inserted word lowers this sum at most by the weight of one word.

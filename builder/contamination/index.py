@@ -98,8 +98,8 @@ class IndexArrays(NamedTuple):
     """Hashes of all different seeds, sorted, ``[k]``."""
     parts: NDArray[np.int32]
     """For each value of a seed's highest bits, the index of the first seed with that value; the
-    last number is ``k``. So many bits are used that each value has about one seed. The array is not
-    saved, because it is computed from ``seeds``."""
+    last number is ``k``. The number of bits is chosen so that each value has about one seed. The
+    array is not saved, because it is computed from ``seeds``."""
     first: NDArray[np.int64]
     """First posting of each seed, and the end of the last posting, ``[k + 1]``. A posting is one
     occurrence of a seed in a chunk."""

@@ -108,7 +108,7 @@ def check_shards(
     - ``matches``: each found item, with the first documents that contain it
 
     Raises:
-        InvalidDataError: There is not a shard directory, or it cannot be read.
+        InvalidDataError: ``directory`` is no shard directory, or cannot be read.
         IntegrityError: The bytes of a shard do not match its index.
         UsageError: The directory has no tokenizer, so there is no text to read.
     """

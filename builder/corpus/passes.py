@@ -42,7 +42,7 @@ class Batch(Generic[Part]):
     """A series of consecutive partitions, or of consecutive parts of a catalogue."""
 
     first: int
-    """Number of the first of them."""
+    """Number of the first partition or part."""
     partitions: tuple[Part, ...]
 
     @property

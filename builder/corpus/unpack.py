@@ -108,8 +108,8 @@ def lines_of(
 ) -> Iterator[bytes | None]:
     r"""Yield the lines of ``stream``, split at ``\n`` alone.
 
-    Only lines that begin at byte ``begin`` or later are yielded, and only those that begin before
-    byte ``end``, if it is given. For a line of more than ``longest`` bytes, None is yielded.
+    Only lines that begin at byte ``begin`` or later and, if ``end`` is given, before byte ``end``
+    are yielded. For a line of more than ``longest`` bytes, None is yielded.
     """
     read = partial(stream.readline, longest + 1)
     at = _seek_line(stream, begin, end) if begin else 0

@@ -98,8 +98,8 @@ def export_mixture(
 ) -> dict[str, int]:
     """Write about ``tokens`` tokens, drawn by a mixture; return the number of tokens by cluster.
 
-    Whole documents are drawn. Each cluster's share is exact to within half a document. A dataset
-    card is written beside the files.
+    Whole documents are drawn. Each cluster's share is exact to within half a document. A card of
+    the data set is written beside the files.
 
     Args:
         job: What is exported to which folder; its layout ``to`` is ``parquet`` or ``jsonl``.

@@ -65,7 +65,7 @@ class PretrainedEncoder:
         return unit_length(np.where(usable, vectors, np.float32(0)))
 
     def count_cut(self, texts: Sequence[str]) -> int:
-        """Return how many of ``texts`` are longer than what the model uses of a text."""
+        """Return how many of ``texts`` are longer than the part that the model uses."""
         lengths = self._lengths([text[:HEAD] for text in texts])
         most = np.inf if self.limit is None else self.limit
         return sum(

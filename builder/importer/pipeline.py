@@ -1,8 +1,8 @@
 """Import a corpus that is already clustered: make a shard directory with the same clusters.
 
 Work in progress is kept in partitions in ``OUT/.build``, as in a build. A file that exists there is
-complete. So an import that was killed continues where it stopped, and its result has the same bytes
-as that of an import that was never interrupted.
+complete. So an import that was killed continues where it stopped, and gives the same bytes as an
+import that was never interrupted.
 """
 
 import re

@@ -34,9 +34,9 @@ class RepoCard:
     repo: str
     manifest: Manifest
     license: str
-    """Licences on one line; `UNKNOWN`, for a mixture alone: the publisher states none."""
+    """Licences on one line; `UNKNOWN` if a mixture is published alone, without a licence."""
     stated: str | None
-    """Licence that the publisher states for what has none of the sources; None: none is stated."""
+    """Licence that the publisher states for documents that state none; None: none is stated."""
     configs: Mapping[str, str]
     """Folder of each configuration's tables, by name of the configuration."""
     mixture: Mixture | None

@@ -59,8 +59,8 @@ class NearCopies:
         """Return the near copies in ``value``, which `to_json` returned; none if ``value`` is None.
 
         Raises:
-            InvalidDataError: ``value`` is neither None, which an earlier version implies, nor what
-                `to_json` returns.
+            InvalidDataError: ``value`` is neither None (an earlier version) nor what `to_json`
+                returns.
         """
         return cls() if value is None else convert(value, cls, "near copies")
 

@@ -51,7 +51,7 @@ def name_languages(partition: Partition) -> int:
 def look_at(
     engine: Engine, partitions: Sequence[Partition], model: Path, settings: BuildSettings
 ) -> None:
-    """Do `annotate` for all ``partitions``; a model that may use GPUs embeds in a stage before."""
+    """Do `annotate` for all ``partitions``; if GPUs may be used, do `assign` first, as a stage."""
     # Settings take longer to send than a partition. In the function, they are sent once.
     embed = partial(assign, model=model, settings=settings)
     look = partial(annotate, model=model, settings=settings)
@@ -73,7 +73,7 @@ def _devices(gpus: int | None) -> str:
 def count_devices(
     engine: Engine, partitions: Sequence[Partition], settings: BuildSettings
 ) -> dict[str, Any]:
-    """Return how many documents were embedded on each device, for a provenance.
+    """Return how many documents were embedded on each device, for the manifest's provenance.
 
     The result has the one key ``embedded_on``; it is {} if the embedding cannot use GPUs.
     """
@@ -115,7 +115,7 @@ def annotate(partition: Partition, model: Path, settings: BuildSettings) -> int:
 
 
 def assign(partition: Partition, model: Path, settings: BuildSettings) -> int:
-    """Embed documents, and assign them to micro-clusters; return how many they are.
+    """Embed documents, and assign them to micro-clusters; return their number.
 
     Writes three arrays to the partition:
 

@@ -1,13 +1,12 @@
 """Copies: count, for each document that is no copy, the copies of it that were dropped.
 
 Tasks exchange files in four steps. In steps 2 and 3, a task has the documents whose numbers have a
-hash in one range, so that all tasks have about the same work, even if all originals are in one
-block.
+hash in one range. So all tasks have about the same work, even if all originals are in one block.
 
 1. `deal`, for each block: for each dropped copy, write a row with the number of its original. For
    each near copy, also write a link from the near copy to its original.
 2. `join`, for each range of hashes: an exact copy may repeat a document that is itself a near copy.
-   By the links, such a row becomes a row of the original of that near copy.
+   By the links, the row of this exact copy becomes a row of the original of that near copy.
 3. `merge`, for each range of hashes: add up the rows that have the same original and source.
 4. `store`, for each block: add up the rows of each original, and write the counts to partitions.
 

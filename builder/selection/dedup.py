@@ -1,4 +1,4 @@
-"""Duplicates: find exact duplicates by hash, and compute the signatures that find near duplicates.
+"""Duplicates: find exact copies by hash, and compute the signatures by which near copies are found.
 
 The similarity of two texts is the Jaccard index of their sets of runs, where a run is three
 consecutive words. Case and punctuation are ignored. In a script without spaces, a run is three
@@ -29,8 +29,8 @@ from climbstream.loader.core.files import atomic_path
 from .exchange import Block, Source, read_whole_part, starts_of, write_by_hash, write_parts
 
 BANDS, SPAN = 32, 4
-"""Number of bands into which a signature is divided, and number of hashes in a band. Near
-duplicates almost always have at least one whole band in common."""
+"""Number of bands into which a signature is divided, and number of hashes in a band. Near copies
+almost always have at least one whole band in common."""
 SIGNATURE = BANDS * SPAN
 NOTHING = 0xFF
 """Every byte of the signature of a document that is not compared, or of a text without words."""
@@ -56,8 +56,8 @@ class Seen:
     counts: Sequence[int] = ()
     """Number of documents in each of ``parts``."""
     near: Sequence[Partition] = ()
-    """For each of ``parts``, a partition with the array ``signatures``. Empty if near duplicates
-    are not searched for."""
+    """For each of ``parts``, a partition with the array ``signatures``. Empty if near copies are
+    not searched for."""
 
     @property
     def total(self) -> int:
@@ -183,12 +183,12 @@ def _repeats(numbers: NDArray[np.int64], places: NDArray[np.int64]) -> NDArray[A
 
 
 def least_agreement(alike: float) -> float:
-    """Return the least fraction of equal bytes at which two signatures count as near duplicates.
+    """Return the least fraction of equal bytes at which two signatures count as near copies.
 
-    Near duplicates have at least the similarity ``alike``, and the fraction of equal bytes
-    estimates the similarity. The result is ``alike`` minus one standard error of this estimate. In
-    about one of six cases, the estimate is more than one standard error below the true value. So of
-    the pairs whose similarity is exactly ``alike``, about five of six are found.
+    Near copies have at least the similarity ``alike``, and the fraction of equal bytes estimates
+    the similarity. The result is ``alike`` minus one standard error of this estimate. In about one
+    of six cases, the estimate is more than one standard error below the true value. So of the pairs
+    whose similarity is exactly ``alike``, about five of six are found.
     """
     error: float = np.sqrt(alike * (1 - alike) / SIGNATURE)
     return alike - error

@@ -1,4 +1,4 @@
-"""Near duplicates: find documents that nearly repeat a better document.
+"""Near copies: find documents that nearly repeat a better document.
 
 A signature is divided into `BANDS` bands. Two documents are compared only if their signatures have
 at least one band in common (Broder 1997; Leskovec, Rajaraman, Ullman, "Mining of Massive Datasets",

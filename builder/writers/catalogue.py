@@ -137,8 +137,8 @@ def write_catalogue(
     - Documents are numbered in order over all parts. For a dropped copy, ``copy_of`` is the number
       of its original. For an original, columns say how many copies and sources it has; see
       `count_copies`.
-    - An append finds near duplicates by ``signature``. A copy has no signature, because new
-      documents are compared only with originals.
+    - An append finds near copies by ``signature``. A copy has no signature, because new documents
+      are compared only with originals.
     - After an import, some columns are null: scores, hashes and, if the corpus has tokens, bytes.
     """
     stored = [*selection.each(_stored)]

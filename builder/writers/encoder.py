@@ -1,8 +1,9 @@
 """Encoders: turn texts into token ids, with `tokenizers` or the much faster `fastokens`.
 
 The ids that Hugging Face's `tokenizers` returns are the correct ones, and `tokenizers` supports
-every tokenizer. `fastokens` is many times as fast, but supports only most byte-pair encodings.
-Before a build uses `fastokens`, `compare_encoders` tests that both libraries return the same ids.
+every tokenizer. `fastokens` is many times as fast, but supports only byte-pair encodings, and not
+all of them. Before a build uses `fastokens`, `compare_encoders` tests that both libraries return
+the same ids.
 """
 
 import os

@@ -43,8 +43,8 @@ def with_licenses(
     """Return ``entries`` with the numbers of documents and tokens of each cluster by licence.
 
     If no document states a licence, the entries are returned unchanged. They are also unchanged if
-    an append adds to a directory that has licences but no counts, because an earlier version wrote
-    it: counts of the new documents alone would look like counts of all documents.
+    an append adds to a directory of an earlier version, which has licences but no counts: counts of
+    the new documents alone would look like counts of all documents.
 
     Args:
         engine: Runs the tasks that count.

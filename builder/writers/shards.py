@@ -102,7 +102,7 @@ def write_clusters(
     dtype: str,
     before: Manifest | None = None,
 ) -> list[WrittenCluster]:
-    """Write shards and indices of all clusters; return a `WrittenCluster` for each cluster.
+    """Write shards and indexes of all clusters; return a `WrittenCluster` for each cluster.
 
     Args:
         engine: Runs the tasks.
@@ -110,7 +110,7 @@ def write_clusters(
         out: The shard directory.
         names: Name of each cluster.
         dtype: ``uint16`` or ``uint32``.
-        before: Manifest that an append adds to; new indices are then written beside the old ones.
+        before: Manifest that an append adds to; new indexes are then written beside the old ones.
     """
     old: list[Sequence[ShardEntry]] = [() for _ in names]
     if before is not None:

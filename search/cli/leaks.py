@@ -36,8 +36,8 @@ def check_targets(directory: Path, specs: Sequence[str], *, strict: bool) -> lis
 
     Raises:
         InvalidDataError: ``strict`` is set, and the shards contain items of a target.
-        UsageError: A target does not exist; or ``strict`` is set, and such a package is not
-            installed.
+        UsageError: A target does not exist; or ``strict`` is set, and a package that the check
+            needs is not installed.
     """
     targets = [load_target(directory, spec) for spec in dict.fromkeys(specs)]
     shards = ShardDirectory(directory).manifest.fingerprint

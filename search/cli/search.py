@@ -346,14 +346,15 @@ def search(
     for the items of the targets in the shards. If it finds some, it shows a warning or, with
     --strict, ends with an error.
 
-    When the budget is spent, three mixtures are trained again side by side: the mixture with the
-    best measured score, the mixture with the best predicted score, and the token shares. The answer
-    is one of the first two mixtures if its gain over the token shares is so large that chance alone
-    would hardly produce it. If neither mixture has such a gain, the answer is the token shares.
+    Each mixture is scored by a proxy: a small model that is trained on this mixture. After --budget
+    proxies, further proxies are trained on three mixtures: the one with the best measured score,
+    the one with the best predicted score, and the token shares. The answer is one of the first two
+    mixtures if its gain over the token shares is so large that chance alone would hardly produce
+    it. If neither mixture has such a gain, the answer is the token shares.
 
-    The scores of proxies that are trained on few tokens differ more by chance than because of their
-    mixtures. So train one model for longer on the token shares, and start all proxies from that
-    model: climb train DIRECTORY --tokens 4000000 --out BASE, then climb search with --base
+    If each proxy is trained on few tokens, the scores of proxies differ more by chance than because
+    of their mixtures. So train one model for longer on the token shares, and start all proxies from
+    that model: climb train DIRECTORY --tokens 4000000 --out BASE, then climb search with --base
     BASE/model.
 
     Use the preset robust. The other presets are methods of papers, or baselines. climb is the

@@ -23,8 +23,8 @@ class Comparison:
     """The items on which models are scored, such as ``7 documents, 21 kB of text``; "" if
     unknown."""
     item_sds: dict[tuple[str, str], float] = field(default_factory=dict)
-    """For pairs of names of mixtures, the standard deviation (sd) of the gain of the first mixture
-    over the second that the choice of items (documents or questions) causes."""
+    """For pairs of names, the standard deviation (sd) of the gain of the first mixture over the
+    second, due to the choice of items (documents or questions)."""
     warning: str = ""
     """A warning, with the remedy, that the target has too few items; "" if it has enough items."""
 

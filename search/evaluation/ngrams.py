@@ -3,10 +3,10 @@
 The n-gram counts of a mixture are the weighted sum of the counts of its clusters. So one pass over
 a sample of the tokens is enough for all mixtures. From the counts of a mixture, this module
 computes how many bits an interpolated trigram model needs for a target. These bits differ from the
-bits that a proxy needs, but both rank mixtures in nearly the same order. A Gaussian process that
-has these bits only has to learn how scores differ from them. So it needs far fewer trials (scored
-proxies) than a process without the bits (docs/decisions/predictors.md). A search uses the bits only
-if they improve its predictions in cross-validation.
+bits that a proxy needs, but both rank mixtures in nearly the same order. A Gaussian process that is
+given these bits learns only how scores differ from them. So it needs far fewer trials (mixtures
+with their scores) than a process without the bits (docs/decisions/predictors.md). A search uses the
+bits only if they improve its predictions in cross-validation.
 """
 
 from collections.abc import Sequence

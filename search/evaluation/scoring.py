@@ -5,9 +5,8 @@ the tokenizer. The error of a task is the fraction of its questions that the mod
 The model's answer to a question is the choice for which it needs the fewest bits per byte. The
 error is 1 minus the accuracy that lm-eval calls ``acc_norm``.
 
-The error can change only in steps of one question, and most differences between small models of a
-few such steps are noise. So a search is guided better by the bits of the right answers than by the
-error.
+The error can change only in steps of one question. If the errors of small models differ by a few
+steps, most of the difference is noise. So the bits of the right answers guide a search better.
 """
 
 import math

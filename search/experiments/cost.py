@@ -64,8 +64,8 @@ class CostPlan:
     confirm: int
     """Largest number of models that are trained only to confirm the answer."""
     beside: int = 0
-    """Number of ``models`` that confirmed an earlier answer, or were trained in another search
-    whose trials this search uses. They count neither in the budget nor in ``confirm``."""
+    """How many of ``models`` confirmed an earlier answer, or were trained in another search whose
+    trials this search uses. They count neither in the budget nor in ``confirm``."""
     not_counted: str = ""
     """What ``seconds`` leaves out, as text; "" if nothing is left out."""
     steps: int

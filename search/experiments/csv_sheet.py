@@ -93,7 +93,7 @@ class Sheet:
         return cls(path, delimiter, first, heads, rows)
 
     def check_unique(self, names: Iterable[str]) -> None:
-        """Raise `InvalidDataError` unless each of ``names`` is the head of exactly one column."""
+        """Raise `InvalidDataError` unless each of ``names`` is the name of exactly one column."""
         for name in names:
             places = [n for n, head in enumerate(self.heads, start=1) if head == name]
             if len(places) != 1:

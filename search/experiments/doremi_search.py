@@ -94,10 +94,9 @@ def run_doremi(
 
     Returns:
         JSON values under three keys. ``mixture`` is DoReMi's mixture. ``warnings`` are those that
-        ``check`` returned. ``scores`` has two keys, one per proxy: ``mixture`` for the proxy that
-        was trained on DoReMi's mixture, and ``token_shares`` for the proxy that was trained on the
-        token shares. Each key has the scores of its proxy by target. Without targets, ``scores`` is
-        empty.
+        ``check`` returned. ``scores`` has the scores of two proxies by target: under ``mixture``,
+        those of the proxy on DoReMi's mixture; under ``token_shares``, those of the proxy on the
+        token shares. Without targets, ``scores`` is empty.
 
     Raises:
         UsageError: A target does not exist, or there are too few steps to choose weights.

@@ -1,7 +1,7 @@
 """Evidence: trials of an earlier search that a search over other clusters uses.
 
-A trial is a proxy (a small model trained on one mixture) with its scores. A cell is a part of a
-cluster, or a whole cluster of the shards; a grouping joins several into one.
+A trial is one mixture with the scores of a proxy, a small model that was trained on it. A cell is a
+cluster of the shard directory. A grouping may join several cells into one cluster.
 
 A search writes a file ``cells.json``, which lists the cells of each of its clusters. From this
 file, a later search computes which tokens its own clusters have in common with the clusters of the
@@ -163,7 +163,7 @@ class Evidence:
     """Number of trials in the log of the earlier search that are not used. The earlier search took
     them from a third search, and they correspond to no mixture of its own clusters."""
     same: bool
-    """Whether neither cells nor targets have changed since the earlier search."""
+    """Whether cells and targets are the same as in the earlier search."""
 
     def begin(self, out: Path, settings: Mapping[str, Any]) -> None:
         """Begin the log of the search in ``out`` with the carried trials, unless the log exists.

@@ -19,7 +19,7 @@ from climbstream.search.optimizer.surrogate import Surrogate
 from .run_table import PREFIX, RunTable
 
 MEAN_WEIGHTS = "mean weights of the runs"
-"""What texts call the mixture with which the answer is compared if the token shares are unknown."""
+"""Name of the mixture with which the answer is compared if the token shares are unknown."""
 
 
 def fit(

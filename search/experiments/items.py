@@ -1,7 +1,7 @@
 """Items of targets: their number and sizes, and the file of the scores of trials on each item.
 
-An item is a document or a question. A trial is a small model, trained on one mixture, with its
-scores.
+An item is a document or a question. A trial is one mixture with the scores of a small model that
+was trained on it.
 """
 
 from collections.abc import Mapping, Sequence

@@ -23,7 +23,7 @@ class DrawnMixture:
     weights: Sequence[float]
     """The weight of each cluster, 0 to 1."""
     color: str
-    """Name of a color in page.css, such as ``r3``."""
+    """Name of a colour in page.css, such as ``r3``."""
     tip: str
     """Text that is shown when the mouse points at the mixture."""
 

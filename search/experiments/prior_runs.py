@@ -46,8 +46,8 @@ class PriorRuns:
         """Read tables and folders of searches.
 
         Args:
-            paths: CSV files with a column ``w_CLUSTER`` for each cluster, or folders of searches.
-                The runs of the cheapest models come first.
+            paths: CSV files with a column ``w_CLUSTER`` for each cluster, or folders of searches,
+                ordered by the cost of their models, the cheapest first.
             clusters: Names of the clusters.
             targets: Names of the columns of scores; a table may lack some of them.
             shards: Fingerprint of the shards. A search in a folder must have used these shards; ""

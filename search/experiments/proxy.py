@@ -51,10 +51,7 @@ class ProxyTask:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ScoreTask:
-    """Input of a task that scores a proxy of an earlier search on other targets.
-
-    The earlier search kept the parameters of the proxy.
-    """
+    """Input of `score_proxy`: a kept proxy of an earlier search, to score on other targets."""
 
     directory: Path
     trial: Trial

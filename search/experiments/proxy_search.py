@@ -100,9 +100,9 @@ def run_search(
         retarget: Folder of another search that kept its proxies. This search then begins with these
             proxies, scored on its own ``targets``, and they count in the budget. The settings that
             decide the scores of a proxy must be the same in both searches.
-        prior_runs: Tables of runs of other models, or folders of searches on these shards; the
-            cheapest models come first. Their runs guide the search, and do not count in the budget:
-            see `PriorRuns`.
+        prior_runs: Tables of runs of other models, or folders of searches on these shards, the
+            cheapest models first. These runs guide the search, and do not count in the budget: see
+            `PriorRuns`.
 
     Raises:
         UsageError: A target does not exist, a setting is impossible, ``earlier`` has no usable

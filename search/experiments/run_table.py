@@ -61,7 +61,8 @@ class RunTable:
     """Messages to show: warnings, and one line for each reason why rows were left out, with the
     number of rows and the first of them."""
     names: dict[int, str] = field(default_factory=dict)
-    """What messages call a run of a table, by its number: its name, if it has one, and its line."""
+    """For each run of a table, by number, the text that names it in messages: its name, if it has
+    one, and its line."""
     shares: Mixture | None = None
     """The token shares that the log of a search states; None for other tables."""
 
@@ -99,9 +100,9 @@ def read_runs(paths: Sequence[Path], targets: Sequence[str], weights: str | None
 
     Raises:
         UsageError: A column does not exist, or too few runs have scores.
-        InvalidDataError: A file is no table, a weight is no number of 0 or more, a point or comma
-            may separate decimals or thousands, there are two files and one of them has two rows
-            with different numbers for a run, or all runs have the same weights or scores.
+        InvalidDataError: A file is no table, a weight is no number of 0 or more, or all runs have
+            the same weights or scores. Or a point or comma may separate decimals or thousands. Or
+            one of two files has two rows with different numbers for a run.
     """
     if logs := [path for path in paths if path.suffix == ".jsonl"]:
         if len(paths) > 1:

@@ -1,8 +1,7 @@
 """Answer: the mixture that a search chose, and how certain its gain is.
 
-A trial is a small model, trained on one mixture, with its scores. Unless a docstring states another
-unit, scores are in standard deviations of the scores of all trials ("in sd"). A lower score is
-better.
+A trial is one mixture with the scores of a model that was trained on it. Scores and gains "in sd"
+are in standard deviations of the scores of all trials. A lower score is better.
 """
 
 from dataclasses import asdict, dataclass, field
@@ -59,7 +58,7 @@ class Confirmation:
     seeds: list[int]
     """The new seeds; all mixtures are run with each of them."""
     scores: dict[str, dict[str, list[float]]]
-    """Scores by choice and target, one score for each of ``seeds``."""
+    """Scores by choice and target, in the target's own unit, one for each of ``seeds``."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,7 +99,10 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
-    """The mixture that a search chose, and how certain its gain is."""
+    """The mixture that a search chose, and how certain its gain is.
+
+    "In sd" means in standard deviations of the scores of all trials.
+    """
 
     mixture: Mixture
     """The mixture to train on."""
@@ -118,7 +120,7 @@ class Answer:
     """The mixture with the best predicted score. None if predictions are no better than the mean of
     all scores."""
     baseline: Pick | None
-    """The token shares, within the limits; None if no run of them has scores."""
+    """The token shares, moved within the limits; None if no run of them has scores."""
     noise: float | None
     """Standard deviation of the scores of repeated runs of one mixture, as a fraction of the
     standard deviation of the scores of all trials; None without repeats."""
@@ -150,14 +152,17 @@ class Answer:
     """By target and cluster, pairs of a weight of the cluster and the score that is predicted at
     this weight (`Search.dependence`)."""
     warnings: list[str] = field(default_factory=list)
-    """Warnings, each with a remedy, in five cases: the shards have items of a target, or were not
-    searched for them; a target has too few items; runs of other models make the predictions of a
-    target worse; or no model was trained on ``mixture``."""
+    """Warnings, each with a remedy, for these cases:
+
+    - the shards have items of a target, or were not searched for them;
+    - a target has too few items;
+    - runs of other models make the predictions of a target worse;
+    - no model was trained on ``mixture``."""
     predicted_only: bool = False
-    """Whether no model was trained on ``mixture``, so that its scores are only predicted."""
+    """Whether the scores of ``mixture`` are predictions, because no model was trained on it."""
     base_name: str = "token shares"
-    """What texts call the mixture with which ``mixture`` is compared: ``equal weights`` if the
-    token shares are unknown."""
+    """Name of the mixture with which ``mixture`` is compared; ``equal weights`` if the token shares
+    are unknown."""
     words: dict[str, str] = field(default_factory=dict)
     """Words of each cluster, by name of the cluster; empty if the clusters have no words."""
 

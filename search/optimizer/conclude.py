@@ -1,8 +1,8 @@
 """Conclude: chooses the answer of a search from measured and predicted scores.
 
-A trial is a small model, trained on one mixture, with its scores. A mixture that is chosen as the
-best of many was also lucky. The optimism of its gain is the part of the gain that is due to this
-luck. Scores and gains are in standard deviations ("sd") of the scores of all trials.
+A trial is one mixture with the scores of a model that was trained on it. A mixture that is chosen
+as the best of many was also lucky. The optimism of its gain is the part of the gain that is due to
+this luck. Scores and gains are in standard deviations ("sd") of the scores of all trials.
 """
 
 import math

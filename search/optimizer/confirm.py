@@ -39,7 +39,7 @@ def confirm(answer: Answer, base: Mixture, trials: Sequence[Trial], known: Obser
 
     Args:
         answer: The answer of the search so far.
-        base: The token shares, within the limits.
+        base: The token shares, moved within the limits.
         trials: Runs of the candidates and the token shares. If a run with a seed failed, all runs
             with that seed are ignored. Runs of other mixtures are also ignored. A candidate without
             any run keeps its gain, and is not chosen.

@@ -57,14 +57,14 @@ class TargetItems:
         return total**2 / max(float((self.sizes**2).sum()), 1e-300)
 
     def score_sd(self, costs: NDArray[np.float64]) -> float:
-        """Return the sd of the score of one model that the choice of items causes.
+        """Return the sd of the score of one model due to the choice of items.
 
         ``costs`` is the cost of each item, ``[items]``. With a single item the sd is 0.
         """
         return self.gain_sd(np.zeros((1, len(costs))), costs[None])
 
     def gain_sd(self, ours: NDArray[np.float64], theirs: NDArray[np.float64]) -> float:
-        """Return the sd of the gain of ``ours`` over ``theirs`` that the choice of items causes.
+        """Return the sd of the gain of ``ours`` over ``theirs`` due to the choice of items.
 
         ``ours`` and ``theirs`` are the costs of two mixtures, each ``[runs, items]``: one cost for
         each run and item. With a single item the sd is 0, because one item shows no variation.
@@ -91,7 +91,7 @@ class ItemEvidence:
     answers are counted, 1 for a wrong answer and 0 for a right answer."""
 
     def gain_sd(self, target: str, ours: Sequence[int], theirs: Sequence[int]) -> float | None:
-        """Return the sd of the gain of ``ours`` over ``theirs`` that the choice of items causes.
+        """Return the sd of the gain of ``ours`` over ``theirs`` due to the choice of items.
 
         ``ours`` and ``theirs`` are numbers of trials. The result is None if the costs of the items
         are unknown for a trial, or if a trial has another number of items than the target.

@@ -1,6 +1,7 @@
 """Observations: the scores of trials, as arrays for predictors.
 
-A trial is a small model, trained on one mixture, with its scores. An sd is a standard deviation.
+A trial is one mixture with the scores of a model that was trained on it. An sd is a standard
+deviation.
 """
 
 import math

@@ -1,10 +1,10 @@
 """Outcome: a comparison of the best mixture with the token shares, target by target, in words.
 
-A trial is a small model, trained on one mixture, with its scores. Scores are in the target's own
-unit. A gain is uncertain for two reasons: other seeds give other scores, and other items (documents
-or questions) give other scores. The error due to seeds is estimated from the trials of a search and
-of its confirmation. The error due to items is estimated from `ItemEvidence`. A gain counts as
-certain only if it is clearly larger than both errors together.
+A trial is one mixture with the scores of a model that was trained on it. Scores are in the target's
+own unit. A gain is uncertain for two reasons: other seeds give other scores, and other items
+(documents or questions) give other scores. The error due to seeds is estimated from the trials of a
+search and of its confirmation. The error due to items is estimated from `ItemEvidence`. A gain
+counts as certain only if it is clearly larger than both errors together.
 """
 
 import math
@@ -51,11 +51,12 @@ def settle(
 
     Args:
         answer: The answer of the search, after its confirmation if there was one.
-        base: The token shares, within the limits.
+        base: The token shares, moved within the limits.
         known: The trials from which ``answer`` was chosen.
         again: The trials that confirmed ``answer``.
         evidence: The scores of trials on each item; None if these scores are unknown.
-        names: What the reason calls trials, by number; without a name, "trial" and the number.
+        names: Names of trials in the reason, by number of the trial; default: "trial" and the
+            number.
     """
     evidence = evidence or ItemEvidence()
     best = contender(answer)
@@ -318,7 +319,7 @@ def _behind(answer: Answer, measured: str) -> list[str]:
 
 
 def is_predicted(answer: Answer, best: Candidate) -> bool:
-    """Return whether no model was trained on ``best``, so that its scores are predictions."""
+    """Return whether the scores of ``best`` are predictions, because no model was trained on it."""
     return best.choice == "predicted" and answer.confirmation is None
 
 
@@ -539,7 +540,7 @@ def outcome_heads(answer: Answer) -> tuple[str, ...]:
 
 
 def is_expected(answer: Answer) -> bool:
-    """Return whether the gains of `outcome_rows` are more than differences of two scores."""
+    """Return whether the gains of `outcome_rows` differ from plain differences of two scores."""
     best = contender(answer)
     if best is None or not (len(answer.outcomes) == 1 or best.gains):
         return False

@@ -245,7 +245,7 @@ class Search:
 
     @property
     def planned(self) -> int:
-        """Number of trials in the budget at its end.
+        """Number of trials that count in the budget when the search ends.
 
         Trials that confirmed an earlier answer, or were carried over from another search, do not
         count.
@@ -254,7 +254,7 @@ class Search:
 
     @property
     def done(self) -> int:
-        """Number of trials so far, of those in `planned` and those that confirm this answer."""
+        """Number of trials so far that count in the budget or confirm this answer."""
         return self.log.spent + len(self.log.trials) - len(self.log.earlier)
 
     def ask(self) -> list[Mixture]:
@@ -274,7 +274,7 @@ class Search:
     ) -> Trial:
         """Record the outcome of a mixture that `ask` returned; return its trial.
 
-        ``outcome`` is the scores by target. If the run failed, it is the exception or None. A trial
+        ``outcome`` is the scores by target or, if the run failed, the exception or None. A trial
         also counts as failed if the score of a target is NaN, infinite or None. A failed trial is
         kept and counts in the budget, but no predictor is fitted to it. Scores under names that are
         not targets are also kept in the trial.

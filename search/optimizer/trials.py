@@ -144,7 +144,7 @@ class TrialLog(Tabular):
         return trial.seed < seed + budget
 
     def beside(self, budget: int) -> int:
-        """Count the trials outside the budget that were run under another budget than ``budget``.
+        """Count the trials outside the budget that were run while the budget was not ``budget``.
 
         Trials outside the budget either confirmed an earlier answer, or were carried over from
         another search.
@@ -212,9 +212,8 @@ class TrialLog(Tabular):
         ``settings``.
 
         Raises:
-            InvalidDataError: A line is no trial, a setting that must be equal differs, a target
-                was minimised and is to be maximised or the reverse, or the trials lack scores on a
-                target.
+            InvalidDataError: A line is no trial, a setting that must be equal differs, the
+                direction (min or max) of a target differs, or the trials lack scores on a target.
             UsageError: The log does not exist, and ``settings`` is None.
         """
         path = Path(path)

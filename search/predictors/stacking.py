@@ -24,8 +24,8 @@ from .gaussian_process import GaussianProcess
 FOLDS = 5
 POWER = 2
 """With one target, shares are proportional to the inverse of this power of the mean squared error.
-Noise is not subtracted from this error, because its estimate may be too large: the Gaussian
-process, which estimates it, also counts as noise those steps of a loss that it cannot fit."""
+Noise is not subtracted from this error, because its estimate may be too large: the Gaussian process
+also counts as noise those steps of a loss that it cannot fit."""
 JOINT_POWER = 4
 """With several targets, shares are proportional to the inverse of this power of an error: the mean
 squared error of the joint score, minus noise."""
