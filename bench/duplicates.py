@@ -140,7 +140,7 @@ def seconds() -> float:
 
 @dataclass
 class Most:
-    """Peaks of memory (of the planning process and of a worker), number of files and bytes."""
+    """Peaks of memory (of the main process and of a worker), number of files and bytes."""
 
     driver: int = 0
     worker: int = 0

@@ -75,7 +75,7 @@ def groups_for(corpus_bytes: int) -> int:
     """Return the number of row groups per partition, for a corpus of ``corpus_bytes`` bytes.
 
     A small corpus has small partitions, so that all cores have work. A large corpus has large
-    partitions, because each partition needs several files, and memory in the planning process.
+    partitions, because each partition needs several files, and memory in the main process.
 
     >>> [groups_for(size) * UNIT_BYTES >> 20 for size in (10**6, 10**10, 10**11, 10**13)]
     [4, 8, 64, 128]

@@ -21,7 +21,7 @@ key. The head of a group in a block is the best of the group's documents in this
 4. `advance` of the next band: compare the documents of each block with the best documents of their
    groups.
 
-So a task has only the data of one block in memory, and the planning process has no such data.
+So a task has only the data of one block in memory, and the main process has no such data.
 """
 
 import shutil

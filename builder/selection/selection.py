@@ -1,7 +1,7 @@
 """Selection: decides which documents stay, and why others are dropped.
 
 A partition is a part of the corpus, on which one task works. Tasks read and write arrays with one
-value per document, which are stored in the partitions. The planning process has only sums in
+value per document, which are stored in the partitions. The main process has only sums in
 memory.
 """
 
