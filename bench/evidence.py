@@ -131,11 +131,15 @@ def measure(seeds: int, noises: tuple[float, ...] = (10.0, 2.0)) -> None:
     for (case, ratio), some in sorted(done.items()):
         what = f"{case}, signal/noise {ratio:g}"
         fresh = float(np.median([regrets[0] for regrets in some]))
-        report(f"{what}: fresh, {BUDGET} proxies", round(fresh, 3), "regret", f"{seeds} seeds")
+        report(f"{what}: fresh, {BUDGET} proxies", round(fresh, 4), "regret", f"{seeds} seeds")
         enough = None
         for budget in BUDGETS:
             median = float(np.median([regrets[budget] for regrets in some]))
-            report(f"{what}: from the trials, {budget} proxies", round(median, 3), "regret", "")
+            more = np.array([regrets[budget] - regrets[0] for regrets in some])
+            note = f"{more.mean():+.4f} beside fresh, in the mean over seeds"
+            if len(more) > 1:
+                note += f"; standard error {more.std(ddof=1) / len(more) ** 0.5:.4f}"
+            report(f"{what}: from the trials, {budget} proxies", round(median, 4), "regret", note)
             if enough is None and median <= fresh:
                 enough = budget
         note = "bar 0.25" if enough else f"more than {max(BUDGETS)}; bar 0.25"
