@@ -4,7 +4,7 @@ The log is an append-only file of JSON lines. Its first line holds the settings 
 another search is given the same file by mistake, the error can say which settings differ. There are
 four other kinds of lines:
 
-- A trial. It was run with the settings in the last line of settings above it.
+- A trial. It belongs to the nearest line of settings above it.
 - Settings. A search that continues with other settings writes them to a new line.
 - A trial with the key ``apart``. It was carried over from another search, and its weights are still
   those of the clusters of that search.
