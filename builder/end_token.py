@@ -90,7 +90,7 @@ def find_end_token(
     Raises:
         UsageError: The tokenizer lacks the token that the user names.
         InvalidDataError: The tokenizer lacks the token that a file names. Or no file names a token,
-            and the tokenizer has no token, or several tokens, with a usual name.
+            and no token or several tokens of the tokenizer have a usual name.
     """
     if choice.no_eos:
         return EndToken(None, "", "--no-eos")

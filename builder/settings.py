@@ -260,7 +260,7 @@ class BuildSettings:
             raise InvalidDataError(f"tiers is {self.tiers}; it must be from 1 to 100, or null")
 
     def _check_names(self) -> None:
-        """Check settings that are names: of languages, licences, an embedding, scores."""
+        """Check settings that contain names, such as names of languages, licences and scores."""
         check_licenses(self.licenses)
         if self.cells not in CELLS:
             raise InvalidDataError(f"cells is {self.cells!r}; it must be one of {', '.join(CELLS)}")
@@ -330,7 +330,7 @@ class BuildSettings:
 
     @property
     def has_cells(self) -> bool:
-        """Whether clusters are stored in cells."""
+        """Whether clusters are stored in parts (cells), by quality, language or micro-cluster."""
         return self.tiers is not None or self.by_micro
 
     @property
@@ -362,7 +362,7 @@ class BuildSettings:
 
     @property
     def asked_columns(self) -> list[tuple[str, str]]:
-        """Columns that must exist, as (setting, column): of the text, and all that users name."""
+        """Columns that must exist, as (setting, column): the text, and columns that users name."""
         named = [(name, getattr(self, name)) for name in _DEFAULTS]
         return [
             *((name, column) for name, column in named if name == "text" or column != name),

@@ -180,9 +180,9 @@ class MixtureLoader:
                 records; else each cluster's share of all tokens.
             grouping: Name of a grouping of ``directory``, as `climb regroup` makes it. A grouping
                 joins clusters into groups, and the loader uses the groups as its clusters.
-            others: What clusters without a weight in ``weights`` get, if the named weights do not
-                sum to 1. ``scale``: nothing; the named weights are scaled to sum 1. ``keep``: the
-                rest, in proportion to their tokens; the named weights are shares of all tokens.
+            others: What is left for clusters without a weight, if the named weights do not sum to
+                1. ``scale``: nothing; the named weights are scaled to sum 1. ``keep``: the rest, in
+                proportion to their tokens; the named weights are shares of all tokens.
             seq_len: Number of tokens of a row.
             batch_rows: Number of rows of a global batch, over all ranks.
             rank: Number of this rank, from 0.

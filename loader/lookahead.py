@@ -201,7 +201,7 @@ class Lookahead:
     def _want_next_shards(self) -> None:
         """Begin to fetch up to 8 shards that lanes will need next, in the order of need.
 
-        The shards of the present plan are not among them, because `_plan` fetches these.
+        Shards of the present plan are left out, because `_plan` fetches them.
         """
         cursor, planner = self.cursor, self._planner
         rates = cursor.weights[-1] * (planner.batch_rows / ONE / planner.lanes.owned.shape[1])

@@ -33,11 +33,11 @@ _POWERS = np.array([pow(int(_BASE), n, 1 << 64) for n in range(SEED // CHARACTER
 
 @njit(cache=True, nogil=True)
 def hash_seeds(words: Any, alone: Any, least: Any) -> Any:
-    """Return the hash of the seed that begins at each word, uint64 ``[s]``.
+    """Return the hash of the seed, a series of words, that begins at each word: uint64 ``[s]``.
 
     A seed takes consecutive words until the sum of their costs (`WORD` or `CHARACTER`) reaches
-    ``least``. The last few words do not reach it, so no seed begins at them. ``alone``, bool
-    ``[w]``, marks the words that are characters of a script without spaces.
+    ``least``. No seed begins at the last few words, whose costs do not reach ``least``. ``alone``,
+    bool ``[w]``, marks the words that are characters of a script without spaces.
     """
     return _hash_seeds(hash_prefixes(words), alone, least)
 
@@ -162,7 +162,7 @@ def band(length: Any) -> Any:
 
 @njit(cache=True, nogil=True)
 def find_items(text: Any, table: Any, index: Any, state: Any) -> Any:
-    """Find items in a document; return how many were found, and the hashes of its words.
+    """Find items in a document; return their number, and the hashes of the document's words.
 
     ``text`` and ``table`` are the arguments of `hash_utf8`. ``index`` and ``state`` are the
     `IndexArrays` and the `State` of an `ItemIndex`.

@@ -21,7 +21,7 @@ class ContaminationTask:
 
 
 def find_contaminated(engine: Engine, partitions: Sequence[Partition], index: Path) -> None:
-    """Write the array ``contaminated`` to each partition: the task and item in each document.
+    """Write ``contaminated`` to each partition: which task and item each document contains.
 
     The array is str ``[n]``. For a document without items, its text is "". If a document contains
     several items, the text names the item with the largest share.

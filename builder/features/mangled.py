@@ -23,7 +23,7 @@ _SEQUENCES = re.compile(
 
 
 def count_mangled(text: str) -> int:
-    r"""Count the characters of ``text`` from UTF-8 decoded wrongly, and the replacement characters.
+    r"""Count the characters of ``text`` that are wrongly decoded UTF-8 or replacement characters.
 
     >>> count_mangled("caf\xc3\xa9"), count_mangled("caf\xe9")
     (2, 0)

@@ -137,7 +137,7 @@ def count_letter_order(points: Any) -> Any:
 
 @njit(cache=True, nogil=True)
 def _count_again(forward: Any, backward: Any) -> Any:
-    """Count the values that repeat in ``forward``, and those of ``backward`` that are in it."""
+    """Count values that repeat in ``forward``, and values of ``backward`` that ``forward`` has."""
     size = 16
     while size < 2 * len(forward):
         size *= 2

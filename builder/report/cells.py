@@ -19,7 +19,10 @@ _SHOWN = 4
 
 
 def by_topic(cells: Sequence[ClusterInfo]) -> list[ClusterInfo]:
-    """Return one description per topic, made from its cells; other clusters keep theirs."""
+    """Return one description per topic, which joins the descriptions of its cells.
+
+    A topic is a cluster that was divided into cells. Other clusters keep their descriptions.
+    """
     topics: dict[str, list[ClusterInfo]] = {}
     for cell in cells:
         topics.setdefault(cell.axes.get("topic", cell.name), []).append(cell)

@@ -57,7 +57,7 @@ class CopiesTask:
         return self.folder / f"{name}-{self.block.number}"
 
     def rows(self, name: str, dtype: np.dtype[Any]) -> NDArray[Any]:
-        """Return the rows for this task in the files ``name`` of all tasks."""
+        """Return the rows that all tasks wrote for this task to their files ``name``."""
         return read_whole_part(self.paths(name), self.block.number, self.count, dtype)
 
     def paths(self, name: str) -> list[Path]:
@@ -137,7 +137,7 @@ def join(task: CopiesTask) -> None:
 
 
 def merge(task: CopiesTask) -> None:
-    """Add up the rows of a range; write one row for each pair of an original and a source.
+    """Add up the rows of one range of hashes, to one row for each pair of original and source.
 
     The rows are sorted by the number of the original. So `store` can read the rows of one block.
     """

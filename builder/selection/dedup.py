@@ -33,7 +33,7 @@ BANDS, SPAN = 32, 4
 almost always have at least one whole band in common."""
 SIGNATURE = BANDS * SPAN
 NOTHING = 0xFF
-"""Every byte of the signature of a document that is not compared, or of a text without words."""
+"""Value of all bytes of a signature if the document is not compared, or has no words."""
 _IN_A_ROW = 3
 _FEW = 10
 """A text with fewer words is not compared. If it were, two short texts would count as near

@@ -189,8 +189,8 @@ def monitor(run: Path, port: int, as_json: bool) -> None:
 def _wait_for_run(run: Path) -> None:
     """Wait until the job in the folder ``run`` has begun, so that it has a weights log.
 
-    There is no wait if the folder exists, but is not that of a job: no log may ever come. A job
-    makes its folder some seconds before its log.
+    If the folder exists but belongs to no job, there is no wait, because a log may never come. A
+    job makes its folder some seconds before its log.
     """
     if has_begun(run) or (run.exists() and not (run / TRAIN.plan).exists()):
         return

@@ -166,7 +166,7 @@ _FROM_RIGHT = 1 / 3
 
 
 def _directions(text: str) -> tuple[int, int]:
-    """Return two numbers of letters: of right-to-left scripts, and of left-to-right scripts."""
+    """Return the number of letters of right-to-left scripts, and that of left-to-right scripts."""
     counts = Counter(map(unicodedata.bidirectional, text))
     return counts["R"] + counts["AL"], counts["L"]
 

@@ -1,7 +1,7 @@
 """Log: all messages of the library go through Python's `logging`, under the names of its modules.
 
 So a program can set the level of the logger ``climbstream`` for all messages, or of
-``climbstream.loader`` for those of that package. Python itself shows warnings. Messages of level
+``climbstream.loader`` for messages of this package. Python itself shows warnings. Messages of level
 INFO are shown only if a program asks for them; the command ``climb`` does so with `show_messages`.
 """
 

@@ -262,7 +262,7 @@ class Manifest:
     def hash_of(self, name: str) -> str | None:
         """Return the hash of file ``name``; None if the manifest lacks it.
 
-        `files` has no hashes of shards and of indexes of clusters.
+        The hash is None for shards and for indexes of clusters, which `files` does not list.
         """
         return self.files.get(name) or (self.tokenizer_hash if name == TOKENIZER else "") or None
 
@@ -274,7 +274,8 @@ class Manifest:
     def place_of(self, cluster: str, shard: int) -> tuple[str, str]:
         """Return where shard number ``shard`` of a cluster is, as (data set, folder).
 
-        The data set is the URL of a further data set; "" stands for the directory of the manifest.
+        The data set is the URL of the data set that has the shard, or "" for the directory of the
+        manifest.
 
         Raises:
             IntegrityError: The folders of the cluster do not have this shard.

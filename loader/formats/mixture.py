@@ -236,11 +236,11 @@ def read_weights(
 
     Args:
         weights: A mixture, which is returned unchanged, or weights by name.
-        others: What clusters without a weight in ``weights`` get. ``scale``: nothing; the named
-            weights are scaled to sum 1. ``keep``: the rest, in proportion to ``now``; the named
-            weights are shares of all tokens. None: nothing; the named weights must sum to 1, within
-            0.0001. But several weights that are all whole numbers count as ratios, such as 3 to 1,
-            and are scaled to sum 1.
+        others: What is left for clusters without a weight. ``scale``: nothing; the named weights
+            are scaled to sum 1. ``keep``: the rest, in proportion to ``now``; the named weights are
+            shares of all tokens. None: nothing; the named weights must sum to 1, within 0.0001. But
+            several weights that are all whole numbers count as ratios, such as 3 to 1, and are
+            scaled to sum 1.
         now: Present weights of the clusters that may share the rest.
 
     Raises:

@@ -76,8 +76,8 @@ class RunFolder:
 
 
 TRIALS, ITEMS, CELLS, PROXIES = "trials.jsonl", "items.jsonl", "cells.json", "proxies"
-"""Names in the folder of a search. Three are files: of its trials, of the scores of trials on each
-item of the targets, and of the cells of clusters. The last is the folder of proxies' parameters."""
+"""Names in the folder of a search: the file of trials, the file of their scores on each item of the
+targets, the file of the cells of each cluster, and the folder of proxies' parameters."""
 
 _ANSWER = "read its report.html, or compare it with others by climb compare"
 SEARCH = RunFolder(

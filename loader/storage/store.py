@@ -131,7 +131,7 @@ class Store:
         return Store.of(url, **limits)
 
     def for_large_files(self) -> "Store":
-        """Return this store with the time limit of all tries as the limit of one try.
+        """Return this store, but one try may take as long as all tries together.
 
         It is for files that are much larger than a shard, such as those of the catalogue.
         """

@@ -39,13 +39,14 @@ _TIMEOUT = 300.0
 _LOOK, _TICK = 10.0, 0.01
 """Longest and shortest time between two checks during a wait, in seconds."""
 _NUMBER, _HASH = 8, 16
-"""Numbers of bytes in a message: of a step or of a size, and of a hash."""
+"""Number of bytes of a step or a size in a message, and number of bytes of a hash."""
 
 
 class Agreement:
     """Lets all ranks of a job apply changes of weights at the same step.
 
-    Every rank has the same `WeightsLog`, and runs this code before it plans ``step``::
+    A `MixtureLoader` with an agreement makes all of the following calls itself. Every rank has the
+    same `WeightsLog`, and runs this code before it plans ``step``::
 
         for change in agreement.meet(step, log.head):
             log.append(change.mixture, step, change.why, change.ramp)

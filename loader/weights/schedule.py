@@ -52,9 +52,10 @@ class Schedule:
         Args:
             entries: ``(step, weights)`` or ``(step, weights, ramp)`` for each change, in ascending
                 order of the steps. A ramp is a linear change; ``ramp`` is its number of steps.
-            others: What clusters without a weight in an entry get. None: nothing, and the weights
-                of each entry must sum to 1. ``scale``: nothing; the named weights are scaled to
-                sum 1. ``keep``: the rest, in proportion to their weights in the entry before.
+            others: What is left for clusters without a weight in an entry. None: nothing, and the
+                weights of each entry must sum to 1. ``scale``: nothing; the named weights are
+                scaled to sum 1. ``keep``: the rest, in proportion to their weights in the entry
+                before.
 
         Raises:
             UsageError: The entries are not in the order of steps; or the first is not for step 0,

@@ -101,7 +101,7 @@ class Outcome:
 class Answer:
     """The mixture that a search chose, and how certain its gain is.
 
-    "In sd" means in standard deviations of the scores of all trials.
+    Fields that are "in sd" are in standard deviations of the scores of all trials.
     """
 
     mixture: Mixture

@@ -4,7 +4,7 @@ The log is an append-only file of JSON lines. Its first line holds the settings 
 another search is given the same file by mistake, the error can say which settings differ. There are
 four other kinds of lines:
 
-- A trial. It belongs to the settings in the last line of settings before it.
+- A trial. It belongs to the nearest line of settings above it.
 - Settings. A search that continues with other settings writes them to a new line.
 - A trial with the key ``apart``. It was carried over from another search, and its weights are still
   those of the clusters of that search.
@@ -144,7 +144,7 @@ class TrialLog(Tabular):
         return trial.seed < seed + budget
 
     def beside(self, budget: int) -> int:
-        """Count the trials outside the budget that were run while the budget was not ``budget``.
+        """Count the trials outside the budget whose settings have another budget than ``budget``.
 
         Trials outside the budget either confirmed an earlier answer, or were carried over from
         another search.
@@ -159,7 +159,8 @@ class TrialLog(Tabular):
         """Facts about the search from which trials were carried over; None if none were.
 
         - ``search``: the folder of that search.
-        - ``same``: whether cells and targets are the same as in that search.
+        - ``same``: whether cells (the clusters of the shards, before grouping) and targets are the
+          same as in that search.
         - ``overlap``: the tokens that the clusters of both searches have in common (`Overlap`).
           Logs of early versions lack this key.
         """

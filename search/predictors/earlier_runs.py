@@ -25,7 +25,7 @@ class EarlierRuns:
     Args:
         swarms: Weights ``[n, K]`` and scores ``[n]`` of each swarm, at least one; the cheapest
             swarm comes first.
-        feature: A prediction that needs no runs; it becomes the mean of the first process.
+        feature: A prediction that needs no runs; it becomes the mean of the first Gaussian process.
     """
 
     def __init__(

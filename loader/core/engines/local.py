@@ -265,8 +265,8 @@ class LocalEngine:
         """Yield (task, result) as tasks end; see `Engine.run`.
 
         A task that hangs is tried once more. A task whose process was killed is tried once more
-        only if ``instead`` is given. Without ``instead``, an error is raised at once, because most
-        often memory ran out, and would run out again.
+        only if ``instead`` is given. If not, an error is raised at once, because most often
+        memory ran out, and would run out again.
 
         With ``gpu``, there is one process per GPU, if the machine has GPUs.
 

@@ -37,7 +37,7 @@ _RETRIES = 5
 _BATCH = 0.2
 """Time that a batch of tasks should take, in seconds; later, no further task of it is begun."""
 _LOOK = 5.0
-"""Time between two checks, in seconds: of how many tasks can run, and for slow batches."""
+"""Time between two checks, in seconds, of how many tasks can run and which batches are slow."""
 _SLOW = 60.0
 """A batch is slow if it takes this number of seconds more than twice the longest finished batch."""
 _SOON = 1.0

@@ -204,9 +204,9 @@ class TaskFolder:
 
 
 class Pulse:
-    """Says how long ago the last sign of life of a process was: a change of a file's time.
+    """Says how long ago a process last gave a sign of life, which is a change of a file's time.
 
-    Only changes count, not the time itself, because the clocks of machines may differ.
+    The time itself does not count, because the clocks of machines may differ.
     """
 
     def __init__(self, path: Path) -> None:

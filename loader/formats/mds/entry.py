@@ -105,7 +105,7 @@ class ShardColumns(LazyShards):
         """Return ``shards`` in columns.
 
         Raises:
-            InvalidDataError: A number of a shard is too large, or one of its hashes is no hash.
+            InvalidDataError: A shard has an impossible size or hash.
         """
         for shard in shards:
             _check_limits(shard)

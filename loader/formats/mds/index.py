@@ -59,7 +59,7 @@ class Index:
         """Return the index of a cluster with ``shards``.
 
         Raises:
-            InvalidDataError: A number of a shard is too large, or one of its hashes is no hash.
+            InvalidDataError: A shard has an impossible size or hash.
         """
         return cls(dtype, (ShardColumns.of(tuple(shards)),))
 
