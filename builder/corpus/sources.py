@@ -96,7 +96,8 @@ class Source:
     name: str
     """Path, URL or name of the source."""
     place: str
-    """The last parts of the path: as many as needed, so that all sources have different places."""
+    """The last parts of the path: for a local file, those below the folder or glob that was named;
+    and more of them if needed, so that all sources have different places."""
     format: str
     """``jsonl``, ``txt``, ``csv``, ``parquet``, ``arrow``, ``hub`` or ``python``."""
     fingerprint: str
@@ -145,6 +146,7 @@ def survey(names: Sequence[str]) -> tuple[list[Source], list[BadFile]]:
         RemoteError: A server does not list its files, or does not describe one of them.
     """
     files: dict[str, Info] = {}
+    depths: dict[str, int] = {}
     unused: dict[str, BadFile] = {}
     for name in names:
         if name.startswith(("python:", "hub:")) and not os.path.lexists(name):
@@ -155,6 +157,7 @@ def survey(names: Sequence[str]) -> tuple[list[Source], list[BadFile]]:
             check_contact()
         matches, others = _documents(name)
         files.update(matches)
+        depths.update((file, _depth(file, name)) for file in matches)
         for bad in others:
             unused[_real(bad.origin)] = BadFile(_below_named(bad.origin, name), bad.reason)
         if not matches:
@@ -164,8 +167,10 @@ def survey(names: Sequence[str]) -> tuple[list[Source], list[BadFile]]:
                 f"{name} is not a file, folder or glob with {FORMATS}; name one, or hub:DATASET, "
                 f"or python:{examples}"
             )
-    unique = {_real(name): name for name in sorted(files, reverse=True)}
-    sources = _sources({name: files[name] for name in unique.values()})
+    # Of several names of a file, the shortest path stays.
+    longest_first = sorted(files, key=lambda name: (name.count("/"), name), reverse=True)
+    unique = {_real(name): name for name in longest_first}
+    sources = _sources({name: files[name] for name in unique.values()}, depths)
     if sum(source.size or 0 for source in sources if not source.fingerprint) <= _FEW_BYTES:
         sources = hash_sources(sources)
     others = [bad for path, bad in unused.items() if path not in unique]
@@ -405,8 +410,23 @@ def _real(name: str) -> str:
 
 def _below_named(path: str, name: str) -> str:
     """Return ``path`` relative to the folder or glob ``name``, for messages."""
+    return _printable(path.removeprefix(_top(name)).strip("/"))
+
+
+def _depth(path: str, name: str) -> int:
+    """Return how many parts ``path`` has below the folder or glob ``name``; 1 if it is not below.
+
+    >>> _depth("/data/2024/a.csv", "/data"), _depth("/data/a.csv", "/data/a.csv")
+    (2, 1)
+    """
+    below = path.removeprefix(f"{_top(name)}/")
+    return 1 if below == path else below.count("/") + 1
+
+
+def _top(name: str) -> str:
+    """Return the absolute path of the folder ``name``, or of the folder in which a glob begins."""
     top = re.split(r"[*?\[]", name)[0].rpartition("/")[0] if glob.has_magic(name) else name
-    return _printable(path.removeprefix(os.path.abspath(top)).strip("/"))  # noqa: PTH100
+    return os.path.abspath(top)  # noqa: PTH100
 
 
 def _printable(name: str) -> str:
@@ -414,24 +434,32 @@ def _printable(name: str) -> str:
     return name.encode(errors="backslashreplace").decode()
 
 
-def _places(names: Sequence[str]) -> list[str]:
+def _places(names: Sequence[str], depths: Mapping[str, int]) -> list[str]:
     """Return the last parts of ``names``: as few parts as needed for different results.
 
-    >>> _places(["/data/2024/a.csv", "/data/2025/a.csv"]), _places(["/data/a.csv"])
+    ``depths`` has the least number of parts by name; 1 if a name is missing.
+
+    >>> _places(["/data/2024/a.csv", "/data/2025/a.csv"], {}), _places(["/data/a.csv"], {})
     (['2024/a.csv', '2025/a.csv'], ['a.csv'])
     """
     # Without its revision, a file of the Hub has the same place in all revisions.
     unpinned = [_REVISION.sub(r"\1", name) for name in names]
     unique = unpinned if len({*unpinned}) == len(names) else names
     parts = [_printable(name).split("/") for name in unique]
-    count = 1
-    while len(places := {"/".join(p[-count:]): None for p in parts}) < len(names):
-        count += 1
+    least = [depths.get(name, 1) for name in names]
+    places: dict[str, None] = {}
+    for count in range(1, max(map(len, parts), default=0) + 1):
+        lengths = (max(count, depth) for depth in least)
+        places = {"/".join(p[-n:]): None for p, n in zip(parts, lengths, strict=True)}
+        if len(places) == len(names):
+            break
     return list(places)
 
 
-def _sources(infos: Mapping[str, Info]) -> list[Source]:
+def _sources(infos: Mapping[str, Info], depths: Mapping[str, int]) -> list[Source]:
     """Return a source for each file in ``infos``, which has what its file system states, or {}.
+
+    ``depths`` is as in `_places`.
 
     Raises:
         UsageError: A file has an unknown format.
@@ -441,7 +469,7 @@ def _sources(infos: Mapping[str, Info]) -> list[Source]:
     make = partial(_source, FileHashes())
     threads = ThreadPoolExecutor(cores())  # each waits for a disk or a server
     try:
-        return list(threads.map(make, infos, _places([*infos]), infos.values()))
+        return list(threads.map(make, infos, _places([*infos], depths), infos.values()))
     finally:
         threads.shutdown(cancel_futures=True)
 

@@ -40,9 +40,27 @@ def test_a_linked_folder_is_read_and_a_loop_ends(tmp_path):
     (folder / "link").symlink_to(tmp_path / "there")
     (folder / "deep" / "loop").symlink_to(folder)
     (folder / "file.jsonl").symlink_to(folder / "a.jsonl")
-    assert places(folder) == ["a.jsonl", "b.jsonl.xz"]
+    assert places(folder) == ["a.jsonl", "link/b.jsonl.xz"]
     assert places(f"{folder}/*") == places(f"{folder}/**") == places(folder)
     assert reasons(folder) == reasons(f"{folder}/*") == {}
+
+
+def test_another_file_or_folder_changes_the_place_of_no_file(tmp_path):
+    for name in ("a/x.txt", "b/deep/y.txt"):
+        (tmp_path / name).parent.mkdir(parents=True)
+        (tmp_path / name).write_text("text")
+    assert places(tmp_path) == ["a/x.txt", "b/deep/y.txt"]
+    assert places(f"{tmp_path}/*/x.txt") == ["a/x.txt"]
+    assert places(tmp_path / "a" / "x.txt", tmp_path / "b") == ["deep/y.txt", "x.txt"]
+    (tmp_path / "b" / "x.txt").write_text("other text")
+    assert places(tmp_path) == ["a/x.txt", "b/deep/y.txt", "b/x.txt"]
+
+
+def test_files_of_one_name_in_folders_that_are_named_have_different_places(tmp_path):
+    for folder in ("one", "two"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "x.txt").write_text(folder)
+    assert places(tmp_path / "one", tmp_path / "two") == ["one/x.txt", "two/x.txt"]
 
 
 def test_what_lies_beside_data_is_left_out_each_with_its_reason(tmp_path):
