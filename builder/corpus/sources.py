@@ -96,7 +96,7 @@ class Source:
     name: str
     """Path, URL or name of the source."""
     place: str
-    """The last parts of the path: for a local file, those below the folder or glob that was named;
+    """The last parts of the path: those below the folder or glob that was named;
     and more of them if needed, so that all sources have different places."""
     format: str
     """``jsonl``, ``txt``, ``csv``, ``parquet``, ``arrow``, ``hub`` or ``python``."""
@@ -416,17 +416,19 @@ def _below_named(path: str, name: str) -> str:
 def _depth(path: str, name: str) -> int:
     """Return how many parts ``path`` has below the folder or glob ``name``; 1 if it is not below.
 
-    >>> _depth("/data/2024/a.csv", "/data"), _depth("/data/a.csv", "/data/a.csv")
+    >>> _depth("/data/2024/a.csv", "/data"), _depth("s3://b/a.csv", "s3://b/a.csv")
     (2, 1)
     """
-    below = path.removeprefix(f"{_top(name)}/")
+    # The path of a file of the Hub has a revision, also if ``name`` has none.
+    path, top = (_REVISION.sub(r"\1", place) for place in (path, _top(name)))
+    below = path.removeprefix(f"{top}/")
     return 1 if below == path else below.count("/") + 1
 
 
 def _top(name: str) -> str:
-    """Return the absolute path of the folder ``name``, or of the folder in which a glob begins."""
+    """Return the folder ``name``, or the folder in which a glob begins: a URL or absolute path."""
     top = re.split(r"[*?\[]", name)[0].rpartition("/")[0] if glob.has_magic(name) else name
-    return os.path.abspath(top)  # noqa: PTH100
+    return top.rstrip("/") if "://" in name else os.path.abspath(top)  # noqa: PTH100
 
 
 def _printable(name: str) -> str:

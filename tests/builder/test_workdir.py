@@ -69,7 +69,7 @@ def test_what_a_run_has_written_in_a_source_is_left_out_by_name(tmp_path, patter
         (run / name).write_text('{"text": "words"}\n')
     (run / "model" / "notes.txt").write_text("words")
     sources, others = survey([str(source / pattern)])
-    assert [s.place for s in sources] == ["mine.jsonl"]
+    assert [s.place for s in sources] == ["run/mine.jsonl"]
     reasons = {o.origin.removeprefix("run/"): o.reason for o in others}
     named = {"metrics.jsonl", "weights.jsonl", "served.jsonl", "result.json", "run.json", "model"}
     assert {reasons[name] for name in named} == {"written by climb train"}

@@ -184,8 +184,8 @@ def test_a_folder_is_its_files_of_known_formats_in_the_order_of_names(read, tmp_
     assert [row["origin"] for row in rows] == [
         "a.jsonl.gz:1",
         "b.jsonl:1",
-        "c.txt.zst",
-        "d.jsonl:1",
+        "deep/d.jsonl:1",
+        "deep/down/c.txt.zst",
     ]
     assert not report.bad
 

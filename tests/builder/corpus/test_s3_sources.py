@@ -48,9 +48,9 @@ def places(url):
 def test_a_folder_a_glob_and_a_file_are_found(put, files):
     for name, body in {**files, "more/": b"", "notes.bin": b"?"}.items():
         url = put(name, body)
-    assert places(url) == (["a.jsonl", "b.parquet"], ["notes.bin"])
+    assert places(url) == (["a.jsonl", "more/b.parquet"], ["notes.bin"])
     assert places(f"{url}/*.jsonl")[0] == ["a.jsonl"]
-    assert places(f"{url}/**/*.parquet")[0] == ["b.parquet"]
+    assert places(f"{url}/**/*.parquet")[0] == ["more/b.parquet"]
     assert places(f"{url}/more/b.parquet")[0] == ["b.parquet"]
     with pytest.raises(UsageError, match="nosuch is not a file, folder or glob"):
         survey([f"{url}/nosuch"])

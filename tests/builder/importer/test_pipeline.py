@@ -431,7 +431,8 @@ def test_a_file_that_is_no_parquet_is_named(lab, out, capsys):
     (lab / "cluster_2" / "cluster_2_001.tokenized.parquet").write_bytes(b"PAR1 and no more")
     imports(out, lab)
     said = capsys.readouterr().err
-    assert "left out 1 file: cut short, or damaged (cluster_2_001.tokenized.parquet: " in said
+    name = "cluster_2/cluster_2_001.tokenized.parquet"
+    assert f"left out 1 file: cut short, or damaged ({name}: " in said
 
 
 # Licences.
@@ -483,7 +484,7 @@ def test_every_document_stands_in_the_catalogue(lab, out, catalogue, served):
         assert len(found[row["cluster"]][row["row"]]) == row["tokens"]
         assert (row["why"], row["shard"], row["overall"], row["bytes"]) == (None, 0, None, None)
     first = next(row for row in rows if row["cluster"] == "c10")
-    assert first["origin"] == first["id"] == "cluster_10_000.tokenized.parquet:1"
+    assert first["origin"] == first["id"] == "cluster_10/cluster_10_000.tokenized.parquet:1"
     assert (first["micro"], first["label"]) == (10, "10")
 
 
