@@ -38,7 +38,7 @@ from climbstream.loader.reading.open_shards import OpenShards
 from climbstream.loader.reading.packing import PACKS
 from climbstream.loader.reading.row_source import RowSource, served_shares
 from climbstream.loader.reading.shard_cache import ShardCache
-from climbstream.loader.sampling.epoch_limits import EpochLimits, forecast_ends
+from climbstream.loader.sampling.epoch_limits import EpochLimits
 from climbstream.loader.sampling.planner import BatchPlanner, RunSettings
 from climbstream.loader.storage.hub import pin
 from climbstream.loader.storage.store import Store
@@ -284,6 +284,8 @@ class MixtureLoader:
         """Result of the last call of `len`, which is valid as long as the weights log does not
         change: (hash of the log's last record, number of batches or None for an endless run). None:
         `len` was not called yet."""
+        self._ends: tuple[str, dict[str, int]] = "", {}
+        """Steps at which clusters are used up, as `_end` has the result of `len`; "": unknown."""
         self._count_from_here()
         self._open_ledger()
         self._told = self._steps_told()
@@ -543,7 +545,9 @@ class MixtureLoader:
         - ``target``: weight in the next batch.
         - ``served``: share of all tokens served so far.
         - ``epochs``: number of epochs served so far.
-        - ``used_up_at``: step at which the cluster reaches ``max_epochs`` if weights do not change.
+        - ``used_up_at``: step at which the cluster reaches ``max_epochs``, if weights change only as
+          the log and the schedule say. Clusters that do not reach it before the data ends are left
+          out; if many clusters reach it, only the first 32 or more are named.
 
         Numbers for this rank alone:
 
@@ -565,14 +569,7 @@ class MixtureLoader:
             "served": dict(zip(self.names, served.tolist(), strict=True)),
             "epochs": self.epochs,
             "weights": self._weights.log.at(position.step).v,
-            "used_up_at": forecast_ends(
-                self.names,
-                position.step,
-                self._limits.room(position),
-                position.credit,
-                integers,
-                self.batch_rows,
-            ),
+            "used_up_at": self._used_up_at(),
             "since": self._since,
             "wait_seconds": self._waited,
             "padding": int(self._padding),
@@ -635,6 +632,13 @@ class MixtureLoader:
         if self._ledger is not None:
             self._ledger.write(self._weights.log)
 
+    def _used_up_at(self) -> dict[str, int]:
+        """Return the step at which each cluster is used up, by name, as `metrics` does."""
+        head = self._weights.log.head
+        if self._ends[0] != head:
+            self._ends = head, self._lookahead.used_up_at()
+        return dict(self._ends[1])
+
     def _state(self) -> LoaderState:
         """Return the state after the last batch returned."""
         return LoaderState.at(
@@ -667,6 +671,7 @@ class MixtureLoader:
         self._weights.adopt(value.records(), value.step)
         self._batches = value.batches_from(self.batch_rows)
         self._lookahead.go_to(value.position())
+        self._end, self._ends = None, ("", {})
         self._count_from_here()
         self._open_ledger()
         self._told = ""

@@ -26,8 +26,8 @@ def say_ends(metrics: Mapping[str, Any], end: int) -> None:
     if early:
         which = ", ".join(f"{name} at step {at:,}" for name, at in early.items())
         logger.warning(
-            f"step {metrics['step']:,}: with these weights, max_epochs is reached by {which}, "
-            f"before the run ends at step {end:,}"
+            f"step {metrics['step']:,}: max_epochs is reached by {which}, before the run ends at "
+            f"step {end:,}, if weights change only as they are scheduled"
         )
 
 
