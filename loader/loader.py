@@ -269,6 +269,8 @@ class MixtureLoader:
         if rank == 0 and weights_file is not None:
             _check_folder(Path(weights_file), weights_log)
         agreement = _check_agreement(agreement, rank, world_size, live=live)
+        self._ranks_agree = agreement is not None or world_size == 1
+        """Whether `set_weights` needs no warning about other ranks."""
         self._weights = self._control_weights(sources, _open_log(weights_log, rank), agreement)
         self._begin_weights(self._start(weights, others))
         if rank == 0:
@@ -545,9 +547,9 @@ class MixtureLoader:
         - ``target``: weight in the next batch.
         - ``served``: share of all tokens served so far.
         - ``epochs``: number of epochs served so far.
-        - ``used_up_at``: step at which the cluster reaches ``max_epochs``, if weights change only as
-          the log and the schedule say. Clusters that do not reach it before the data ends are left
-          out; if many clusters reach it, only the first 32 or more are named.
+        - ``used_up_at``: step at which the cluster reaches ``max_epochs``, if weights change only
+          as the log and the schedule say. Clusters that do not reach it before the data ends are
+          left out; if many clusters reach it, only the first 32 or more are named.
 
         Numbers for this rank alone:
 
@@ -591,7 +593,7 @@ class MixtureLoader:
 
         With an `Agreement`, only rank 0 calls this method, and all ranks change weights at the step
         that is returned. Without an agreement, every rank must call it with the same arguments
-        after the same step.
+        after the same step; the first call logs a warning that says so.
 
         Args:
             weights: A mixture, or weights by name, which sum to 1 unless ``others`` is set.
@@ -617,6 +619,7 @@ class MixtureLoader:
         self._lookahead.note_served()
         at_step = self._weights.change(WeightsUpdate(mixture, ramp, why), position.step, at_step)
         self._lookahead.go_to(position)
+        self._warn_of_other_ranks(position.step)
         return at_step
 
     @_one_at_a_time
@@ -694,6 +697,18 @@ class MixtureLoader:
         logger.warning(
             f"pack={self.pack!r} with seq_len={self.seq_len} leaves out {left_out / tokens:.0%} of "
             f"the tokens in each epoch, {left_out:,} of {tokens:,}; for fewer, use {remedy}"
+        )
+
+    def _warn_of_other_ranks(self, step: int) -> None:
+        """Warn once, after a change of weights at ``step``, if other ranks cannot hear of it."""
+        if self._ranks_agree:
+            return
+        self._ranks_agree = True  # the warning is given once
+        logger.warning(
+            f"step {step:,}: set_weights changed the weights of rank {self.rank} only. Each of the "
+            f"{self.world_size} ranks must call it with the same arguments after the same step; "
+            "else rows are served twice or not at all. With agreement=Agreement(), rank 0 calls it "
+            "for all ranks"
         )
 
     def _steps_told(self) -> str:

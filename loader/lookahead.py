@@ -268,17 +268,26 @@ class Lookahead:
         over = self._limits.passed(position, quotas)
         what = ", ".join(f"{name} after {epochs:.3f} epochs" for name, epochs in over.items())
         if self._on_exhausted == "error":
+            self._write_ledger()
             raise UsageError(
                 f"step {position.step} would take more than max_epochs of {what}; raise "
                 "max_epochs, change the weights, or set on_exhausted to renormalise or stop"
             )
-        if self._on_exhausted == "stop" or not self._weights.cap(
-            [*over], position.step, f"max_epochs: {what}"
-        ):
-            logger.warning(
-                f"step {position.step}: the data ends, because there is no more of {what}"
+        stop = self._on_exhausted == "stop"
+        if stop or not self._weights.cap([*over], position.step, f"max_epochs: {what}"):
+            self._write_ledger()
+            others = "set on_exhausted to renormalise" if stop else "give weight to other clusters"
+            message = (
+                f"step {position.step}: the data ends, because there is no more of {what}; to go "
+                f"on, raise max_epochs, or {others}"
             )
-            raise StopIteration
+            logger.warning(message)
+            raise StopIteration(message)
         logger.warning(
             f"step {position.step}: no more of {what}; the other clusters share its weight"
         )
+
+    def _write_ledger(self) -> None:
+        """Write the steps that were served to the ledger, because no further steps follow."""
+        if self._ledger is not None:
+            self._ledger.write(self._weights.log)

@@ -113,7 +113,8 @@ def test_the_forecast_follows_the_schedule(open_loader, tmp_path, ramp, on_exhau
     assert all(abs(ends[name] - at) <= 1 for name, at in used_up.items())
     assert abs(ends[last.pop()] - length) <= 1
     if on_exhausted == "renormalise":
-        assert "c02" in used_up and "c01" not in ends
+        assert "c02" in used_up
+        assert "c01" not in ends
 
 
 @pytest.mark.parametrize("pair", [{"c00": 1}, {"c00": 0.6, "c02": 0.4}])
