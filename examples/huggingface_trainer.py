@@ -145,10 +145,12 @@ def main() -> None:
         use_cpu=not torch.cuda.is_available(),  # else several ranks without a GPU count as one
     )
     rank, world_size = args.process_index, args.world_size
+    batch_rows = 16  # of all ranks together
+    args.per_device_train_batch_size = batch_rows // world_size  # for its samples per second
     loader = MixtureLoader(
         given.shards,
         seq_len=64,
-        batch_rows=16,  # of all ranks together
+        batch_rows=batch_rows,
         rank=rank,
         world_size=world_size,
         fields=["labels"],

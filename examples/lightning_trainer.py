@@ -5,7 +5,8 @@
 
 If the run was stopped, run the same command again: the run continues from its last checkpoint, and
 reads the batches that an uninterrupted run would read. --nproc-per-node may then be another number
-that divides 8.
+that divides 8. While the run goes on, `climb weights runs/c c03=0.4` changes the weights, and
+`climb monitor runs/c` shows the loss and the shares.
 """
 
 import argparse
@@ -17,7 +18,13 @@ from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 from torch import nn
 
-from climbstream.loader import Agreement, Manifest, MixtureDataset, MixtureLoader
+from climbstream.loader import (
+    Agreement,
+    Manifest,
+    MixtureDataset,
+    MixtureLoader,
+    append_metrics,
+)
 
 
 class Steps(MixtureDataset):
@@ -44,7 +51,7 @@ class Data(LightningDataModule):
 
     def train_dataloader(self) -> Steps:
         """Return the data as it is: a loader knows its rank, and needs no sampler."""
-        loader = MixtureLoader(
+        self.loader = MixtureLoader(
             self.shards,
             seq_len=64,
             batch_rows=16,  # of all ranks together
@@ -55,7 +62,7 @@ class Data(LightningDataModule):
             ledger=self.run / "served.jsonl",
             agreement=Agreement(),
         )
-        return Steps(loader, self.steps)
+        return Steps(self.loader, self.steps)
 
 
 class Model(LightningModule):
@@ -74,10 +81,13 @@ class Model(LightningModule):
         return nn.functional.cross_entropy(logits.flatten(0, 1), tokens[:, 1:].flatten())
 
     def on_train_batch_end(self, outputs: dict[str, torch.Tensor], *_) -> None:
-        """Print the mean loss of all ranks."""
+        """Print the mean loss of all ranks, and write it for `climb monitor`."""
         loss = self.trainer.strategy.reduce(outputs["loss"].detach(), reduce_op="mean")
         if self.trainer.is_global_zero:
             print(f"step {self.global_step}: loss {loss.item():.9g}", flush=True)
+            data = self.trainer.datamodule
+            if self.global_step % 10 == 0:
+                append_metrics(data.run / "metrics.jsonl", data.loader.metrics(), loss=loss.item())
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """Return the optimizer."""

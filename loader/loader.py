@@ -38,7 +38,7 @@ from climbstream.loader.reading.open_shards import OpenShards
 from climbstream.loader.reading.packing import PACKS
 from climbstream.loader.reading.row_source import RowSource, served_shares
 from climbstream.loader.reading.shard_cache import ShardCache
-from climbstream.loader.sampling.epoch_limits import EpochLimits, forecast_ends
+from climbstream.loader.sampling.epoch_limits import EpochLimits
 from climbstream.loader.sampling.planner import BatchPlanner, RunSettings
 from climbstream.loader.storage.hub import pin
 from climbstream.loader.storage.store import Store
@@ -269,6 +269,8 @@ class MixtureLoader:
         if rank == 0 and weights_file is not None:
             _check_folder(Path(weights_file), weights_log)
         agreement = _check_agreement(agreement, rank, world_size, live=live)
+        self._ranks_agree = agreement is not None or world_size == 1
+        """Whether `set_weights` needs no warning about other ranks."""
         self._weights = self._control_weights(sources, _open_log(weights_log, rank), agreement)
         self._begin_weights(self._start(weights, others))
         if rank == 0:
@@ -284,6 +286,8 @@ class MixtureLoader:
         """Result of the last call of `len`, which is valid as long as the weights log does not
         change: (hash of the log's last record, number of batches or None for an endless run). None:
         `len` was not called yet."""
+        self._ends: tuple[str, dict[str, int]] = "", {}
+        """Steps at which clusters are used up, as `_end` has the result of `len`; "": unknown."""
         self._count_from_here()
         self._open_ledger()
         self._told = self._steps_told()
@@ -543,7 +547,9 @@ class MixtureLoader:
         - ``target``: weight in the next batch.
         - ``served``: share of all tokens served so far.
         - ``epochs``: number of epochs served so far.
-        - ``used_up_at``: step at which the cluster reaches ``max_epochs`` if weights do not change.
+        - ``used_up_at``: step at which the cluster reaches ``max_epochs``, if weights change only
+          as the log and the schedule say. Clusters that do not reach it before the data ends are
+          left out; if many clusters reach it, only the first 32 or more are named.
 
         Numbers for this rank alone:
 
@@ -565,14 +571,7 @@ class MixtureLoader:
             "served": dict(zip(self.names, served.tolist(), strict=True)),
             "epochs": self.epochs,
             "weights": self._weights.log.at(position.step).v,
-            "used_up_at": forecast_ends(
-                self.names,
-                position.step,
-                self._limits.room(position),
-                position.credit,
-                integers,
-                self.batch_rows,
-            ),
+            "used_up_at": self._used_up_at(),
             "since": self._since,
             "wait_seconds": self._waited,
             "padding": int(self._padding),
@@ -594,7 +593,7 @@ class MixtureLoader:
 
         With an `Agreement`, only rank 0 calls this method, and all ranks change weights at the step
         that is returned. Without an agreement, every rank must call it with the same arguments
-        after the same step.
+        after the same step; the first call logs a warning that says so.
 
         Args:
             weights: A mixture, or weights by name, which sum to 1 unless ``others`` is set.
@@ -620,6 +619,7 @@ class MixtureLoader:
         self._lookahead.note_served()
         at_step = self._weights.change(WeightsUpdate(mixture, ramp, why), position.step, at_step)
         self._lookahead.go_to(position)
+        self._warn_of_other_ranks(position.step)
         return at_step
 
     @_one_at_a_time
@@ -634,6 +634,13 @@ class MixtureLoader:
         self._lookahead.note_served()
         if self._ledger is not None:
             self._ledger.write(self._weights.log)
+
+    def _used_up_at(self) -> dict[str, int]:
+        """Return the step at which each cluster is used up, by name, as `metrics` does."""
+        head = self._weights.log.head
+        if self._ends[0] != head:
+            self._ends = head, self._lookahead.used_up_at()
+        return dict(self._ends[1])
 
     def _state(self) -> LoaderState:
         """Return the state after the last batch returned."""
@@ -667,6 +674,7 @@ class MixtureLoader:
         self._weights.adopt(value.records(), value.step)
         self._batches = value.batches_from(self.batch_rows)
         self._lookahead.go_to(value.position())
+        self._end, self._ends = None, ("", {})
         self._count_from_here()
         self._open_ledger()
         self._told = ""
@@ -689,6 +697,18 @@ class MixtureLoader:
         logger.warning(
             f"pack={self.pack!r} with seq_len={self.seq_len} leaves out {left_out / tokens:.0%} of "
             f"the tokens in each epoch, {left_out:,} of {tokens:,}; for fewer, use {remedy}"
+        )
+
+    def _warn_of_other_ranks(self, step: int) -> None:
+        """Warn once, after a change of weights at ``step``, if other ranks cannot hear of it."""
+        if self._ranks_agree:
+            return
+        self._ranks_agree = True  # the warning is given once
+        logger.warning(
+            f"step {step:,}: set_weights changed the weights of rank {self.rank} only. Each of the "
+            f"{self.world_size} ranks must call it with the same arguments after the same step; "
+            "else rows are served twice or not at all. With agreement=Agreement(), rank 0 calls it "
+            "for all ranks"
         )
 
     def _steps_told(self) -> str:

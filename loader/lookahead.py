@@ -6,6 +6,7 @@ After a change of weights, planned steps that were not served are discarded, and
 again. One call of the planner takes less than 1 ms.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Self
 
@@ -17,7 +18,7 @@ from climbstream.loader.core.errors import UsageError
 from climbstream.loader.core.log import get_logger
 from climbstream.loader.formats.mixture import ONE
 from climbstream.loader.reading.open_shards import OpenShards
-from climbstream.loader.sampling.epoch_limits import UNLIMITED, EpochLimits
+from climbstream.loader.sampling.epoch_limits import UNLIMITED, EpochLimits, estimate_steps
 from climbstream.loader.sampling.lanes import next_runs
 from climbstream.loader.sampling.planner import BatchPlanner, PlannedSteps, Position
 from climbstream.loader.sampling.quotas import allocate_rows, count_steps
@@ -33,8 +34,10 @@ _MOST_STEPS = 256
 _MOST_ROWS = 4096
 """Largest number of rows in one plan, and largest product of its number of steps and the number of
 clusters. With these limits, planning takes less than 1 ms."""
-_COUNTED_STEPS = 1 << 16
-"""Largest number of steps in one call that only counts the rows of each cluster."""
+_COUNTED_WEIGHTS = 1 << 18
+"""Largest product of steps and clusters in the table of weights of one call of a forecast."""
+_MOST_ENDS = 32
+"""Number of used-up clusters after which `Lookahead.used_up_at` ends: each takes up to 30 ms."""
 _FIRST_STEPS = 16
 """Number of steps of the first plan after a change. The number is small, because the next batch
 waits for this plan. Each later plan has twice as many steps as the plan before."""
@@ -130,20 +133,61 @@ class Lookahead:
         None: the data never ends. Only weights in the log and in the schedule are considered, not
         changes that are asked for later.
         """
-        position, weights = self.position(), self._weights.rehearsal()
-        step: int = position.step
-        credit, room = position.credit.copy(), self._limits.room(position)
-        limited, room = room != UNLIMITED, room.copy()
+        position = self.position()
+        credit, room = position.credit.copy(), self._limits.room(position).copy()
+
+        def count(table: NDArray[np.int64], most: int) -> tuple[NDArray[np.bool_], int]:
+            quotas, done = count_steps(table, self._planner.batch_rows, most, credit, room)
+            return quotas > room, int(done)
+
+        return self._forecast(position, count, len(self._names))[1]
+
+    def used_up_at(self) -> dict[str, int]:
+        """Return the first step for which each cluster is used up, by name, as `end` finds it.
+
+        A step may be wrong by the rounding of quotas to whole rows. Clusters that are not used up
+        before the data ends are left out, and so are all after the first 32 or more.
+        """
+        position = self.position()
+        left = self._limits.room(position) - position.credit / ONE
+
+        def count(table: NDArray[np.int64], most: int) -> tuple[NDArray[np.bool_], int]:
+            return estimate_steps(table, self._planner.batch_rows, most, left)
+
+        return self._forecast(position, count, _MOST_ENDS)[0]
+
+    def _forecast(
+        self,
+        position: Position,
+        count_steps: Callable[[NDArray[np.int64], int], tuple[NDArray[np.bool_], int]],
+        most: int,
+    ) -> tuple[dict[str, int], int | None]:
+        """Return the step at which each cluster is used up, by name, and the step of `end`.
+
+        ``count_steps`` gets a table of weights and the number of steps from ``position`` on; it
+        returns which clusters are used up, and after how many of these steps. If ``most`` clusters
+        are used up before the data ends, the step of `end` is None.
+        """
+        block = max(1, _COUNTED_WEIGHTS // len(self._names))
+        step, weights, ends = position.step, self._weights.rehearsal(), dict[str, int]()
+        limited = self._limits.room(position) != UNLIMITED
         while True:
-            table, count = weights.ahead(step, _COUNTED_STEPS)
-            if weights.is_settled(step) and not limited[table[-1] > 0].any():
-                return None
-            quotas, done = count_steps(table, self._planner.batch_rows, count, credit, room)
-            step += int(done)
+            table, count = weights.ahead(step, block)
+            if weights.is_settled(step):
+                if not limited[table[0] > 0].any():
+                    return ends, None
+                count = UNLIMITED  # the weights of `table`, which has one row, never change
+            over, done = count_steps(table, count)
+            step += done
             if done < count:
-                over = [n for n, short in zip(self._names, quotas > room, strict=True) if short]
-                if self._on_exhausted != "renormalise" or not weights.cap(over, step, "max_epochs"):
-                    return step
+                names = [name for name, used_up in zip(self._names, over, strict=True) if used_up]
+                ends |= dict.fromkeys(names, step)
+                if self._on_exhausted != "renormalise" or not weights.cap(
+                    names, step, "max_epochs"
+                ):
+                    return ends, step
+                if len(ends) >= most:
+                    return ends, None
 
     def note_served(self) -> None:
         """Record in the ledger the planned steps that were served so far."""
@@ -224,17 +268,26 @@ class Lookahead:
         over = self._limits.passed(position, quotas)
         what = ", ".join(f"{name} after {epochs:.3f} epochs" for name, epochs in over.items())
         if self._on_exhausted == "error":
+            self._write_ledger()
             raise UsageError(
                 f"step {position.step} would take more than max_epochs of {what}; raise "
                 "max_epochs, change the weights, or set on_exhausted to renormalise or stop"
             )
-        if self._on_exhausted == "stop" or not self._weights.cap(
-            [*over], position.step, f"max_epochs: {what}"
-        ):
-            logger.warning(
-                f"step {position.step}: the data ends, because there is no more of {what}"
+        stop = self._on_exhausted == "stop"
+        if stop or not self._weights.cap([*over], position.step, f"max_epochs: {what}"):
+            self._write_ledger()
+            others = "set on_exhausted to renormalise" if stop else "give weight to other clusters"
+            message = (
+                f"step {position.step}: the data ends, because there is no more of {what}; to go "
+                f"on, raise max_epochs, or {others}"
             )
-            raise StopIteration
+            logger.warning(message)
+            raise StopIteration(message)
         logger.warning(
             f"step {position.step}: no more of {what}; the other clusters share its weight"
         )
+
+    def _write_ledger(self) -> None:
+        """Write the steps that were served to the ledger, because no further steps follow."""
+        if self._ledger is not None:
+            self._ledger.write(self._weights.log)

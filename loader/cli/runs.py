@@ -18,6 +18,7 @@ from climbstream.loader.core.errors import UsageError
 from climbstream.loader.core.signals import Stopped
 from climbstream.loader.formats.mixture import Mixture
 from climbstream.loader.formats.outputs import TRAIN, has_ended
+from climbstream.loader.monitoring.run_facts import RunFacts
 from climbstream.loader.monitoring.run_status import LONG_SILENCE, RunStatus, silent_seconds
 from climbstream.loader.monitoring.server import HOST, MonitorServer
 from climbstream.loader.weights.interpolation import MOST_STEPS
@@ -84,7 +85,7 @@ def audit(run: Path, shards: str | None, as_json: bool) -> None:
         + (f"{said}\n" if said else "")
         + _resumes_text(result.resumed)
         + "\n"
-        + text_table(("cluster", "target", "served", "tokens", "epochs"), rows)
+        + _cluster_table(run, ("cluster", "target", "served", "tokens", "epochs"), rows)
     )
     show(asdict(result), text, as_json=as_json)
 
@@ -247,7 +248,7 @@ def weights(
     text = (
         f"request to the job in {path}: {what}, as the change after record {log.records[-1].v}:\n"
         "\n"
-        f"{_mixture_table(change.mixture)}\n"
+        f"{_mixture_table(run, change.mixture)}\n"
         "\n"
         f"{_replaces_text(waiting, only=only)}"
         f"a job of one rank begins the change at most {EVERY} steps later, and a job of several "
@@ -337,15 +338,22 @@ def _log_text(run: Path, log: WeightsLog) -> str:
         note = "the run has ended, so its weights cannot change any more"
     return (
         f"{run}: {counted(len(rows), 'record')}; these weights hold after step {holds:,}\n\n"
-        f"{_mixture_table(log.mixture(holds))}\n\n"
+        f"{_mixture_table(run, log.mixture(holds))}\n\n"
         + (f"used up: {', '.join(last.capped)}\n\n" if last.capped else "")
         + text_table(("record", "after step", "kind", "steps", "hash", "why"), rows, left=6)
         + (f"\n\n{note}" if note else "")
     )
 
 
-def _mixture_table(mixture: Mixture) -> str:
-    return text_table(
-        ("cluster", "weight"),
-        [(name, f"{w:.4%}") for name, w in sorted(mixture.weights.items())],
-    )
+def _mixture_table(run: Path, mixture: Mixture) -> str:
+    rows = [(name, f"{w:.4%}") for name, w in sorted(mixture.weights.items())]
+    return _cluster_table(run, ("cluster", "weight"), rows)
+
+
+def _cluster_table(run: Path, heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Return a table whose rows begin with names of clusters, and add their words, if known."""
+    words = RunFacts.read(run).words
+    if not words:
+        return text_table(heads, rows)
+    heads = (heads[0], "words", *heads[1:])
+    return text_table(heads, [(name, words.get(name, ""), *rest) for name, *rest in rows], left=2)

@@ -241,6 +241,9 @@ class ShardDirectory(Tabular):
     def to_rows(self) -> list[dict[str, Any]]:
         """Return one row per cluster, as a dict: counts, share of tokens, words, and mean scores.
 
+        Scores are from 0 to 5, and higher is better. So ``advertisement`` is 5 for text without
+        advertising; commands and reports call it ad-free.
+
         Raises:
             InvalidDataError: The descriptions of the clusters cannot be read.
         """

@@ -26,8 +26,8 @@ def say_ends(metrics: Mapping[str, Any], end: int) -> None:
     if early:
         which = ", ".join(f"{name} at step {at:,}" for name, at in early.items())
         logger.warning(
-            f"step {metrics['step']:,}: with these weights, max_epochs is reached by {which}, "
-            f"before the run ends at step {end:,}"
+            f"step {metrics['step']:,}: max_epochs is reached by {which}, before the run ends at "
+            f"step {end:,}, if weights change only as they are scheduled"
         )
 
 
@@ -51,14 +51,22 @@ def append_metrics(
         heldout_loss: Loss on the batches of `MixtureLoader.heldout`, by name of cluster, in nats
             per token.
     """
-    line = {**metrics, "time": time.time()}
-    if loss is not None:
-        line["loss"] = loss
-    if cluster_loss:
-        line["cluster_loss"] = dict(cluster_loss)
-    if heldout_loss:
-        line["heldout_loss"] = dict(heldout_loss)
+    line = {**metrics, "time": time.time(), **_losses(loss, cluster_loss, heldout_loss)}
     append_line(Path(path), line, sync=False)
+
+
+def _losses(
+    loss: float | None,
+    cluster_loss: Mapping[str, float] | None,
+    heldout_loss: Mapping[str, float] | None,
+) -> dict[str, Any]:
+    """Return the losses that are given, as fields of a line of metrics."""
+    fields: dict[str, Any] = {} if loss is None else {"loss": loss}
+    if cluster_loss:
+        fields["cluster_loss"] = dict(cluster_loss)
+    if heldout_loss:
+        fields["heldout_loss"] = dict(heldout_loss)
+    return fields
 
 
 def flatten(metrics: Mapping[str, Any]) -> dict[str, float]:
@@ -129,18 +137,25 @@ class TensorBoardWriter:
             self._events.close()
 
 
-def write_metrics(metrics: Mapping[str, Any], *writers: Writer) -> None:
+def write_metrics(
+    metrics: Mapping[str, Any],
+    *writers: Writer,
+    loss: float | None = None,
+    cluster_loss: Mapping[str, float] | None = None,
+    heldout_loss: Mapping[str, float] | None = None,
+) -> None:
     """Write ``metrics`` to each of ``writers``, as the numbers of step ``metrics["step"]``.
 
-    ``metrics`` is the result of `MixtureLoader.metrics`; the job may add numbers of its own.
+    ``metrics`` is the result of `MixtureLoader.metrics`; the job may add numbers of its own. The
+    losses are those of `append_metrics`, in nats per token.
 
     >>> class Printer:
     ...     def log(self, data, step):
     ...         print(step, data)
-    >>> write_metrics({"step": 3, "served": {"c00": 0.25, "c01": 0.75}, "loss": 2.5}, Printer())
+    >>> write_metrics({"step": 3, "served": {"c00": 0.25, "c01": 0.75}}, Printer(), loss=2.5)
     3 {'served/c00': 0.25, 'served/c01': 0.75, 'loss': 2.5}
     """
-    numbers = flatten(metrics)
+    numbers = flatten({**metrics, **_losses(loss, cluster_loss, heldout_loss)})
     step = int(numbers.pop("step"))
     for writer in writers:
         writer.log(numbers, step=step)

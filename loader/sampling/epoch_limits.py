@@ -1,6 +1,5 @@
 """EpochLimits: how many epochs of each cluster a run may serve, and how many rows are left."""
 
-import math
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -86,31 +85,31 @@ class EpochLimits:
         return {name: served[name] for name, past in zip(self._names, over, strict=True) if past}
 
 
-def forecast_ends(
-    names: Sequence[str],
-    step: int,
-    room: NDArray[np.int64],
-    credit: NDArray[np.int64],
-    weights: NDArray[np.int64],
-    batch_rows: int,
-) -> dict[str, int]:
-    """Return the step at which each cluster will be used up, by name, if weights do not change.
+def estimate_steps(
+    weights: NDArray[np.int64], rows: int, count: int, left: NDArray[np.float64]
+) -> tuple[NDArray[np.bool_], int]:
+    """Return (which clusters are used up, number of steps before that, at most ``count``).
 
-    This is the first step for which the cluster has too few rows left. It is exact, except for the
-    rounding of quotas to whole rows. Clusters without weight or without a limit are left out.
+    The result differs from that of `count_steps` by the rounding of quotas to whole rows. The time
+    does not grow with ``count`` if the weights are the same in all steps.
 
     Args:
-        names: Names of the K clusters.
-        step: The next step.
-        room: Number of rows of each cluster that may still be served, int64 ``[K]``.
-        credit: Credit of each cluster, which is the number of rows owed to it, in units of 1 /
-            `ONE` of a row, int64 ``[K]``.
-        weights: Weight of each cluster in units of 1 / `ONE`, int64 ``[K]``.
-        batch_rows: Number of rows of a batch, over all ranks.
+        weights: Weights of the K clusters in units of 1 / `ONE`: one row for all steps, int64
+            ``[1, K]``, or one row per step.
+        rows: Number of rows of a batch, over all ranks.
+        count: Largest number of steps.
+        left: Number of rows of each cluster that may still be served, less the rows owed to it
+            because earlier quotas were rounded, float64 ``[K]``; updated in place.
     """
-    ends = {}
-    for k, name in enumerate(names):
-        if weights[k] > 0 and room[k] != UNLIMITED:
-            left = int(room[k] + 1) * ONE - int(credit[k])
-            ends[name] = step + max(0, math.ceil(left / (int(weights[k]) * batch_rows)) - 1)
-    return ends
+    rates = weights * (rows / ONE)
+    if len(rates) == 1:
+        never = np.full_like(left, np.inf)
+        possible = np.ceil(np.divide(left + 1, rates[0], out=never, where=rates[0] > 0)) - 1
+        done = min(count, max(0, int(possible.min())))
+        left -= done * rates[0]
+        return possible <= done, done
+    served = rates.cumsum(axis=0)
+    over = (served >= left + 1) & (weights > 0)
+    done = int(over.any(axis=1).argmax()) if over.any() else count
+    left -= served[done - 1] if done else 0
+    return over[min(done, count - 1)], done

@@ -369,7 +369,7 @@ class _Training:
         if self._job.rank == 0:
             metrics, loss = self._loader.metrics(), self._losses[-1]
             append_metrics(self._files.metrics, metrics, loss=loss, **by_cluster)
-            write_metrics({**metrics, "loss": loss, **by_cluster}, *self._files.writers)
+            write_metrics(metrics, *self._files.writers, loss=loss, **by_cluster)
 
     def _is_heldout_due(self) -> bool:
         """Return whether a multiple of ``heldout_every`` steps was passed since the last line."""

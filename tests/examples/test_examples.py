@@ -201,6 +201,12 @@ def test_lightning_goes_on_with_another_number_of_processes(start, tmp_path, who
     assert loader_state(runs[0]) == loader_state(runs[1])
 
 
+def test_a_run_of_lightning_can_be_watched(whole_lightning_run, climb):
+    state = json.loads(climb("monitor", whole_lightning_run[0], "--json").stdout)
+    assert state["step"] == 60
+    assert len(state["curves"]["loss"]) == 6
+
+
 def loader_state(checkpoint):
     (state,) = checkpoint["loops"]["fit_loop"]["state_dict"]["combined_loader"]
     return state
@@ -209,6 +215,7 @@ def loader_state(checkpoint):
 # The Trainer of transformers.
 
 TRAINER = EXAMPLES / "huggingface_trainer.py"
+UNITS = ("samples", "steps")
 KILLED = """
 import os, runpy, sys
 from pathlib import Path
@@ -271,7 +278,10 @@ def test_the_trainer_goes_on_from_the_last_complete_checkpoint(start, tmp_path, 
 
 
 def test_the_trainer_goes_on_with_another_number_of_processes(start, tmp_path, climb):
-    finish(start(*TORCHRUN, 2, TRAINER, run=tmp_path, steps=20))
+    said = finish(start(*TORCHRUN, 2, TRAINER, run=tmp_path, steps=20))
+    rates = (float(re.search(rf"train_{n}_per_second'?: '?([0-9.]+)", said)[1]) for n in UNITS)
+    samples, steps = rates
+    assert samples / steps == pytest.approx(16, rel=0.05)
     said = finish(start(sys.executable, TRAINER, run=tmp_path, steps=40))
     assert "goes on from step 20" in said
     assert f"{tmp_path}: 40 steps served as the weights log says" in climb("audit", tmp_path).stdout

@@ -5,6 +5,7 @@ import json
 import pytest
 
 from climbstream.loader import MixtureLoader, Schedule
+from climbstream.loader.audit.replay import Replay
 from climbstream.loader.core.errors import UsageError
 
 SEQ_LEN = 8
@@ -98,6 +99,28 @@ def test_stop_ends_the_iteration_at_the_first_cap(open_loader, capsys):
         "step 22: the data ends, because there is no more of c02 after 1.458 epochs"
         in capsys.readouterr().err
     )
+
+
+@pytest.mark.parametrize(
+    ("on_exhausted", "end"),
+    [
+        ("stop", "no more of c02 after 1.458 epochs; to go on, raise max_epochs, or set on_exhaus"),
+        ("renormalise", "to go on, raise max_epochs, or give weight to other clusters"),
+    ],
+)
+def test_the_end_of_the_data_is_in_the_ledger_and_says_how_to_go_on(
+    open_loader, tmp_path, on_exhausted, end
+):
+    path = tmp_path / "served.jsonl"
+    log = tmp_path / "weights.jsonl"
+    loader = open_loader(on_exhausted=on_exhausted, ledger=path, weights_log=log)
+    steps = len(loader)
+    assert len(list(loader)) == steps
+    assert Replay(tmp_path).steps == steps
+    with pytest.raises(StopIteration) as error:
+        next(loader)
+    assert f"step {steps}: the data ends" in str(error.value)
+    assert end in str(error.value)
 
 
 def test_an_error_names_the_step_the_cluster_and_the_remedy(open_loader):

@@ -393,6 +393,16 @@ def test_given_weights_that_a_state_replaces_are_named(open_loader, capsys, chan
     assert "and not with the weights that were given, Mixture(c02 100.0%; " in said
 
 
+def test_weights_set_on_one_rank_without_agreement_are_warned_of_once(open_loader, capsys):
+    for world_size in (1, 2):
+        loader = open_loader(rank=0, world_size=world_size)
+        capsys.readouterr()
+        loader.set_weights({"c00": 1})
+        loader.set_weights({"c01": 1})
+        said = capsys.readouterr().err
+        assert said.count("only. Each of the 2 ranks must call it") == world_size - 1
+
+
 def test_a_state_of_other_batches_is_accepted_with_a_warning_of_both_sizes(open_loader, capsys):
     loader = open_loader()
     next(loader)

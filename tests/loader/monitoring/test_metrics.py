@@ -5,9 +5,10 @@ import json
 import pytest
 import torch
 
-from climbstream.loader import MixtureLoader
+from climbstream.loader import MixtureLoader, Schedule
 from climbstream.loader.monitoring.cluster_loss import ClusterLoss
 from climbstream.loader.monitoring.metrics import append_metrics, flatten, say_ends
+from climbstream.loader.weights.log import WeightsLog
 
 SEQ_LEN = 8
 ROWS = {"c00": 200, "c01": 40, "c02": 24}
@@ -79,7 +80,7 @@ def test_the_forecast_is_where_the_data_ends(open_loader, steps):
     loader = open_loader(max_epochs=most, on_exhausted="stop")
     serve(loader, steps)
     ends = loader.metrics()["used_up_at"]
-    assert set(ends) == {"c01", "c02"}
+    assert set(ends) == {"c02"}  # the data ends before c01 is used up
     serve_all = steps + len(list(loader))
     assert abs(min(ends.values()) - serve_all) <= 1
 
@@ -94,6 +95,38 @@ def test_the_forecast_follows_the_weights(open_loader):
     assert "c02" not in after
 
 
+@pytest.mark.parametrize("ramp", [0, 9])
+@pytest.mark.parametrize("on_exhausted", ["renormalise", "stop"])
+def test_the_forecast_follows_the_schedule(open_loader, tmp_path, ramp, on_exhausted):
+    later = {"c00": 0.25, "c02": 0.75}
+    schedule = Schedule.of([(0, {"c00": 0.75, "c01": 0.25}), (5, later, ramp)])
+    path = tmp_path / "weights.jsonl"
+    given = {"weights": schedule, "weights_log": path, "on_exhausted": on_exhausted}
+    loader = open_loader(max_epochs=0.75, **given)
+    ends = loader.metrics()["used_up_at"]
+    length = len(loader)
+    assert length == len(list(loader))
+    log = WeightsLog.open(path)
+    used_up = {name: r.at_step for r in reversed(log.records) for name in r.capped}
+    last = ends.keys() - used_up
+    assert len(last) == 1
+    assert all(abs(ends[name] - at) <= 1 for name, at in used_up.items())
+    assert abs(ends[last.pop()] - length) <= 1
+    if on_exhausted == "renormalise":
+        assert "c02" in used_up
+        assert "c01" not in ends
+
+
+@pytest.mark.parametrize("pair", [{"c00": 1}, {"c00": 0.6, "c02": 0.4}])
+def test_the_forecast_of_a_loaded_state_is_that_of_its_run(open_loader, pair):
+    loader = open_loader(max_epochs=1)
+    loader.metrics()
+    other = open_loader(weights=pair, max_epochs=1)
+    serve(other, 2)
+    loader.load_state_dict(other.state_dict())
+    assert loader.metrics()["used_up_at"] == other.metrics()["used_up_at"]
+
+
 def test_what_ends_before_the_run_is_said(open_loader, capsys):
     loader = open_loader(max_epochs={"c02": 1})
     at = loader.metrics()["used_up_at"]["c02"]
@@ -102,7 +135,7 @@ def test_what_ends_before_the_run_is_said(open_loader, capsys):
     assert capsys.readouterr().err == ""
     say_ends(loader.metrics(), 1000)
     said = capsys.readouterr().err
-    assert f"with these weights, max_epochs is reached by c02 at step {at}, before the run" in said
+    assert f"max_epochs is reached by c02 at step {at}, before the run ends at step 1,000" in said
 
 
 def test_flat_metrics_are_numbers(open_loader):

@@ -47,6 +47,14 @@ def test_tensorboard_reads_what_the_loader_measured(open_loader, tmp_path, scala
         assert {name: found[name][step] for name in found} == pytest.approx(numbers)
 
 
+def test_losses_are_given_as_to_append_metrics(open_loader):
+    kept, by_cluster = Kept(), {"c01": 3.0}
+    metrics = open_loader().metrics()
+    write_metrics(metrics, kept, loss=2.5, cluster_loss=by_cluster, heldout_loss={"c00": 3.5})
+    losses = {"loss": 2.5, "cluster_loss/c01": 3.0, "heldout_loss/c00": 3.5}
+    assert losses.items() <= kept[0][1].items()
+
+
 def test_what_was_logged_is_there_before_the_writer_is_closed(open_loader, tmp_path, scalars):
     writer = TensorBoardWriter(tmp_path)
     run(open_loader(), 2, writer)

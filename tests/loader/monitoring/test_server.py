@@ -465,13 +465,19 @@ def test_in_a_browser_clusters_have_words_caps_and_the_run_an_end(browser, tmp_p
     for step in (100, 120):
         more = {"time": step / 10, "loss": 3.0, "cluster_loss": {evil: 3.0 - step / 1e3}}
         line = {"step": step, "tokens": 512 * step, "served": {evil: 1.0}, "epochs": {evil: 1.25}}
+        line |= {"used_up_at": {evil: 3000}, "heldout_loss": {evil: 3.25}, "target": {evil: 1.0}}
         append_line(folder / "metrics.jsonl", line | more)
+    size = {"width": 1200, "height": 900, "deviceScaleFactor": 1, "mobile": False}
+    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
     with MonitorServer(RunStatus(folder)) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         browser.get(server.url)
         text = wait_for(lambda: (t := browser.find_element("id", "rows").text) and t)
-        for part in (evil, "<i>sail, reef", "1.250 of 4"):
+        for part in (evil, "<i>sail, reef", "1.250 of 4", "3,000", "3.250"):
             assert part in text
+        assert "its words" in browser.find_element("id", "filter").get_attribute("placeholder")
+        beyond = "const t = document.querySelector('.wide'); return t.scrollWidth - t.clientWidth"
+        assert browser.execute_script(beyond) == 0
         facts = browser.find_element("id", "facts").text
         assert "38,400\ntokens left" in facts
         assert "0 min\ntime left" in facts

@@ -253,7 +253,7 @@ def test_what_will_be_used_up_is_said_and_the_end_of_the_data_is_an_error(
     with pytest.raises(UsageError, match=r"data ends at step \d of 12: each .* was read 0\.01 ti"):
         train_run(shards, shares, settings(), 0, tmp_path / "run", max_epochs=0.01)
     said = capsys.readouterr().err
-    assert "step 0: with these weights, max_epochs is reached by c0" in said
+    assert "step 0: max_epochs is reached by c0" in said
     assert ", before the run ends at step 12" in said
 
 
