@@ -236,8 +236,8 @@ def _read_file(path: Path) -> list[Any]:
     """Read the texts or questions of a file: JSON lines, or paragraphs of plain text."""
     if tables := {".json", ".csv", ".tsv", ".parquet", ".arrow"} & set(path.suffixes):
         raise UsageError(
-            f"target {path}: a target is JSON lines (.jsonl) or text, and cannot be {tables.pop()}; "
-            f"write its records as JSON lines with {_COLUMNS}"
+            f"target {path}: a target is JSON lines (.jsonl) or text, and cannot be "
+            f"{tables.pop()}; write its records as JSON lines with {_COLUMNS}"
         )
     data = read_regular(path)
     if path.suffix == ".zst":
