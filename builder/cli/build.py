@@ -73,8 +73,9 @@ _DECONTAMINATE = "Leave out documents that contain questions of this task: a fil
 _CONFIG = "JSON file of settings, as --print-config prints it. Options of the command override it."
 _PARTITION_MIB = "MiB of text per task.  [default: 4 to 128, by the size of the corpus]"
 _KEEP_IDS = (
-    "File of identifiers, one per line: keep these documents, whatever their scores. Held-out "
-    "documents, their copies, and contaminated documents stay out."
+    "File of identifiers, one per line; # begins no comment: keep these documents, whatever their "
+    "scores. Held-out documents, their copies, contaminated documents, and those with an "
+    "identifier that was seen before stay out."
 )
 _TRUST = "Run code that comes with the model of --embed st:NAME."
 _TEXT = (

@@ -24,11 +24,12 @@ def contamination(
 ) -> None:
     """List the documents of the shards in DIRECTORY, a folder or URL, that contain items of TASKS.
 
-    A task may be a file of JSON lines, with one question per line. Its fields have the names that
-    common data sets use, or those of the files of lm-eval --log_samples. A task may also be a text
-    file, with one item per paragraph. lm-eval=NAME is a task of lm-eval. label=NAME and
-    cluster=NAME are the held-out documents of this label or cluster in DIRECTORY. The text of
-    documents is decoded from the tokens in the shards.
+    A task may be a file of JSON lines, JSON, CSV, Parquet or Arrow, with one question per record.
+    Its fields have the names that common data sets use, or those of the files of lm-eval
+    --log_samples. A task may also be a text file in UTF-8, with one item per paragraph.
+    lm-eval=NAME is a task of lm-eval. label=NAME and cluster=NAME are the held-out documents of
+    this label or cluster in DIRECTORY. The text of documents is decoded from the tokens in the
+    shards.
 
     An item counts as found if a document contains 80 % of the item's words in their order. An item
     of 8 to 12 words needs 85 %. An item of fewer than 8 words needs all of its words and, if the

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterable
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,14 @@ import pyarrow.parquet as pq
 
 from climbstream.builder.corpus.ingest import BAD_RECORDS
 from climbstream.builder.selection.dropped import SAMPLED
-from climbstream.builder.selection.reasons import BY_LICENSE, PRUNED, RESERVED
+from climbstream.builder.selection.reasons import (
+    BY_LICENSE,
+    LOW_SCORE,
+    PRUNED,
+    REPEATED,
+    RESERVED,
+    number_below,
+)
 from climbstream.builder.settings import CONTAMINATED, SCORES
 from climbstream.builder.workdir import UNBOUND
 from climbstream.loader.cli.options import INPUT, json_option, show
@@ -38,8 +46,9 @@ _HEADS = ("id", "reason", "language", "scores", "origin")
 _NAMED = 12
 """Maximum number of reasons, languages or labels that a message names."""
 _IDS = (
-    "Print only identifiers, one per line, for --keep-ids. Held-out documents, their copies, and "
-    "contaminated documents are printed only with --why."
+    "Print only identifiers, one per line, for --keep-ids. Held-out documents, their copies, "
+    "contaminated documents, and those whose identifier was seen before are printed only with "
+    "--why."
 )
 
 Row = dict[str, Any]
@@ -77,11 +86,13 @@ def dropped(
 
     To keep some of these documents, write their identifiers to a file with --ids. Delete the lines
     of documents that should stay out, and build a new directory with --keep-ids FILE. Documents
-    that are held out, their copies, and documents with test questions stay out in any case.
+    that are held out, their copies, documents with test questions, and documents whose identifier
+    an earlier document has, stay out in any case.
     """
     if listed and ids:
         raise UsageError("--list and --ids are two ways to print documents; choose one")
     rows = read_dropped(directory)
+    texts = _stored_texts(directory, rows)
     _check_filter("--language", language, [row["language"] for row in rows])
     _check_filter("--label", label, [row["label"] for row in rows])
     rows = [
@@ -91,12 +102,17 @@ def dropped(
     ]
     if ids:
         rows = rows if why else _without_reserved(rows)
-        text = "\n".join(row["id"] for row in rows)
+        text = "\n".join(_identifiers(rows))
+        if Manifest.load(directory).provenance.get("appended"):
+            logger.info(
+                "an append takes no --keep-ids: to bring these documents back, build a new "
+                "directory from all sources, also those of appends"
+            )
     elif listed:
         text = "\n".join(["\t".join(_HEADS), *map(_line, rows)])
     else:
         unread = _unread(directory) if (why, language, label) == (None, None, None) else []
-        text = "\n".join([_summary(directory, rows, sample), *unread])
+        text = "\n".join([_summary(rows, texts, sample), *unread])
     show(rows, text, as_json=as_json)
 
 
@@ -143,8 +159,21 @@ def _without_reserved(rows: list[Row]) -> list[Row]:
     return [row for row in rows if not _reserved(row)]
 
 
+def _identifiers(rows: list[Row]) -> list[str]:
+    """Return each identifier of ``rows`` once; log how many are those of several documents."""
+    names = Counter(row["id"] for row in rows)
+    if several := [name for name, n in names.items() if n > 1]:
+        logger.info(
+            f"{counted(len(several), 'identifier')} printed once, though several documents that "
+            f"were left out have it (the first: {several[0]}); --keep-ids keeps them all"
+        )
+    return [*names]
+
+
 def _reserved(row: Row) -> str:
     """Return why no build keeps this document, even if --keep-ids names it; "" if a build can."""
+    if row["why"] == REPEATED[0]:
+        return f"{row['why']} (build with --ids none to keep them)"
     if row["why"] in RESERVED:
         return str(row["why"])
     return f"copy of {row['original_why']}" if row["original_why"] in RESERVED else ""
@@ -177,15 +206,39 @@ def read_dropped(directory: Path) -> list[Row]:
             found = table.filter(table["why"].is_valid()).to_pylist()
             rows += [{**dict.fromkeys(_LATER), **row} for row in found if row["why"]]
     add_originals(paths, rows)
-    _add_pruned(directory, rows)
+    _add_limits(directory, rows)
     return rows
 
 
-def _add_pruned(directory: Path, rows: list[Row]) -> None:
-    """Add the key ``pruned`` to each of ``rows``: why its micro-cluster is pruned, or None."""
+def _add_limits(directory: Path, rows: list[Row]) -> None:
+    """Add the keys ``pruned`` and ``below`` to each of ``rows``.
+
+    ``pruned`` is why its micro-cluster is pruned. ``below`` is its score that is too low, with the
+    limit. Both are texts, or None.
+    """
     why = _description(directory).get("map", {}).get("why", {})
+    settings = Manifest.load(directory).provenance.get("settings", {})
+    least = settings.get("min_document_score", {})
+    scores = {reason: name for name, reason in LOW_SCORE.items() if name in least}
     for row in rows:
         row["pruned"] = why.get(str(row["micro"])) if row["why"] == PRUNED else None
+        row["below"] = None
+        if (name := scores.get(row["why"])) and row[name] is not None:
+            row["below"] = f"{number_below(row[name], least[name])}, below {least[name]:g}"
+
+
+def _stored_texts(directory: Path, rows: list[Row]) -> dict[str, str]:
+    """Return the beginnings of texts that the build stored of ``rows``, by origin."""
+    origins: dict[str, list[str]] = {}
+    for row in rows:
+        origins.setdefault(row["id"], []).append(row["origin"])
+    texts = {}
+    for document in chain.from_iterable(_description(directory).get("dropped", {}).values()):
+        # Earlier versions stored no origin, and several documents may have the same identifier.
+        known = [document["origin"]] if "origin" in document else origins.get(document["id"], [])
+        if len(known) == 1:
+            texts[known[0]] = document["text"]
+    return texts
 
 
 def _description(directory: Path) -> dict[str, Any]:
@@ -208,8 +261,8 @@ def _why(row: Row) -> str:
         detail = license_name(row["license"] or "")
     elif row["why"] == CONTAMINATED:
         detail = row[CONTAMINATED] or ""
-    elif row["pruned"]:
-        detail = row["pruned"]
+    elif row["pruned"] or row["below"]:
+        detail = row["pruned"] or row["below"]
     elif row["original"] is not None:
         detail = row["original"]
         if row["original_why"]:
@@ -217,13 +270,11 @@ def _why(row: Row) -> str:
     return reason_title(row["why"]) + (f": {detail}" if detail else "")
 
 
-def _summary(directory: Path, rows: list[Row], sample: int) -> str:
-    """Return the counts of ``rows`` by reason, and ``sample`` rows of each reason, as text."""
-    texts = {
-        document["id"]: document["text"]
-        for some in _description(directory).get("dropped", {}).values()
-        for document in some
-    }
+def _summary(rows: list[Row], texts: dict[str, str], sample: int) -> str:
+    """Return the counts of ``rows`` by reason, and ``sample`` rows of each reason, as text.
+
+    ``texts`` are the beginnings of texts by origin.
+    """
     size = sum(row["bytes"] or 0 for row in rows)
     lacking = 0
     lines = [f"{counted(len(rows), 'document')} left out, {counted(size, 'byte')}"]
@@ -239,11 +290,13 @@ def _summary(directory: Path, rows: list[Row], sample: int) -> str:
         lines += _of_left_out(mine)
         if items := [row[CONTAMINATED] for row in mine if row["why"] == CONTAMINATED]:
             lines.append(f"  documents by test question: {_listed(item or '-' for item in items)}")
-        mine.sort(key=lambda row: row["id"] not in texts)  # documents with known text come first
+        mine.sort(
+            key=lambda row: row["origin"] not in texts
+        )  # documents with known text come first
         for row in mine[:sample]:
             lines.append(f"  {_line(row)}")
-            if row["id"] in texts:
-                lines.append(f"    {texts[row['id']]}")
+            if row["origin"] in texts:
+                lines.append(f"    {texts[row['origin']]}")
             else:
                 lacking += 1
     if lacking:

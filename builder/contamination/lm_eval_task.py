@@ -1,10 +1,12 @@
 """Read the questions of tasks of lm-eval, the language model evaluation harness."""
 
+from contextlib import nullcontext
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from climbstream.loader.core.errors import InvalidDataError, UsageError
+from climbstream.loader.core.errors import InvalidDataError, RemoteError, UsageError
+from climbstream.loader.storage.hub import cache_unless_reached
 
 
 def read_lm_eval(name: str) -> list[dict[str, Any]]:
@@ -16,6 +18,7 @@ def read_lm_eval(name: str) -> list[dict[str, Any]]:
     Raises:
         UsageError: lm-eval is not installed, or has no such task.
         InvalidDataError: The data of the task cannot be loaded.
+        RemoteError: The Hub cannot be reached, and its cache lacks the data.
     """
     try:
         version("lm_eval")
@@ -32,8 +35,11 @@ def read_lm_eval(name: str) -> list[dict[str, Any]]:
     if not is_file and name not in manager.all_tasks:
         raise UsageError(f"lm-eval has no task {name!r}; `lm-eval ls tasks` lists all tasks")
     try:
-        tasks = list(manager.load(name)["tasks"].values())
+        with nullcontext() if is_file else cache_unless_reached():
+            tasks = list(manager.load(name)["tasks"].values())
         return [_record(task, document) for task in tasks for document in _documents(task)]
+    except RemoteError as error:
+        raise RemoteError(f"lm-eval={name} cannot be loaded: {error}") from None
     except Exception as error:  # a task may run any code, and so raise any error
         reason = f"{type(error).__name__}: {error}".partition("\n")[0]
         raise InvalidDataError(f"lm-eval={name} cannot be loaded: {reason}") from None

@@ -4,6 +4,7 @@ The format of a file decides what an item is:
 
 - JSON lines: each line is a question.
 - JSON: each element of the array is a question.
+- CSV, Parquet and Arrow: each row is a question.
 - Any other file is text: each block between empty lines is an item.
 
 The fields of a question may have the names that common data sets use, or those of files of
@@ -12,11 +13,14 @@ The fields of a question may have the names that common data sets use, or those 
 
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from climbstream.builder.corpus.read_report import BadFile, BadRecord
+from climbstream.builder.corpus.records import Columns, read_records
+from climbstream.builder.corpus.sources import Source, format_of
 from climbstream.builder.corpus.unpack import BYTE_ORDER_MARK, DAMAGE, unpacked
 from climbstream.loader.core.errors import InvalidDataError, UsageError
 from climbstream.loader.core.files import COPY_FIRST, hash_json, refuse_url
@@ -25,6 +29,7 @@ from climbstream.loader.formats.directory import ShardDirectory
 from .lm_eval_task import read_lm_eval
 
 LM_EVAL = "lm-eval="
+_FORMATS = "JSON lines, JSON, CSV, Parquet, Arrow or text"
 _LABELS = re.compile(
     r"^\s*(question|q|goal|problem)\s*:\s+|\s+(answer|a|solution)\s*:\s*$", re.IGNORECASE
 )
@@ -38,7 +43,7 @@ _QUESTION = (
     "instruction text"
 ).split()
 _CHOICES = ("choices", "endings", "options", "mc1_targets", "candidates")
-_NUMBERED = (("sol1", "sol2"), ("option1", "option2"), ("choice1", "choice2"))
+_NUMBERED = (("sol1", "sol2"), ("option1", "option2"), ("choice1", "choice2"), tuple("ABCD"))
 _RIGHT = ("gold", "label", "answerKey", "answer_idx", "target", "answer", "correct")
 _ANSWER = (
     "answer answers target targets output solution canonical_solution correct_answer best_answer "
@@ -93,23 +98,7 @@ def _read(spec: str, directory: str | Path | None) -> list[Item]:
             "build has none yet; name a file of the documents to leave out, such as "
             "heldout.jsonl.zst of other shards"
         )
-    if spec.startswith(LM_EVAL):
-        records = read_lm_eval(spec.removeprefix(LM_EVAL))
-        return [item_of(record, f"{spec}, {number}") for number, record in enumerate(records)]
-    refuse_url(spec, COPY_FIRST)
-    path = Path(spec)
-    if not path.is_file():
-        raise UsageError(
-            f"task {spec}: there is no such file; name a file of JSON lines or of text, or "
-            f"{LM_EVAL}TASK"
-        )
-    try:
-        with unpacked(str(path)) as stream:
-            data = stream.read().removeprefix(BYTE_ORDER_MARK)
-    except DAMAGE as error:
-        raise InvalidDataError(f"task {spec} cannot be read: {error}") from None
-    is_json = {".json", ".jsonl", ".ndjson"} & set(path.suffixes) or data[:1] in (b"{", b"[")
-    items = list(_json_items(data, spec) if is_json else _text_items(data, spec))
+    items = list(_file_items(spec) if not spec.startswith(LM_EVAL) else _lm_eval_items(spec))
     if not items:
         raise InvalidDataError(
             f"task {spec} has no item to look for; give a file with a question or paragraph"
@@ -129,24 +118,75 @@ def _heldout(directory: str | Path, kind: str, name: str) -> list[Item]:
     return items
 
 
+def _lm_eval_items(spec: str) -> Iterator[Item]:
+    records = read_lm_eval(spec.removeprefix(LM_EVAL))
+    return _items(spec, ((f"question {n}", record) for n, record in enumerate(records)))
+
+
+def _file_items(spec: str) -> Iterator[Item]:
+    """Return the items of the file ``spec``, whose name or first character states its format."""
+    refuse_url(spec, COPY_FIRST)
+    if not Path(spec).is_file():
+        raise UsageError(
+            f"task {spec}: there is no such file; name a file of {_FORMATS}, or {LM_EVAL}TASK"
+        )
+    form = format_of(spec)
+    if form in ("csv", "parquet", "arrow"):
+        return _items(spec, _rows(spec, form))
+    try:
+        with unpacked(spec) as stream:
+            data = stream.read().removeprefix(BYTE_ORDER_MARK)
+    except DAMAGE as error:
+        raise InvalidDataError(f"task {spec} cannot be read: {error}") from None
+    if form == "jsonl" or data[:1] in (b"{", b"["):
+        return _items(spec, _json_records(data, spec))
+    return _text_items(data, spec)
+
+
+def _items(spec: str, records: Iterable[tuple[str, Any]]) -> Iterator[Item]:
+    """Yield the item of each of ``records``, which are pairs of a place in the task and a value."""
+    for place, record in records:
+        try:
+            yield item_of(record, place)
+        except InvalidDataError as error:
+            raise InvalidDataError(f"task {spec}, {error}") from None
+
+
 def _text_items(data: bytes, spec: str) -> Iterator[Item]:
-    text = data.decode(errors="replace").replace("\r\n", "\n")
+    try:
+        text = data.decode().replace("\r\n", "\n")
+    except UnicodeDecodeError:
+        text = "\0"
+    if "\0" in text:
+        raise InvalidDataError(f"task {spec} is not text in UTF-8; a task is a file of {_FORMATS}")
     blocks = [block.strip() for block in text.split("\n\n") if block.strip()]
     for number, block in enumerate(blocks, start=1):
-        yield Item(f"{Path(spec).name}, block {number}", block)
+        yield Item(f"block {number}", block)
 
 
-def _json_items(data: bytes, spec: str) -> Iterator[Item]:
-    """Yield an item for each JSON line, or for each element of a JSON array."""
+def _rows(spec: str, form: str) -> Iterator[tuple[str, Any]]:
+    """Yield the place and the record of each row of a table; ``form`` is its format."""
+    for origin, row in read_records(Source(spec, "row", form, ""), None, Columns()):
+        place = origin.replace(":", " ", 1)
+        if isinstance(row, BadRecord | BadFile):
+            raise InvalidDataError(f"task {spec}, {row.origin}: {row.reason}")
+        try:
+            "".join(value for value in row.values() if isinstance(value, str)).encode()
+        except UnicodeEncodeError:
+            raise InvalidDataError(f"task {spec}, {place} is not UTF-8") from None
+        yield place, row
+
+
+def _json_records(data: bytes, spec: str) -> Iterator[tuple[str, Any]]:
+    """Yield the place and the value of each JSON line, or of each element of a JSON array."""
     if data.lstrip()[:1] == b"[":
-        values = _parsed(data, spec)
-        for number, value in enumerate(values, start=1):
-            yield item_of(value, f"{spec}, record {number}")
+        for number, value in enumerate(_parsed(data, f"task {spec}"), start=1):
+            yield f"record {number}", value
         return
     for number, line in enumerate(data.split(b"\n"), start=1):
         if line.strip():
-            where = f"{spec}, line {number}"
-            yield item_of(_parsed(line, where), where)
+            place = f"line {number}"
+            yield place, _parsed(line, f"task {spec}, {place}")
 
 
 def _parsed(data: bytes, where: str) -> Any:
@@ -166,15 +206,16 @@ def item_of(record: Any, where: str) -> Item:
         InvalidDataError: The record contains no question; the message begins with ``where``.
     """
     if not isinstance(record, dict):
-        raise InvalidDataError(f"{where} must be a JSON object with a question")
+        raise InvalidDataError(f"{where} must be an object with a question")
     sample = record
     if isinstance(record.get("doc"), dict):  # lm-eval --log_samples
         record = record["doc"]
     choices = _choices(record)
     question, answer = _question(record), _answer(record, choices)
-    if not question and not answer and sample is not record:
-        question, answer = _prompt(sample), _text(sample.get("target"))
-    if not question:  # the choices are whole sentences
+    if not question and sample is not record:
+        question, answer = _prompt(sample), answer or _text(sample.get("target"))
+    is_asked = "arguments" in sample or any(key in record for key in _QUESTION)
+    if not question and is_asked:  # the question is empty: the choices are whole sentences
         question, answer = answer or (choices[0] if choices else ""), ""
     if not question:
         raise InvalidDataError(

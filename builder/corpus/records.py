@@ -83,7 +83,7 @@ def _at(record: dict[str, Any], path: str) -> Any:
 
 def read_records(
     source: Source,
-    wanted: Collection[str],
+    wanted: Collection[str] | None,
     columns: Columns,
     *,
     longest_row: int = _LONGEST_ROW,
@@ -100,6 +100,7 @@ def read_records(
     Args:
         source: A file, or a data set on the Hub.
         wanted: Names or paths of columns; the records of a table may lack all other columns.
+            None: all columns.
         columns: Collects the columns that the records have.
         longest_row: Maximum number of bytes of a CSV row.
         values: Returns the values of an Arrow array.
@@ -130,7 +131,7 @@ def read_records(
 
 def _read(
     source: Source,
-    wanted: Collection[str],
+    wanted: Collection[str] | None,
     columns: Columns,
     longest_row: int,
     values: Values,

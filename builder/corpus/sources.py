@@ -230,9 +230,18 @@ def unreadable(source: Source, error: BaseException) -> ClimbError | None:
     return None
 
 
+def format_of(path: str) -> str | None:
+    """Return the format of a file that its name states, as in `Source`; None if it states none.
+
+    >>> format_of("a.csv.gz"), format_of("a.md")
+    ('csv', None)
+    """
+    return _FORMATS.get(_ending(path))
+
+
 def is_table(path: str) -> bool:
     """Whether ``path`` has the name of a file from which documents can be read."""
-    return _format(path) is not None
+    return format_of(path) is not None
 
 
 def delimiter_of(source: Source) -> str:
@@ -481,7 +490,7 @@ def _source(hashes: FileHashes, name: str, place: str, info: Info) -> Source:
         return Source(name, place, "python", hash_json([megabytes_of(name), _installed()]))
     if name.startswith("hub:"):
         return Source(name, place, "hub", hash_json(name))
-    form = _format(name)
+    form = format_of(name)
     if form is None:
         raise UsageError(f"{name} has an unknown format; a build reads {FORMATS}")
     local = Path(name)
@@ -509,10 +518,6 @@ def _ending(path: str) -> str:
     """Return the ending of ``path`` that names the format, not the compression; "" without one."""
     endings = ["", "", *_endings(path)]
     return endings[-2] if endings[-1] in _PACKED else endings[-1]
-
-
-def _format(path: str) -> str | None:
-    return _FORMATS.get(_ending(path))
 
 
 def _installed() -> list[str]:

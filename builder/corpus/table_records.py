@@ -29,15 +29,16 @@ _TEXT = (
 def read_parquet_records(
     stream: IO[bytes],
     place: str,
-    wanted: Collection[str],
+    wanted: Collection[str] | None,
     see: Callable[[Sequence[str]], None],
     values: Values,
     span: Span | None = None,
 ) -> Iterator[tuple[str, Any]]:
     """Yield the place and the content of each row of a Parquet file, or of ``span``.
 
-    ``see`` is called with the names of all columns. If a row group is damaged, its rows before the
-    damage are yielded, followed by one `BadRecord` that counts its remaining rows.
+    Only columns that ``wanted`` names are read; None: all. ``see`` is called with the names of all
+    columns. If a row group is damaged, its rows before the damage are yielded, followed by one
+    `BadRecord` that counts its remaining rows.
     """
     file = pq.ParquetFile(stream)
     names = file.schema_arrow.names
@@ -64,13 +65,14 @@ def read_parquet_records(
 def read_arrow_records(
     stream: IO[bytes],
     place: str,
-    wanted: Collection[str],
+    wanted: Collection[str] | None,
     see: Callable[[Sequence[str]], None],
     values: Values,
 ) -> Iterator[tuple[str, Any]]:
     """Yield the place and the content of each row of a file or stream of Arrow.
 
-    ``see`` is called with the names of all columns.
+    Only columns that ``wanted`` names are read; None: all. ``see`` is called with the names of all
+    columns.
     """
     is_file = stream.read(6) == b"ARROW1"
     stream.seek(0)
@@ -111,9 +113,9 @@ def split_names(text: str) -> list[str]:
     return [name.strip() for name in text.split(",")]
 
 
-def _is_wanted(name: str, wanted: Collection[str]) -> bool:
-    """Whether one of ``wanted`` names the column ``name``, or a column within it."""
-    return any(
+def _is_wanted(name: str, wanted: Collection[str] | None) -> bool:
+    """Whether ``wanted`` is None, or one of it names the column ``name``, or a column within it."""
+    return wanted is None or any(
         path == name or path.startswith(f"{name}.")
         for names in wanted
         for path in (names, *split_names(names))

@@ -35,8 +35,8 @@ than half of them are dropped for their quality."""
 def sample_dropped(selection: Selection, shown: int = SAMPLED) -> dict[str, list[dict[str, Any]]]:
     """Return up to ``shown`` dropped documents for each reason, from all languages and labels.
 
-    Each document has its ``id``, the beginning of its ``text``, its micro-cluster as ``micro``, and
-    its scores.
+    Each document has its ``id`` and ``origin``, the beginning of its ``text``, its micro-cluster as
+    ``micro``, and its scores.
     """
     places = draw_dropped(selection, shown)
     rows: dict[int, list[int]] = {}
@@ -96,10 +96,10 @@ def _read_samples(task: tuple[Partition, NDArray[np.int64]]) -> list[dict[str, A
     partition, rows = task
     scores, micro = partition.read("scores")[rows], partition.read("micro")[rows]
     samples = []
-    for i, document in enumerate(partition.take(rows, "id", "text").to_pylist()):
+    for i, document in enumerate(partition.take(rows, "id", "origin", "text").to_pylist()):
         numbers = dict(zip(SCORES, scores[i].round(2).tolist(), strict=True))
         text = opening(document["text"], _LENGTH)
-        samples.append({"id": document["id"], "text": text, "micro": int(micro[i]), **numbers})
+        samples.append({**document, "text": text, "micro": int(micro[i]), **numbers})
     return samples
 
 

@@ -17,18 +17,27 @@ logger = get_logger(__name__)
 
 
 def tell_named(selection: Selection, *, new: bool) -> None:
-    """Log how many named documents are still left out, and how many names match no document.
+    """Log how many named documents stay and how many do not, and which names are not of one.
+
+    A name may be the identifier of several documents, for example of different files, or of none.
 
     In an append (not ``new``), names without a document are not counted, because they may be names
     of documents of the build.
     """
     if not selection.spared:
         return
-    names: set[str] = set()
+    names: Counter[str] = Counter()
     reasons: Counter[str] = Counter()
-    for found, dropped in selection.each(partial(_find_named, names=selection.spared)):
-        names |= found
+    for kept, dropped in selection.each(partial(_find_named, names=selection.spared)):
+        names.update(kept)
         reasons += dropped
+    logger.info(f"  --keep-ids keeps {counted(names.total(), 'document')} that it names")
+    if several := [name for name, n in names.items() if n > 1]:
+        logger.warning(
+            f"  --keep-ids: {counted(len(several), 'identifier')} "
+            f"{'is that' if len(several) == 1 else 'are those'} of several documents, which all "
+            f"stay (the first: {several[0]}, {names[several[0]]:,} documents)"
+        )
     if reasons:
         why = ", ".join(f"{reason_title(reason)} {n:,}" for reason, n in reasons.most_common())
         documents = counted(reasons.total(), "document")
@@ -40,10 +49,15 @@ def tell_named(selection: Selection, *, new: bool) -> None:
         )
 
 
-def _find_named(partition: Partition, names: tuple[str, ...]) -> tuple[set[str], Counter[str]]:
-    """Return the ``names`` that occur in a partition, and count those dropped, by reason."""
+def _find_named(partition: Partition, names: tuple[str, ...]) -> tuple[Counter[str], Counter[str]]:
+    """Count the documents of a partition with one of ``names``: kept by name, dropped by reason.
+
+    A name of which all documents are dropped has the count 0.
+    """
     ids = partition.column("id")
     rows = np.flatnonzero(np.isin(ids, names))
     why = why_of(partition)[rows]
-    reasons = Counter(REASONS[code] for code in why[why > 0].tolist())
-    return {ids[row] for row in rows}, reasons
+    kept: Counter[str] = Counter()
+    for row, code in zip(rows.tolist(), why.tolist(), strict=True):
+        kept[ids[row]] += code == 0
+    return kept, Counter(REASONS[code] for code in why[why > 0].tolist())

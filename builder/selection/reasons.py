@@ -40,3 +40,13 @@ def stays_until(partition: Partition, reason: str) -> NDArray[np.bool_]:
     """Return which documents no stage before the stage of ``reason`` dropped, bool ``[n]``."""
     why = why_of(partition)
     return np.asarray((why == 0) | (why >= REASONS.index(reason)), np.bool_)
+
+
+def number_below(number: float, low: float) -> str:
+    """Return ``number``, which is below ``low``, with so many decimals that the text is below too.
+
+    >>> number_below(2.31, 2.5), number_below(2.497, 2.5)
+    ('2.3', '2.497')
+    """
+    texts = (f"{number:.{digits}f}" for digits in range(1, 17))
+    return next((text for text in texts if float(text) < low), repr(number))

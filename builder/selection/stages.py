@@ -42,6 +42,7 @@ from .reasons import (
     NEAR,
     PRUNED,
     REPEATED,
+    number_below,
     stays,
     stays_until,
 )
@@ -522,20 +523,9 @@ def prune_clusters(
             mean = float(means[micro, SCORES.index(name)])
             # The mean of a micro-cluster without documents is infinite, so it is not pruned.
             if mean < low and micro not in why:
-                why[micro] = (
-                    f"cluster scores {_below(mean, low)} in {score_title(name)}, below {low:g}"
-                )
+                shown = number_below(mean, low)
+                why[micro] = f"cluster scores {shown} in {score_title(name)}, below {low:g}"
     return clusters.without(why)
-
-
-def _below(mean: float, low: float) -> str:
-    """Return ``mean``, which is below ``low``, with so many decimals that the text is below too.
-
-    >>> _below(2.31, 2.5), _below(2.497, 2.5)
-    ('2.3', '2.497')
-    """
-    texts = (f"{mean:.{digits}f}" for digits in range(1, 17))
-    return next((text for text in texts if float(text) < low), repr(mean))
 
 
 def poor_documents(scores: NDArray[np.float32], least: Mapping[str, float]) -> NDArray[np.str_]:

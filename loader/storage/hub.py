@@ -5,7 +5,8 @@ The token comes from the environment (``HF_TOKEN``) or from the Hub's own login,
 
 import importlib
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 from climbstream.loader.core.errors import ClimbError, RemoteError, UsageError
@@ -76,6 +77,33 @@ def check_contact() -> None:
 
     if not (constants.HF_HUB_OFFLINE or has_answered(_PLACE)):
         patiently("answer", lambda: get_session().head(constants.ENDPOINT))
+
+
+@contextmanager
+def cache_unless_reached() -> Iterator[None]:
+    """Let `datasets` read only its cache if the Hub cannot be reached; it would retry for long.
+
+    Raises:
+        RemoteError: The Hub cannot be reached, and the block of the ``with`` raised an error.
+    """
+    from datasets import config  # an extra
+    from huggingface_hub import constants  # an extra
+
+    try:
+        check_contact()
+    except RemoteError as error:
+        unreached = error
+    else:
+        yield
+        return
+    before = constants.HF_HUB_OFFLINE, config.HF_HUB_OFFLINE
+    constants.HF_HUB_OFFLINE = config.HF_HUB_OFFLINE = True
+    try:
+        yield
+    except Exception:
+        raise unreached from None
+    finally:
+        constants.HF_HUB_OFFLINE, config.HF_HUB_OFFLINE = before
 
 
 def find_commit(repo: str, revision: str | None, patience: float = PATIENCE) -> str:

@@ -6,13 +6,15 @@ every proxy (small model of a search) needs the questions. So the questions of a
 under the name of the task and the version of lm-eval.
 """
 
+from contextlib import nullcontext
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from climbstream.loader.core.errors import InvalidDataError, UsageError
+from climbstream.loader.core.errors import InvalidDataError, RemoteError, UsageError
 from climbstream.loader.core.files import default_cache, read_json, write_json
 from climbstream.loader.core.log import get_logger
+from climbstream.loader.storage.hub import cache_unless_reached
 
 from .questions import Question
 
@@ -83,7 +85,10 @@ def _load(name: str, *, bundled: bool) -> Any:
     if bundled and name not in manager.all_tasks:
         raise UsageError(f"lm-eval has no task {name!r}; `lm-eval ls tasks` lists all tasks")
     try:
-        tasks = list(manager.load(name)["tasks"].values())
+        with cache_unless_reached() if bundled else nullcontext():
+            tasks = list(manager.load(name)["tasks"].values())
+    except RemoteError as error:
+        raise RemoteError(f"lm-eval={name} cannot be loaded: {error}") from None
     except Exception as error:  # the code of a task may raise any error
         reason = f"{type(error).__name__}: {error}".partition("\n")[0]
         raise InvalidDataError(f"lm-eval={name} cannot be loaded: {reason}") from None

@@ -234,12 +234,22 @@ def _value(item: Any) -> Any:
 
 def _read_file(path: Path) -> list[Any]:
     """Read the texts or questions of a file: JSON lines, or paragraphs of plain text."""
+    if tables := {".json", ".csv", ".tsv", ".parquet", ".arrow"} & set(path.suffixes):
+        raise UsageError(
+            f"target {path}: a target is JSON lines (.jsonl) or text, and cannot be "
+            f"{tables.pop()}; write its records as JSON lines with {_COLUMNS}"
+        )
     data = read_regular(path)
     if path.suffix == ".zst":
         reader = zstandard.ZstdDecompressor().stream_reader(data, read_across_frames=True)
         data = io.BufferedReader(reader).read()
     if ".jsonl" not in path.suffixes:
-        return [part for part in data.decode(errors="replace").split("\n\n") if part.strip()]
+        try:
+            return [part for part in data.decode().split("\n\n") if part.strip()]
+        except UnicodeDecodeError:
+            raise InvalidDataError(
+                f"target {path} is not text in UTF-8, plain or compressed with .zst"
+            ) from None
     records = []
     for number, line in enumerate(data.split(b"\n"), start=1):
         if line.strip():

@@ -2,11 +2,14 @@
 
 import json
 import random
+import re
+import shutil
 from collections import Counter
+from itertools import chain, pairwise
 
 import pytest
 
-from climbstream.builder import build
+from climbstream.builder import append, build
 from climbstream.builder.selection.dropped import SAMPLED
 from climbstream.builder.settings import BuildSettings
 from climbstream.loader.cli.main import run
@@ -131,3 +134,85 @@ def test_a_document_of_a_pruned_micro_cluster_says_which_score_was_too_low(
     assert said
     assert all("pruned cluster: cluster scores " in line for line in said)
     assert all(" in overall, below 2" in line for line in said)
+
+
+@pytest.fixture(scope="module")
+def same_names(tmp_path_factory, make_records, write_jsonl):
+    """Shards of two files with the same identifiers; in the second, an identifier is repeated."""
+    folder = tmp_path_factory.mktemp("same names")
+    texts = [record["text"] for record in make_records(each=10)]
+    texts += [f"{n} 2 3 4 5 6 7 8 9 " * 40 for n in range(6)]
+    for name in "ab":
+        records = [{"id": str(n), "text": f"{name} {text}"} for n, text in enumerate(texts)]
+        repeated = [{"id": "0", "text": f"{name} again {texts[0]}"}]
+        write_jsonl(folder / f"{name}.jsonl", records + repeated * (name == "b"))
+    settings = BuildSettings(**{**SETTINGS, "holdout": 0.0, "near_duplicates": None})
+    build([str(folder / "a.jsonl"), str(folder / "b.jsonl")], folder / "out", settings, workers=1)
+    return folder
+
+
+def texts_by_origin(out, capsys):
+    capsys.readouterr()
+    assert run(["dropped", str(out), "--sample", "60"]) == 0
+    lines = capsys.readouterr().out.split("\n")
+    return {
+        a.rpartition("\t")[2]: b.strip()
+        for a, b in pairwise(lines)
+        if "\t" in a and b[:4] == "    "
+    }
+
+
+def test_a_document_shows_its_own_text_if_another_has_its_identifier(same_names, capsys, tmp_path):
+    texts = texts_by_origin(same_names / "out", capsys)
+    assert len(texts) == 13
+    assert all(text.startswith(origin[0]) for origin, text in texts.items())
+    # Earlier versions stored no origin; then a text that may be another document's is not shown.
+    older = tmp_path / "older"
+    shutil.copytree(same_names / "out", older)
+    clusters = json.loads((older / "clusters.json").read_text())
+    for document in chain.from_iterable(clusters["dropped"].values()):
+        del document["origin"]
+    (older / "clusters.json").write_text(json.dumps(clusters))
+    assert [*texts_by_origin(older, capsys)] == ["b.jsonl:67"]
+
+
+def test_an_identifier_of_several_documents_is_printed_once_and_keeps_all_of_them(
+    same_names, capsys, catalogue
+):
+    assert run(["dropped", str(same_names / "out"), "--ids"]) == 0
+    printed = capsys.readouterr()
+    names = printed.out.split()
+    assert sorted(names) == [str(n) for n in range(60, 66)]
+    assert "6 identifiers printed once" in printed.err
+    assert "identifier seen before (build with --ids none to keep them) 1" in printed.err
+    sources = [str(same_names / f"{name}.jsonl") for name in "ab"]
+    settings = BuildSettings(
+        **{**SETTINGS, "holdout": 0.0, "near_duplicates": None, "keep_ids": [*names, "0"]}
+    )
+    build(sources, same_names / "again", settings, workers=1)
+    said = capsys.readouterr().err
+    assert "--keep-ids keeps 14 documents that it names" in said
+    assert "7 identifiers are those of several documents, which all stay (the first: " in said
+    assert "--keep-ids cannot keep 1 document that it names: identifier seen before 1" in said
+    whys = [row["why"] for row in catalogue(same_names / "again") if row["why"]]
+    assert whys == ["identifier seen before"]
+
+
+def test_a_score_that_is_too_low_is_shown_below_its_limit(same_names, capsys):
+    capsys.readouterr()
+    assert run(["dropped", str(same_names / "out"), "--why", "low", "--list"]) == 0
+    lines = capsys.readouterr().out.splitlines()[1:]
+    scores = [re.search(r"\tlow overall score: (\S+), below (\S+)\t", line) for line in lines]
+    assert len(scores) == 12
+    assert all(float(match[1]) < float(match[2]) for match in scores)
+
+
+def test_after_an_append_the_identifiers_come_with_the_build_that_they_are_for(
+    same_names, tmp_path, capsys
+):
+    shutil.copytree(same_names / "out", tmp_path / "out")
+    (tmp_path / "more.jsonl").write_text('{"id": "new", "text": "1 2 3 4 5 6"}\n')
+    append([str(tmp_path / "more.jsonl")], tmp_path / "out", workers=1)
+    capsys.readouterr()
+    assert run(["dropped", str(tmp_path / "out"), "--ids"]) == 0
+    assert "from all sources, also those of appends" in capsys.readouterr().err

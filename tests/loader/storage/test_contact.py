@@ -10,7 +10,7 @@ from climbstream.loader import Manifest, Mixture
 from climbstream.loader.core.errors import RemoteError, UsageError
 from climbstream.loader.storage import retry
 from climbstream.loader.storage.contact import is_unreachable, note_answer
-from climbstream.loader.storage.hub import find_commit
+from climbstream.loader.storage.hub import cache_unless_reached, find_commit
 from climbstream.loader.storage.s3_files import file_system
 from climbstream.loader.storage.store import Store
 
@@ -45,6 +45,24 @@ def test_so_it_does_with_the_hub(monkeypatch):
     ):
         find_commit("a/b", None)
     assert time.monotonic() - begun < 5
+
+
+def test_without_contact_data_sets_come_from_the_cache_or_the_error_says_why(monkeypatch):
+    datasets = pytest.importorskip("datasets")
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(constants, "ENDPOINT", CLOSED)
+    begun = time.monotonic()
+    with cache_unless_reached():
+        assert datasets.config.HF_HUB_OFFLINE
+    with (
+        pytest.raises(RemoteError, match="the Hub cannot be reached: try"),
+        cache_unless_reached(),
+    ):
+        datasets.load_dataset("nobody/has_this")
+    assert not datasets.config.HF_HUB_OFFLINE
+    assert not constants.HF_HUB_OFFLINE
+    assert time.monotonic() - begun < 10
 
 
 @pytest.mark.parametrize(

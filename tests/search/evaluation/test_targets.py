@@ -126,6 +126,19 @@ def test_a_line_with_other_columns_is_told_which_are_needed_and_which_there_are(
         load_target(tmp_path, str(path))
 
 
+@pytest.mark.parametrize("name", ["task.json", "task.csv", "task.parquet", "task.csv.zst"])
+def test_a_target_is_no_table(tmp_path, name):
+    (tmp_path / name).write_text("question,answer\n\nWho?,he\n")
+    with pytest.raises(UsageError, match=r"cannot be \.\w+; write its records as JSON lines"):
+        load_target(tmp_path, str(tmp_path / name))
+
+
+def test_a_target_that_is_not_utf_8_is_refused(tmp_path):
+    (tmp_path / "text.txt").write_bytes("für\n\ndich".encode("latin-1"))
+    with pytest.raises(InvalidDataError, match=r"text\.txt is not text in UTF-8"):
+        load_target(tmp_path, str(tmp_path / "text.txt"))
+
+
 @pytest.mark.parametrize(
     ("texts", "number"), [([], 0), (["a"], 1), (["a", "a"], 1), (["", "a", " "], 1)]
 )
