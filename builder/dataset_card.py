@@ -42,6 +42,8 @@ _OF_THE_HUB = frozenset(
 _LONGEST, _MORE = 60, "-and-more"
 """Maximum number of characters of ``license_name``, and what it ends with if it leaves out
 licences."""
+LICENSES_OF_SHARDS = "Licences of the shards (those of the drawn documents were not counted):"
+"""Beginning of a card's sentence on the licences of documents that were drawn from shards."""
 _LISTED, _PER_CLUSTER = 20, 2
 """Maximum number of licences in the table of a card, and for each cluster. Those with the most
 tokens are shown."""
@@ -169,10 +171,10 @@ def unlicensed_note(manifest: Manifest) -> str:
     return f"{text[0].upper()}{text[1:]}." if text else ""
 
 
-def license_rows(manifest: Manifest) -> list[str]:
+def license_rows(manifest: Manifest, head: str = "licence") -> list[str]:
     """Return the lines of a Markdown table: how many documents and tokens each licence has.
 
-    The licences with the most tokens come first. [] if the manifest has no counts by licence.
+    ``head`` is the head of its first column. The licences with the most tokens come first. [] if the manifest has no counts by licence.
     """
     totals = sorted(_by_license(manifest).items(), key=lambda item: -item[1].tokens)
     if not totals:
@@ -182,7 +184,7 @@ def license_rows(manifest: Manifest) -> list[str]:
     if rest := [size for _, size in totals[_LISTED:]]:
         rows.append((counted(len(rest), "other"), sum(rest, Size(0, 0))))
     return [
-        "| licence | documents | tokens | share of tokens |",
+        f"| {head} | documents | tokens | share of tokens |",
         "| --- | --- | --- | --- |",
         *(
             f"| {name} | {size.documents:,} | {size.tokens:,} | "
@@ -291,12 +293,16 @@ def write_beside(shards: ShardDirectory, out: Path, contents: ExportContents) ->
             for name, pattern in contents.configs.items()
         ]
     rows = cluster_rows(manifest, _size_columns(manifest, contents.drawn))
-    tokens = manifest.tokens if contents.drawn is None else sum(contents.drawn.values())
+    size = f"{counted(manifest.tokens, 'token')} in {counted(len(manifest.clusters), 'cluster')}"
+    summary, head = f"{size}. Licence:", "licence"
+    if contents.drawn is not None:
+        drawn = counted(sum(contents.drawn.values()), "token")
+        summary = f"{drawn}, drawn from shards with {size}. {LICENSES_OF_SHARDS}"
+        head = "licence in the shards"
     body = (
-        f"{counted(tokens, 'token')} in {counted(len(manifest.clusters), 'cluster')}. "
-        f"Licence: {manifest.license}. {unlicensed_note(manifest)}".rstrip()
+        f"{summary} {manifest.license}. {unlicensed_note(manifest)}".rstrip()
         + f"\n\nFiles: {contents.files}.\n\n"
-        + "\n".join([*rows, "", *license_rows(manifest)]).rstrip()
+        + "\n".join([*rows, "", *license_rows(manifest, head)]).rstrip()
     )
     metadata["climbstream"] = our_metadata(manifest, manifest.license)
     write_bytes(out / CARD, write_card("Clusters of tokens", metadata, body))

@@ -103,7 +103,9 @@ def test_the_card_counts_what_was_drawn_and_not_the_shards(directory, manifest, 
     out = tmp_path / "out"
     counts = export_mixture(job_of(str(directory), out, "jsonl"), Mixture.of({"c00": 1}), 700)
     card = (out / "README.md").read_text()
-    assert f"{counts['c00']:,} tokens in {len(manifest.clusters)} clusters" in card
+    shards = f"{manifest.tokens:,} tokens in {len(manifest.clusters)} clusters"
+    assert f"{counts['c00']:,} tokens, drawn from shards with {shards}. Licences of the" in card
+    assert "\n| licence | documents" not in card
     assert f"| c00 | {counts['c00']:,} | {manifest.clusters[0].tokens:,} |" in card
     assert f"| c01 | 0 | {manifest.clusters[1].tokens:,} |" in card
     assert "part_*.jsonl" in card
