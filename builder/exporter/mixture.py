@@ -124,6 +124,8 @@ def export_mixture(
         raise UsageError("give the number of tokens to draw by the mixture, as --tokens")
     manifest = job.shards.manifest
     due = _tokens_due(manifest, mixture or manifest.token_shares, tokens)
+    used = [name for name, share in zip(manifest.names, due, strict=True) if share]
+    job.shards.check_pulled(used, ", or give a mixture without them (--mixture FILE)")
     rows = rows_of(job.shards, job.to, text=job.text)
     plan = {
         "drawn": 1,

@@ -112,6 +112,7 @@ def export_shards(
         )
     rows = rows_of(shards, to, text=text)
     _check_columns(to, columns)
+    _check_pulled(shards, to, mixture)
     blend = _blend(job, mixture or manifest.token_shares)
     plan = {
         "exporter": 1,
@@ -142,6 +143,23 @@ def _check_columns(to: str, columns: Sequence[str]) -> None:
         raise UsageError(
             f"--columns cannot add {', '.join(dict.fromkeys(taken))}; name each column once, and "
             f"none of those that rows always have: {', '.join(OWN)}"
+        )
+
+
+def _check_pulled(shards: ShardDirectory, to: str, mixture: Mixture | None) -> None:
+    """Raise `InvalidDataError` if a pull with a mixture left out a cluster that is exported.
+
+    The streams of ``mosaic`` need only the clusters with weight.
+    """
+    if to == "mosaic":
+        weights = (mixture or shards.manifest.token_shares).weights
+        names = [name for name in shards.names if weights.get(name)]
+        shards.check_pulled(names, ", or give a mixture without them (--mixture FILE)")
+    elif to == "megatron":
+        shards.check_pulled(shards.names)
+    else:
+        shards.check_pulled(
+            shards.names, ", or draw documents without them: --tokens N --mixture FILE"
         )
 
 

@@ -1,8 +1,10 @@
 """ShardDirectory: shards in a folder or at a URL; it is opened once, and passed to all readers."""
 
 import io
+import os
 from bisect import bisect_right
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from functools import cached_property
 from itertools import accumulate
@@ -12,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from climbstream.loader.core.errors import IntegrityError, UsageError
+from climbstream.loader.core.errors import IntegrityError, InvalidDataError, UsageError
 from climbstream.loader.core.files import default_cache
 from climbstream.loader.core.tabular import Tabular
 from climbstream.loader.core.threads import in_threads
@@ -25,10 +27,12 @@ from .heldout import HeldOutDocument, parse_heldout, read_heldout
 from .manifest import (
     COLUMNS,
     HELDOUT,
+    INDEX,
     TOKENIZER,
     ClusterEntry,
     Manifest,
     check_counts,
+    is_partial,
     load_index,
     read_file,
     shard_folder,
@@ -198,6 +202,32 @@ class ShardDirectory(Tabular):
         for _ in in_threads(self._index, entries, threads):
             pass
 
+    def not_pulled(self, names: Iterable[str]) -> list[str]:
+        """Return those clusters of ``names`` that a pull with a mixture left out.
+
+        For a group, its clusters are returned. The check looks for one file per cluster. Of shards
+        at a URL, nothing was left out.
+        """
+        folder = self.base.folder
+        if folder is None or not is_partial(folder):
+            return []
+        entries = [entry for name in names for entry in self._entries(name) if entry.tokens]
+        return [entry.name for entry in entries if not _has_shards(folder, entry.name)]
+
+    def check_pulled(self, names: Iterable[str], remedy: str = "") -> None:
+        """Check that a pull with a mixture left out none of the clusters ``names``.
+
+        ``remedy`` says, for the message, what else helps than to fetch the clusters.
+
+        Raises:
+            InvalidDataError: A cluster was left out; see `not_pulled`.
+        """
+        if missing := self.not_pulled(names):
+            raise InvalidDataError(
+                f"{self} does not have the shards of {some_names(missing)}, because climb pull "
+                f"--mixture did not fetch them. Fetch them: climb pull SOURCE {self.base}{remedy}"
+            )
+
     def documents(
         self, name: str, shards: Sequence[int] | None = None
     ) -> Iterator[list[NDArray[Any]]]:
@@ -325,6 +355,13 @@ class ShardDirectory(Tabular):
     def token_size(self) -> int:
         """Number of bytes of a token in the shards: 2 or 4."""
         return np.dtype(self.manifest.dtype).itemsize
+
+
+def _has_shards(folder: Path, name: str) -> bool:
+    """Whether the folder of cluster ``name`` has any file besides the index."""
+    with suppress(FileNotFoundError), os.scandir(folder / "clusters" / name) as files:
+        return any(file.name != INDEX for file in files)
+    return False
 
 
 def _reopen(place: str | Path | Store, manifest: Manifest) -> ShardDirectory:

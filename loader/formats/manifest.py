@@ -463,26 +463,29 @@ def join_licenses(parts: Iterable[Mapping[str, Size]]) -> dict[str, Size]:
     return joined
 
 
-def single_licenses(sizes: Mapping[str, Size]) -> dict[str, Size]:
+def single_licenses(sizes: Mapping[str, Size], spellings: Iterable[str] = ()) -> dict[str, Size]:
     """Return the numbers of documents and tokens of each single licence, whatever its letter case.
 
     The keys of ``sizes`` are the licences as documents state them. A document may state several
-    licences, joined by commas. It counts for each of them. A licence gets its most frequent
-    spelling.
+    licences, joined by commas. It counts for each of them. A licence is spelled as in
+    ``spellings``; if it is not there, it gets its most frequent spelling.
 
     >>> sizes = {"MIT": Size(2, 20), "mit, CC0-1.0": Size(1, 5)}
     >>> {name: size.documents for name, size in single_licenses(sizes).items()}
     {'MIT': 3, 'CC0-1.0': 1}
     """
-    spellings: dict[str, dict[str, Size]] = {}
+    preferred = {name.casefold(): name for name in spellings}
+    found: dict[str, dict[str, Size]] = {}
     for stated, size in sizes.items():
         names = split_licenses(license_name(stated))
         for folded, name in {name.casefold(): name for name in names}.items():
-            known = spellings.setdefault(folded, {})
+            known = found.setdefault(folded, {})
             known[name] = known.get(name, Size(0, 0)) + size
     return {
-        max(known, key=lambda name: (known[name].documents, name)): sum(known.values(), Size(0, 0))
-        for known in spellings.values()
+        preferred.get(folded) or max(known, key=lambda name: (known[name].documents, name)): sum(
+            known.values(), Size(0, 0)
+        )
+        for folded, known in found.items()
     }
 
 
@@ -661,6 +664,11 @@ def part_paths(directory: Path) -> list[Path]:
     # Sorted by length first, because numbers from 100,000 on have more than five digits.
     parts = (directory / DOCUMENTS).glob("part-*.parquet")
     return sorted(parts, key=lambda path: (len(path.name), path.name))
+
+
+def is_partial(folder: Path | None) -> bool:
+    """Whether a pull with a mixture filled ``folder``; such a folder has no catalogue."""
+    return folder is not None and (folder / PULL).is_file() and not part_paths(folder)
 
 
 def hash_files(directory: Path, parts: Iterable[int] = ()) -> dict[str, str]:

@@ -33,10 +33,10 @@ from climbstream.loader.formats.manifest import (
     Manifest,
     cluster_folder,
     grouping_file,
+    is_partial,
     list_groupings,
     load_index,
     part_name,
-    part_paths,
     read_file,
     refuse_grouping,
     shard_folder,
@@ -101,7 +101,7 @@ class _Check:
 
     def __init__(self, store: Store, manifest: Manifest, *, content: bool) -> None:
         self._store, self._manifest, self._content = store, manifest, content
-        self._partial = _is_partial(store.folder)
+        self._partial = is_partial(store.folder)
         self.verdict = Verdict(not_pulled=[f"{DOCUMENTS}/"] if self._partial else [])
         self._lengths: dict[tuple[str, int], NDArray[np.int64]] = {}
         parts = map(part_name, range(manifest.parts or 0))
@@ -200,11 +200,6 @@ def _paths(
         data_set, folder = manifest.place_of(cluster.name, number)
         if not data_set:
             yield from (f"{folder}/{INDEX}", f"{folder}/{entry.zip_basename}")
-
-
-def _is_partial(folder: Path | None) -> bool:
-    """Whether a pull with a mixture filled ``folder``; such a folder has no catalogue."""
-    return folder is not None and (folder / PULL).is_file() and not part_paths(folder)
 
 
 def _any_here(folder: Path, shards: Sequence[ShardEntry]) -> bool:
