@@ -174,7 +174,8 @@ def unlicensed_note(manifest: Manifest) -> str:
 def license_rows(manifest: Manifest, head: str = "licence") -> list[str]:
     """Return the lines of a Markdown table: how many documents and tokens each licence has.
 
-    ``head`` is the head of its first column. The licences with the most tokens come first. [] if the manifest has no counts by licence.
+    ``head`` is the head of its first column. The licences with the most tokens come first. [] if
+    the manifest has no counts by licence.
     """
     totals = sorted(_by_license(manifest).items(), key=lambda item: -item[1].tokens)
     if not totals:
@@ -229,12 +230,17 @@ def license_column(manifest: Manifest) -> dict[str, list[str]]:
     """Return a column for `cluster_rows`: each cluster's main licences; {} without licences."""
     if not any(cluster.licenses for cluster in manifest.clusters):
         return {}
-    return {"licences by tokens": [_largest_licenses(each) for each in manifest.clusters]}
+    names = [*_by_license(manifest)]
+    return {"licences by tokens": [_largest_licenses(each, names) for each in manifest.clusters]}
 
 
-def _largest_licenses(cluster: ClusterEntry) -> str:
-    """Return the licences with the most tokens of ``cluster``, each with its share of tokens."""
-    ordered = sorted(single_licenses(cluster.licenses).items(), key=lambda item: -item[1].tokens)
+def _largest_licenses(cluster: ClusterEntry, names: Sequence[str]) -> str:
+    """Return the licences with the most tokens of ``cluster``, each with its share of tokens.
+
+    ``names`` are the licences of all clusters, as the card spells them.
+    """
+    sizes = single_licenses(cluster.licenses, names)
+    ordered = sorted(sizes.items(), key=lambda item: -item[1].tokens)
     shares = [
         f"{cell(name)} {size.tokens / max(cluster.tokens, 1):.0%}"
         for name, size in ordered[:_PER_CLUSTER]

@@ -30,7 +30,7 @@ from climbstream.loader.formats.directory import ShardDirectory
 from climbstream.loader.formats.mixture import Mixture
 from climbstream.loader.mosaic import stream_arguments
 
-from .columns import CatalogueColumns, open_columns
+from .columns import CatalogueColumns, check_columns, open_columns
 from .job import ExportJob, done_file
 from .megatron import blend_words, prefixes, write_indexed
 from .rows import OWN, Rows, rows_of
@@ -113,6 +113,8 @@ def export_shards(
     rows = rows_of(shards, to, text=text)
     _check_columns(to, columns)
     _check_pulled(shards, to, mixture)
+    if columns:
+        check_columns(shards, columns)
     blend = _blend(job, mixture or manifest.token_shares)
     plan = {
         "exporter": 1,
@@ -126,7 +128,8 @@ def export_shards(
     }
     with open_workdir(out, ".export", plan, partial(_finished_plan, out)) as work:
         if work is not None:
-            _write_files(job, rows, columns)
+            if to != "mosaic":  # mosaicml-streaming reads the shards themselves
+                _write_files(job, rows, columns)
             write_beside(shards, out, _contents(job, rows.labels))
             write_json(out / DONE, plan)
         if blend is not None:

@@ -719,5 +719,6 @@ def _read_next(folder: Path | Store, cluster: ClusterEntry, got: str) -> bytes:
             return data
     raise IntegrityError(
         f"{folder / INDEX}: expected hash {cluster.index_hash}, got {got}; if documents were "
-        "appended meanwhile, open the directory again"
+        "appended meanwhile, open the directory again; else the file is damaged: build, pull or "
+        "copy the directory again"
     )

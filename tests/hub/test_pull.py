@@ -188,6 +188,15 @@ def test_a_loader_needs_no_shards_that_its_cache_has(web, directory, names, tmp_
     assert digest(opened(tmp_path / "pulled", tmp_path / "cache")) == whole
 
 
+@pytest.mark.parametrize("name", ["", "sub", "sub/deep"])
+def test_a_copy_inside_its_source_is_refused(directory, tmp_path, name):
+    source = tmp_path / "source"
+    shutil.copytree(directory, source)
+    with pytest.raises(UsageError, match="which is copied; name a folder outside of it"):
+        pull(str(source), source / name)
+    assert not (source / "sub").exists()
+
+
 def test_a_whole_pull_that_lost_a_cluster_has_a_fault(web, directory, names, tmp_path):
     out = tmp_path / "pulled"
     pull(REPO, out)
