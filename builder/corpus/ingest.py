@@ -133,17 +133,17 @@ def read_corpus(
         elif not report.documents:
             unread.append(f"{source.place} has no document: {', '.join(report.files)}")
     _tell_text_files(sources, settings)
-    files = f"{len(empty):,} of {counted(len(sources), 'file')}"
+    lost_files = len(empty)
     if whole.documents < least:
         empty += unread
     for line in empty[:_FILES]:
         logger.warning(f"  {line}")
     if len(empty) > _FILES:
         logger.warning(f"  and {counted(len(empty) - _FILES, 'file')} more without documents")
-    if records:
+    if lost_files > 1:
         logger.warning(
-            f"  {files} gave no document; their {counted(records, 'record')} are left out, as "
-            "listed above"
+            f"  {lost_files:,} of {len(sources):,} files gave no document; their {records:,} "
+            "records are left out, as listed above"
         )
     logger.info(f"  read {whole.taken()}")
     _check_columns(whole, settings, least)
