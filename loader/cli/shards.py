@@ -10,8 +10,7 @@ from climbstream.loader.core.errors import ClimbError, IntegrityError, UsageErro
 from climbstream.loader.core.files import COPY_FIRST, refuse_url
 from climbstream.loader.formats.cluster_tables import clusters_text, copies_text, license_text
 from climbstream.loader.formats.clusters import load_clusters
-from climbstream.loader.formats.directory import ShardDirectory
-from climbstream.loader.formats.manifest import AXES, PULL, Manifest
+from climbstream.loader.formats.manifest import AXES, PULL, Manifest, left_out_by_pull
 from climbstream.loader.formats.mixture import Mixture, some_names
 from climbstream.loader.tools.doctor import diagnose
 
@@ -28,8 +27,7 @@ def inspect(directory: str, as_json: bool) -> None:
     """Show the clusters and sizes of the shard directory DIRECTORY (a folder or a URL)."""
     manifest, clusters = Manifest.load(directory), load_clusters(directory)
     copies = copies_text(clusters)
-    shards = ShardDirectory(directory)
-    not_pulled = shards.not_pulled(shards.names)
+    not_pulled = left_out_by_pull(directory, manifest)
     text = (
         f"{directory}: {manifest.tokens:,} tokens (vocabulary of {manifest.vocab_size:,}) in "
         f"{counted(len(manifest.clusters), 'cluster')}\n"

@@ -1,10 +1,8 @@
 """ShardDirectory: shards in a folder or at a URL; it is opened once, and passed to all readers."""
 
 import io
-import os
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import replace
 from functools import cached_property
 from itertools import accumulate
@@ -27,12 +25,11 @@ from .heldout import HeldOutDocument, parse_heldout, read_heldout
 from .manifest import (
     COLUMNS,
     HELDOUT,
-    INDEX,
     TOKENIZER,
     ClusterEntry,
     Manifest,
     check_counts,
-    is_partial,
+    left_out_by_pull,
     load_index,
     read_file,
     shard_folder,
@@ -205,14 +202,11 @@ class ShardDirectory(Tabular):
     def not_pulled(self, names: Iterable[str]) -> list[str]:
         """Return those clusters of ``names`` that a pull with a mixture left out.
 
-        For a group, its clusters are returned. The check looks for one file per cluster. Of shards
-        at a URL, nothing was left out.
+        For a group, its clusters are returned.
         """
-        folder = self.base.folder
-        if folder is None or not is_partial(folder):
-            return []
-        entries = [entry for name in names for entry in self._entries(name) if entry.tokens]
-        return [entry.name for entry in entries if not _has_shards(folder, entry.name)]
+        missing = {*left_out_by_pull(self.store, self.manifest)}
+        entries = [entry.name for name in names for entry in self._entries(name)]
+        return [name for name in entries if name in missing]
 
     def check_pulled(self, names: Iterable[str], remedy: str = "") -> None:
         """Check that a pull with a mixture left out none of the clusters ``names``.
@@ -355,13 +349,6 @@ class ShardDirectory(Tabular):
     def token_size(self) -> int:
         """Number of bytes of a token in the shards: 2 or 4."""
         return np.dtype(self.manifest.dtype).itemsize
-
-
-def _has_shards(folder: Path, name: str) -> bool:
-    """Whether the folder of cluster ``name`` has any file besides the index."""
-    with suppress(FileNotFoundError), os.scandir(folder / "clusters" / name) as files:
-        return any(file.name != INDEX for file in files)
-    return False
 
 
 def _reopen(place: str | Path | Store, manifest: Manifest) -> ShardDirectory:

@@ -3,6 +3,7 @@
 A build writes the manifest last. So a directory with a manifest is complete.
 """
 
+import os
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -669,6 +670,30 @@ def part_paths(directory: Path) -> list[Path]:
 def is_partial(folder: Path | None) -> bool:
     """Whether a pull with a mixture filled ``folder``; such a folder has no catalogue."""
     return folder is not None and (folder / PULL).is_file() and not part_paths(folder)
+
+
+def left_out_by_pull(place: str | Path | Store, manifest: Manifest) -> list[str]:
+    """Return the names of the clusters that a pull with a mixture left out.
+
+    ``place`` is a directory with ``manifest``, or one of its groupings. The check looks for one
+    file per cluster. Of shards at a URL, nothing was left out.
+    """
+    folder = base_of(Store.of(place)).folder
+    if folder is None or not is_partial(folder):
+        return []
+    members = [entry for entries in manifest.members.values() for entry in entries]
+    return [
+        entry.name
+        for entry in members or manifest.clusters
+        if entry.tokens and not _has_shards(folder / "clusters" / entry.name)
+    ]
+
+
+def _has_shards(folder: Path) -> bool:
+    """Whether the folder of a cluster has any file besides the index."""
+    with suppress(FileNotFoundError), os.scandir(folder) as files:
+        return any(file.name != INDEX for file in files)
+    return False
 
 
 def hash_files(directory: Path, parts: Iterable[int] = ()) -> dict[str, str]:
