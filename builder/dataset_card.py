@@ -42,6 +42,8 @@ _OF_THE_HUB = frozenset(
 _LONGEST, _MORE = 60, "-and-more"
 """Maximum number of characters of ``license_name``, and what it ends with if it leaves out
 licences."""
+LICENSES_OF_SHARDS = "Licences of the shards (those of the drawn documents were not counted):"
+"""Beginning of a card's sentence on the licences of documents that were drawn from shards."""
 _LISTED, _PER_CLUSTER = 20, 2
 """Maximum number of licences in the table of a card, and for each cluster. Those with the most
 tokens are shown."""
@@ -169,10 +171,11 @@ def unlicensed_note(manifest: Manifest) -> str:
     return f"{text[0].upper()}{text[1:]}." if text else ""
 
 
-def license_rows(manifest: Manifest) -> list[str]:
+def license_rows(manifest: Manifest, head: str = "licence") -> list[str]:
     """Return the lines of a Markdown table: how many documents and tokens each licence has.
 
-    The licences with the most tokens come first. [] if the manifest has no counts by licence.
+    ``head`` is the head of its first column. The licences with the most tokens come first. [] if
+    the manifest has no counts by licence.
     """
     totals = sorted(_by_license(manifest).items(), key=lambda item: -item[1].tokens)
     if not totals:
@@ -182,7 +185,7 @@ def license_rows(manifest: Manifest) -> list[str]:
     if rest := [size for _, size in totals[_LISTED:]]:
         rows.append((counted(len(rest), "other"), sum(rest, Size(0, 0))))
     return [
-        "| licence | documents | tokens | share of tokens |",
+        f"| {head} | documents | tokens | share of tokens |",
         "| --- | --- | --- | --- |",
         *(
             f"| {name} | {size.documents:,} | {size.tokens:,} | "
@@ -227,12 +230,17 @@ def license_column(manifest: Manifest) -> dict[str, list[str]]:
     """Return a column for `cluster_rows`: each cluster's main licences; {} without licences."""
     if not any(cluster.licenses for cluster in manifest.clusters):
         return {}
-    return {"licences by tokens": [_largest_licenses(each) for each in manifest.clusters]}
+    names = [*_by_license(manifest)]
+    return {"licences by tokens": [_largest_licenses(each, names) for each in manifest.clusters]}
 
 
-def _largest_licenses(cluster: ClusterEntry) -> str:
-    """Return the licences with the most tokens of ``cluster``, each with its share of tokens."""
-    ordered = sorted(single_licenses(cluster.licenses).items(), key=lambda item: -item[1].tokens)
+def _largest_licenses(cluster: ClusterEntry, names: Sequence[str]) -> str:
+    """Return the licences with the most tokens of ``cluster``, each with its share of tokens.
+
+    ``names`` are the licences of all clusters, as the card spells them.
+    """
+    sizes = single_licenses(cluster.licenses, names)
+    ordered = sorted(sizes.items(), key=lambda item: -item[1].tokens)
     shares = [
         f"{cell(name)} {size.tokens / max(cluster.tokens, 1):.0%}"
         for name, size in ordered[:_PER_CLUSTER]
@@ -291,12 +299,16 @@ def write_beside(shards: ShardDirectory, out: Path, contents: ExportContents) ->
             for name, pattern in contents.configs.items()
         ]
     rows = cluster_rows(manifest, _size_columns(manifest, contents.drawn))
-    tokens = manifest.tokens if contents.drawn is None else sum(contents.drawn.values())
+    size = f"{counted(manifest.tokens, 'token')} in {counted(len(manifest.clusters), 'cluster')}"
+    summary, head = f"{size}. Licence:", "licence"
+    if contents.drawn is not None:
+        drawn = counted(sum(contents.drawn.values()), "token")
+        summary = f"{drawn}, drawn from shards with {size}. {LICENSES_OF_SHARDS}"
+        head = "licence in the shards"
     body = (
-        f"{counted(tokens, 'token')} in {counted(len(manifest.clusters), 'cluster')}. "
-        f"Licence: {manifest.license}. {unlicensed_note(manifest)}".rstrip()
+        f"{summary} {manifest.license}. {unlicensed_note(manifest)}".rstrip()
         + f"\n\nFiles: {contents.files}.\n\n"
-        + "\n".join([*rows, "", *license_rows(manifest)]).rstrip()
+        + "\n".join([*rows, "", *license_rows(manifest, head)]).rstrip()
     )
     metadata["climbstream"] = our_metadata(manifest, manifest.license)
     write_bytes(out / CARD, write_card("Clusters of tokens", metadata, body))

@@ -262,7 +262,8 @@ class MixtureLoader:
             pin_memory=pin_memory,
         )
         self._collator = self._make_collator(self._rows_each)
-        sources = self._open_sources(cache_dir, cache_bytes)
+        self._sources = sources = self._open_sources(cache_dir, cache_bytes)
+        self._batches_begun = False
         rows = np.array([*self._epoch_rows.values()], np.int64)
         self._limits = EpochLimits(max_epochs, self.names, rows)
         live = weights_file is not None or weights_function is not None
@@ -333,6 +334,8 @@ class MixtureLoader:
         with self._lock:
             cursor = self._lookahead.cursor
             if (begin := cursor.row) == cursor.end:
+                if not self._batches_begun:
+                    self._check_pulled()
                 if self._told:
                     self._warn_of_told()
                 cursor, begin = self._lookahead.extend(), 0
@@ -710,6 +713,21 @@ class MixtureLoader:
             "else rows are served twice or not at all. With agreement=Agreement(), rank 0 calls it "
             "for all ranks"
         )
+
+    def _check_pulled(self) -> None:
+        """Check that a pull with a mixture left out no cluster that has weight.
+
+        The check comes before the first batch, because a saved state may bring other weights than
+        those with which the loader was made.
+        """
+        weights = self._weights.log.records[-1].weights
+        used = [source for source in self._sources if weights.get(source.name)]
+        if self.shards.not_pulled(source.name for source in used):
+            self.shards.check_pulled(
+                [source.name for source in used if not source.is_cached()],
+                ", or give a mixture without them (climb train --mixture FILE)",
+            )
+        self._batches_begun = True
 
     def _steps_told(self) -> str:
         """Say, for a warning, which steps the ledger and the weights log already have; "" if none.

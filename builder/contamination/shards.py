@@ -113,6 +113,7 @@ def check_shards(
         UsageError: The directory has no tokenizer, so there is no text to read.
     """
     shards = ShardDirectory(directory)
+    shards.check_pulled(shards.names)
     shards.tokenizer()  # check the tokenizer once here, not in each process
     index = ItemIndex.of(tasks)
     checked = _Checked(index)

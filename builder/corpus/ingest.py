@@ -116,9 +116,11 @@ def read_corpus(
     _check_text_files(sources, settings, least)
     groups = _fixed_groups(sources, directory, partition_mib)
     if not any(directory.glob("*-*")):
-        _look_at_first_records(max(sources, key=lambda source: source.size or 0), settings)
+        largest = max(sources, key=lambda source: source.size or 0)
+        _look_at_first_records(largest, settings, appended=least == 1)
     empty: list[str] = []
     unread: list[str] = []
+    records = 0
     for source, report in zip(
         sources, _read_all(engine, sources, directory, settings, groups), strict=True
     ):
@@ -127,15 +129,22 @@ def read_corpus(
             whole.unlicensed.append(source.place)
         if report.bad and not report.documents:
             empty.append(_why_empty(source, report, settings, appended=least == 1))
+            records += report.bad.total()
         elif not report.documents:
             unread.append(f"{source.place} has no document: {', '.join(report.files)}")
     _tell_text_files(sources, settings)
+    lost_files = len(empty)
     if whole.documents < least:
         empty += unread
     for line in empty[:_FILES]:
         logger.warning(f"  {line}")
     if len(empty) > _FILES:
         logger.warning(f"  and {counted(len(empty) - _FILES, 'file')} more without documents")
+    if lost_files > 1:
+        logger.warning(
+            f"  {lost_files:,} of {len(sources):,} files gave no document; their {records:,} "
+            "records are left out, as listed above"
+        )
     logger.info(f"  read {whole.taken()}")
     _check_columns(whole, settings, least)
     if whole.documents < least:
@@ -171,7 +180,8 @@ def _why_empty(
 
 
 def _no_column(settings: BuildSettings) -> str:
-    return f"no column {settings.text!r}"
+    *names, last = [repr(name) for name in split_names(settings.text)]
+    return f"no column {', '.join(names)} or {last}" if names else f"no column {last}"
 
 
 def usual_groups(sources: Sequence[Source]) -> int:
@@ -265,10 +275,12 @@ def _check_text_files(sources: Sequence[Source], settings: BuildSettings, least:
         raise InvalidDataError(f"{message}: leave out --{option}{remedy}")
 
 
-def _look_at_first_records(source: Source, settings: BuildSettings) -> None:
+def _look_at_first_records(source: Source, settings: BuildSettings, *, appended: bool) -> None:
     """Warn if the first records of ``source`` lack a column that the settings name.
 
-    Without this warning, a wrong name is noticed only when the whole corpus has been read.
+    Without this warning, a wrong name is noticed only when the whole corpus has been read. An
+    append (``appended``) needs no column but that of the text. The value ``folder`` of a label is
+    no column of the records.
     """
     if source.format == "python":
         return
@@ -276,12 +288,21 @@ def _look_at_first_records(source: Source, settings: BuildSettings) -> None:
     records = read_records(source, settings.columns, columns, text_lines=settings.text_lines)
     first = [*islice((value for _, value in records if isinstance(value, dict)), _FIRST)]
     for option, column in settings.asked_columns:
+        if option == "label" and FOLDER in split_names(column):
+            continue
         if len(first) == _FIRST and all(look_up(value, column) is MISSING for value in first):
+            outcome = (
+                "Documents without it are appended all the same"
+                if appended and option != "text"
+                else "If no record of any file has this column, the build ends with an error after "
+                "it has read all records"
+            )
+            if option == "text":
+                outcome = f"Records without it are left out. {outcome}"
             logger.warning(
                 f"  none of the first {_FIRST} records of {source.place} has the column "
                 f"{column!r}, which the setting {option} "
-                f"names{_others(column, sorted(columns.names))}. If no other record has this "
-                "column, the build ends with an error after it has read all records"
+                f"names{_others(column, sorted(columns.names))}. {outcome}"
             )
 
 

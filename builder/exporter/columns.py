@@ -85,18 +85,27 @@ class CatalogueColumns:
         return pa.concat_tables(tables).sort_by([("shard", "ascending"), ("row", "ascending")])
 
 
-def open_columns(engine: Engine, shards: ShardDirectory, names: Sequence[str]) -> CatalogueColumns:
-    """Open the columns ``names``; tasks find out which parts list which shards.
+def check_columns(shards: ShardDirectory, names: Sequence[str]) -> None:
+    """Check the columns ``names`` in the first part of the catalogue.
 
     Raises:
-        UsageError: There is no catalogue, or one of its parts has no such column.
+        UsageError: There is no catalogue, or its first part has no such column.
     """
-    numbers = range(shards.manifest.parts or 0)
-    if not numbers:
+    if not shards.manifest.parts:
         raise UsageError(
             f"{shards} has no catalogue (the folder documents/), which has these columns; leave "
             "out --columns"
         )
+    _schema(io.BytesIO(_part(shards, 0)), shards, 0, names)
+
+
+def open_columns(engine: Engine, shards: ShardDirectory, names: Sequence[str]) -> CatalogueColumns:
+    """Open the columns ``names``; tasks find out which parts list which shards.
+
+    Raises:
+        UsageError: A part of the catalogue has no such column.
+    """
+    numbers = range(shards.manifest.parts or 0)
     schema = None
     spans: dict[str, list[Span]] = {}
     look = partial(_look, shards=shards, names=tuple(names))
@@ -111,13 +120,8 @@ def _look(
     number: int, shards: ShardDirectory, names: Sequence[str]
 ) -> tuple[Any, list[tuple[str, int, int]]]:
     """Return the schema of the columns, and the first and last shard of each cluster in a part."""
-    data = io.BytesIO(read_file(shards.base, shards.manifest, part_name(number)))
-    schema = pq.read_schema(data)
-    if lacking := [name for name in names if name not in schema.names]:
-        raise UsageError(
-            f"{shards.base / part_name(number)} has no column {', '.join(lacking)}; it has "
-            f"{', '.join(schema.names)}"
-        )
+    data = io.BytesIO(_part(shards, number))
+    schema = _schema(data, shards, number, names)
     table = read_parquet(data, ["cluster", "shard"])
     table = table.filter(pc.is_valid(table["cluster"]))
     groups = table.group_by("cluster").aggregate([("shard", "min"), ("shard", "max")])
@@ -125,6 +129,20 @@ def _look(
     return pa.schema([schema.field(name) for name in names]), [tuple(s.values()) for s in found]
 
 
+def _schema(data: io.BytesIO, shards: ShardDirectory, number: int, names: Sequence[str]) -> Any:
+    """Return the schema of part ``number``, whose content is ``data``, if it has all ``names``."""
+    schema = pq.read_schema(data)
+    if lacking := [name for name in names if name not in schema.names]:
+        raise UsageError(
+            f"{shards.base / part_name(number)} has no column {', '.join(lacking)}; it has "
+            f"{', '.join(schema.names)}"
+        )
+    return schema
+
+
+def _part(shards: ShardDirectory, number: int) -> bytes:
+    return read_file(shards.base, shards.manifest, part_name(number))
+
+
 def _read_part(shards: ShardDirectory, number: int, names: Sequence[str]) -> Any:
-    data = read_file(shards.base, shards.manifest, part_name(number))
-    return read_parquet(io.BytesIO(data), names)
+    return read_parquet(io.BytesIO(_part(shards, number)), names)

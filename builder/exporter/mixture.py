@@ -124,6 +124,8 @@ def export_mixture(
         raise UsageError("give the number of tokens to draw by the mixture, as --tokens")
     manifest = job.shards.manifest
     due = _tokens_due(manifest, mixture or manifest.token_shares, tokens)
+    used = [name for name, share in zip(manifest.names, due, strict=True) if share]
+    job.shards.check_pulled(used, ", or give a mixture without them (--mixture FILE)")
     rows = rows_of(job.shards, job.to, text=job.text)
     plan = {
         "drawn": 1,
@@ -136,7 +138,8 @@ def export_mixture(
     }
     with open_workdir(job.out, ".drawn", plan, partial(_finished_plan, job.out)) as work:
         if work is not None:
-            counts = _Writer(job, rows, work, due, seed).run()
+            asked = manifest.tokens if tokens is None else tokens
+            counts = _Writer(job, rows, work, due, asked, seed).run()
             pattern = _LAYOUTS[job.to].format("*")
             contents = ExportContents(
                 files=f"`{pattern}`, documents drawn by a mixture and shuffled",
@@ -186,6 +189,8 @@ class _Writer:
     rows: Rows
     work: Path
     due: NDArray[np.int64]
+    asked: int
+    """Number of tokens that the user asked for; the sum of ``due`` is rounded."""
     seed: int
 
     def run(self) -> dict[str, int]:
@@ -206,7 +211,7 @@ class _Writer:
     def _warn_if_far(self, counts: Mapping[str, int]) -> None:
         """Log a warning if the number of drawn tokens is far from the number asked for."""
         due = dict(zip(self.job.shards.names, self.due.tolist(), strict=True))
-        total, asked = sum(counts.values()), sum(due.values())
+        total, asked = sum(counts.values()), self.asked
         if abs(total - asked) <= _FAR * asked:
             return
         none = [name for name in due if due[name] and not counts[name]]

@@ -30,7 +30,7 @@ from climbstream.loader.formats.directory import ShardDirectory
 from climbstream.loader.formats.mixture import Mixture
 from climbstream.loader.mosaic import stream_arguments
 
-from .columns import CatalogueColumns, open_columns
+from .columns import CatalogueColumns, check_columns, open_columns
 from .job import ExportJob, done_file
 from .megatron import blend_words, prefixes, write_indexed
 from .rows import OWN, Rows, rows_of
@@ -112,6 +112,9 @@ def export_shards(
         )
     rows = rows_of(shards, to, text=text)
     _check_columns(to, columns)
+    _check_pulled(shards, to, mixture)
+    if columns:
+        check_columns(shards, columns)
     blend = _blend(job, mixture or manifest.token_shares)
     plan = {
         "exporter": 1,
@@ -125,7 +128,8 @@ def export_shards(
     }
     with open_workdir(out, ".export", plan, partial(_finished_plan, out)) as work:
         if work is not None:
-            _write_files(job, rows, columns)
+            if to != "mosaic":  # mosaicml-streaming reads the shards themselves
+                _write_files(job, rows, columns)
             write_beside(shards, out, _contents(job, rows.labels))
             write_json(out / DONE, plan)
         if blend is not None:
@@ -142,6 +146,23 @@ def _check_columns(to: str, columns: Sequence[str]) -> None:
         raise UsageError(
             f"--columns cannot add {', '.join(dict.fromkeys(taken))}; name each column once, and "
             f"none of those that rows always have: {', '.join(OWN)}"
+        )
+
+
+def _check_pulled(shards: ShardDirectory, to: str, mixture: Mixture | None) -> None:
+    """Raise `InvalidDataError` if a pull with a mixture left out a cluster that is exported.
+
+    The streams of ``mosaic`` need only the clusters with weight.
+    """
+    if to == "mosaic":
+        weights = (mixture or shards.manifest.token_shares).weights
+        names = [name for name in shards.names if weights.get(name)]
+        shards.check_pulled(names, ", or give a mixture without them (--mixture FILE)")
+    elif to == "megatron":
+        shards.check_pulled(shards.names)
+    else:
+        shards.check_pulled(
+            shards.names, ", or draw documents without them: --tokens N --mixture FILE"
         )
 
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from climbstream.builder.dataset_card import (
+    LICENSES_OF_SHARDS,
     cluster_rows,
     language_metadata,
     license_column,
@@ -88,6 +89,11 @@ class RepoCard:
         """Whether only a mixture is published, without shards and tables."""
         return not (self.has_shards or self.configs)
 
+    @property
+    def _drawn_alone(self) -> bool:
+        """Whether only drawn documents are published, not all documents of the shards."""
+        return self.counts is not None and not self.has_shards and [*self.configs] == ["default"]
+
     def _summary(self) -> str:
         """Return a paragraph on the size and the licence of what is published."""
         manifest, clusters = self.manifest, counted(len(self.manifest.clusters), "cluster")
@@ -107,12 +113,20 @@ class RepoCard:
             license_ = f"{self.license}, as the sources state it. {note}".rstrip()
         else:
             license_ = f"{self.license}, as the publisher states it."
-        return f"{size} in {clusters}. Licence: {license_}"
+        if self.counts is None:
+            return f"{size} in {clusters}. Licence: {license_}"
+        rule = "by the mixture" if self.mixture else "by token shares"
+        drawn = f"{counted(sum(self.counts.values()), 'token')}, drawn {rule}"
+        if self._drawn_alone:
+            return f"{drawn} from shards with {size} in {clusters}. {LICENSES_OF_SHARDS} {license_}"
+        return f"{size} in {clusters}; the shuffled tables have {drawn}. Licence: {license_}"
 
     def _metadata(self) -> dict[str, Any]:
         """Return the metadata of the card, which the Hub reads."""
         size = next((name for least, name in _SIZES if self._documents >= least), "n<1K")
-        text = language_metadata(self.manifest) | {"size_categories": [size]}
+        text = language_metadata(self.manifest)
+        if not self._drawn_alone:  # the number of drawn documents is not counted
+            text["size_categories"] = [size]
         metadata: dict[str, Any] = {
             **(license_metadata(self.license) or {"license": UNKNOWN}),
             "tags": ["climbstream", "pretraining", "data-mixture"],
@@ -212,15 +226,17 @@ class RepoCard:
 
     def _licenses(self) -> list[str]:
         """Return the lines of a table of licences; no lines without counts, or without text."""
-        rows = [] if self._alone else license_rows(self.manifest)
+        of = "licence in the shards" if self._drawn_alone else "licence"
+        rows = [] if self._alone else license_rows(self.manifest, of)
         return [*rows, ""] if rows else []
 
     def _table(self) -> list[str]:
         """Return the lines of a table with one row per cluster."""
         clusters = self.manifest.clusters
+        of_shards = " of the shards" if self._drawn_alone else ""
         columns = {
-            "documents": [f"{c.documents:,}" for c in clusters],
-            "tokens": [f"{c.tokens:,}" for c in clusters],
+            f"documents{of_shards}": [f"{c.documents:,}" for c in clusters],
+            f"tokens{of_shards}": [f"{c.tokens:,}" for c in clusters],
             "share of tokens": [f"{c.tokens / self.manifest.tokens:.6f}" for c in clusters],
         }
         if self.mixture:
@@ -228,6 +244,6 @@ class RepoCard:
             columns["weight"] = [f"{weight:.6f}" for weight in weights]
         if self.counts:
             columns["tokens drawn"] = [f"{self.counts[c.name]:,}" for c in clusters]
-        if not self._alone:
+        if not (self._alone or self._drawn_alone):
             columns |= license_column(self.manifest)
         return cluster_rows(self.manifest, columns)

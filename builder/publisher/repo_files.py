@@ -103,6 +103,11 @@ class PublishSettings:
             raise UsageError(
                 "to publish only a mixture, name it: --mixture FILE, or the folder of a search"
             )
+        if self.what == "drawn" and self.mixture is not None and self.tokens is None:
+            raise UsageError(
+                "--what drawn draws by --mixture only up to a number of tokens; add --tokens N, or "
+                "leave out --mixture to publish each document once"
+            )
         if self.license is not None and license_name(self.license) == UNKNOWN:
             raise UsageError(
                 f"--license {self.license!r} names no licence; name the licence, or leave out "
@@ -327,8 +332,8 @@ def _notes(
         )
     if settings.what == "drawn" and settings.tokens is None:
         yield (
-            "shuffled/ has each document once: only with --tokens, documents are drawn by the "
-            "mixture."
+            "shuffled/ has each document once. --tokens N draws documents by token shares, and "
+            "--tokens N --mixture FILE by a mixture."
         )
     if settings.tokens is not None and "shuffled" not in WHAT[settings.what]:
         yield "--tokens has no effect: only --what drawn, parquet and all make shuffled tables."

@@ -15,7 +15,8 @@ def license_sections(manifest: Manifest) -> list[str]:
     totals = join_licenses(cluster.licenses for cluster in manifest.clusters)
     if not totals:
         return []
-    ordered = sorted(single_licenses(totals).items(), key=lambda item: -item[1].tokens)[:_SHOWN]
+    sizes = single_licenses(totals)
+    ordered = sorted(sizes.items(), key=lambda item: -item[1].tokens)[:_SHOWN]
     share = max(manifest.tokens, 1)
     rows = [
         (
@@ -31,7 +32,7 @@ def license_sections(manifest: Manifest) -> list[str]:
         "several licences counts for each of them. unknown: the document states no licence."
     )
     clusters = [
-        (f"<code>{escape(c.name)}</code>", escape(licenses_text(c.licenses)))
+        (f"<code>{escape(c.name)}</code>", escape(licenses_text(c.licenses, [*sizes])))
         for c in manifest.clusters[:_SHOWN]
     ]
     by_cluster = table(("cluster", "licences"), clusters)

@@ -109,7 +109,8 @@ def _license(manifest: Manifest) -> str:
     totals = join_licenses(cluster.licenses for cluster in manifest.clusters)
     count = len(single_licenses(totals).keys() - {UNKNOWN, OTHERS})
     if count > _LICENSES:
-        return f"{'More than ' if OTHERS in totals else ''}{count} licences."
+        none = "; some documents state none" if UNKNOWN in totals else ""
+        return f"{'More than ' if OTHERS in totals else ''}{count} licences{none}."
     return f"Licence: {manifest.license}."
 
 

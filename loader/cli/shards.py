@@ -10,7 +10,7 @@ from climbstream.loader.core.errors import ClimbError, IntegrityError, UsageErro
 from climbstream.loader.core.files import COPY_FIRST, refuse_url
 from climbstream.loader.formats.cluster_tables import clusters_text, copies_text, license_text
 from climbstream.loader.formats.clusters import load_clusters
-from climbstream.loader.formats.manifest import AXES, PULL, Manifest
+from climbstream.loader.formats.manifest import AXES, PULL, Manifest, left_out_by_pull
 from climbstream.loader.formats.mixture import Mixture, some_names
 from climbstream.loader.tools.doctor import diagnose
 
@@ -27,14 +27,18 @@ def inspect(directory: str, as_json: bool) -> None:
     """Show the clusters and sizes of the shard directory DIRECTORY (a folder or a URL)."""
     manifest, clusters = Manifest.load(directory), load_clusters(directory)
     copies = copies_text(clusters)
+    not_pulled = left_out_by_pull(directory, manifest)
     text = (
         f"{directory}: {manifest.tokens:,} tokens (vocabulary of {manifest.vocab_size:,}) in "
         f"{counted(len(manifest.clusters), 'cluster')}\n"
         f"licence: {license_text(manifest)}"
         + (f"\n{copies}" if copies else "")
+        + (f"\nnot fetched (climb pull --mixture): {', '.join(not_pulled)}" if not_pulled else "")
         + f"\n\n{clusters_text(manifest, clusters)}"
     )
     value = {**manifest.to_json(), "about": [info.to_json() for info in clusters]}
+    if not_pulled:
+        value["not_pulled"] = not_pulled
     show(value, text, as_json=as_json)
 
 

@@ -42,21 +42,23 @@ def license_text(manifest: Manifest) -> str:
     return f"{manifest.license}; {unlicensed}" if unlicensed else manifest.license
 
 
-def licenses_text(licenses: Mapping[str, Size], most: int = _LICENSES) -> str:
-    """Return a text with the tokens and documents of the ``most`` licences with the most tokens.
+def licenses_text(licenses: Mapping[str, Size], spellings: Sequence[str] = ()) -> str:
+    """Return a text with the tokens and documents of the five licences with the most tokens.
 
-    A document with several licences counts for each of them.
+    A document with several licences counts for each of them. Licences are spelled as in
+    ``spellings``; see `single_licenses`.
 
     >>> licenses_text({"unknown": Size(1, 20), "MIT": Size(12, 3400)})
     'MIT 3,400 tokens in 12 documents; unknown 20 tokens in 1 document'
     """
-    ordered = sorted(single_licenses(licenses).items(), key=lambda item: -item[1].tokens)
+    sizes = single_licenses(licenses, spellings)
+    ordered = sorted(sizes.items(), key=lambda item: -item[1].tokens)
     parts = [
         f"{' '.join(name.split())} {counted(size.tokens, 'token')} in "
         f"{counted(size.documents, 'document')}"
-        for name, size in ordered[:most]
+        for name, size in ordered[:_LICENSES]
     ]
-    more = len(ordered) - most
+    more = len(ordered) - _LICENSES
     return "; ".join([*parts, *([f"{more} more"] if more > 0 else [])])
 
 

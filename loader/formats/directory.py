@@ -2,7 +2,7 @@
 
 import io
 from bisect import bisect_right
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from itertools import accumulate
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from climbstream.loader.core.errors import IntegrityError, UsageError
+from climbstream.loader.core.errors import IntegrityError, InvalidDataError, UsageError
 from climbstream.loader.core.files import default_cache
 from climbstream.loader.core.tabular import Tabular
 from climbstream.loader.core.threads import in_threads
@@ -29,6 +29,7 @@ from .manifest import (
     ClusterEntry,
     Manifest,
     check_counts,
+    left_out_by_pull,
     load_index,
     read_file,
     shard_folder,
@@ -197,6 +198,29 @@ class ShardDirectory(Tabular):
         threads = 1 if columns or self.local is not None else REQUESTS
         for _ in in_threads(self._index, entries, threads):
             pass
+
+    def not_pulled(self, names: Iterable[str]) -> list[str]:
+        """Return those clusters of ``names`` that a pull with a mixture left out.
+
+        For a group, its clusters are returned.
+        """
+        missing = {*left_out_by_pull(self.store, self.manifest)}
+        entries = [entry.name for name in names for entry in self._entries(name)]
+        return [name for name in entries if name in missing]
+
+    def check_pulled(self, names: Iterable[str], remedy: str = "") -> None:
+        """Check that a pull with a mixture left out none of the clusters ``names``.
+
+        ``remedy`` says, for the message, what else helps than to fetch the clusters.
+
+        Raises:
+            InvalidDataError: A cluster was left out; see `not_pulled`.
+        """
+        if missing := self.not_pulled(names):
+            raise InvalidDataError(
+                f"{self} does not have the shards of {some_names(missing)}, because climb pull "
+                f"--mixture did not fetch them. Fetch them: climb pull SOURCE {self.base}{remedy}"
+            )
 
     def documents(
         self, name: str, shards: Sequence[int] | None = None

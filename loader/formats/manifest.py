@@ -3,6 +3,7 @@
 A build writes the manifest last. So a directory with a manifest is complete.
 """
 
+import os
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -463,26 +464,29 @@ def join_licenses(parts: Iterable[Mapping[str, Size]]) -> dict[str, Size]:
     return joined
 
 
-def single_licenses(sizes: Mapping[str, Size]) -> dict[str, Size]:
+def single_licenses(sizes: Mapping[str, Size], spellings: Iterable[str] = ()) -> dict[str, Size]:
     """Return the numbers of documents and tokens of each single licence, whatever its letter case.
 
     The keys of ``sizes`` are the licences as documents state them. A document may state several
-    licences, joined by commas. It counts for each of them. A licence gets its most frequent
-    spelling.
+    licences, joined by commas. It counts for each of them. A licence is spelled as in
+    ``spellings``; if it is not there, it gets its most frequent spelling.
 
     >>> sizes = {"MIT": Size(2, 20), "mit, CC0-1.0": Size(1, 5)}
     >>> {name: size.documents for name, size in single_licenses(sizes).items()}
     {'MIT': 3, 'CC0-1.0': 1}
     """
-    spellings: dict[str, dict[str, Size]] = {}
+    preferred = {name.casefold(): name for name in spellings}
+    found: dict[str, dict[str, Size]] = {}
     for stated, size in sizes.items():
         names = split_licenses(license_name(stated))
         for folded, name in {name.casefold(): name for name in names}.items():
-            known = spellings.setdefault(folded, {})
+            known = found.setdefault(folded, {})
             known[name] = known.get(name, Size(0, 0)) + size
     return {
-        max(known, key=lambda name: (known[name].documents, name)): sum(known.values(), Size(0, 0))
-        for known in spellings.values()
+        preferred.get(folded) or max(known, key=lambda name: (known[name].documents, name)): sum(
+            known.values(), Size(0, 0)
+        )
+        for folded, known in found.items()
     }
 
 
@@ -663,6 +667,35 @@ def part_paths(directory: Path) -> list[Path]:
     return sorted(parts, key=lambda path: (len(path.name), path.name))
 
 
+def is_partial(folder: Path | None) -> bool:
+    """Whether a pull with a mixture filled ``folder``; such a folder has no catalogue."""
+    return folder is not None and (folder / PULL).is_file() and not part_paths(folder)
+
+
+def left_out_by_pull(place: str | Path | Store, manifest: Manifest) -> list[str]:
+    """Return the names of the clusters that a pull with a mixture left out.
+
+    ``place`` is a directory with ``manifest``, or one of its groupings. The check looks for one
+    file per cluster. Of shards at a URL, nothing was left out.
+    """
+    folder = base_of(Store.of(place)).folder
+    if folder is None or not is_partial(folder):
+        return []
+    members = [entry for entries in manifest.members.values() for entry in entries]
+    return [
+        entry.name
+        for entry in members or manifest.clusters
+        if entry.tokens and not _has_shards(folder / "clusters" / entry.name)
+    ]
+
+
+def _has_shards(folder: Path) -> bool:
+    """Whether the folder of a cluster has any file besides the index."""
+    with suppress(FileNotFoundError), os.scandir(folder) as files:
+        return any(file.name != INDEX for file in files)
+    return False
+
+
 def hash_files(directory: Path, parts: Iterable[int] = ()) -> dict[str, str]:
     """Return the hashes of files in ``directory``, by path.
 
@@ -711,5 +744,6 @@ def _read_next(folder: Path | Store, cluster: ClusterEntry, got: str) -> bytes:
             return data
     raise IntegrityError(
         f"{folder / INDEX}: expected hash {cluster.index_hash}, got {got}; if documents were "
-        "appended meanwhile, open the directory again"
+        "appended meanwhile, open the directory again; else the file is damaged: build, pull or "
+        "copy the directory again"
     )

@@ -94,6 +94,10 @@ class RowSource:
         self.longest = int(self._index.shard_tokens.max(initial=0))
         """Number of tokens of the largest shard. With a larger ``seq_len``, there is no row."""
 
+    def is_cached(self) -> bool:
+        """Whether the cache has all shards of the cluster, so that their folder is not read."""
+        return all(self._cache.has(entry) for entry in self._entries)
+
     def want(self, shard: int) -> None:
         """Begin to fetch a shard into the cache, unless it is there or being fetched already."""
         self._cache.want(*self._located(shard))

@@ -152,6 +152,10 @@ class ShardCache:
                     del self._wanted[_key(entry)]
             raise
 
+    def has(self, entry: ShardEntry) -> bool:
+        """Whether the cache has a file of shard ``entry``; the file is not read."""
+        return self._path(entry).exists()
+
     def view(self, folder: str | Path | Store, entry: ShardEntry, dtype: str) -> ShardView:
         """Return shard ``entry`` of ``folder``, mapped, and with the places of its documents.
 

@@ -20,7 +20,12 @@ from typing import Any
 
 from climbstream.loader.core.console import Progress, counted
 from climbstream.loader.core.engines.task_timeout import task_timeout
-from climbstream.loader.core.errors import IntegrityError, InvalidDataError, NoSpaceError
+from climbstream.loader.core.errors import (
+    IntegrityError,
+    InvalidDataError,
+    NoSpaceError,
+    UsageError,
+)
 from climbstream.loader.core.files import check_regular, hash_bytes, json_bytes, lock, write_bytes
 from climbstream.loader.core.log import get_logger
 from climbstream.loader.core.threads import in_threads
@@ -94,6 +99,7 @@ def pull(
         dry_run: Copy nothing, and return what would be copied.
 
     Raises:
+        UsageError: ``out`` is in the folder ``source``.
         InvalidDataError: ``source`` is not a shard directory, ``out`` has other contents, or the
             mixture is for other clusters.
         IntegrityError: A file differs from its hash in the manifest or the index.
@@ -106,6 +112,8 @@ def pull(
         place = pin(hub_url(source))
     shards = ShardDirectory(Store.of(place, all_seconds=task_timeout(ALL_SECONDS)).without_links())
     refuse_grouping(shards.manifest, place, "pull")
+    if shards.local is not None and out.resolve().is_relative_to(shards.local.resolve()):
+        raise UsageError(f"{out} is in {place}, which is copied; name a folder outside of it")
     clusters = tuple(shards.names) if mixture is None else _weighed(shards, mixture)
     indexes = _read_indexes(shards, clusters)
     wanted = [

@@ -33,10 +33,10 @@ from climbstream.loader.formats.manifest import (
     Manifest,
     cluster_folder,
     grouping_file,
+    is_partial,
     list_groupings,
     load_index,
     part_name,
-    part_paths,
     read_file,
     refuse_grouping,
     shard_folder,
@@ -87,7 +87,8 @@ def verify_directory(directory: str | Path | Store, *, content: bool = True) -> 
     refuse_grouping(manifest, directory, "verify")
     check = _Check(store, manifest, content=content)
     check.files()
-    with Progress("verify", manifest.tokens, "tokens") as progress:
+    work = ("verify", manifest.tokens, "tokens") if content else ("check sizes", None, "shards")
+    with Progress(*work) as progress:
         for cluster in manifest.clusters:
             with _noting(check.verdict, f"cluster {cluster.name}"):
                 check.cluster(cluster, progress)
@@ -101,11 +102,13 @@ class _Check:
 
     def __init__(self, store: Store, manifest: Manifest, *, content: bool) -> None:
         self._store, self._manifest, self._content = store, manifest, content
-        self._partial = _is_partial(store.folder)
+        self._partial = is_partial(store.folder)
         self.verdict = Verdict(not_pulled=[f"{DOCUMENTS}/"] if self._partial else [])
         self._lengths: dict[tuple[str, int], NDArray[np.int64]] = {}
         parts = map(part_name, range(manifest.parts or 0))
         self._expected = {MANIFEST, PULL, *BESIDE, MIXTURE, *parts}
+        self._unread: list[str] = []
+        """Folders of clusters whose index cannot be read, so their shards are not known."""
         self._columns: Mapping[str, ShardColumns] = {}
 
     def files(self) -> None:
@@ -127,15 +130,18 @@ class _Check:
     def cluster(self, cluster: ClusterEntry, progress: Progress) -> None:
         """Check the index and the shards of a cluster."""
         store, manifest, verdict = self._store, self._manifest, self.verdict
+        index = f"clusters/{cluster.name}/{INDEX}"
+        self._expected.add(index)
+        self._unread.append(f"clusters/{cluster.name}/")
         shards = load_index(store, manifest, cluster).shards
+        self._unread.pop()  # no error was raised
         with _noting(verdict, COLUMNS):
             if self._columns and self._columns.get(cluster.name) != shards:
                 verdict.faults.append(
                     f"{COLUMNS}: it lists other shards of cluster {cluster.name} than its {INDEX}; "
                     f"remove {COLUMNS}, and {INDEX} is read in its place"
                 )
-        index = f"clusters/{cluster.name}/{INDEX}"
-        self._expected |= {index, *_paths(manifest, cluster, shards)}
+        self._expected.update(_paths(manifest, cluster, shards))
         folder = cluster_folder(store, cluster.name).folder
         if self._partial and folder and shards and not _any_here(folder, shards):
             verdict.not_pulled.append(f"clusters/{cluster.name}/")
@@ -143,7 +149,7 @@ class _Check:
         for number, entry in enumerate(shards):
             with _noting(verdict, f"cluster {cluster.name}"):
                 self._shard(cluster.name, number, entry)
-                progress.add(entry.tokens)
+                progress.add(entry.tokens if self._content else 1)
 
     def _shard(self, cluster: str, number: int, entry: ShardEntry) -> None:
         place = shard_folder(self._store, self._manifest, cluster, number)
@@ -173,7 +179,12 @@ class _Check:
                 manifest.by_grouping(name, data, str(store / GROUPINGS / name))
                 self._expected.add(grouping_file(name))
         if store.folder is not None and manifest.parts is not None:
-            self.verdict.unexpected += _unexpected(store.folder, self._expected)
+            unknown = tuple(self._unread)
+            self.verdict.unexpected += [
+                path
+                for path in _unexpected(store.folder, self._expected)
+                if not path.startswith(unknown)
+            ]
 
 
 def _read_lengths(folder: Store, entry: ShardEntry, manifest: Manifest) -> NDArray[np.int64]:
@@ -200,11 +211,6 @@ def _paths(
         data_set, folder = manifest.place_of(cluster.name, number)
         if not data_set:
             yield from (f"{folder}/{INDEX}", f"{folder}/{entry.zip_basename}")
-
-
-def _is_partial(folder: Path | None) -> bool:
-    """Whether a pull with a mixture filled ``folder``; such a folder has no catalogue."""
-    return folder is not None and (folder / PULL).is_file() and not part_paths(folder)
 
 
 def _any_here(folder: Path, shards: Sequence[ShardEntry]) -> bool:

@@ -61,12 +61,12 @@ def check_targets(directory: Path, specs: Sequence[str], *, strict: bool) -> lis
     leaks = {t.name: _leak(t.name, p) for t, p in zip(targets, parts, strict=True) if p["found"]}
     if leaks and strict:
         raise InvalidDataError(
-            f"{'; '.join(leaks.values())}. {_remedy(directory, leaks)}. Or take another target, or "
+            f"{'; '.join(leaks.values())}. {_remedy(leaks)}. Or take another target, or "
             "leave out --strict"
         )
     warnings = [
         f"{leak}. The search may prefer a mixture only because it contains these items; climb "
-        f"contamination lists them. {_remedy(directory, [name])}"
+        f"contamination lists them. {_remedy([name])}"
         for name, leak in leaks.items()
     ]
     for warning in warnings:
@@ -74,14 +74,17 @@ def check_targets(directory: Path, specs: Sequence[str], *, strict: bool) -> lis
     return warnings
 
 
-def _remedy(directory: Path, names: Iterable[str]) -> str:
-    """Return how to build shards without the items of the targets ``names``."""
+def _remedy(names: Iterable[str]) -> str:
+    """Return how to build shards without the items of the targets ``names``.
+
+    The text names no folder, because a published mixture repeats it.
+    """
     if not any(name.startswith(("label=", "cluster=")) for name in names):
         return "Build new shards without these items: climb build --decontaminate TASK"
     return (
         "Build new shards without these items: copy the lines of the target from "
-        f"{directory / HELDOUT} to FILE, and run climb build --decontaminate FILE, then climb "
-        "search --target FILE"
+        f"{HELDOUT}, which is beside the shards, to FILE, and run climb build --decontaminate "
+        "FILE, then climb search --target FILE"
     )
 
 

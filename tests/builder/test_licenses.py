@@ -21,6 +21,7 @@ from climbstream.builder.writers.license_counts import _named
 from climbstream.loader import Manifest
 from climbstream.loader.cli.main import run
 from climbstream.loader.core.errors import InvalidDataError
+from climbstream.loader.formats.cluster_tables import licenses_text
 from climbstream.loader.formats.manifest import (
     ClusterEntry,
     Size,
@@ -136,6 +137,17 @@ def test_a_card_lists_a_licence_once_however_its_case_is_spelled():
         "| CC0-1.0 | 1 | 5 | 14.3% |",
     ]
     assert license_column(manifest) == {"licences by tokens": ["MIT 86%, CC0-1.0 14%"]}
+
+
+def test_a_licence_has_one_spelling_in_all_rows_of_a_card():
+    sizes = [{"mit": Size(1, 10)}, {"MIT": Size(2, 20)}]
+    clusters = [
+        ClusterEntry(name=f"c{k}", tokens=30, documents=3, index_hash="0", licenses=each)
+        for k, each in enumerate(sizes)
+    ]
+    manifest = SimpleNamespace(clusters=clusters, tokens=60)
+    assert license_column(manifest) == {"licences by tokens": ["MIT 33%", "MIT 67%"]}
+    assert licenses_text(sizes[0], ["MIT"]) == "MIT 10 tokens in 1 document"
 
 
 def test_each_cluster_says_what_it_holds_by_licence(corpus, tmp_path, catalogue):

@@ -84,6 +84,24 @@ def test_a_file_that_loses_all_is_named_with_its_columns(build, folder, write_js
     assert "no column 'text' 3" in said
 
 
+def test_files_that_give_nothing_are_counted_with_their_records(build, folder, write_jsonl, capsys):
+    for name in ("other", "third"):
+        write_jsonl(folder / f"{name}.jsonl", [{"content": "words " * 900}] * 60)
+    assert build("--dry-run") == 0
+    said = capsys.readouterr().err
+    assert "third.jsonl has no document: no column 'text' (60 of 60 records)" in said
+    assert "2 of 6 files gave no document; their 120 records are left out, as listed above" in said
+    first = r"none of the first 50 records of \w+\.jsonl has the column 'text'"
+    assert re.search(
+        rf"{first}.*\. Records without it are left out\. If no record of any file", said
+    )
+
+
+def test_a_label_that_is_the_folder_is_no_column_that_records_lack(build, capsys):
+    assert build("--label", "folder", "--dry-run") == 0
+    assert "none of the first" not in capsys.readouterr().err
+
+
 def test_strictly_anything_that_is_not_used_is_an_error_before_anything_is_fitted(
     build, tmp_path, capsys
 ):

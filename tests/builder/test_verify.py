@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 
 import numpy as np
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 
 from climbstream.loader.core.errors import ClimbError, InvalidDataError
 from climbstream.loader.core.files import hash_file, read_json, write_json
-from climbstream.loader.formats.manifest import MANIFEST, Manifest
+from climbstream.loader.formats.manifest import INDEX, MANIFEST, Manifest
 from climbstream.loader.tools.verify import verify_directory
 
 
@@ -391,6 +392,21 @@ def test_a_link_is_a_fault_in_a_directory_of_before_hashes_were_noted_too(
     (directory / name).unlink(missing_ok=True)
     (directory / name).symlink_to(tmp_path / "secret")
     assert f"{directory / name} is a link to" in faults(directory)
+
+
+def test_shards_whose_index_is_damaged_are_not_called_unlisted(directory):
+    (directory / "clusters" / "c00" / INDEX).write_text("{}")
+    verdict = verify_directory(directory)
+    assert "index.json: expected hash" in verdict.faults[0]
+    assert "else the file is damaged: build, pull or copy the directory again" in verdict.faults[0]
+    assert verdict.unexpected == []
+
+
+def test_a_check_of_sizes_does_not_say_that_it_reads_tokens(directory, capsys):
+    verify_directory(directory, content=False)
+    said = capsys.readouterr().err
+    assert re.match(r"check sizes: \d+ shards", said)
+    assert "tokens" not in said
 
 
 def test_what_the_manifest_does_not_know_is_named_and_no_fault(directory):

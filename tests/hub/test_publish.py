@@ -601,12 +601,43 @@ def test_a_dry_run_says_that_the_login_was_not_checked(hub, directory):
 
 def test_drawn_without_a_number_of_tokens_says_that_nothing_is_drawn(directory, tables):
     said = (
-        "shuffled/ has each document once: only with --tokens, documents are drawn by the mixture.",
+        "shuffled/ has each document once. --tokens N draws documents by token shares, and "
+        "--tokens N --mixture FILE by a mixture.",
     )
     whole = collect(directory, REPO, tables, PublishSettings(what="drawn"))
     assert whole.notes == said
     assert "tokens drawn" not in card_of(whole)[1]
     assert said[0] not in collect(directory, REPO, tables, PublishSettings(what="all")).notes
+
+
+def test_the_card_of_drawn_documents_begins_with_their_size_and_not_that_of_the_shards(
+    directory, tmp_path
+):
+    settings = PublishSettings(what="drawn", tokens=2_000)
+    metadata, body = card_of(collect(directory, REPO, tmp_path, settings))
+    manifest = Manifest.load(directory)
+    first = body.strip().splitlines()[2]
+    shards = f"{manifest.tokens:,} tokens of"
+    assert re.match(rf"[12],\d{{3}} tokens, drawn by token shares from shards with {shards}", first)
+    assert "Licences of the shards (those of the drawn documents were not counted): CC0" in first
+    assert "| documents of the shards | tokens of the shards |" in body
+    assert "licences by tokens" not in body
+    assert "size_categories" not in metadata
+
+
+def test_a_card_of_shards_and_drawn_documents_states_both_sizes(directory, tmp_path):
+    settings = PublishSettings(what="all", tokens=2_000)
+    metadata, body = card_of(collect(directory, REPO, tmp_path, settings))
+    assert body.strip().splitlines()[2].startswith(f"{Manifest.load(directory).tokens:,} tokens of")
+    assert re.search(
+        r"; the shuffled tables have [12],\d{3} tokens, drawn by token shares\. Lic", body
+    )
+    assert metadata["size_categories"] == ["n<1K"]
+
+
+def test_a_mixture_draws_only_up_to_a_number_of_tokens(tmp_path):
+    with pytest.raises(UsageError, match="only up to a number of tokens; add --tokens N, or leave"):
+        PublishSettings(what="drawn", mixture=tmp_path / "mixture.json")
 
 
 @pytest.mark.parametrize("repo", ["web", "a/b/c", "../web", "hf://someone/web", "someone/web@v1"])

@@ -17,6 +17,10 @@ import zstandard
 from climb_command import ClimbProcess, run_climb
 from hub_double import File
 
+from climbstream.builder.contamination.shards import check_shards
+from climbstream.builder.contamination.tasks import Item, Task
+from climbstream.builder.exporter.job import ExportJob
+from climbstream.builder.exporter.mixture import export_mixture
 from climbstream.builder.exporter.shards import export_shards
 from climbstream.loader import Mixture, MixtureLoader
 from climbstream.loader.core.errors import (
@@ -28,6 +32,7 @@ from climbstream.loader.core.errors import (
     UsageError,
 )
 from climbstream.loader.core.files import hash_bytes
+from climbstream.loader.formats.directory import ShardDirectory
 from climbstream.loader.formats.manifest import COLUMNS, Manifest, hash_files
 from climbstream.loader.formats.mds.entry import ShardColumns
 from climbstream.loader.formats.shard_columns import parse_columns, save_columns
@@ -123,7 +128,7 @@ def test_what_has_no_weight_is_not_fetched_and_comes_with_another_mixture(
     assert not shards_of(web.sent, names[2])
     expected = digest(opened(directory, tmp_path / "a", some))
     assert digest(opened(tmp_path / "pulled", tmp_path / "b", some)) == expected
-    with pytest.raises(IntegrityError, match=r"clusters/c0[2-5]/shard\.00000.* is missing"):
+    with pytest.raises(InvalidDataError, match=r"not have the shards of c02, c03, c04, c05, bec"):
         digest(opened(tmp_path / "pulled", tmp_path / "b", Mixture.uniform(names[2:])))
     sent = web.sent.copy()
     again = pull(REPO, tmp_path / "pulled", Mixture.uniform(names))
@@ -151,6 +156,45 @@ def test_what_a_mixture_did_not_fetch_is_no_fault_and_is_named(web, directory, n
     assert "cluster c00: shard.00000.mds.zstd: expected" in verify_directory(out).faults[0]
     pull(REPO, out, Mixture.uniform(names[:2]))
     assert verify_directory(out).faults == []
+
+
+def test_a_command_that_needs_clusters_that_were_not_fetched_says_so_at_once(
+    web, directory, names, tmp_path
+):
+    out, some = tmp_path / "pulled", Mixture.uniform(names[:2])
+    pull(REPO, out, some)
+    why = r"not have the shards of c02, c03, c04, c05, because climb pull --mixture did not"
+    with pytest.raises(InvalidDataError, match=why):
+        check_shards(out, [Task("t", (Item("q", "a question of several words"),))])
+    for to in ("jsonl", "megatron", "mosaic"):
+        with pytest.raises(InvalidDataError, match=why):
+            export_shards(out, tmp_path / to, to)
+        assert not (tmp_path / to).exists()
+    job = ExportJob(shards=ShardDirectory(out), out=tmp_path / "drawn", to="jsonl", workers=1)
+    with pytest.raises(InvalidDataError, match=why):
+        export_mixture(job, None, 2_000)
+    assert export_mixture(job, some, 2_000)[names[0]] > 0
+    assert (
+        "not fetched (climb pull --mixture): c02, c03, c04, c05" in run_climb("inspect", out).stdout
+    )
+    assert "not fetched" not in run_climb("inspect", directory).stdout
+
+
+def test_a_loader_needs_no_shards_that_its_cache_has(web, directory, names, tmp_path):
+    whole = digest(opened(directory, tmp_path / "cache"))
+    pull(REPO, tmp_path / "pulled", Mixture.uniform(names[:2]))
+    with pytest.raises(InvalidDataError, match="because climb pull --mixture did not fetch them"):
+        digest(opened(tmp_path / "pulled", tmp_path / "other"))
+    assert digest(opened(tmp_path / "pulled", tmp_path / "cache")) == whole
+
+
+@pytest.mark.parametrize("name", ["", "sub", "sub/deep"])
+def test_a_copy_inside_its_source_is_refused(directory, tmp_path, name):
+    source = tmp_path / "source"
+    shutil.copytree(directory, source)
+    with pytest.raises(UsageError, match="which is copied; name a folder outside of it"):
+        pull(str(source), source / name)
+    assert not (source / "sub").exists()
 
 
 def test_a_whole_pull_that_lost_a_cluster_has_a_fault(web, directory, names, tmp_path):

@@ -325,12 +325,23 @@ def test_of_several_columns_the_first_that_a_record_has_is_read(read, tmp_path, 
         ("u5", "fifth"),
         ("c.txt", "sixth"),
     ]
-    assert report.bad == {"no column 'text,content'": 1}
+    assert report.bad == {"no column 'text' or 'content'": 1}
 
 
 def test_a_column_that_is_not_there_is_named(read, tmp_path, write_jsonl):
     _, report = read(write_jsonl(tmp_path / "a.jsonl", RECORDS), text="body")
     assert report.bad == {"no column 'body'": 3}
+
+
+def test_an_append_is_not_said_to_end_for_a_column_that_it_does_not_need(
+    serial, tmp_path, write_jsonl, caplog
+):
+    place = write_jsonl(tmp_path / "a.jsonl", [{"text": f"words {n}"} for n in range(60)])
+    settings = BuildSettings(keep=["meta.kind"])
+    ingest.read_corpus(serial, find_sources([str(place)]), tmp_path / "units", settings, least=1)
+    assert "has the column 'meta.kind', which the setting keep names" in caplog.text
+    assert "Documents without it are appended all the same" in caplog.text
+    assert "ends with an error" not in caplog.text
 
 
 @given(st.lists(st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"))))

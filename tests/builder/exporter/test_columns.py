@@ -73,6 +73,7 @@ def test_shards_come_back_from_tables_with_columns(cut_finely, tmp_path):
 def test_columns_that_rows_cannot_have_are_refused(cut_finely, tmp_path):
     with pytest.raises(UsageError, match=r"has no column page; it has id, cluster, why, copy_of"):
         export_shards(cut_finely, tmp_path / "a", "parquet", columns=["id", "page"])
+    assert not (tmp_path / "a").exists()
     with pytest.raises(UsageError, match="--columns cannot add tokens; name each column once"):
         export_shards(cut_finely, tmp_path / "b", "jsonl", columns=["tokens"])
     with pytest.raises(UsageError, match="--to megatron has no columns; export columns to parquet"):

@@ -103,7 +103,9 @@ def test_the_card_counts_what_was_drawn_and_not_the_shards(directory, manifest, 
     out = tmp_path / "out"
     counts = export_mixture(job_of(str(directory), out, "jsonl"), Mixture.of({"c00": 1}), 700)
     card = (out / "README.md").read_text()
-    assert f"{counts['c00']:,} tokens in {len(manifest.clusters)} clusters" in card
+    shards = f"{manifest.tokens:,} tokens in {len(manifest.clusters)} clusters"
+    assert f"{counts['c00']:,} tokens, drawn from shards with {shards}. Licences of the" in card
+    assert "\n| licence | documents" not in card
     assert f"| c00 | {counts['c00']:,} | {manifest.clusters[0].tokens:,} |" in card
     assert f"| c01 | 0 | {manifest.clusters[1].tokens:,} |" in card
     assert "part_*.jsonl" in card
@@ -111,10 +113,11 @@ def test_the_card_counts_what_was_drawn_and_not_the_shards(directory, manifest, 
 
 def test_fewer_tokens_than_are_due_are_no_secret(directory, manifest, tmp_path, capsys):
     even = Mixture.uniform(manifest.names)
-    few = export_mixture(job_of(directory, tmp_path / "few", "jsonl"), even, len(manifest.names))
+    asked = len(manifest.names) + 1
+    few = export_mixture(job_of(directory, tmp_path / "few", "jsonl"), even, asked)
     said = capsys.readouterr().err
     assert not any(few.values())
-    assert f"0 tokens are drawn instead of {len(manifest.names)}: only whole documents" in said
+    assert f"0 tokens are drawn instead of {asked}: only whole documents" in said
     assert "c05. A larger --tokens makes the difference smaller" in said
     export_mixture(job_of(directory, tmp_path / "many", "jsonl"), even, 20_000)
     assert "tokens are drawn instead" not in capsys.readouterr().err
