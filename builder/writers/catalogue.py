@@ -44,7 +44,7 @@ _LABELS = 10
 """Maximum number of known domains of held-out text that a message names."""
 _FEW = 2 * FEW_ITEMS
 """Minimum number of held-out documents of a domain for a reliable score of a mixture. A search uses
-only half of them for scores."""
+only about half of their text for scores."""
 _COPIES = ("exact_copies", "near_copies", "source_count")
 """Columns with the array ``copies`` of a partition."""
 _SCHEMA = pa.schema(
@@ -402,7 +402,8 @@ def tell_heldout(labels: Counter[str]) -> None:
     if least < _FEW:
         logger.info(
             f"  a domain with fewer than {_FEW} held-out documents makes an unreliable target, "
-            "because only half of them score a mixture; a larger --holdout holds out more"
+            "because only about half of their text scores a mixture; a larger --holdout holds out "
+            "more"
         )
 
 
