@@ -231,7 +231,7 @@ def _languages_of_few(
     if others := others - sum(few.values()):
         logger.info(
             f"  scores use words only in English; {others:,} documents of other languages are "
-            "scored by their form alone"
+            "scored by their form alone (without copies, and without languages of few documents)"
         )
     if few:
         names = ", ".join(
