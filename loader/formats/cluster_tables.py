@@ -42,6 +42,12 @@ def license_text(manifest: Manifest) -> str:
     return f"{manifest.license}; {unlicensed}" if unlicensed else manifest.license
 
 
+def license_counts_text(manifest: Manifest) -> str:
+    """Return a line with the tokens and documents of each licence; "" if they are not counted."""
+    sizes = join_licenses(cluster.licenses for cluster in manifest.clusters)
+    return f"by licence: {licenses_text(sizes, _LISTED)}" if sizes else ""
+
+
 def licenses_text(licenses: Mapping[str, Size], most: int = _LICENSES) -> str:
     """Return a text with the tokens and documents of the ``most`` licences with the most tokens.
 
