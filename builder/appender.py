@@ -27,7 +27,6 @@ from climbstream.builder.corpus.passes import remove_all
 from climbstream.builder.corpus.read_report import check_losses
 from climbstream.builder.corpus.sources import Places, Source, as_places, hash_sources, survey
 from climbstream.builder.features.encoder import check_shape
-from climbstream.builder.language_codes import UNDETERMINED
 from climbstream.builder.report.cells import by_topic, join_described, small_cells
 from climbstream.builder.report.describe import describe_clusters, label_agreement, name_licenses
 from climbstream.builder.report.losses import counts_of, loss_sections
@@ -83,6 +82,7 @@ from climbstream.loader.formats.manifest import (
 from climbstream.loader.formats.mixture import some_names
 from climbstream.loader.formats.outputs import BASE, WORK
 
+from .language_codes import UNDETERMINED
 from .settings import BuildSettings, complete_settings
 from .staging import finish_commit
 from .unbound import EXCHANGE
