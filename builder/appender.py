@@ -8,6 +8,7 @@ in the working folder until the new manifest is written. Until then, a reader se
 documents; after that, all of them.
 """
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -50,6 +51,7 @@ from climbstream.builder.writers.license_counts import (
 )
 from climbstream.builder.writers.shards import WrittenCluster, write_clusters
 from climbstream.builder.writers.tokenization import tokenize_all
+from climbstream.loader.core.console import counted
 from climbstream.loader.core.engines.engine import Engine, open_engine
 from climbstream.loader.core.errors import InvalidDataError, UsageError
 from climbstream.loader.core.files import (
@@ -77,8 +79,10 @@ from climbstream.loader.formats.manifest import (
     refuse_divided,
     refuse_grouping,
 )
+from climbstream.loader.formats.mixture import some_names
 from climbstream.loader.formats.outputs import BASE, WORK
 
+from .language_codes import UNDETERMINED
 from .settings import BuildSettings, complete_settings
 from .staging import finish_commit
 from .unbound import EXCHANGE
@@ -273,6 +277,7 @@ class _Append:
         copies = self._find_copies(selection, description)
         self._describe(grown, clusters, cells, added, description, copies)
         tell_unlicensed(grown, self._report.unlicensed, self._settings.license)
+        tell_new_languages(kept_in(manifest)["language"], kept_in(grown)["language"])
         files = manifest.files or hash_files(out, range(self._first))
         replace(grown, files=files | self._parts | hash_files(self._next)).save(out)
 
@@ -288,7 +293,8 @@ class _Append:
         if settings.decontaminate:
             find_contaminated(self._engine, partitions, out / CONTAMINATION)
         look_at(self._engine, partitions, out / MODEL, settings)
-        selection = select_appended(selection, clusters, settings, seen)
+        before = kept_in(self._manifest)
+        selection = select_appended(selection, clusters, settings, seen, before)
         check_losses(selection.stages[1:], strict=False)
         # If an earlier version wrote the directory, the manifest has no counts of languages. None
         # are added, because counts of the new documents alone would look like counts of all
@@ -405,6 +411,36 @@ class _Append:
         before, now = self._out / HELDOUT, self._next / HELDOUT
         if before.exists() and now.exists():
             write_bytes(now, before.read_bytes() + now.read_bytes())
+
+
+def kept_in(manifest: Manifest) -> dict[str, dict[str, int]]:
+    """Return how many documents the shards have, by ``language`` and ``script``, and by name.
+
+    Both are empty if an earlier version wrote the directory, because it did not count them.
+    """
+    counts = counts_of(manifest)
+    return {
+        what: {name: entry["kept"] for name, entry in counts.get(what, {}).items()}
+        for what in ("language", "script")
+    }
+
+
+def tell_new_languages(before: Mapping[str, int], after: Mapping[str, int]) -> None:
+    """Log a warning about documents of languages that the shards had no documents of.
+
+    ``before`` and ``after`` have the numbers of documents in the shards, by language, before and
+    after an append.
+    """
+    new = Counter({name: n for name, n in after.items() if not before.get(name)})
+    del new[UNDETERMINED]
+    if not (+new and before):
+        return
+    listed = some_names([f"{name} {n:,}" for name, n in (+new).most_common()])
+    logger.warning(
+        f"  {counted(new.total(), 'document')} in languages that the shards had no documents of, "
+        f"now in clusters of other languages: {listed}. If these are many, build again from all "
+        "sources, so that these languages get clusters of their own"
+    )
 
 
 def _sum(old: Any, new: Any) -> Any:

@@ -34,17 +34,21 @@ _NAMES = dict(
         "arabic=ar chinese=zh czech=cs danish=da dutch=nl english=en finnish=fi french=fr "
         "german=de greek=el hebrew=he hindi=hi hungarian=hu indonesian=id italian=it japanese=ja "
         "korean=ko norwegian=no persian=fa polish=pl portuguese=pt romanian=ro russian=ru "
-        "spanish=es swedish=sv thai=th turkish=tr ukrainian=uk vietnamese=vi"
+        "spanish=es swedish=sv thai=th turkish=tr ukrainian=uk vietnamese=vi "
+        "العربية=ar 中文=zh čeština=cs dansk=da nederlands=nl suomi=fi français=fr francais=fr "
+        "deutsch=de ελληνικά=el עברית=he हिन्दी=hi magyar=hu italiano=it 日本語=ja 한국어=ko "
+        "norsk=no فارسی=fa polski=pl português=pt română=ro русский=ru español=es svenska=sv "
+        "ไทย=th türkçe=tr українська=uk"
     ).split()
 )
-"""Codes of some languages by their English names, for messages."""
+"""Codes of some languages by their names in English and in the language itself, for messages."""
 
 
 def languages_remedy(names: Sequence[str]) -> str:
     """Return which codes to write in place of ``names``, which are no codes.
 
-    >>> languages_remedy(["german", "EN-us"])
-    'write de,en'
+    >>> languages_remedy(["german", "EN-us"]), languages_remedy(["Deutsch"])
+    ('write de,en', 'write de')
     """
     words = [re.split("[-_]", name.strip().lower())[0] for name in names]
     codes = [_NAMES.get(word, word) for word in words]

@@ -355,7 +355,8 @@ def _run(begun: _Begun, out: Path, settings: BuildSettings, *, strict: bool) -> 
     )
     with atomic_path(out / "centroids.npy") as path, path.open("wb") as file:
         np.save(file, clusters.centroids, allow_pickle=False)
-    tell_heldout(write_heldout(out, selection, clusters, names))
+    domains = [name for name, n in selection.stages[0]["kept"]["label"].items() if n["kept"]]
+    tell_heldout(write_heldout(out, selection, clusters, names), domains)
     if report.listed:
         write_json(out / BAD_RECORDS, report.listed)
     provenance = plan | count_devices(engine, partitions, settings)

@@ -126,12 +126,12 @@ def read_corpus(
     ):
         whole.add(report)
         if report.documents and not report.licensed:
-            whole.unlicensed.append(source.place)
+            whole.unlicensed.append(source.shown)
         if report.bad and not report.documents:
             empty.append(_why_empty(source, report, settings, appended=least == 1))
             records += report.bad.total()
         elif not report.documents:
-            unread.append(f"{source.place} has no document: {', '.join(report.files)}")
+            unread.append(f"{source.shown} has no document: {', '.join(report.files)}")
     _tell_text_files(sources, settings)
     lost_files = len(empty)
     if whole.documents < least:
@@ -147,6 +147,8 @@ def read_corpus(
         )
     logger.info(f"  read {whole.taken()}")
     _check_columns(whole, settings, least)
+    if least > 1 and not whole.licensed:
+        _suggest_license(whole, settings)
     if whole.documents < least:
         lost = "".join(
             f"; {counted(n, noun)}: {reason}"
@@ -166,7 +168,7 @@ def _why_empty(
     """Return why a source has no document; if the text's column is missing, name its columns."""
     reason, count = report.bad.most_common(1)[0]
     records = counted(report.bad.total(), "record")
-    line = f"{source.place} has no document: {reason} ({count:,} of {records})"
+    line = f"{source.shown} has no document: {reason} ({count:,} of {records})"
     if reason != _no_column(settings) or not report.columns:
         return line
     names = list(report.columns)
@@ -212,7 +214,7 @@ def _fixed_groups(sources: Sequence[Source], directory: Path, mib: int | None) -
 
 def _tell_text_files(sources: Sequence[Source], settings: BuildSettings) -> None:
     """Log whether a text file is read as one document, or each of its lines as a document."""
-    if texts := [source.place for source in sources if source.format == "txt"]:
+    if texts := [source.shown for source in sources if source.format == "txt"]:
         what = (
             "each line is a document (without --text-lines: each file)"
             if settings.text_lines
@@ -253,6 +255,16 @@ def _check_columns(report: ReadReport, settings: BuildSettings, least: int) -> N
             raise InvalidDataError(message)
 
 
+def _suggest_license(report: ReadReport, settings: BuildSettings) -> None:
+    """Log a warning about a column with a name like that of the licence, which has none."""
+    names = sorted(report.columns.keys() - {settings.license})
+    for near in difflib.get_close_matches(settings.license, names, 1, 0.8):
+        logger.warning(
+            f"  no record states a licence in the column {settings.license!r}; if the column "
+            f"{near!r} has licences, build with --license {near}"
+        )
+
+
 def _check_text_files(sources: Sequence[Source], settings: BuildSettings, least: int) -> None:
     """Raise `InvalidDataError` if all ``sources`` are text, and the settings name a column.
 
@@ -265,7 +277,7 @@ def _check_text_files(sources: Sequence[Source], settings: BuildSettings, least:
         if option == "text" or FOLDER in column.split(","):
             continue
         message = (
-            f"all sources are text files, such as {sources[0].place}, and text files have no "
+            f"all sources are text files, such as {sources[0].shown}, and text files have no "
             f"columns; so there is no column {column!r}, which the setting {option} names"
         )
         if least == 1:
@@ -300,7 +312,7 @@ def _look_at_first_records(source: Source, settings: BuildSettings, *, appended:
             if option == "text":
                 outcome = f"Records without it are left out. {outcome}"
             logger.warning(
-                f"  none of the first {_FIRST} records of {source.place} has the column "
+                f"  none of the first {_FIRST} records of {source.shown} has the column "
                 f"{column!r}, which the setting {option} "
                 f"names{_others(column, sorted(columns.names))}. {outcome}"
             )
@@ -368,7 +380,7 @@ def _tell_undivided(sources: Sequence[Source]) -> None:
         first = max(large, key=lambda source: source.size or 0)
         logger.info(
             f"  only one worker can read each of {len(large):,} large "
-            f"{'files' if large[1:] else 'file'} ({first.place}, {(first.size or 0) / 1e6:,.0f} "
+            f"{'files' if large[1:] else 'file'} ({first.shown}, {(first.size or 0) / 1e6:,.0f} "
             "MB). Several workers can share a file of Parquet with several row groups, or of "
             "uncompressed JSON or text with one record per line"
         )

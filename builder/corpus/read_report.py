@@ -9,6 +9,7 @@ from climbstream.loader.core.console import counted
 from climbstream.loader.core.errors import InvalidDataError
 from climbstream.loader.core.log import get_logger
 from climbstream.loader.core.typed import convert
+from climbstream.loader.core.visible_text import visible_cell
 from climbstream.loader.formats.clusters import reason_title
 
 logger = get_logger(__name__)
@@ -121,7 +122,7 @@ def losses(stages: Iterable[Mapping[str, Any]]) -> list[str]:
             *((size["documents"], "document", why) for why, size in stage["dropped"].items()),
         ]
         for n, what, reason in sorted(counts, key=lambda count: -count[0]):
-            example = stage.get("examples", {}).get(reason)
+            example = visible_cell(stage.get("examples", {}).get(reason, ""))
             place = f" ({'the first: ' if n > 1 else ''}{example})" if example else ""
             lines.append(f"{counted(n, what)}: {reason_title(reason)}{place}")
     return lines

@@ -19,6 +19,7 @@ from climbstream.loader.core.engines.engine import Engine
 from climbstream.loader.core.engines.local import cores
 from climbstream.loader.core.errors import ClimbError, InvalidDataError, RemoteError, UsageError
 from climbstream.loader.core.files import hash_json
+from climbstream.loader.core.visible_text import visible_cell
 from climbstream.loader.formats.outputs import is_shard_directory, writer_of
 from climbstream.loader.storage.hub import check_contact
 from climbstream.loader.storage.s3_files import file_system
@@ -107,6 +108,11 @@ class Source:
     """Size in bytes; None if the source is no file or its server states no size."""
 
     @property
+    def shown(self) -> str:
+        """Return `place` for a message: on one line, although a file name may have line breaks."""
+        return visible_cell(self.place)
+
+    @property
     def is_remote(self) -> bool:
         """Whether the source is read over a network."""
         return self.format == "hub" or "://" in self.name
@@ -162,7 +168,7 @@ def survey(names: Sequence[str]) -> tuple[list[Source], list[BadFile]]:
             unused[_real(bad.origin)] = BadFile(_below_named(bad.origin, name), bad.reason)
         if not matches:
             _refuse_shards(name, others)
-            examples = "".join(f"; {bad.origin}: {bad.reason}" for bad in others[:3])
+            examples = "".join(f"; {visible_cell(bad.origin)}: {bad.reason}" for bad in others[:3])
             raise UsageError(
                 f"{name} is not a file, folder or glob with {FORMATS}; name one, or hub:DATASET, "
                 f"or python:{examples}"

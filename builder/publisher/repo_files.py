@@ -327,8 +327,8 @@ def _notes(
         yield "--heldout has no effect: there is no held-out text in what is published."
     if settings.what == "all":
         yield (
-            "Use --what all for later versions of this data set too: a publication without one of "
-            "its folders is refused."
+            "Use --what all for later versions of this data set too: a version that lacks a folder "
+            "of this one is refused."
         )
     if settings.what == "drawn" and settings.tokens is None:
         yield (

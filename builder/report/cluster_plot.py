@@ -51,8 +51,10 @@ def plot_clusters(
     for number, cluster in enumerate(shown):
         end = begin + len(cluster.micro)
         title = escape(f"{cluster.name}: {cluster.words}")
-        # Hues are a golden angle apart, so that the colours of successive clusters differ.
-        color = f"hsl({number * 137.5 % 360:.0f} 65% 50%)"
+        # Hues are a golden angle apart. Clusters 5, 8 or 13 apart have similar hues, but always
+        # another lightness.
+        lightness = (50, 34, 68)[number % 3]
+        color = f"hsl({number * 137.5 % 360:.0f} 65% {lightness}%)"
         items.append(f'<li><i style="--c:{color}"></i>{title}</li>')
         circles = "".join(
             f'<circle cx="{x:.1f}" cy="{y:.1f}" r="{r:.1f}"/>'
@@ -66,18 +68,19 @@ def plot_clusters(
             largest = begin + int(np.argmax(documents[begin:end]))
             x, y = places[largest]
             word = escape(cluster.terms[0] if cluster.terms else "")
-            names.append((x, y, radii[largest], f"{escape(cluster.name)} {word}"))
+            names.append((x, y, radii[largest], f"{escape(cluster.name)}<tspan> {word}</tspan>"))
         begin = end
     crosses = "".join(
         f'<path d="M{x - 3:.1f} {y - 3:.1f}l6 6m0-6l-6 6" '
         f'data-tip="pruned: {escape((pruned or {})[m])}"/>'
         for m, (x, y) in zip(crossed, places[begin:], strict=True)
     )
+    written = _written(names, np.column_stack([places[: len(radii)], radii]))
     return (
         f'<div class="plot map"><svg viewBox="0 0 {_WIDTH} {_HEIGHT}" width="{_WIDTH}" role="img" '
         f'aria-label="Map of the micro-clusters">'
         f'<g stroke="var(--soft)" stroke-width="1.5">{crosses}</g>'
-        f"{''.join(dots)}{_written(names)}</svg></div>"
+        f"{''.join(dots)}{written}</svg></div>"
         f'<ul class="legend">{"".join(items[:_LISTED])}</ul>'
     )
 
@@ -98,19 +101,31 @@ def _places(centroids: NDArray[np.float32]) -> NDArray[np.float64]:
     return places
 
 
-def _written(names: Sequence[tuple[float, float, float, str]]) -> str:
+def _written(names: Sequence[tuple[float, float, float, str]], dots: NDArray[np.float64]) -> str:
     """Return the SVG of names beside their dots; leave out a name that would overlap another.
 
-    Each of ``names`` has the coordinates of a dot, its radius, and the text.
+    A name is to the right of its dot or, if other dots or the edge are in the way there, to the
+    left, if there is room. Each of ``names`` has the coordinates of a dot, its radius, and the
+    text. ``dots`` has the coordinates and radius of each dot, ``[n, 3]``.
     """
     taken: list[tuple[float, float]] = []
     texts = []
     for x, y, radius, text in names:
-        if any(abs(y - b) < 15 and abs(x - a) < _ROOM for a, b in taken):
+        right, left = x + radius + 4, x - radius - 4
+        covered = [_dots_in(dots, begin, y) for begin in (right, left - _ROOM)]
+        is_left = right + _ROOM > _WIDTH or (left >= _ROOM and covered[1] < covered[0])
+        begin = left - _ROOM if is_left else right
+        if any(abs(y - b) < 15 and abs(begin - a) < _ROOM for a, b in taken):
             continue
-        taken.append((x, y))
-        # At the right edge, a name is to the left of its dot.
-        right = x + radius + _ROOM <= _WIDTH
-        place, anchor = (x + radius + 4, "") if right else (x - radius - 4, ' text-anchor="end"')
+        taken.append((begin, y))
+        place, anchor = (left, ' text-anchor="end"') if is_left else (right, "")
         texts.append(f'<text x="{place:.1f}" y="{y + 4:.1f}"{anchor}>{text}</text>')
     return "".join(texts)
+
+
+def _dots_in(dots: NDArray[np.float64], begin: float, y: float) -> int:
+    """Return how many ``dots`` touch the room of a name from ``begin``, at height ``y``."""
+    x, heights, radii = dots.T
+    across = x - np.clip(x, begin, begin + _ROOM)
+    down = heights - np.clip(heights, y - 7, y + 7)
+    return int((np.hypot(across, down) < radii).sum())

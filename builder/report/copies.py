@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from html import escape
 
+from climbstream.loader.core.console import counted
 from climbstream.loader.core.html_page import listed, paragraph, section, table
 from climbstream.loader.formats.clusters import ClusterInfo
 
@@ -32,9 +33,13 @@ def copy_sections(clusters: Sequence[ClusterInfo]) -> list[str]:
     ]
     if not rows:
         return []
+    others = sum(c.copy_counts is not None for c in clusters) - len(rows)
+    more = f" Not in the table: {counted(others, 'cluster')} without copies." if others else ""
     heads = (
         *("cluster", "words", "occur more than once", "part", "exact copies", "near copies"),
         *("mean number of copies", "in several sources"),
     )
     numbers = tuple(range(2, len(heads)))
-    return [section("Copies", paragraph(_NOTE), table(heads, rows, numbers=numbers, texts=(1,)))]
+    return [
+        section("Copies", paragraph(_NOTE + more), table(heads, rows, numbers=numbers, texts=(1,)))
+    ]

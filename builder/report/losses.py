@@ -49,7 +49,8 @@ def loss_sections(
         note = (
             "Some documents for each reason. Scores are from 0 to 5, and higher is better "
             "(ad-free: less advertising). climb dropped lists all documents that were left out; "
-            "climb build --keep-ids keeps the ones that you name."
+            "climb build --keep-ids keeps the ones that you name, but none that were held out or "
+            "contain a test question."
         )
         if appended:
             note += (

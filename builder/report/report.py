@@ -98,7 +98,7 @@ def _figures(manifest: Manifest, topics: Sequence[ClusterInfo]) -> list[tuple[st
         (f"{documents:,}", "documents"),
         (f"{len(topics):,}", "clusters"),
     ]
-    read = manifest.conservation[0]["in"]["documents"] if manifest.conservation else 0
+    read = manifest.conservation[0]["out"]["documents"] if manifest.conservation else 0
     if read:
         figures.append((f"{documents / read:.0%}", f"of {read:,} documents read were kept"))
     return figures

@@ -157,17 +157,17 @@ def _count_kept(partition: Partition) -> Counts:
 def tell_kept(report: Report, selection: Selection) -> Counts:
     """Log what was kept and dropped, by `summarize`; return the counts of `count_kept`."""
     counts, poor = count_kept(selection)
-    read, first = report.stage(), selection.stages[0]["in"]
-    # The bytes of records without a usable text are not known.
-    read["in"] = {**first, "documents": read["in"]["documents"]}
-    for line in summarize([read, *selection.stages], counts, poor):
+    for line in summarize(report.bad, selection.stages, counts, poor):
         logger.info(f"  {line}")
     return counts
 
 
-def summarize(stages: list[dict[str, Any]], counts: Counts, poor: Poor) -> Iterator[str]:
+def summarize(
+    bad: Counter[str], stages: list[dict[str, Any]], counts: Counts, poor: Poor
+) -> Iterator[str]:
     """Yield lines that say how much is kept, and what is dropped for which reason.
 
+    ``bad`` has the number of records that are no documents, by reason; they are named apart.
     There is a warning for each language, script or label if more than half of its documents were
     dropped for their quality. Documents that were dropped for other reasons do not count.
     """
@@ -176,11 +176,15 @@ def summarize(stages: list[dict[str, Any]], counts: Counts, poor: Poor) -> Itera
     for stage in stages:
         for reason, size in stage["dropped"].items():
             reasons[reason] += size["documents"]
-    pruned = ", ".join(f"{reason_title(name)} {n:,}" for name, n in reasons.most_common())
+    pruned, unusable = (
+        ", ".join(f"{reason_title(name)} {n:,}" for name, n in some.most_common())
+        for some in (reasons, bad)
+    )
     yield (
         f"kept {last['documents']:,} of {first['documents']:,} documents "
         f"({last['bytes']:,} of {first['bytes']:,} bytes)"
         + (f"; left out: {pruned}" if pruned else "")
+        + (f"; records without a usable document: {unusable}" if unusable else "")
     )
     for what, names in counts.items():
         for name, entry in names.items():

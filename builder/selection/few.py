@@ -17,6 +17,7 @@ JUDGED_ALWAYS = (ENGLISH, CODE, UNDETERMINED)
 LEAST = 20
 """A language, or its script, must have at least this number of documents in the corpus. If neither
 has, documents of the language are not dropped for low scores."""
+_NONE: Mapping[str, Mapping[str, int]] = {}
 
 
 def count_languages(partition: Partition) -> Counter[tuple[str, str]]:
@@ -24,15 +25,20 @@ def count_languages(partition: Partition) -> Counter[tuple[str, str]]:
     return Counter((str(a), str(b)) for a, b in partition.read("languages")[stays(partition)])
 
 
-def languages_of_few(groups: Mapping[tuple[str, str], int]) -> dict[tuple[str, str], int]:
+def languages_of_few(
+    groups: Mapping[tuple[str, str], int], before: Mapping[str, Mapping[str, int]] = _NONE
+) -> dict[tuple[str, str], int]:
     """Return those ``groups`` that have too few documents to be judged by scores.
 
     ``groups`` has the number of documents of each language and script. A language with few
     documents is judged if its script has enough documents. English and code are always judged,
     because the scores were tested on both. Documents of an undetermined language are also always
     judged.
+
+    ``before`` has the numbers of documents from before an append, by ``language`` and by
+    ``script``; these documents count, too.
     """
-    languages, scripts = Counter[str](), Counter[str]()
+    languages, scripts = Counter(before.get("language")), Counter(before.get("script"))
     for (language, script), count in groups.items():
         languages[language] += count
         scripts[script] += count

@@ -194,33 +194,45 @@ def select_documents(
 
 
 def select_appended(
-    selection: Selection, clusters: ClusterMap, settings: BuildSettings, seen: Seen
+    selection: Selection,
+    clusters: ClusterMap,
+    settings: BuildSettings,
+    seen: Seen,
+    before: Mapping[str, Mapping[str, int]],
 ) -> Selection:
-    """Decide which appended documents stay, and put them into the ``clusters`` of the build."""
+    """Decide which appended documents stay, and put them into the ``clusters`` of the build.
+
+    ``before`` has the numbers of documents from before the append, by ``language`` and ``script``.
+    """
     _decontaminate(selection, settings)
     drop_copies(selection, settings, seen)
-    few = _languages_of_few(selection, settings)
+    few = _languages_of_few(selection, settings, before)
     _drop_poor(selection, settings, clusters, few, seen)
     _write_clusters(selection, clusters)
     return selection
 
 
-def _languages_of_few(selection: Selection, settings: BuildSettings) -> dict[tuple[str, str], int]:
+def _languages_of_few(
+    selection: Selection,
+    settings: BuildSettings,
+    before: Mapping[str, Mapping[str, int]] | None = None,
+) -> dict[tuple[str, str], int]:
     """Return which languages have too few documents to be judged by scores, with their numbers.
 
-    The keys are language and script. With ``no_prune``, the result is empty, because no document is
-    judged. A message says how documents of languages other than English are judged.
+    The keys are language and script. ``before`` is as in `languages_of_few`. With ``no_prune``, the
+    result is empty, because no document is judged. A message says how documents of languages other
+    than English are judged.
     """
     if settings.no_prune:
         return {}
     counts: Counter[tuple[str, str]] = Counter()
     summed(selection.engine, selection.partitions, count_languages, Counter.update, counts)
-    few = languages_of_few(counts)
+    few = languages_of_few(counts, before or {})
     others = sum(n for (language, _), n in counts.items() if language not in JUDGED_ALWAYS)
     if others := others - sum(few.values()):
         logger.info(
             f"  scores use words only in English; {others:,} documents of other languages are "
-            "scored by their form alone"
+            "scored by their form alone (without copies, and without languages of few documents)"
         )
     if few:
         names = ", ".join(

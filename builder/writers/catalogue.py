@@ -34,6 +34,7 @@ from climbstream.loader.core.log import get_logger
 from climbstream.loader.formats.catalogue import row_groups
 from climbstream.loader.formats.heldout import FEW_ITEMS
 from climbstream.loader.formats.manifest import HELDOUT, part_name
+from climbstream.loader.formats.mixture import some_names
 
 from .catalogue_parts import Slice, join_slices, slice_path
 from .shards import WrittenCluster
@@ -44,7 +45,7 @@ _LABELS = 10
 """Maximum number of known domains of held-out text that a message names."""
 _FEW = 2 * FEW_ITEMS
 """Minimum number of held-out documents of a domain for a reliable score of a mixture. A search uses
-only half of them for scores."""
+only about half of their text for scores."""
 _COPIES = ("exact_copies", "near_copies", "source_count")
 """Columns with the array ``copies`` of a partition."""
 _SCHEMA = pa.schema(
@@ -391,18 +392,29 @@ def write_heldout(
     return labels
 
 
-def tell_heldout(labels: Counter[str]) -> None:
-    """Log how many documents of each known domain are held out, the largest domains first."""
+def tell_heldout(labels: Counter[str], domains: Iterable[str] = ()) -> None:
+    """Log how many documents of each known domain are held out, the largest domains first.
+
+    ``labels`` has the numbers by domain. Of ``domains``, the domains of kept documents, those
+    without held-out documents are named.
+    """
     if not labels:
         return
+    missing = sorted({*domains} - labels.keys() - {""})
     listed = ", ".join(f"{name} {count:,}" for name, count in labels.most_common(_LABELS))
     more = f", {len(labels) - _LABELS:,} more" if len(labels) > _LABELS else ""
     least = min(labels.values())
     logger.info(f"  held-out documents by known domain: {listed}{more}")
+    if missing:
+        logger.info(
+            f"  no document is held out of {some_names(missing)}, so there is no target "
+            f"label={missing[0]}; a larger --holdout holds out more"
+        )
     if least < _FEW:
         logger.info(
             f"  a domain with fewer than {_FEW} held-out documents makes an unreliable target, "
-            "because only half of them score a mixture; a larger --holdout holds out more"
+            "because only about half of their text scores a mixture; a larger --holdout holds out "
+            "more"
         )
 
 

@@ -8,7 +8,12 @@ import click
 from climbstream.loader.core.console import counted, text_table
 from climbstream.loader.core.errors import ClimbError, IntegrityError, UsageError
 from climbstream.loader.core.files import COPY_FIRST, refuse_url
-from climbstream.loader.formats.cluster_tables import clusters_text, copies_text, license_text
+from climbstream.loader.formats.cluster_tables import (
+    clusters_text,
+    copies_text,
+    license_counts_text,
+    license_text,
+)
 from climbstream.loader.formats.clusters import load_clusters
 from climbstream.loader.formats.manifest import AXES, PULL, Manifest, left_out_by_pull
 from climbstream.loader.formats.mixture import Mixture, some_names
@@ -26,14 +31,17 @@ from .options import INPUT, OUTPUT, grouping_option, json_option, show
 def inspect(directory: str, as_json: bool) -> None:
     """Show the clusters and sizes of the shard directory DIRECTORY (a folder or a URL)."""
     manifest, clusters = Manifest.load(directory), load_clusters(directory)
-    copies = copies_text(clusters)
     not_pulled = left_out_by_pull(directory, manifest)
+    facts = [
+        f"licence: {license_text(manifest)}",
+        license_counts_text(manifest),
+        copies_text(clusters),
+        f"not fetched (climb pull --mixture): {', '.join(not_pulled)}" if not_pulled else "",
+    ]
     text = (
         f"{directory}: {manifest.tokens:,} tokens (vocabulary of {manifest.vocab_size:,}) in "
         f"{counted(len(manifest.clusters), 'cluster')}\n"
-        f"licence: {license_text(manifest)}"
-        + (f"\n{copies}" if copies else "")
-        + (f"\nnot fetched (climb pull --mixture): {', '.join(not_pulled)}" if not_pulled else "")
+        + "\n".join(filter(None, facts))
         + f"\n\n{clusters_text(manifest, clusters)}"
     )
     value = {**manifest.to_json(), "about": [info.to_json() for info in clusters]}

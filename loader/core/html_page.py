@@ -192,7 +192,8 @@ def quotation(name: str, text: str, html: str = "") -> str:
 
 def bar(share: float, color: str = "blue") -> str:
     """Return the drawing of a bar whose length is proportional to ``share``, from 0 to 1."""
-    return f'<span class="bar" style="width:{72 * share:.1f}px;background:var(--{color})"></span>'
+    width = f"calc({share:.3f} * var(--bar))"
+    return f'<span class="bar" style="width:{width};background:var(--{color})"></span>'
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -129,11 +129,18 @@ def check_same_config(
 
 
 def differences_text(old: object, new: object) -> str:
-    """Return a text on the differences of two plans, by names of options; "" if there are none."""
-    texts = [_difference_text(*difference) for difference in _differences(old, new)]
-    rest = len(texts) - _MOST
-    more = f"; and {counted(rest, 'more difference')}" if rest > 0 else ""
-    return "; ".join(texts[:_MOST]) + more
+    """Return a text on the differences of two plans, by names of options; "" if there are none.
+
+    The first differences are described. The others are counted, and options among them are named.
+    """
+    differences = [*_differences(old, new)]
+    text = "; ".join(_difference_text(*each) for each in differences[:_MOST])
+    if not (rest := differences[_MOST:]):
+        return text
+    names = dict.fromkeys(setting_name(keys) for keys, _, _ in rest)
+    options = ", ".join(name for name in names if name.startswith("--"))
+    more = counted(len(rest), "more difference")
+    return f"{text}; and {more}{options and f', also in {options}'}"
 
 
 def _difference_text(keys: tuple[str, ...], before: object, now: object) -> str:

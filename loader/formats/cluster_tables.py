@@ -42,8 +42,16 @@ def license_text(manifest: Manifest) -> str:
     return f"{manifest.license}; {unlicensed}" if unlicensed else manifest.license
 
 
-def licenses_text(licenses: Mapping[str, Size], spellings: Sequence[str] = ()) -> str:
-    """Return a text with the tokens and documents of the five licences with the most tokens.
+def license_counts_text(manifest: Manifest) -> str:
+    """Return a line with the tokens and documents of each licence; "" if they are not counted."""
+    sizes = join_licenses(cluster.licenses for cluster in manifest.clusters)
+    return f"by licence: {licenses_text(sizes, most=_LISTED)}" if sizes else ""
+
+
+def licenses_text(
+    licenses: Mapping[str, Size], spellings: Sequence[str] = (), most: int = _LICENSES
+) -> str:
+    """Return a text with the tokens and documents of the ``most`` licences with the most tokens.
 
     A document with several licences counts for each of them. Licences are spelled as in
     ``spellings``; see `single_licenses`.
@@ -56,9 +64,9 @@ def licenses_text(licenses: Mapping[str, Size], spellings: Sequence[str] = ()) -
     parts = [
         f"{' '.join(name.split())} {counted(size.tokens, 'token')} in "
         f"{counted(size.documents, 'document')}"
-        for name, size in ordered[:_LICENSES]
+        for name, size in ordered[:most]
     ]
-    more = len(ordered) - _LICENSES
+    more = len(ordered) - most
     return "; ".join([*parts, *([f"{more} more"] if more > 0 else [])])
 
 

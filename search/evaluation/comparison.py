@@ -27,6 +27,8 @@ class Comparison:
     second, due to the choice of items (documents or questions)."""
     warning: str = ""
     """A warning, with the remedy, that the target has too few items; "" if it has enough items."""
+    objection: str = ""
+    """Why no gain on the target is certain, whatever its error; "" if a gain may be certain."""
 
     def mean(self, name: str) -> tuple[float, float]:
         """Return the mean score of a mixture and the standard error of this mean over seeds."""
@@ -63,12 +65,12 @@ class Comparison:
         """Return whether ``name`` beats all other mixtures, and the verdict in sentences.
 
         ``name`` beats all others if its gain over each of them is more than twice the error of this
-        gain, and if no other name has the same mixture.
+        gain, if no other name has the same mixture, and if there is no ``objection``.
         """
         same = self.same_as(name)
         others = [other for other in self.scores if other not in (name, *same)]
         gains = {other: self.gain(name, other) for other in others}
-        holds = not same and all(gain > 2 * error for gain, error in gains.values())
+        clear = not same and all(gain > 2 * error for gain, error in gains.values())
         digits = self.digits
         parts = [
             f"{other} {with_error(*self.mean(other), digits)}, "
@@ -81,7 +83,9 @@ class Comparison:
         text += f"; in {counted(len(self.scores[name]), 'seed')}"
         if self.scored_on:
             text += f"; {self.scored_on} score it"
-        if holds:
+        if clear and self.objection:
+            return False, f"No sure gain: {text}. {self.objection}"
+        if clear:
             return True, f"{text[0].upper()}{text[1:]}."
         if same:
             return False, (

@@ -107,6 +107,7 @@ def _comparison(items: TargetItems, target: str, runs: Mapping[str, Sequence[_Ru
         items.text,
         {(a, b): items.gain_sd(np.array(costs[a]), np.array(costs[b])) for a, b in pairs},
         items.warning(target),
+        items.objection(target),
     )
 
 

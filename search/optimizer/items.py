@@ -13,9 +13,14 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from climbstream.loader.core.console import counted
 from climbstream.loader.formats.heldout import FEW_ITEMS
 
 _DRAWS = 1_000
+MIN_ITEMS = 5
+"""Smallest number of items on which a gain may be called certain. If a mixture is better on each of
+four items, this still happens by chance in 1 of 16 cases; with five items, in 1 of 32 (sign
+test)."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -48,6 +53,17 @@ class TargetItems:
         return (
             f"only {self.text} score {target}, so errors and intervals are uncertain themselves; "
             f"have {FEW_ITEMS} {self.noun} or more: {self.remedy}"
+        )
+
+    def objection(self, target: str) -> str:
+        """Return why no gain on ``target`` is called certain, with the remedy; "" if it may be."""
+        if (count := len(self.sizes)) >= MIN_ITEMS:
+            return ""
+        one, many = self.noun.removesuffix("s"), self.noun
+        return (
+            f"But {target} has only {counted(count, one, many)} to score, too few to tell whether "
+            f"other {many} gain as well. Only a gain on {MIN_ITEMS} {many} or more is called "
+            f"certain: {self.remedy}."
         )
 
     @property
@@ -94,11 +110,12 @@ class ItemEvidence:
         """Return the sd of the gain of ``ours`` over ``theirs`` due to the choice of items.
 
         ``ours`` and ``theirs`` are numbers of trials. The result is None if the costs of the items
-        are unknown for a trial, or if a trial has another number of items than the target.
+        are unknown for a trial, if a trial has another number of items than the target, or if the
+        target has a single item, because one item shows no variation.
         """
         items = self.targets.get(target)
         rows = [[self.costs.get(n, {}).get(target, ()) for n in side] for side in (ours, theirs)]
-        if items is None or not (ours and theirs):
+        if items is None or len(items.sizes) < 2 or not (ours and theirs):
             return None
         if any(len(row) != len(items.sizes) for side in rows for row in side):
             return None

@@ -4,7 +4,8 @@ A trial is one mixture with the scores of a model that was trained on it. Scores
 own unit. A gain is uncertain for two reasons: other seeds give other scores, and other items
 (documents or questions) give other scores. The error due to seeds is estimated from the trials of a
 search and of its confirmation. The error due to items is estimated from `ItemEvidence`. A gain
-counts as certain only if it is clearly larger than both errors together.
+counts as certain only if it is clearly larger than both errors together, and if no target has fewer
+than `MIN_ITEMS` items.
 """
 
 import math
@@ -60,17 +61,15 @@ def settle(
     """
     evidence = evidence or ItemEvidence()
     best = contender(answer)
+    scored = {t: evidence.targets[t] for t in known.targets if t in evidence.targets}
+    objections = [text for t, items in scored.items() if (text := items.objection(t))]
     outcomes = [
         _Side(answer, base, best, known, again, evidence, target).outcome()
         for target in known.targets
     ]
     if answer.choice != BASE and best is not None:
-        answer = _with_items(answer, base, known, outcomes)
-    warnings = [
-        warning
-        for target in known.targets
-        if target in evidence.targets and (warning := evidence.targets[target].warning(target))
-    ]
+        answer = _with_items(answer, base, known, outcomes, few=bool(objections))
+    warnings = [text for t, items in scored.items() if (text := items.warning(t))]
     predicted_only = answer.choice == "predicted" and answer.confirmation is None
     if predicted_only:
         warnings += _weak_predictions(answer.table)
@@ -78,7 +77,8 @@ def settle(
     # The confirmation may have written a sentence to `reason`; keep it.
     first = answer.measured_best.trials[0]
     trial = (names or {}).get(first, f"trial {first}")
-    return replace(answer, reason=f"{_reason(answer, best, known, trial)}{answer.reason}")
+    reason = _reason(answer, best, known, trial, objections)
+    return replace(answer, reason=f"{reason}{answer.reason}")
 
 
 def _weak_predictions(table: Sequence[Skill]) -> list[str]:
@@ -111,11 +111,12 @@ def contender(answer: Answer) -> Candidate | None:
 
 
 def _with_items(
-    answer: Answer, base: Mixture, known: Observations, outcomes: Sequence[Outcome]
+    answer: Answer, base: Mixture, known: Observations, outcomes: Sequence[Outcome], few: bool
 ) -> Answer:
     """Return ``answer`` with the error due to items added to ``gain_sd``.
 
-    If the gain is uncertain with this error, the answer becomes the token shares.
+    If the gain is uncertain with this error, or if a target has too ``few`` items, the answer
+    becomes the token shares.
     """
     if answer.gain is None or answer.gain_sd is None:
         return answer
@@ -124,7 +125,7 @@ def _with_items(
         for weight, scale, outcome in zip(known.importance, known.scale, outcomes, strict=True)
     ]
     gain_sd = math.hypot(answer.gain_sd, *parts)
-    if gain_sd == answer.gain_sd or answer.gain > MIN_RAW_GAIN_SDS * gain_sd:
+    if not few and (gain_sd == answer.gain_sd or answer.gain > MIN_RAW_GAIN_SDS * gain_sd):
         return replace(answer, gain_sd=gain_sd)
     mixture = Mixture(base.weights, {"choice": BASE})
     return replace(answer, gain_sd=gain_sd, choice=BASE, mixture=mixture)
@@ -251,10 +252,16 @@ class _Side:
         return upper_confidence_sd(sd, freedom)
 
 
-def _reason(answer: Answer, best: Candidate | None, known: Observations, trial: str) -> str:
+def _reason(
+    answer: Answer,
+    best: Candidate | None,
+    known: Observations,
+    trial: str,
+    objections: Sequence[str],
+) -> str:
     """Return the result in one sentence, and further sentences on how certain it is.
 
-    ``trial`` names the best measured trial.
+    ``trial`` names the best measured trial. ``objections`` say which targets have too few items.
     """
     parts = "; ".join(_compared(outcome, answer.base_name, known) for outcome in answer.outcomes)
     how, scored_on = _how(answer, best, trial), _scored_on(answer.outcomes)
@@ -280,7 +287,7 @@ def _reason(answer: Answer, best: Candidate | None, known: Observations, trial: 
     else:
         lead = f"Found {parts}{how}{scored_on}."
     behind = _behind(answer, f"{trial} ({measured})")
-    how_certain = (*_interval(answer, best, known), *_decision(answer, best, known))
+    how_certain = (*_interval(answer, best, known), *_decision(answer, best, known, objections))
     passed_over = _passed_over(answer, best, f"{trial} ({measured})")
     untrained = _untrained(answer, best, known)
     return " ".join([lead, *behind, *untrained, *passed_over, *how_certain])
@@ -467,10 +474,14 @@ def _expected(outcome: Outcome) -> str:
     return _better_by(outcome.gain, outcome.gain_sd, decimals(sds, [outcome.gain]))
 
 
-def _decision(answer: Answer, best: Candidate | None, known: Observations) -> list[str]:
+def _decision(
+    answer: Answer, best: Candidate | None, known: Observations, objections: Sequence[str]
+) -> list[str]:
     """Return sentences that say why a gain is not called certain; [] if there is no such gain."""
     if answer.choice != BASE or best is None or answer.gain is None or answer.gain_sd is None:
         return []
+    if objections and answer.gain > 0:
+        return [*objections]
     more = f"{_missing(answer)} would reduce the error."
     if answer.confirmation is None:
         return [more] if (best.gain or 0.0) > 0 else []

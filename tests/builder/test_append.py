@@ -1,5 +1,6 @@
 """Append: new documents join the clusters that are there, and what is there stays as it was."""
 
+import random
 import re
 import shutil
 from collections import Counter
@@ -10,6 +11,7 @@ import pytest
 from climbstream.builder import append, appender
 from climbstream.builder.pipeline import build
 from climbstream.builder.publisher.repo_files import collect
+from climbstream.builder.selection.few import LEAST
 from climbstream.builder.settings import BuildSettings
 from climbstream.builder.staging import finish_commit
 from climbstream.loader import Manifest, MixtureLoader
@@ -351,6 +353,42 @@ def test_a_near_copy_of_what_was_there_is_dropped_and_says_of_which(
     assert [row["signature"] is None for row in rows[-3:]] == [False, True, True]
     assert pairs_in(out) == {}  # "one" was left out too, so its text is in no shard
     assert verify_directory(out).faults == []
+
+
+def russian(name, count):
+    """Documents in Russian that differ from each other."""
+    things = "лес река гора сад вокзал рынок башня подвал двор город".split()
+    deeds = "увидел описал искал любил купил показал".split()
+    rng = random.Random(name)
+    return [
+        {
+            "id": f"{name} {n}",
+            "text": " ".join(
+                f"В этот день учитель снова {rng.choice(deeds)} {rng.choice(things)}, потому что "
+                f"его дети тоже хотели посмотреть на {rng.choice(things)}."
+                for _ in range(12)
+            ),
+        }
+        for n in range(count)
+    ]
+
+
+def test_an_append_names_new_languages_and_counts_documents_of_the_shards(
+    tmp_path, before, engines, write_jsonl, caplog
+):
+    caplog.set_level("INFO")
+    out = shutil.copytree(before, tmp_path / "shards")
+    append([str(write_jsonl(tmp_path / "one.jsonl", russian("one", LEAST - 1)))], out)
+    kept = appender.kept_in(Manifest.load(out))["language"]["ru"]
+    assert "none of these documents is pruned: 19 in ru (Cyrl)" in caplog.text
+    assert (
+        f"{kept} documents in languages that the shards had no documents of, now in clusters of "
+        f"other languages: ru {kept}. If these are many, build again from all sources"
+    ) in caplog.text
+    caplog.clear()
+    append([str(write_jsonl(tmp_path / "two.jsonl", russian("two", LEAST - kept)))], out)
+    assert "languages that the shards had no documents of" not in caplog.text
+    assert "languages with too few documents" not in caplog.text
 
 
 def test_pairs_of_build_and_append_stand_side_by_side_and_are_told_apart(

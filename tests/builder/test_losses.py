@@ -64,6 +64,11 @@ def test_what_is_not_used_is_said_and_stands_in_report_and_manifest(
     out = tmp_path / "out"
     page = (out / "report.html").read_text()
     assert all(line in page for line in LINES)
+    assert (
+        "kept 180 of 181 documents (104,623 of 104,653 bytes); left out: identifier seen before 1; "
+        "records without a usable document: not JSON 1\n"
+    ) in said
+    assert "of 181 documents read were kept" in page
     read = Manifest.load(out).conservation[0]
     assert read["files"] == {"of an unknown format": 2, "empty": 1}
     assert verify_directory(out).faults == []
@@ -79,9 +84,8 @@ def test_a_file_that_loses_all_is_named_with_its_columns(build, folder, write_js
         "other.jsonl has no document: no column 'text' (3 of 3 records); its columns are "
         "content, url. --text text,NAME also reads the column NAME"
     ) in said
-    records = 3 * 60 + 2 + 3
-    assert f"of {records} documents" in said
-    assert "no column 'text' 3" in said
+    assert "of 181 documents" in said
+    assert "; records without a usable document: no column 'text' 3, not JSON 1" in said
 
 
 def test_files_that_give_nothing_are_counted_with_their_records(build, folder, write_jsonl, capsys):
@@ -186,6 +190,30 @@ def test_held_out_documents_are_counted_by_known_domain_and_too_few_are_told(cap
     catalogue.tell_heldout(Counter({"perl": 74, "doc": 59}))
     assert "held-out documents by known domain: perl 74, doc 59\n" in caplog.text
     assert "fewer than 60 held-out documents makes an unreliable target" in caplog.text
+    assert "no document is held out of" not in caplog.text
+    catalogue.tell_heldout(Counter({"perl": 74}), ["perl", "rust", ""])
+    assert "no document is held out of rust, so there is no target label=rust" in caplog.text
+
+
+def test_a_line_break_in_the_name_of_a_file_breaks_no_message(tmp_path, capsys):
+    (tmp_path / "new\nline.csv").write_text("text,id\n")
+    (tmp_path / "bad\nline.jsonl").write_text("{")
+    assert run(["build", str(tmp_path), "--out", str(tmp_path / "out")]) == 3
+    said = capsys.readouterr().err
+    assert "new\\nline.csv has no document: without a record\n" in said
+    assert "bad\\nline.jsonl" in said
+    assert not [line for line in said.splitlines() if line.startswith("line.")]
+
+
+def test_a_column_with_a_name_like_that_of_the_licence_is_named(tmp_path, write_jsonl, capsys):
+    texts = ["The sea is deep and the ship is far from land.", "A garden has many red roses."]
+    records = [{"text": text, "licence": "MIT"} for text in texts]
+    source = write_jsonl(tmp_path / "in.jsonl", records)
+    command = ["build", str(source), "--out", str(tmp_path / "out"), "--dry-run", "--no-prune"]
+    run([*command, "--clusters", "1"])
+    assert "if the column 'licence' has licences, build with --license licence" in (
+        capsys.readouterr().err
+    )
 
 
 def test_sources_without_a_document_say_why_for_each_file(tmp_path, capsys):

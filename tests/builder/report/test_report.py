@@ -4,19 +4,21 @@ import re
 import unicodedata
 from dataclasses import replace
 from html.parser import HTMLParser
+from itertools import combinations
 
 import numpy as np
 import pytest
 
 from climbstream.builder.pipeline import build
 from climbstream.builder.report.cluster_plot import _written, plot_clusters
+from climbstream.builder.report.copies import copy_sections
 from climbstream.builder.report.losses import loss_sections
 from climbstream.builder.report.near_copies import NearCopies, near_copy
 from climbstream.builder.report.report import report_page, write_report
 from climbstream.builder.settings import SCORES, BuildSettings
 from climbstream.loader.core.files import read_json
 from climbstream.loader.core.html_page import SCRIPT, script_hash
-from climbstream.loader.formats.clusters import load_clusters
+from climbstream.loader.formats.clusters import CopyCounts, load_clusters
 from climbstream.loader.formats.manifest import Manifest
 
 
@@ -329,6 +331,36 @@ def test_the_parts_of_a_cluster_add_up(built):
 
 
 def test_a_name_at_the_right_edge_of_the_map_stands_to_the_left_of_its_dot():
-    assert _written([(40.0, 40.0, 9.0, "c00"), (900.0, 90.0, 3.0, "c01")]) == (
+    names = [(40.0, 40.0, 9.0, "c00"), (900.0, 90.0, 3.0, "c01")]
+    assert _written(names, np.array([name[:3] for name in names])) == (
         '<text x="53.0" y="44.0">c00</text><text x="893.0" y="94.0" text-anchor="end">c01</text>'
     )
+
+
+def test_a_name_stands_to_the_left_of_its_dot_if_another_dot_is_to_the_right():
+    names = [(400.0, 40.0, 9.0, "c00"), (450.0, 90.0, 3.0, "c01")]
+    dots = np.array([name[:3] for name in names])
+    assert "text-anchor" not in _written(names, dots)
+    written = _written(names, np.vstack([dots, [430.0, 44.0, 8.0]]))
+    assert '<text x="387.0" y="44.0" text-anchor="end">c00</text>' in written
+
+
+def test_clusters_with_similar_hues_have_another_lightness(built):
+    info = load_clusters(built.directory)[0]
+    clusters = [replace(info, name=f"c{n:02}", micro=(n,), micro_documents=(5,)) for n in range(20)]
+    page = plot_clusters(np.random.default_rng(0).normal(size=(20, 4)), clusters)
+    colors = re.findall(r'fill="hsl\((\d+) 65% (\d+)%\)"', page)
+    assert len(set(colors)) == 20
+    pairs = combinations([(int(hue), int(light)) for hue, light in colors], 2)
+    near = [(a, b) for a, b in pairs if min((a[0] - b[0]) % 360, (b[0] - a[0]) % 360) < 40]
+    assert near
+    assert all(a[1] != b[1] for a, b in near)
+
+
+def test_clusters_without_copies_are_counted_below_the_table_of_copies(built):
+    info = load_clusters(built.directory)[0]
+    some = replace(info, copy_counts=CopyCounts(documents=1, exact=1))
+    (html,) = copy_sections([some, *[replace(info, copy_counts=CopyCounts())] * 2])
+    assert "Not in the table: 2 clusters without copies." in html
+    (html,) = copy_sections([some])
+    assert "Not in the table" not in html

@@ -47,3 +47,10 @@ def test_a_language_is_judged_if_it_or_its_script_has_enough_documents(names, fe
     assert languages_of_few(sum(map(count_languages, units), Counter())) == few
     found = np.concatenate([is_of_few(unit, few) for unit in units])
     assert found.tolist() == [name in few for name in names]
+
+
+def test_documents_from_before_an_append_count():
+    groups = {("de", "Latn"): 1, ("ja", "Jpan"): 1, ("th", "Thai"): 1}
+    before = {"language": {"ja": LEAST - 1, "th": 3}, "script": {"Latn": LEAST}}
+    assert languages_of_few(groups, before) == {("th", "Thai"): 1}
+    assert languages_of_few(groups) == groups

@@ -133,6 +133,14 @@ def test_a_temporary_file_is_known_by_its_name_and_by_the_name_it_will_have(tmp_
         assert not is_temporary(path, "b")
 
 
+def test_options_that_differ_beyond_the_first_are_named():
+    old = {"settings": {f"{name}_size": 1 for name in "abcdefg"}}
+    new = {"settings": {f"{name}_size": 2 for name in "abcdefg"}}
+    assert differences_text(old, new).endswith(
+        "--e-size was 1 and is 2; and 2 more differences, also in --f-size, --g-size"
+    )
+
+
 def test_differences_beyond_the_first_are_counted_and_sources_need_no_hash():
     old = {"settings": {"seed": 1}, "sources": {f"{i}.txt": str(i) for i in range(9)}}
     new = {"settings": {"seed": 2}, "sources": {"0.txt": "x", "new.txt": "y"}}

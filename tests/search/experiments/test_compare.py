@@ -77,6 +77,15 @@ def test_a_mixture_that_is_another_one_is_said_to_be_it_and_not_better_by_nothin
     assert "was found. New 1.100 ± .058 bits per byte; in 3 seeds." in text
 
 
+def test_a_clear_gain_on_too_few_items_is_not_sure():
+    scores = {"ours": [2.0, 2.1, 2.05], "shares": [3.0, 3.1, 3.05]}
+    assert Comparison(scores).verdict("ours")[0]
+    holds, text = Comparison(scores, objection="Too few.").verdict("ours")
+    assert not holds
+    assert text.startswith("No sure gain: ours")
+    assert text.endswith(". Too few.")
+
+
 def test_one_seed_proves_nothing():
     comparison = Comparison({"new": [1.0], "old": [9.0]})
     assert comparison.mean("new") == (1.0, math.inf)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from climbstream.loader import Mixture
-from climbstream.loader.core.console import with_error
+from climbstream.loader.core.console import counted, with_error
 from climbstream.loader.formats.heldout import FEW_ITEMS
 from climbstream.search import Search, Trial
 from climbstream.search.optimizer.answer import BASE as BASELINE
@@ -16,12 +16,13 @@ from climbstream.search.optimizer.answer import Candidate, Confirmation, Outcome
 from climbstream.search.optimizer.conclude import choose_mixture, upper_confidence_sd
 from climbstream.search.optimizer.confirm import confirm as confirmed_by
 from climbstream.search.optimizer.confirm import seed_error
-from climbstream.search.optimizer.items import ItemEvidence, TargetItems
+from climbstream.search.optimizer.items import MIN_ITEMS, ItemEvidence, TargetItems
 from climbstream.search.optimizer.observations import Observations
 from climbstream.search.optimizer.outcome import (
     JOINT_SCORE,
     contender,
     outcome_heads,
+    outcome_note,
     outcome_rows,
     settle,
 )
@@ -36,7 +37,7 @@ def items(count, spread):
     """Documents of 3,000 bytes that gain differently from more of c03: mean 1, sd ``spread``."""
     sizes = np.full(count, 3000.0)
     taste = np.random.default_rng(5).normal(0, 1, count)
-    taste = 1 + spread * (taste - taste.mean()) / taste.std()
+    taste = 1 + spread * (taste - taste.mean()) / (taste.std() or 1.0)
     about = TargetItems(
         sizes, "documents", "bits per byte", int(sizes.sum()), "build with a larger --holdout"
     )
@@ -70,6 +71,28 @@ def test_a_gain_on_few_documents_that_differ_is_not_called_sure(confirm):
     assert with_items.reason.endswith(
         "More documents or questions in the target would reduce the error."
     )
+
+
+@pytest.mark.parametrize("confirm", [0, 3])
+@pytest.mark.parametrize("count", [1, MIN_ITEMS - 1])
+def test_a_gain_on_fewer_than_five_documents_is_not_called_certain(count, confirm):
+    answer, without = searched(count, spread=0.0, confirm=confirm)
+    assert without.choice != BASELINE
+    assert answer.choice == BASELINE
+    assert answer.mixture == Mixture.of(SHARES)
+    assert answer.reason.startswith("It is not certain that any mixture is better than the")
+    assert answer.reason.endswith(
+        f"But text has only {counted(count, 'document')} to score, too few to tell whether other "
+        "documents gain as well. Only a gain on 5 documents or more is called certain: build with "
+        "a larger --holdout."
+    )
+    # One document shows no variation, so the ± covers no other documents.
+    assert ("also covers other documents" in outcome_note(answer)) == (count > 1)
+
+
+def test_a_gain_on_five_documents_that_gain_alike_is_certain():
+    answer, _ = searched(MIN_ITEMS, spread=0.0)
+    assert answer.choice != BASELINE
 
 
 def test_the_same_gain_on_many_documents_is_sure():
