@@ -29,6 +29,7 @@ from climbstream.search.evaluation.targets import target_hashes
 from climbstream.search.optimizer.answer import Answer
 from climbstream.search.optimizer.presets import PRESETS
 from climbstream.search.optimizer.search import FEWEST, Search
+from climbstream.search.optimizer.trials import TrialLog
 from climbstream.search.predictors.gaussian_process import Feature
 from climbstream.search.training.base_model import check_base
 from climbstream.search.training.settings import TrainSettings
@@ -141,7 +142,9 @@ def run_search(
             search = task.open_search()
             if settings.budget * task.proxy.steps >= MEASURED_FROM:
                 count = kept.count if kept else 0
-                cost = plan_search(directory, targets, out, settings, pool, keep_proxies, count)
+                cost = plan_search(
+                    directory, targets, out, settings, search, pool, keep_proxies, count
+                )
                 logger.info(f"{cost.text(out)}\n")
             while mixtures := search.ask():
                 _run_round(search, task, mixtures, pool, writers)
@@ -180,7 +183,8 @@ def dry_search(
     task.warn_of_few(evidence)
     with LocalEngine(workers, gpus=True, preload=PRELOAD) as pool:
         count = kept.count if kept else 0
-        return plan_search(directory, targets, out, settings, pool, keep_proxies, count)
+        search = task.open_search(dry=True)
+        return plan_search(directory, targets, out, settings, search, pool, keep_proxies, count)
 
 
 @dataclass(frozen=True, slots=True)
@@ -332,10 +336,10 @@ class _SearchTask:
             UsageError: A setting of this search is impossible, or `read_earlier` raises it.
             InvalidDataError: `read_earlier` raises it.
         """
-        search = self.open_search(dry=True)
+        base = self.open_search(dry=True).base
         if folder is None:
             return None
-        return read_earlier(folder, self.shards, plan, self.targets, search.base)
+        return read_earlier(folder, self.shards, plan, self.targets, base)
 
     def warn_of_few(self, evidence: Evidence | None) -> None:
         """Warn if the budget is too small for predictions, and there are no earlier trials."""
@@ -356,7 +360,7 @@ class _SearchTask:
     def open_search(self, *, dry: bool = False) -> Search:
         """Open the search on its log of trials, or begin a new search.
 
-        With ``dry``, the search has no log, and n-grams are not counted.
+        With ``dry``, nothing is written to the log, and n-grams are not counted.
         """
         settings, manifest = self.settings, self.shards.manifest
         features: dict[str, Feature] = {}
@@ -369,7 +373,7 @@ class _SearchTask:
             prior=settings.prior or default_mixture(self.shards, self.proxy),
             features=features,
             earlier_runs={} if dry else self.prior.by_target(features),
-            log=None if dry else self.out / TRIALS,
+            log=TrialLog.snapshot(self.out / TRIALS) if dry else self.out / TRIALS,
         )
 
     def proxy_task(self, mixture: Mixture) -> ProxyTask:

@@ -115,9 +115,9 @@ class Search:
         earlier_runs: Estimates of scores from runs of other models, by target. An estimate is used
             only if it makes predictions better in cross-validation.
         seed: Seed of all random choices, and of the proxies.
-        log: File of the trials. If it exists, the search continues from its trials. Clusters, seed
-            and the directions of targets must then be the same as in the file; other settings may
-            differ.
+        log: File of the trials, or a log that is open. If it has trials, the search continues from
+            them. Clusters, seed and the directions of targets must then be the same as in the log;
+            other settings may differ.
         rounds: Ratio in which the rounds share the budget. None means the ratio of the preset.
         importance: Weight of each target in the mean over targets (1 if a target is missing).
         confirm: Number of seeds with which the best mixtures and the token shares are run again
@@ -145,7 +145,7 @@ class Search:
         features: Mapping[str, Feature] | None = None,
         earlier_runs: Mapping[str, EarlierRuns] | None = None,
         seed: int = 0,
-        log: str | Path | None = None,
+        log: str | Path | TrialLog | None = None,
         rounds: Sequence[int] | None = None,
         importance: Mapping[str, float] | None = None,
         confirm: int = 0,
@@ -189,11 +189,7 @@ class Search:
         self._copies: dict[tuple[Surrogate, int], Bootstrap] = {}
 
         settings = self._settings(preset, budget, rounds, confirm)
-        self.log = (
-            TrialLog(settings)
-            if log is None
-            else TrialLog.open(Path(log), settings, PROXY_SETTINGS)
-        )
+        self.log = _open_log(log, settings)
         overlap = (self.log.origin or {}).get("overlap")
         self._columns = Columns(self.clusters, overlap and Overlap.from_json(overlap))
         self._plan_rounds(budget, rounds, confirm)
@@ -624,6 +620,16 @@ class Search:
                 + ("" if number else _OWN_MIXTURE)
             )
         return asked[number]
+
+
+def _open_log(log: str | Path | TrialLog | None, settings: dict[str, object]) -> TrialLog:
+    """Return the ``log`` of a search, which continues with ``settings``; None begins a new log."""
+    if log is None:
+        return TrialLog(settings)
+    if not isinstance(log, TrialLog):
+        return TrialLog.open(Path(log), settings, PROXY_SETTINGS)
+    log.continue_with(settings, PROXY_SETTINGS)
+    return log
 
 
 def _asked(trial: Trial) -> Mixture:
