@@ -58,6 +58,8 @@ class CostPlan:
     """Number of models that are trained and scored, or only scored."""
     done: int
     """Number of models that are trained already."""
+    enqueued: int = 0
+    """How many of the models that are left are trained on mixtures of the user."""
     left: int
     """Largest number of models that are still to be trained."""
     scored: int = 0
@@ -106,6 +108,8 @@ class CostPlan:
                 f"; {self.beside:,} confirmed earlier answers or come from another search, and do "
                 "not count in the budget"
             )
+        if self.enqueued:
+            what += f"; {self.enqueued:,} of the budget for mixtures of --enqueue"
         if self.done:
             what += f"; {self.done:,} are trained already"
             if self.left:
@@ -137,7 +141,6 @@ class CostPlan:
 def plan_search(
     directory: Path,
     targets: Sequence[str],
-    out: Path,
     settings: SearchSettings,
     search: Search,
     engine: Engine,
@@ -154,9 +157,7 @@ def plan_search(
     workers = engine.workers
     manifest = Manifest.load(directory)
     proxy = settings.rehearsal()
-    # With each seed, up to three mixtures are trained: token shares, best measured, best predicted.
-    confirm = 3 * settings.confirm
-    log = search.log
+    confirm, log = search.to_confirm, search.log
     beside = len(log.earlier) - log.spent
     models = max(search.planned, kept) + confirm + beside
     scored = {spec: target_items(load_target(directory, spec)) for spec in targets}
@@ -177,6 +178,7 @@ def plan_search(
         beside=beside,
         not_counted=_NOT_COUNTED,
         steps=proxy.steps,
+        enqueued=search.waiting,
         left=left,
         tokens=trained * tokens_each,
         tokens_left=left * tokens_each,

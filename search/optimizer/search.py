@@ -249,6 +249,20 @@ class Search:
         return self.log.spent + sum(self._sizes)
 
     @property
+    def waiting(self) -> int:
+        """Number of enqueued mixtures that have no trial yet."""
+        return len(self._enqueued(self._last, self.log.trials))
+
+    @property
+    def to_confirm(self) -> int:
+        """Largest number of trials that confirm the answer after the budget is spent.
+
+        With each seed, up to three mixtures are run again: the token shares, the best measured and
+        the best predicted one.
+        """
+        return 3 * len(self._seeds)
+
+    @property
     def done(self) -> int:
         """Number of trials so far that count in the budget or confirm this answer."""
         return self.log.spent + len(self.log.trials) - len(self.log.earlier)
@@ -331,10 +345,13 @@ class Search:
         if own in waiting:
             logger.info(f"the mixture {short(own.weights)} is enqueued already")
             return
-        if len(waiting) >= (places := sum(self._sizes[begun - self._first :])):
+        places = sum(self._sizes[begun - self._first :])
+        if begun == self._first and places and self._anchors(before):
+            places -= 1  # for the token shares
+        if len(waiting) >= places:
             raise UsageError(
                 f"no mixture can be enqueued: the rounds that are left have room for {places}, and "
-                f"{len(waiting)} of these places are taken; open the search with a larger budget"
+                f"{len(waiting)} of these places are taken; open the search with a larger budget (--budget)"
             )
         self.log.enqueue(own, begun + 1)
 
@@ -530,8 +547,9 @@ class Search:
         tried = [trial.mixture.array(self.clusters) for trial in before]
         size = self._sizes[round_ - self._first - 1]
         anchors = [mixture.array(self.clusters) for mixture in self._enqueued(round_, before)]
-        if round_ == self._first + 1:
-            anchors += self._anchors(before)
+        if round_ == self._first + 1 and (first := self._anchors(before)):
+            # One place is for the token shares, with which the answer is compared.
+            anchors = [*anchors[: max(0, size - 1)], *first]
         anchors = anchors[:size]
         size -= len(anchors)
         rng = propose.generator(self.seed, round_)

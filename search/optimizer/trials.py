@@ -167,12 +167,17 @@ class TrialLog(Tabular):
         """Return whether ``trial`` was carried over from another search."""
         return FROM in self._settings[trial.config]
 
+    def is_enqueued(self, trial: Trial) -> bool:
+        """Return whether a user enqueued the mixture of ``trial``."""
+        return any(mixture == trial.mixture for _, mixture in self.enqueued)
+
     def to_rows(self) -> list[dict[str, Any]]:
         """Return the trials as rows of a table: dictionaries from column names to values.
 
-        The columns are ``run`` (the number of the trial), ``round``, ``seed``, ``status``, one
-        ``w_CLUSTER`` for the weight of each cluster, and one for the score on each target. If the
-        rows are written to a CSV file, `climb fit` can read it.
+        The columns are ``run`` (the number of the trial), ``round``, ``seed``, ``status``,
+        ``enqueued`` (whether a user enqueued the mixture), one ``w_CLUSTER`` for the weight of each
+        cluster, and one for the score on each target. If the rows are written to a CSV file, `climb
+        fit` can read it.
         """
         trials = self.trials
         clusters = dict.fromkeys(name for t in trials for name in t.mixture.weights)
@@ -183,6 +188,7 @@ class TrialLog(Tabular):
                 "round": trial.round,
                 "seed": trial.seed,
                 "status": trial.status,
+                "enqueued": self.is_enqueued(trial),
                 **{f"w_{name}": trial.mixture.weights.get(name, 0.0) for name in clusters},
                 **{name: (trial.scores or {}).get(name) for name in targets},
             }
