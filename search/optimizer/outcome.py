@@ -518,7 +518,7 @@ def _joined_with_search(
     gain, expected = best.gain or 0.0, best.expected
     if expected is None or math.isclose(new, gain, rel_tol=1e-6, abs_tol=1e-9):
         return f"Only the new runs count here: the {name} is"
-    if abs(new - gain) < _SMALL_CHANGE * (best.gain_sd or 0.0):
+    if abs(new - gain) < _SMALL_CHANGE * (answer.gain_sd or 0.0):
         return f"Joined with what the search had expected, the {name} is"
     scale, unit, _ = _joint_unit(answer, known)
     shown = [with_error(scale * value, None, digits) for value in (expected, new)]

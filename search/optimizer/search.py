@@ -351,7 +351,8 @@ class Search:
         if len(waiting) >= places:
             raise UsageError(
                 f"no mixture can be enqueued: the rounds that are left have room for {places}, and "
-                f"{len(waiting)} of these places are taken; open the search with a larger budget (--budget)"
+                f"{len(waiting)} of these places are taken; open the search with a larger budget "
+                "(--budget)"
             )
         self.log.enqueue(own, begun + 1)
 
