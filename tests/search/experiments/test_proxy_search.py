@@ -201,7 +201,7 @@ def test_an_enqueued_mixture_is_trained_within_the_budget_and_marked(
     (trial,) = (trial for trial in log.trials if log.is_enqueued(trial))
     assert {n: w for n, w in trial.mixture.weights.items() if w} == mixture.weights
     assert len(log.trials) == 4
-    assert "proxy 1, enqueued" in read_page((out / "report.html").read_bytes()).text
+    assert f"proxy {trial.number}, enqueued" in read_page((out / "report.html").read_bytes()).text
     capfd.readouterr()
     other = tmp_path / "other.json"
     Mixture.uniform(Manifest.load(shards).names[:3]).save(other)
