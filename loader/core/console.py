@@ -30,6 +30,7 @@ class Progress:
         stream: Where the line is written; default: stderr.
         part: Name of a part of the work, such as "round 2", if the units are those of a part. The
             line then says that the elapsed time is that of the part.
+        later: Number of units of work that follows this work. The time that is left includes them.
     """
 
     def __init__(
@@ -40,10 +41,12 @@ class Progress:
         done: int = 0,
         stream: TextIO | None = None,
         part: str = "",
+        later: int = 0,
     ) -> None:
         self._what = what
         self._part = part
         self._total = total
+        self._later = later
         self._unit = unit
         self._done = self._before = done
         self._stream = stream or sys.stderr
@@ -99,7 +102,10 @@ class Progress:
         else:
             parts.append(f"{duration(seconds)} elapsed{self._part and f' in {self._part}'}")
         if self._total is not None and self._done < self._total and rate and not ended:
-            parts.append(f"{duration((self._total - self._done) / rate)} left")
+            left = f"{duration((self._total - self._done + self._later) / rate)} left"
+            if self._later:
+                left += f", with {short_number(self._later)} {self._unit} that follow"
+            parts.append(left)
         start = "\r\x1b[K" if self._live else ""
         line = visible_cell(" · ".join(parts) + ending)
         if self._live or line != self._line:  # a log does not need the same line twice

@@ -78,13 +78,25 @@ class RunFolder:
 TRIALS, ITEMS, CELLS, PROXIES = "trials.jsonl", "items.jsonl", "cells.json", "proxies"
 """Names in the folder of a search: the file of trials, the file of their scores on each item of the
 targets, the file of the cells of each cluster, and the folder of proxies' parameters."""
+BEST_OTHER = "best_other.json"
+"""Name, in the folder of a search whose answer is the token shares, of the file with the best other
+mixture."""
 
 _ANSWER = "read its report.html, or compare it with others by climb compare"
 SEARCH = RunFolder(
     command="climb search",
     plan="search.json",
     keys=frozenset({"search", "shards", "targets"}),
-    leaves=(TRIALS, ITEMS, CELLS, "mixture.json", "answer.json", "report.html", PROXIES),
+    leaves=(
+        TRIALS,
+        ITEMS,
+        CELLS,
+        "mixture.json",
+        BEST_OTHER,
+        "answer.json",
+        "report.html",
+        PROXIES,
+    ),
     more=("events",),
     use=_ANSWER,
 )

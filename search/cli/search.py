@@ -34,8 +34,11 @@ from climbstream.loader.cli.options import (
 from climbstream.loader.core.console import text_table
 from climbstream.loader.core.engines.engine import ENGINES
 from climbstream.loader.core.errors import UsageError
+from climbstream.loader.core.log import get_logger
+from climbstream.loader.core.workdir import read_plan
 from climbstream.loader.formats.cluster_tables import largest, others_text
 from climbstream.loader.formats.directory import ShardDirectory
+from climbstream.loader.formats.outputs import BEST_OTHER, SEARCH
 from climbstream.loader.monitoring.metrics import TensorBoardWriter, Writer
 from climbstream.loader.weights.schedule import Schedule
 from climbstream.search.experiments.report import compared_mixtures
@@ -49,6 +52,7 @@ from climbstream.search.training.settings import TrainSettings
 
 from .leaks import check_targets
 
+logger = get_logger(__name__)
 F = TypeVar("F", bound=Callable[..., Any])
 _DEFAULT = {
     field.name: field.default for field in (*fields(TrainSettings), *fields(SearchSettings))
@@ -64,7 +68,7 @@ _OF_DOREMI = frozenset(
 _OF_MODEL = ("learning_rate", "batch_rows", "seq_len", "base", "model")
 _GROUPS = {
     "Targets": "targets importance allowed",
-    "The search": "preset budget confirm final_tokens max_epochs seed earlier retarget out",
+    "The search": "preset budget confirm final_tokens max_epochs seed enqueue earlier retarget out",
     "Other models": "prior_runs",
     "Limits of weights": "grouping prior min_weight max_weight pinned groups",
     "Proxies": "proxy_tokens average base model seq_len batch_rows learning_rate keep_proxies",
@@ -276,7 +280,15 @@ def _together(command: F, *options: Callable[[F], F]) -> F:
     "--retarget",
     type=INPUT,
     help="Folder of an earlier search that kept its proxies. The new search uses these proxies, "
-    "and trains new ones only if --budget is given.",
+    "and trains new ones only if --budget is given. Options for proxies, if not given, are those "
+    "of the earlier search.",
+)
+@click.option(
+    "--enqueue",
+    multiple=True,
+    type=SOURCE,
+    help="Mixture file of your own, which is tried in place of a mixture that the search would "
+    "propose; it counts in the budget. May be used several times.",
 )
 @click.option(
     "--prior-runs",
@@ -314,8 +326,6 @@ def search(
     targets: tuple[str, ...],
     out: Path,
     preset: str,
-    proxy_tokens: int,
-    average: float,
     workers: int | None,
     engine: str,
     strict: bool,
@@ -324,9 +334,9 @@ def search(
     tensorboard: bool,
     prior: str | None,
     earlier: Path | None,
-    seed: int,
     keep_proxies: int | None,
     retarget: Path | None,
+    enqueue: tuple[str, ...],
     prior_runs: tuple[Path, ...],
     as_json: bool,
     **options: Any,
@@ -360,7 +370,9 @@ def search(
     Use the preset robust. The other presets are methods of papers, or baselines. climb is the
     method of CLIMB (arXiv 2504.13161). regmix draws mixtures only once; its answer is the mean of
     the 100 mixtures with the best predicted scores (arXiv 2407.01492). random draws all mixtures at
-    random; its answer is the mixture with the best measured score. doremi uses no targets and no
+    random, beside the token shares and equal weights, and predicts nothing; its answer is the
+    mixture with the best measured score. Also with regmix and random, the answer is the token
+    shares if no gain is certain. doremi uses no targets and no
     budget (arXiv 2305.10429). It trains one proxy. During this training, the weight of a cluster
     grows if the proxy's loss on the cluster is above the loss of a reference model. The targets are
     only scored, and do not influence the mixture.
@@ -379,15 +391,18 @@ def search(
     the new proxies. If those runs make predictions worse, they are not used, and a warning is
     shown.
     """
+    if preset == DOREMI:
+        _refuse_options_of_search()
+    if retarget is not None:
+        options |= _reused(retarget)
     of_model = {name: options.pop(name) for name in _OF_MODEL}
-    proxy = _train_settings(proxy_tokens, average=average, **of_model)
+    proxy = _train_settings(options.pop("proxy_tokens"), average=options.pop("average"), **of_model)
     if strict and skip_check:
         raise UsageError(
             "--strict needs the check that --skip-check leaves out; give only one of them"
         )
     check = None if skip_check else partial(check_targets, directory, targets, strict=strict)
     if preset == DOREMI:
-        _refuse_options_of_search()
         from climbstream.search.experiments.doremi_search import (  # noqa: PLC0415
             dry_doremi,
             run_doremi,
@@ -397,13 +412,13 @@ def search(
             plan = dry_doremi(directory, targets, out, proxy, workers=workers)
             show(plan.to_json(), plan.text(out), as_json=as_json)
             return
+        seed = options["seed"]
         result = run_doremi(directory, targets, out, proxy, seed, workers=workers, check=check)
         show(result, _doremi_text(directory, targets, result, out), as_json=as_json)
         return
-    if retarget is not None:
-        _count_kept(retarget, options)
     mixture = Mixture.load(prior) if prior else None
-    settings = SearchSettings(preset=preset, proxy=proxy, prior=mixture, seed=seed, **options)
+    own = [Mixture.load(path) for path in enqueue]
+    settings = SearchSettings(preset=preset, proxy=proxy, prior=mixture, **options)
     from climbstream.search.experiments.proxy_search import dry_search, run_search  # noqa: PLC0415
 
     if dry_run:
@@ -417,6 +432,7 @@ def search(
             keep_proxies=keep_proxies or 0,
             retarget=retarget,
             prior_runs=prior_runs,
+            enqueue=own,
         )
         show(plan.to_json(), plan.text(out), as_json=as_json)
         return
@@ -433,6 +449,7 @@ def search(
         keep_proxies=keep_proxies or 0,
         retarget=retarget,
         prior_runs=prior_runs,
+        enqueue=own,
     )
     show(answer.to_json(), _answer_text(directory, answer, out), as_json=as_json)
 
@@ -564,19 +581,37 @@ def _refuse_options_of_search() -> None:
         )
 
 
-def _count_kept(old: Path, options: dict[str, Any]) -> None:
-    """Set ``options`` so that a search that reuses the proxies of ``old`` trains no new ones.
+def _reused(old: Path) -> dict[str, Any]:
+    """Return the options, by parameter, that a search with the proxies of ``old`` takes from it.
 
-    ``--budget`` and ``--confirm`` keep their values if they are given on the command line.
+    The proxies are trained as those of ``old``, and without ``--budget`` no new ones are trained.
+    Options that are given on the command line keep their values.
 
     Raises:
         UsageError: The search in ``old`` kept no proxies.
     """
     from climbstream.search.experiments.kept_proxies import kept_trials  # noqa: PLC0415
 
-    known = {"budget": len(kept_trials(old)), "confirm": 0}
-    source = click.get_current_context().get_parameter_source
-    options |= {n: v for n, v in known.items() if source(n) is not ParameterSource.COMMANDLINE}
+    count = len(kept_trials(old))
+    settings = read_plan(old / SEARCH.plan).get("settings", {})
+    proxy = settings.get("proxy", {})
+    known = {
+        **{name: settings.get(name) for name in ("seed", "final_tokens")},
+        **{name: proxy.get(name) for name in ("average", *_OF_MODEL) if name != "base"},
+        "proxy_tokens": proxy.get("tokens"),
+    }
+    context = click.get_current_context()
+    taken = {
+        name: value
+        for name, value in ({"budget": count, "confirm": 0} | known).items()
+        if value is not None
+        if context.get_parameter_source(name) is not ParameterSource.COMMANDLINE
+    }
+    defaults = context.params | {"learning_rate": _DEFAULT["learning_rate"]}
+    if other := [name for name in known if name in taken and taken[name] != defaults[name]]:
+        shown = ", ".join(f"--{name.replace('_', '-')} {taken[name]}" for name in other)
+        logger.info(f"as the search in {old}, this search has {shown}")
+    return taken
 
 
 def _train_settings(tokens: int, **options: Any) -> TrainSettings:
@@ -590,10 +625,11 @@ def _train_settings(tokens: int, **options: Any) -> TrainSettings:
 def _answer_text(directory: Path, answer: Answer, out: Path) -> str:
     """Return the answer of a search and the paths of its files, as text for a terminal."""
     mixtures = mixture_text(directory, answer.mixture, compared_mixtures(answer))
-    return (
-        f"{answer.reason}\n\n{outcomes_text(answer)}{mixtures}\n\n"
-        f"{out / 'mixture.json'} · report: {out / 'report.html'}"
-    )
+    files = [str(out / "mixture.json")]
+    if (other := out / BEST_OTHER).exists():
+        files = [f"{files[0]}, which has the {answer.base_name}", f"best other mixture: {other}"]
+    files.append(f"report: {out / 'report.html'}")
+    return f"{answer.reason}\n\n{outcomes_text(answer)}{mixtures}\n\n{' · '.join(files)}"
 
 
 def _doremi_text(

@@ -13,11 +13,10 @@ from climbstream.loader import Manifest, Mixture, MixtureLoader
 from climbstream.loader.core.console import duration, text_table
 from climbstream.loader.core.engines.engine import Engine
 from climbstream.loader.core.log import get_logger
-from climbstream.loader.formats.outputs import TRIALS
 from climbstream.loader.weights.schedule import Schedule
 from climbstream.search.evaluation.targets import load_target
 from climbstream.search.optimizer.items import TargetItems
-from climbstream.search.optimizer.trials import TrialLog
+from climbstream.search.optimizer.search import Search
 from climbstream.search.training.base_model import check_base
 from climbstream.search.training.settings import TrainSettings
 from climbstream.search.training.step_cost import StepCost, StepTask, measure_step
@@ -59,6 +58,10 @@ class CostPlan:
     """Number of models that are trained and scored, or only scored."""
     done: int
     """Number of models that are trained already."""
+    enqueued: int = 0
+    """How many of the models that are left are trained on mixtures of the user."""
+    left: int
+    """Largest number of models that are still to be trained."""
     scored: int = 0
     """Number of models that another search trained and kept, so that they are only scored."""
     confirm: int
@@ -72,6 +75,8 @@ class CostPlan:
     """Training steps per model."""
     tokens: int
     """Number of tokens that all models together are trained on."""
+    tokens_left: int
+    """The part of ``tokens`` for the models that are still to be trained."""
     parameters: int
     """Number of parameters per model."""
     flops: float
@@ -103,10 +108,17 @@ class CostPlan:
                 f"; {self.beside:,} confirmed earlier answers or come from another search, and do "
                 "not count in the budget"
             )
+        if self.enqueued:
+            what += f"; {self.enqueued:,} of the budget for mixtures of --enqueue"
         if self.done:
             what += f"; {self.done:,} are trained already"
+            if self.left:
+                what += f", and {'at most ' if self.confirm else ''}{self.left:,} are left"
         if self.scored:
             what += f"; {self.scored:,} are kept by another search, and only scored"
+        left_of_all = ""
+        if self.tokens_left < self.tokens:
+            left_of_all = f", {_short(self.tokens_left)} of them by the models that are left"
         at_once = f", {self.workers} at a time" if self.workers > 1 else ""
         left = (
             f"about {duration(self.seconds)}{at_once}, from the time of a training step measured "
@@ -115,8 +127,8 @@ class CostPlan:
         rows = [
             ("models", what),
             ("size", f"{_short(self.parameters)} parameters, {self.steps:,} steps each"),
-            ("tokens", f"{_short(self.tokens)} trained on in all"),
-            ("FLOPs", f"{self.flops:.2g}"),
+            ("tokens", f"{_short(self.tokens)} trained on in all{left_of_all}"),
+            ("FLOPs", f"{self.flops:.2g}{' in all' if left_of_all else ''}"),
             ("time", left),
             *([("not counted", self.not_counted)] if self.not_counted else []),
             ("disk", f"about {_short(self.disk_bytes)}B in {out}, {_free(out)} free there"),
@@ -129,32 +141,31 @@ class CostPlan:
 def plan_search(
     directory: Path,
     targets: Sequence[str],
-    out: Path,
     settings: SearchSettings,
+    search: Search,
     engine: Engine,
     keep_proxies: int = 0,
     kept: int = 0,
 ) -> CostPlan:
     """Return the estimated cost of a search, from one measured step of a proxy; write nothing.
 
-    The step is measured in a process of ``engine``, like the processes that train proxies.
+    ``search`` is the search on its log. The step is measured in a process of ``engine``, like the
+    processes that train proxies.
     ``keep_proxies`` is the largest number of bytes that kept proxies may take. The first ``kept``
     proxies were trained and kept by another search, so they are only scored.
     """
     workers = engine.workers
     manifest = Manifest.load(directory)
     proxy = settings.rehearsal()
-    # With each seed, up to three mixtures are trained: token shares, best measured, best predicted.
-    confirm = 3 * settings.confirm
-    path = out / TRIALS
-    log = TrialLog.open(path) if path.exists() else TrialLog({})
-    beside = log.beside(settings.budget)
-    models = settings.budget + confirm + beside
+    confirm, log = search.to_confirm, search.log
+    beside = len(log.earlier) - log.spent
+    models = max(search.planned, kept) + confirm + beside
     scored = {spec: target_items(load_target(directory, spec)) for spec in targets}
     done = len(log.trials)
     cost = _step_cost(proxy, manifest, engine)
     trained = max(0, models - kept)
     left, unscored = max(0, models - max(done, kept)), max(0, kept - done)
+    tokens_each = proxy.steps * proxy.seq_len * proxy.batch_rows
     scoring = _scoring_steps(scored, proxy)
     turns = (proxy.steps + scoring) * -(-left // workers) + scoring * -(-unscored // workers)
     items = sum(len(each.sizes) for each in scored.values())
@@ -167,7 +178,10 @@ def plan_search(
         beside=beside,
         not_counted=_NOT_COUNTED,
         steps=proxy.steps,
-        tokens=trained * proxy.steps * proxy.seq_len * proxy.batch_rows,
+        enqueued=search.waiting,
+        left=left,
+        tokens=trained * tokens_each,
+        tokens_left=left * tokens_each,
         parameters=cost.parameters,
         flops=(trained * proxy.steps + models * scoring) * cost.flops,
         step_seconds=cost.seconds,
@@ -198,13 +212,16 @@ def plan_doremi(
     both = settings.steps * (2 + _FORWARD)
     proxy = settings.steps + _scoring_steps(scored, settings) if targets else 0.0
     models = 4 if targets else 2
+    tokens = models * settings.steps * settings.seq_len * settings.batch_rows
     workers = min(engine.workers, 2) if targets else 1
     return CostPlan(
         models=models,
         done=models if done else 0,
+        left=0 if done else models,
         confirm=0,
         steps=settings.steps,
-        tokens=models * settings.steps * settings.seq_len * settings.batch_rows,
+        tokens=tokens,
+        tokens_left=0 if done else tokens,
         parameters=cost.parameters,
         flops=(both + 2 * proxy) * cost.flops,
         step_seconds=cost.seconds,
@@ -235,9 +252,11 @@ def plan_train(
     return CostPlan(
         models=1,
         done=0,
+        left=1,
         confirm=0,
         steps=settings.steps,
         tokens=tokens,
+        tokens_left=tokens,
         parameters=cost.parameters,
         flops=settings.steps * cost.flops,
         step_seconds=cost.seconds,

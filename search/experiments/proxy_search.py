@@ -22,13 +22,15 @@ from climbstream.loader.core.log import get_logger
 from climbstream.loader.core.typed import located
 from climbstream.loader.core.workdir import check_same_config, read_plan
 from climbstream.loader.formats.directory import ShardDirectory
-from climbstream.loader.formats.outputs import CELLS, ITEMS, PROXIES, SEARCH, TRIALS
+from climbstream.loader.formats.outputs import BEST_OTHER, CELLS, ITEMS, PROXIES, SEARCH, TRIALS
 from climbstream.loader.monitoring.metrics import Writer, write_metrics
 from climbstream.search.evaluation.ngrams import ngram_losses
 from climbstream.search.evaluation.targets import target_hashes
-from climbstream.search.optimizer.answer import Answer
+from climbstream.search.optimizer.answer import BASE, Answer
+from climbstream.search.optimizer.outcome import contender
 from climbstream.search.optimizer.presets import PRESETS
 from climbstream.search.optimizer.search import FEWEST, Search
+from climbstream.search.optimizer.trials import TrialLog
 from climbstream.search.predictors.gaussian_process import Feature
 from climbstream.search.training.base_model import check_base
 from climbstream.search.training.settings import TrainSettings
@@ -68,6 +70,7 @@ def run_search(
     keep_proxies: int = 0,
     retarget: Path | None = None,
     prior_runs: Sequence[Path] = (),
+    enqueue: Sequence[Mixture] = (),
 ) -> Answer:
     """Search for the mixture of ``directory`` that is best for ``targets``; return the answer.
 
@@ -103,9 +106,12 @@ def run_search(
         prior_runs: Tables of runs of other models, or folders of searches on these shards, the
             cheapest models first. These runs guide the search, and do not count in the budget: see
             `PriorRuns`.
+        enqueue: Mixtures of the user, which are tried in the next rounds, within the budget: see
+            `Search.enqueue`.
 
     Raises:
-        UsageError: A target does not exist, a setting is impossible, ``earlier`` has no usable
+        UsageError: A target does not exist, a setting is impossible, a mixture of ``enqueue`` is
+            outside the limits or has no place in the budget, ``earlier`` has no usable
             trials, ``retarget`` keeps no proxies, ``earlier`` and ``retarget`` are both given, or
             ``prior_runs`` have no scores of a target.
         InvalidDataError: ``out`` holds another search, the proxies of ``retarget`` were trained
@@ -119,7 +125,8 @@ def run_search(
     kept = task.check_start(earlier, retarget, plan)
     # Check before anything is written: a refused setting must not leave a folder or a search.
     task.check_begun(plan)
-    evidence = task.read_earlier(earlier, plan)
+    dry = task.begin_dry(enqueue, kept)
+    evidence = task.read_earlier(earlier, plan, dry.base)
     task.warn_of_few(evidence)
     with lock(out):
         task.adopt(plan)
@@ -139,9 +146,11 @@ def run_search(
             if kept:
                 kept.score(pool)
             search = task.open_search()
+            for _, mixture in dry.log.enqueued[len(search.log.enqueued) :]:
+                search.enqueue(mixture)
             if settings.budget * task.proxy.steps >= MEASURED_FROM:
                 count = kept.count if kept else 0
-                cost = plan_search(directory, targets, out, settings, pool, keep_proxies, count)
+                cost = plan_search(directory, targets, settings, search, pool, keep_proxies, count)
                 logger.info(f"{cost.text(out)}\n")
             while mixtures := search.ask():
                 _run_round(search, task, mixtures, pool, writers)
@@ -160,6 +169,7 @@ def dry_search(
     keep_proxies: int = 0,
     retarget: Path | None = None,
     prior_runs: Sequence[Path] = (),
+    enqueue: Sequence[Mixture] = (),
 ) -> CostPlan:
     """Return what `run_search` would cost on this machine; write nothing.
 
@@ -175,12 +185,13 @@ def dry_search(
     plan = task.plan(text_hashes)
     kept = task.check_start(earlier, retarget, plan)
     task.check_begun(plan)
-    if evidence := task.read_earlier(earlier, plan):
+    search = task.begin_dry(enqueue, kept)
+    if evidence := task.read_earlier(earlier, plan, search.base):
         logger.info(evidence.text())
     task.warn_of_few(evidence)
     with LocalEngine(workers, gpus=True, preload=PRELOAD) as pool:
         count = kept.count if kept else 0
-        return plan_search(directory, targets, out, settings, pool, keep_proxies, count)
+        return plan_search(directory, targets, settings, search, pool, keep_proxies, count)
 
 
 @dataclass(frozen=True, slots=True)
@@ -325,17 +336,20 @@ class _SearchTask:
         (self.out / "report.html").unlink(missing_ok=True)
         write_json(path, plan)
 
-    def read_earlier(self, folder: Path | None, plan: Mapping[str, Any]) -> Evidence | None:
+    def read_earlier(
+        self, folder: Path | None, plan: Mapping[str, Any], base: Mixture
+    ) -> Evidence | None:
         """Read the trials of the search in ``folder``; return None if ``folder`` is None.
 
+        ``base`` is the token shares, moved within the limits of this search.
+
         Raises:
-            UsageError: A setting of this search is impossible, or `read_earlier` raises it.
+            UsageError: `read_earlier` raises it.
             InvalidDataError: `read_earlier` raises it.
         """
-        search = self.open_search(dry=True)
         if folder is None:
             return None
-        return read_earlier(folder, self.shards, plan, self.targets, search.base)
+        return read_earlier(folder, self.shards, plan, self.targets, base)
 
     def warn_of_few(self, evidence: Evidence | None) -> None:
         """Warn if the budget is too small for predictions, and there are no earlier trials."""
@@ -356,7 +370,7 @@ class _SearchTask:
     def open_search(self, *, dry: bool = False) -> Search:
         """Open the search on its log of trials, or begin a new search.
 
-        With ``dry``, the search has no log, and n-grams are not counted.
+        With ``dry``, nothing is written to the log, and n-grams are not counted.
         """
         settings, manifest = self.settings, self.shards.manifest
         features: dict[str, Feature] = {}
@@ -369,8 +383,28 @@ class _SearchTask:
             prior=settings.prior or default_mixture(self.shards, self.proxy),
             features=features,
             earlier_runs={} if dry else self.prior.by_target(features),
-            log=None if dry else self.out / TRIALS,
+            log=TrialLog.snapshot(self.out / TRIALS) if dry else self.out / TRIALS,
         )
+
+    def begin_dry(self, enqueue: Sequence[Mixture], kept: Retarget | None) -> Search:
+        """Return the search as it would begin, with the mixtures ``enqueue``; write nothing.
+
+        Raises:
+            UsageError: A setting of the search is impossible, a mixture is outside the limits, or
+                the budget has no place for it.
+            InvalidDataError: A mixture names other clusters.
+        """
+        search = self.open_search(dry=True)
+        for mixture in enqueue:
+            search.enqueue(mixture)
+        places = self.settings.budget - (kept.count if kept else 0)
+        if kept and search.waiting > places:
+            raise UsageError(
+                f"--enqueue needs a place in the budget for each of {search.waiting} mixtures, and "
+                f"{kept.count} of the {self.settings.budget} places are taken by the proxies of "
+                f"--retarget; give --budget {kept.count + search.waiting} or more"
+            )
+        return search
 
     def proxy_task(self, mixture: Mixture) -> ProxyTask:
         """Return the task to train and score a proxy on ``mixture``."""
@@ -429,12 +463,7 @@ def _run_round(
         )
     errors = {f"{skill.target}/{skill.predictor}": skill.nmse for skill in search.table}
     proxies = [task.proxy_task(mixture) for mixture in mixtures]
-    stage, done, total = "search", search.done, search.planned
-    if done >= total:
-        stage, done = "confirm", done - total
-        total = done + len(proxies)
-    part = f"round {mixtures[0].about['round']}"
-    with Progress(stage, total, "proxies", done, part=part) as bar:
+    with _progress(search, mixtures) as bar:
         for proxy, result in pool.run(run_proxy, proxies, hung_proxy):
             failed = result.scores is None
             # Write the items first, so that no trial in the log lacks its items.
@@ -450,6 +479,24 @@ def _run_round(
             if task.keep:
                 prune(task.out, task.keep)
             bar.add(1)
+
+
+def _progress(search: Search, mixtures: Sequence[Mixture]) -> Progress:
+    """Return the progress of a search that trains on ``mixtures`` now: a round, or new runs."""
+    done, total = search.done, search.planned
+    if done >= total:
+        return Progress("confirm", done - total + len(mixtures), "proxies", done - total)
+    part = f"round {mixtures[0].about['round']}"
+    return Progress("search", total, "proxies", done, part=part, later=search.to_confirm)
+
+
+def _save_best_other(answer: Answer, path: Path) -> None:
+    """Write the best other mixture to ``path`` if the answer is the token shares, else no file."""
+    best = contender(answer)
+    if answer.choice == BASE and best is not None:
+        Mixture(best.mixture.weights, {"choice": best.choice}).save(path)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def _write_results(search: Search, task: _SearchTask, found: Sequence[str]) -> Answer:
@@ -484,8 +531,10 @@ def _write_results(search: Search, task: _SearchTask, found: Sequence[str]) -> A
         **({"warnings": answer.warnings} if answer.warnings else {}),
     }
     Mixture(answer.mixture.weights, about).save(out / "mixture.json")
+    _save_best_other(answer, out / BEST_OTHER)
     write_json(out / "answer.json", answer.to_json())
-    sections = search_sections(task.directory, answer, trials)
+    own = {t.number: f"proxy {t.number}, enqueued" for t in trials if search.log.is_enqueued(t)}
+    sections = search_sections(task.directory, answer, trials, own)
     names = ", ".join(task.targets)
     lead = f"{len(trials)} proxies of {task.proxy.tokens:,} tokens for {names}."
     if (origin := search.log.origin) is not None:

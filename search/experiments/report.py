@@ -86,12 +86,22 @@ def comparison_sections(comparison: Comparison, name: str) -> list[str]:
     return [section("The result", *parts)]
 
 
-def search_sections(directory: Path, answer: Answer, trials: Sequence[Trial]) -> list[str]:
-    """Return the HTML sections of a search on the shards in ``directory``."""
+def search_sections(
+    directory: Path,
+    answer: Answer,
+    trials: Sequence[Trial],
+    names: Mapping[int, str] | None = None,
+) -> list[str]:
+    """Return the HTML sections of a search on the shards in ``directory``.
+
+    ``names`` says what to call some of the proxies, by number of the trial.
+    """
     shards = ShardDirectory(directory)
     shares = shards.manifest.token_shares.weights
     return _sections(
-        _Story(dict(shares), shards.words(), answer, list(trials), ("proxy", "proxies"))
+        _Story(
+            dict(shares), shards.words(), answer, list(trials), ("proxy", "proxies"), names or {}
+        )
     )
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from climbstream.loader import Manifest
-from climbstream.loader.core.console import decimals, text_table, with_error
+from climbstream.loader.core.console import counted, decimals, text_table, with_error
 from climbstream.loader.core.errors import UsageError
 from climbstream.loader.core.files import read_json
 from climbstream.loader.core.html_page import (
@@ -185,7 +185,7 @@ def _searches(folders: Mapping[str, Path]) -> SideBySide:
             value.pop("notes", None)  # only answers of climb fit have this key
         answers[name] = located(Answer.from_json, value, str(path))
     results = [row for name, answer in answers.items() for row in _result_rows(name, answer)]
-    heads = ("search", "target", "unit", "best", "token shares", "better by", "answer")
+    heads = ("search", "target", "unit", "best", "token shares", "better by", "answer", "confirmed")
     warnings = [(name, warning) for name, answer in answers.items() for warning in answer.warnings]
     weights = {}
     for name, answer in answers.items():
@@ -227,6 +227,8 @@ def _result_rows(name: str, answer: Answer) -> list[Row]:
 
     Some cells are empty if an early version wrote the answer.
     """
+    choice, runs = CHOICES.get(answer.choice, answer.choice), answer.confirmation
+    confirmed = counted(len(runs.seeds), "seed") if runs else "no"
     rows = []
     for outcome in answer.outcomes:
         pairs = (
@@ -236,8 +238,7 @@ def _result_rows(name: str, answer: Answer) -> list[Row]:
         )
         digits = decimals([sd for _, sd in pairs if sd], [v for v, _ in pairs if v is not None])
         cells = ["" if v is None else with_error(v, sd, digits) for v, sd in pairs]
-        choice = CHOICES.get(answer.choice, answer.choice)
-        rows.append((name, outcome.target, outcome.unit, *cells, choice))
+        rows.append((name, outcome.target, outcome.unit, *cells, choice, confirmed))
     if rows:
         return rows
     base = answer.baseline.scores if answer.baseline else {}
@@ -249,7 +250,8 @@ def _result_rows(name: str, answer: Answer) -> list[Row]:
             f"{score:.4f}",
             f"{base[target]:.4f}" if target in base else "",
             "",
-            CHOICES.get(answer.choice, answer.choice),
+            choice,
+            confirmed,
         )
         for target, score in answer.measured_best.scores.items()
     ]
@@ -468,12 +470,11 @@ def _weights(
     if not set(ours).intersection(*(theirs for _, theirs in others)):
         note = f"They have no {what} in common, so their shares cannot be compared."
     elif all(weights.values()):  # if a folder has no shares, there is nothing to compare
-        parts = ", ".join(
-            f"{sum(abs(ours.get(n, 0.0) - theirs.get(n, 0.0)) for n in names) / 2:.1%} of the {of} "
-            f"of {name}"
+        parts = "; ".join(
+            f"{sum(abs(ours.get(n, 0.0) - theirs.get(n, 0.0)) for n in names) / 2:.1%} with {name}"
             for name, theirs in others
         )
-        note = f"With the shares of {first}, {parts} would be of another {what}."
+        note = f"Share of {of} that would be of another {what} than with {first}: {parts}."
     heads = (what, "words") if words else (what,)
     return Part(title, (*heads, *weights, "points apart"), cells, left=len(heads), note=note)
 

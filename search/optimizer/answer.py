@@ -48,7 +48,9 @@ class Candidate:
     more than this error. None means unknown."""
     gains: dict[str, tuple[float, float]] = field(default_factory=dict)
     """Gain on each target and its standard error, as `gain` and `gain_sd`, but in sds of the scores
-    on this target; empty if unknown."""
+    on this target; without the targets for which they are unknown."""
+    expected: float | None = None
+    """Value of ``gain`` before the new runs of a confirmation; None without new runs."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -51,7 +51,9 @@ def confirm(answer: Answer, base: Mixture, trials: Sequence[Trial], known: Obser
         return replace(answer, reason=f"{answer.reason} {_no_runs(trials)}")
     error = runs.error(*known.noise())
     candidates = [
-        _weigh(each, runs.gain(each.choice), error) if each.choice in runs.totals else each
+        _weigh(each, runs.gain(each.choice), error, runs.gains(each.choice, known))
+        if each.choice in runs.totals
+        else each
         for each in answer.candidates
     ]
     best = max(
@@ -119,6 +121,15 @@ class _Runs:
         """Return the mean gain of ``choice`` over the token shares, in sd; negative if worse."""
         return float((self.totals[BASE] - self.totals[choice]).mean())
 
+    def gains(self, choice: str, known: Observations) -> dict[str, tuple[float, float | None]]:
+        """Return the mean gain of ``choice`` and its sd by target, in sd; None means unknown."""
+        gains = {}
+        for target, scale in zip(known.targets, known.scale.tolist(), strict=True):
+            scores = {name: np.array(of[target]) / scale for name, of in self.scores.items()}
+            error = seed_error(np.stack([*scores.values()]), *known.noise_on(target))
+            gains[target] = float((scores[BASE] - scores[choice]).mean()), error
+        return gains
+
     def error(self, noise: float | None, repeats: int) -> float | None:
         """Return the sd of the result of `gain`; None if the sd is unknown.
 
@@ -151,21 +162,43 @@ def seed_error(scores: NDArray[np.float64], noise: float | None, repeats: int) -
     return min(sds) * math.sqrt(2 / scores.shape[1]) if sds else None
 
 
-def _weigh(candidate: Candidate, gain: float, error: float | None) -> Candidate:
-    """Return ``candidate`` with its earlier gain combined with the ``gain`` of its new runs.
+def _weigh(
+    candidate: Candidate,
+    gain: float,
+    error: float | None,
+    gains: Mapping[str, tuple[float, float | None]],
+) -> Candidate:
+    """Return ``candidate`` with its earlier gains joined with those of its new runs.
 
-    ``error`` is the sd of ``gain``; None if unknown.
+    Args:
+        candidate: The candidate before the new runs.
+        gain: Joint gain in the new runs.
+        error: Sd of ``gain``; None if unknown.
+        gains: Gain in the new runs on each target, and its sd.
     """
-    if error is None or candidate.gain is None or candidate.gain_sd is None:
-        return replace(candidate, gain=gain, gain_sd=error)
-    if abs(gain - candidate.gain) > MIN_RAW_GAIN_SDS * math.hypot(candidate.gain_sd, error):
+    joined, joined_sd = _join(candidate.gain, candidate.gain_sd, gain, error)
+    each = {
+        target: (one, sd)
+        for target, before in candidate.gains.items()
+        for one, sd in [_join(*before, *gains[target])]
+        if sd is not None
+    }
+    return replace(candidate, gain=joined, gain_sd=joined_sd, gains=each, expected=candidate.gain)
+
+
+def _join(
+    before: float | None, before_sd: float | None, gain: float, error: float | None
+) -> tuple[float, float | None]:
+    """Return an earlier gain joined with the ``gain`` of new runs, and the sd of the result."""
+    if error is None or before is None or before_sd is None:
+        return gain, error
+    if abs(gain - before) > MIN_RAW_GAIN_SDS * math.hypot(before_sd, error):
         # The two gains contradict each other. The earlier gain was chosen as the best of many, and
         # the gain of the new runs was not. So only the gain of the new runs is used.
-        return replace(candidate, gain=gain, gain_sd=error)
+        return gain, error
     # An sd is 0 if all runs have equal scores; the floor avoids a division by 0.
-    one, other = (max(sd, 1e-9) ** -2 for sd in (candidate.gain_sd, error))
-    joined = (one * candidate.gain + other * gain) / (one + other)
-    return replace(candidate, gain=joined, gain_sd=(one + other) ** -0.5)
+    one, other = (max(sd, 1e-9) ** -2 for sd in (before_sd, error))
+    return (one * before + other * gain) / (one + other), (one + other) ** -0.5
 
 
 def _no_runs(trials: Sequence[Trial]) -> str:

@@ -9,7 +9,7 @@ than `MIN_ITEMS` items.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from statistics import fmean
 
@@ -33,6 +33,13 @@ JOINT_SCORE = (
 _BEYOND = 0.01
 """A mixture is said to lie outside of what was trained if it gives a cluster more weight than every
 trained mixture does, by at least this difference."""
+_PAIRED = (
+    "Both mixtures were run with the same seeds, and what a seed does to both cancels in the gain. "
+    "So the ± of a gain may be smaller than the two others together."
+)
+_SMALL_CHANGE = 0.25
+"""An answer does not explain how an expected gain changes the gain of the new runs, if the change
+is smaller than this fraction of the standard error."""
 _NEW_SEEDS = (
     "Runs of both with new seeds, which a search makes with --confirm (in Python: confirm=),"
 )
@@ -60,15 +67,20 @@ def settle(
             number.
     """
     evidence = evidence or ItemEvidence()
-    best = contender(answer)
+    best, start = contender(answer), answer
     scored = {t: evidence.targets[t] for t in known.targets if t in evidence.targets}
-    objections = [text for t, items in scored.items() if (text := items.objection(t))]
-    outcomes = [
-        _Side(answer, base, best, known, again, evidence, target).outcome()
-        for target in known.targets
-    ]
+    objections = {t: text for t, items in scored.items() if (text := items.objection(t))}
+
+    def sides(candidate: Candidate | None) -> list[_Side]:
+        return [
+            _Side(start, base, candidate, known, again, evidence, target)
+            for target in known.targets
+        ]
+
+    outcomes = [side.outcome() for side in sides(best)]
     if answer.choice != BASE and best is not None:
-        answer = _with_items(answer, base, known, outcomes, few=bool(objections))
+        item_sds = {c.choice: [side.item_sd() for side in sides(c)] for c in answer.candidates}
+        answer = _with_items(answer, base, known, item_sds, few=bool(objections))
     warnings = [text for t, items in scored.items() if (text := items.warning(t))]
     predicted_only = answer.choice == "predicted" and answer.confirmation is None
     if predicted_only:
@@ -111,24 +123,48 @@ def contender(answer: Answer) -> Candidate | None:
 
 
 def _with_items(
-    answer: Answer, base: Mixture, known: Observations, outcomes: Sequence[Outcome], few: bool
+    answer: Answer,
+    base: Mixture,
+    known: Observations,
+    item_sds: Mapping[str, Sequence[float | None]],
+    *,
+    few: bool,
 ) -> Answer:
-    """Return ``answer`` with the error due to items added to ``gain_sd``.
+    """Return ``answer`` with the error due to items added to all errors of gains in sd.
 
     If the gain is uncertain with this error, or if a target has too ``few`` items, the answer
-    becomes the token shares.
+    becomes the token shares. ``item_sds`` is the error due to items by choice of the candidate, one
+    for each target, in the target's unit.
     """
     if answer.gain is None or answer.gain_sd is None:
         return answer
-    parts = [
-        weight * (outcome.item_sd or 0.0) / abs(scale)
-        for weight, scale, outcome in zip(known.importance, known.scale, outcomes, strict=True)
+    # In sd, by choice of the candidate and target.
+    errors = {
+        choice: {
+            target: (sd or 0.0) / abs(scale)
+            for target, scale, sd in zip(known.targets, known.scale.tolist(), sds, strict=True)
+        }
+        for choice, sds in item_sds.items()
+    }
+
+    def whole(sd: float, choice: str) -> float:
+        of_items = errors[choice].values()
+        return math.hypot(sd, *(w * e for w, e in zip(known.importance, of_items, strict=True)))
+
+    candidates = [
+        replace(
+            c,
+            gain_sd=None if c.gain_sd is None else whole(c.gain_sd, c.choice),
+            gains={t: (g, math.hypot(sd, errors[c.choice][t])) for t, (g, sd) in c.gains.items()},
+        )
+        for c in answer.candidates
     ]
-    gain_sd = math.hypot(answer.gain_sd, *parts)
-    if not few and (gain_sd == answer.gain_sd or answer.gain > MIN_RAW_GAIN_SDS * gain_sd):
-        return replace(answer, gain_sd=gain_sd)
-    mixture = Mixture(base.weights, {"choice": BASE})
-    return replace(answer, gain_sd=gain_sd, choice=BASE, mixture=mixture)
+    gain_sd = whole(answer.gain_sd, answer.choice)
+    certain = gain_sd == answer.gain_sd or answer.gain > MIN_RAW_GAIN_SDS * gain_sd
+    answer = replace(answer, gain_sd=gain_sd, candidates=candidates)
+    if certain and not few:
+        return answer
+    return replace(answer, choice=BASE, mixture=Mixture(base.weights, {"choice": BASE}))
 
 
 class _Side:
@@ -167,7 +203,7 @@ class _Side:
         items = self._evidence.targets.get(self._target)
         baseline, baseline_sd = self._scored(BASE)
         best, best_sd = (None, None) if self._best is None else self._scored(self._best.choice)
-        item_sd = self._item_sd()
+        item_sd = self.item_sd()
         gain, gain_sd = self._gain(best, baseline)
         if gain_sd is not None:
             gain_sd = math.hypot(gain_sd, item_sd or 0.0)
@@ -243,7 +279,7 @@ class _Side:
             return gain, None
         return gain, math.hypot(*(error for error in errors if error is not None))
 
-    def _item_sd(self) -> float | None:
+    def item_sd(self) -> float | None:
         """Return the error of the gain due to the choice of items; None if it is unknown."""
         sd = self._evidence.gain_sd(self._target, self._trials, self._base_trials)
         if sd is None:
@@ -257,11 +293,12 @@ def _reason(
     best: Candidate | None,
     known: Observations,
     trial: str,
-    objections: Sequence[str],
+    objections: Mapping[str, str],
 ) -> str:
     """Return the result in one sentence, and further sentences on how certain it is.
 
-    ``trial`` names the best measured trial. ``objections`` say which targets have too few items.
+    ``trial`` names the best measured trial. ``objections`` say, by target, that it has too few
+    items.
     """
     parts = "; ".join(_compared(outcome, answer.base_name, known) for outcome in answer.outcomes)
     how, scored_on = _how(answer, best, trial), _scored_on(answer.outcomes)
@@ -287,10 +324,41 @@ def _reason(
     else:
         lead = f"Found {parts}{how}{scored_on}."
     behind = _behind(answer, f"{trial} ({measured})")
-    how_certain = (*_interval(answer, best, known), *_decision(answer, best, known, objections))
+    how_certain = (
+        *_interval(answer, best, known),
+        *_decision(answer, best, known, [*objections.values()]),
+    )
     passed_over = _passed_over(answer, best, f"{trial} ({measured})")
     untrained = _untrained(answer, best, known)
-    return " ".join([lead, *behind, *untrained, *passed_over, *how_certain])
+    alone = _certain_alone(answer, best, objections)
+    return " ".join([lead, *behind, *untrained, *passed_over, *how_certain, *alone])
+
+
+def _certain_alone(answer: Answer, best: Candidate | None, few: Collection[str]) -> list[str]:
+    """Return sentences on the targets on which alone the gain would be certain; [] without any.
+
+    Gains that were not corrected for picking the best of many mixtures are left out, and so are the
+    targets ``few``, which have too few items.
+    """
+    if answer.choice != BASE or best is None or len(answer.outcomes) == 1:
+        return []
+    if answer.confirmation is None and not best.gains:
+        return []
+    clear = [
+        f"{outcome.target} {_expected(outcome)}"
+        for outcome in answer.outcomes
+        if outcome.target not in few
+        and outcome.gain is not None
+        and outcome.gain_sd is not None
+        and outcome.gain > MIN_RAW_GAIN_SDS * outcome.gain_sd
+    ]
+    if not clear:
+        return []
+    return [
+        f"On one target alone, the gain is more than {MIN_RAW_GAIN_SDS:g} times its error: "
+        f"{'; '.join(clear)}. If this target is what matters, run the command again with it as the "
+        "only target, or give it more weight with --importance; the proxies are used again."
+    ]
 
 
 def _passed_over(answer: Answer, best: Candidate | None, measured: str) -> list[str]:
@@ -423,7 +491,7 @@ def _interval(answer: Answer, best: Candidate | None, known: Observations) -> li
     ]
     shown = f"{with_error(gain, None, digits)}{unit}; it is {' and '.join(bounds)}."
     if answer.confirmation:
-        lead = _joined_with_search(answer, best, known, name)
+        lead = _joined_with_search(answer, best, known, name, digits)
     elif why and (alone or not best.gains):
         lead = f"{why}, the {name} is"
     elif why:
@@ -448,22 +516,31 @@ def _joint_unit(answer: Answer, known: Observations) -> tuple[float, str, str]:
     return scale, "", f"gain in {outcome.target}"
 
 
-def _joined_with_search(answer: Answer, best: Candidate, known: Observations, name: str) -> str:
+def _joined_with_search(
+    answer: Answer, best: Candidate, known: Observations, name: str, digits: int
+) -> str:
     """Return how a sentence about the joint gain begins, after a confirmation.
 
-    It says whether this gain is that of the new runs alone, or is joined with an earlier one.
+    It says whether this gain is that of the new runs alone, or is joined with an earlier one. The
+    earlier gain is stated if it makes a difference.
     """
-    new = [
+    new = sum(
         weight * (outcome.gain or 0.0) / abs(scale)
         for weight, scale, outcome in zip(
             known.importance, known.scale, answer.outcomes, strict=True
         )
-    ]
-    if best.gain is not None and math.isclose(sum(new), best.gain, rel_tol=1e-6, abs_tol=1e-9):
+    )
+    gain, expected = best.gain or 0.0, best.expected
+    if expected is None or math.isclose(new, gain, rel_tol=1e-6, abs_tol=1e-9):
         return f"Only the new runs count here: the {name} is"
+    if abs(new - gain) < _SMALL_CHANGE * (answer.gain_sd or 0.0):
+        return f"Joined with what the search had expected, the {name} is"
+    scale, unit, _ = _joint_unit(answer, known)
+    shown = [with_error(scale * value, None, digits) for value in (expected, new)]
     return (
-        f"The search itself had expected another gain. If both are joined, each weighted by its "
-        f"certainty, the {name} is"
+        f"Before the new runs, the search had expected a {name} of {shown[0]}{unit}; in the "
+        f"new runs, it is {shown[1]}{unit}. If both are joined, each weighted by its certainty, "
+        f"the {name} is"
     )
 
 
@@ -570,4 +647,7 @@ def outcome_note(answer: Answer) -> str:
     more = (
         "; that of a gain also covers other documents or questions in the target" if items else ""
     )
-    return f"± is a standard error: it covers {covers}{more}."
+    note = f"± is a standard error: it covers {covers}{more}."
+    if answer.confirmation is None:
+        return note
+    return f"{note} {_PAIRED}"

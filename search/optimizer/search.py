@@ -115,9 +115,9 @@ class Search:
         earlier_runs: Estimates of scores from runs of other models, by target. An estimate is used
             only if it makes predictions better in cross-validation.
         seed: Seed of all random choices, and of the proxies.
-        log: File of the trials. If it exists, the search continues from its trials. Clusters, seed
-            and the directions of targets must then be the same as in the file; other settings may
-            differ.
+        log: File of the trials, or a log that is open. If it has trials, the search continues from
+            them. Clusters, seed and the directions of targets must then be the same as in the log;
+            other settings may differ.
         rounds: Ratio in which the rounds share the budget. None means the ratio of the preset.
         importance: Weight of each target in the mean over targets (1 if a target is missing).
         confirm: Number of seeds with which the best mixtures and the token shares are run again
@@ -145,7 +145,7 @@ class Search:
         features: Mapping[str, Feature] | None = None,
         earlier_runs: Mapping[str, EarlierRuns] | None = None,
         seed: int = 0,
-        log: str | Path | None = None,
+        log: str | Path | TrialLog | None = None,
         rounds: Sequence[int] | None = None,
         importance: Mapping[str, float] | None = None,
         confirm: int = 0,
@@ -189,11 +189,7 @@ class Search:
         self._copies: dict[tuple[Surrogate, int], Bootstrap] = {}
 
         settings = self._settings(preset, budget, rounds, confirm)
-        self.log = (
-            TrialLog(settings)
-            if log is None
-            else TrialLog.open(Path(log), settings, PROXY_SETTINGS)
-        )
+        self.log = _open_log(log, settings)
         overlap = (self.log.origin or {}).get("overlap")
         self._columns = Columns(self.clusters, overlap and Overlap.from_json(overlap))
         self._plan_rounds(budget, rounds, confirm)
@@ -251,6 +247,20 @@ class Search:
         count.
         """
         return self.log.spent + sum(self._sizes)
+
+    @property
+    def waiting(self) -> int:
+        """Number of enqueued mixtures that have no trial yet."""
+        return len(self._enqueued(self._last, self.log.trials))
+
+    @property
+    def to_confirm(self) -> int:
+        """Largest number of trials that confirm the answer after the budget is spent.
+
+        With each seed, up to three mixtures are run again: the token shares, the best measured and
+        the best predicted one.
+        """
+        return 3 * len(self._seeds)
 
     @property
     def done(self) -> int:
@@ -335,10 +345,14 @@ class Search:
         if own in waiting:
             logger.info(f"the mixture {short(own.weights)} is enqueued already")
             return
-        if len(waiting) >= (places := sum(self._sizes[begun - self._first :])):
+        places = sum(self._sizes[begun - self._first :])
+        if begun == self._first and places and self._anchors(before):
+            places -= 1  # for the token shares
+        if len(waiting) >= places:
             raise UsageError(
                 f"no mixture can be enqueued: the rounds that are left have room for {places}, and "
-                f"{len(waiting)} of these places are taken; open the search with a larger budget"
+                f"{len(waiting)} of these places are taken; open the search with a larger budget "
+                "(--budget)"
             )
         self.log.enqueue(own, begun + 1)
 
@@ -534,8 +548,9 @@ class Search:
         tried = [trial.mixture.array(self.clusters) for trial in before]
         size = self._sizes[round_ - self._first - 1]
         anchors = [mixture.array(self.clusters) for mixture in self._enqueued(round_, before)]
-        if round_ == self._first + 1:
-            anchors += self._anchors(before)
+        if round_ == self._first + 1 and (first := self._anchors(before)):
+            # One place is for the token shares, with which the answer is compared.
+            anchors = [*anchors[: max(0, size - 1)], *first]
         anchors = anchors[:size]
         size -= len(anchors)
         rng = propose.generator(self.seed, round_)
@@ -624,6 +639,16 @@ class Search:
                 + ("" if number else _OWN_MIXTURE)
             )
         return asked[number]
+
+
+def _open_log(log: str | Path | TrialLog | None, settings: dict[str, object]) -> TrialLog:
+    """Return the ``log`` of a search, which continues with ``settings``; None begins a new log."""
+    if log is None:
+        return TrialLog(settings)
+    if not isinstance(log, TrialLog):
+        return TrialLog.open(Path(log), settings, PROXY_SETTINGS)
+    log.continue_with(settings, PROXY_SETTINGS)
+    return log
 
 
 def _asked(trial: Trial) -> Mixture:

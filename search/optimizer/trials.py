@@ -105,6 +105,8 @@ class TrialLog(Tabular):
         path: Path | None = None,
     ) -> None:
         self.path = path
+        self._written = path is not None
+        """Whether what is added to the log is also written to its file."""
         self.enqueued: list[tuple[int, Mixture]] = []
         """For each mixture that a user enqueued, a pair: the first round in which `Search.ask` may
         return it, and the mixture."""
@@ -143,17 +145,6 @@ class TrialLog(Tabular):
             return True
         return trial.seed < seed + budget
 
-    def beside(self, budget: int) -> int:
-        """Count the trials outside the budget whose settings have another budget than ``budget``.
-
-        Trials outside the budget either confirmed an earlier answer, or were carried over from
-        another search.
-        """
-        return sum(
-            not self._is_of_budget(trial) and self._settings[trial.config].get("budget") != budget
-            for trial in self.trials
-        )
-
     @property
     def origin(self) -> dict[str, Any] | None:
         """Facts about the search from which trials were carried over; None if none were.
@@ -176,12 +167,17 @@ class TrialLog(Tabular):
         """Return whether ``trial`` was carried over from another search."""
         return FROM in self._settings[trial.config]
 
+    def is_enqueued(self, trial: Trial) -> bool:
+        """Return whether a user enqueued the mixture of ``trial``."""
+        return any(mixture == trial.mixture for _, mixture in self.enqueued)
+
     def to_rows(self) -> list[dict[str, Any]]:
         """Return the trials as rows of a table: dictionaries from column names to values.
 
-        The columns are ``run`` (the number of the trial), ``round``, ``seed``, ``status``, one
-        ``w_CLUSTER`` for the weight of each cluster, and one for the score on each target. If the
-        rows are written to a CSV file, `climb fit` can read it.
+        The columns are ``run`` (the number of the trial), ``round``, ``seed``, ``status``,
+        ``enqueued`` (whether a user enqueued the mixture), one ``w_CLUSTER`` for the weight of each
+        cluster, and one for the score on each target. If the rows are written to a CSV file, `climb
+        fit` can read it.
         """
         trials = self.trials
         clusters = dict.fromkeys(name for t in trials for name in t.mixture.weights)
@@ -192,6 +188,7 @@ class TrialLog(Tabular):
                 "round": trial.round,
                 "seed": trial.seed,
                 "status": trial.status,
+                "enqueued": self.is_enqueued(trial),
                 **{f"w_{name}": trial.mixture.weights.get(name, 0.0) for name in clusters},
                 **{name: (trial.scores or {}).get(name) for name in targets},
             }
@@ -234,7 +231,22 @@ class TrialLog(Tabular):
         except (InvalidDataError, UsageError) as error:
             raise InvalidDataError(f"{path}: {error}") from None
         if settings is not None:
-            log._go_on(settings, fixed)
+            log.continue_with(settings, fixed)
+        return log
+
+    @classmethod
+    def snapshot(cls, path: Path) -> Self | None:
+        """Return the log at ``path`` as it is now; None if there is no log.
+
+        Nothing that is done with this log is written to the file.
+
+        Raises:
+            InvalidDataError: A line of the file is no trial.
+        """
+        if not read_lines(path):
+            return None
+        log = cls.open(path)
+        log._written = False
         return log
 
     @classmethod
@@ -278,27 +290,32 @@ class TrialLog(Tabular):
         else:
             self._add(Trial.from_json(line))
 
-    def _go_on(self, settings: Mapping[str, Any], fixed: Sequence[str] | None) -> None:
-        """Continue with ``settings``; settings that are named in ``fixed`` must not change."""
-        assert self.path is not None
+    def continue_with(self, settings: Mapping[str, Any], fixed: Sequence[str] | None) -> None:
+        """Continue with ``settings``; see `open` for ``fixed`` and the errors."""
+        place = self.path or "this log"
 
         def held(values: Mapping[str, Any]) -> Mapping[str, Any]:
             return values if fixed is None else {n: values.get(n, "absent") for n in fixed}
 
-        check_same_config(held(self.settings), held(settings), self.path)
+        check_same_config(held(self.settings), held(settings), place)
         before, now = self._directions(), settings.get("targets", {})
         shared = before.keys() & now.keys()
         old, new = ({name: of[name] for name in sorted(shared)} for of in (before, now))
-        check_same_config({"targets": old}, {"targets": new}, self.path)
+        check_same_config({"targets": old}, {"targets": new}, place)
         if hash_json(settings) == self.config:
             return
         try:
             self._begin(settings)
         except UsageError as error:
             raise InvalidDataError(
-                f"{self.path}: {error}; search for targets without scores in another folder"
+                f"{place}: {error}; search for targets without scores in another folder"
             ) from None
-        append_line(self.path, {"version": Trial.version, "settings": settings})
+        self._write({"version": Trial.version, "settings": settings})
+
+    def _write(self, line: Mapping[str, Any]) -> None:
+        """Append ``line`` to the file of the log, if it has one."""
+        if self.path is not None and self._written:
+            append_line(self.path, line)
 
     def _directions(self) -> dict[str, str]:
         """Return ``min`` or ``max`` by target, for the targets of all settings in the log."""
@@ -320,15 +337,13 @@ class TrialLog(Tabular):
                 settings, or the trial has scores but lacks the score of a target.
         """
         self._check(trial)
-        if self.path is not None:
-            append_line(self.path, trial.to_json())
+        self._write(trial.to_json())
         self._trials[trial.number] = trial
 
     def enqueue(self, mixture: Mixture, round_: int) -> None:
         """Record that `Search.ask` is to return ``mixture`` in ``round_`` or in a later round."""
-        if self.path is not None:
-            line = {"version": Trial.version, "enqueued": mixture.to_json(), "round": round_}
-            append_line(self.path, line)
+        line = {"version": Trial.version, "enqueued": mixture.to_json(), "round": round_}
+        self._write(line)
         self.enqueued.append((round_, mixture))
 
     def _add(self, trial: Trial) -> None:

@@ -76,6 +76,20 @@ def test_the_time_of_a_part_of_the_work_is_said_to_be_that_of_the_part(clock):
     ]
 
 
+def test_the_time_left_includes_work_that_follows(clock):
+    log = io.StringIO()
+    with Progress("search", 2, "proxies", stream=log, later=6) as bar:
+        clock[0] += 30
+        bar.add(1)
+        clock[0] += 30
+        bar.add(1)
+    assert log.getvalue().splitlines() == [
+        "search: 1/2 proxies · 30.0 s each · 30.0 s elapsed · 3 min 30 s left, with 6 proxies that "
+        "follow",
+        "search: 2/2 proxies · 30.0 s each · in 1 min 00 s",
+    ]
+
+
 def test_a_log_gets_a_line_every_ten_seconds_and_one_at_the_end(clock):
     log = io.StringIO()
     with Progress("read", 240, "files", stream=log) as bar:

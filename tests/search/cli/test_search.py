@@ -45,7 +45,10 @@ def test_a_finished_search_is_shown_beside_the_token_shares(searched, shards, ca
     for name, share in Manifest.load(shards).token_shares.weights.items():
         assert name in said.out
         assert f"{share:.1%}" in said.out
-    assert f"{out}/mixture.json · report: {out}/report.html" in said.out
+    end = said.out.splitlines()[-1]
+    assert end.startswith(f"{out}/mixture.json")
+    assert end.endswith(f" · report: {out}/report.html")
+    assert ("best_other.json" in end) == (answer.choice == "baseline")
     assert f"the search in {out} has already ended" in said.err
 
 

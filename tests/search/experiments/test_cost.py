@@ -49,12 +49,32 @@ def test_proxies_that_confirmed_an_earlier_answer_are_counted_beside_the_budget(
     plan = dry_search(shards, ["label=sea"], out, replace(confirmed, budget=10), workers=1)
     assert plan.beside == done - 8
     assert (plan.models, plan.done, plan.confirm) == (10 + plan.beside + 3, done, 3)
+    assert plan.left == plan.models - done
     text = plan.text(out)
     assert (
         f"; {plan.beside} confirmed earlier answers or come from another search, and do not count "
-        f"in the budget; {done} are trained" in text
+        f"in the budget; {done} are trained already, and at most {plan.left} are left" in text
     )
+    assert " of them by the models that are left" in text
     assert "--skip-check leaves this check out" in text
+
+
+def test_a_confirmation_with_fewer_targets_is_planned_although_the_budget_is_spent(
+    shards, tmp_path
+):
+    # The first answer was confirmed; then the budget grew, and now one target is left out.
+    out, both = tmp_path / "out", ["label=sea", "label=space"]
+    confirmed = replace(SETTINGS, confirm=1)
+    run_search(shards, both, out, confirmed, workers=1)
+    run_search(shards, both, out, replace(SETTINGS, budget=10, confirm=0), workers=1)
+    before = (out / "trials.jsonl").read_bytes()
+    plan = dry_search(shards, both[:1], out, confirmed, workers=1)
+    assert (out / "trials.jsonl").read_bytes() == before
+    assert (plan.left, plan.tokens_left) == (3, 3 * 2048)
+    assert plan.seconds > 0
+    done = plan.done
+    run_search(shards, both[:1], out, confirmed, workers=1)
+    assert done < len(TrialLog.open(out / "trials.jsonl").trials) <= done + plan.left
 
 
 @pytest.mark.parametrize(

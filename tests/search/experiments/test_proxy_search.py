@@ -32,6 +32,7 @@ RESULTS = ("answer.json", "mixture.json")
 def test_a_search_leaves_trials_answer_mixture_and_report(searched, shards):
     out, answer = searched
     names = {"search.json", "trials.jsonl", "items.jsonl", "cells.json"}
+    names |= {"best_other.json"} if answer.choice == "baseline" else set()
     assert {path.name for path in out.iterdir()} == {*names, *RESULTS, "report.html"}
     assert json.loads((out / "answer.json").read_text()) == json.loads(json.dumps(answer.to_json()))
     mixture = Mixture.load(out / "mixture.json")
@@ -182,6 +183,32 @@ def test_a_budget_without_predictions_is_warned_of_in_a_dry_run_too(shards, tmp_
     caplog.clear()
     dry_search(shards, TARGETS, tmp_path, SETTINGS, workers=1)
     assert "too small" not in caplog.text
+
+
+def test_an_enqueued_mixture_is_trained_within_the_budget_and_marked(
+    shards, tmp_path, capfd, read_page
+):
+    out, own = tmp_path / "out", tmp_path / "own.json"
+    mixture = Mixture.uniform(Manifest.load(shards).names[:2])
+    mixture.save(own)
+    command = f"search {shards} --target label=sea --budget 4 --confirm 0 --proxy-tokens 2048"
+    command += f" --workers 1 --skip-check --enqueue {own} --out {out}"
+    assert run([*command.split(), "--dry-run"]) == 0
+    assert "4; 1 of the budget for mixtures of --enqueue" in capfd.readouterr().out
+    assert not out.exists()
+    assert run(command.split()) == 0
+    log = TrialLog.open(out / "trials.jsonl")
+    (trial,) = (trial for trial in log.trials if log.is_enqueued(trial))
+    assert {n: w for n, w in trial.mixture.weights.items() if w} == mixture.weights
+    assert len(log.trials) == 4
+    assert f"proxy {trial.number}, enqueued" in read_page((out / "report.html").read_bytes()).text
+    capfd.readouterr()
+    other = tmp_path / "other.json"
+    Mixture.uniform(Manifest.load(shards).names[:3]).save(other)
+    before = {path.name: path.read_bytes() for path in out.iterdir()}
+    assert run([*command.split(), "--enqueue", str(other)]) == 2
+    assert "open the search with a larger budget" in capfd.readouterr().err
+    assert {path.name: path.read_bytes() for path in out.iterdir()} == before
 
 
 def test_two_searches_at_once_are_refused(shards, tmp_path):

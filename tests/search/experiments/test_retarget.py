@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 import torch
 
+from climbstream.loader import Manifest, Mixture
 from climbstream.loader.cli.main import run
 from climbstream.loader.core.errors import InvalidDataError, UsageError
 from climbstream.search.experiments.cost import CostPlan
@@ -246,9 +247,22 @@ def test_a_damaged_file_of_weights_is_named(kept, shards, tmp_path):
 
 def test_the_command_trains_nothing_unless_it_is_asked_to(kept, shards, tmp_path, capfd, untrained):
     old, out = str(kept), str(tmp_path / "out")
-    command = f"search {shards} --target label=law --proxy-tokens 2048 --workers 1 --skip-check"
+    command = f"search {shards} --target label=law --workers 1 --skip-check"
     assert run([*command.split(), "--retarget", old, "--out", out]) == 0
     assert len(trials(tmp_path / "out")) == 8
+    said = capfd.readouterr().err
+    assert f"as the search in {old}, this search has --proxy-tokens 2048\n" in said
+    given = [*command.split(), "--proxy-tokens", "4096", "--retarget", old, "--out", out]
+    assert run(given) == 3
+    assert "--proxy-tokens was 2048 and is 4096" in capfd.readouterr().err
+
+
+def test_enqueued_mixtures_need_a_place_beside_kept_proxies(kept, shards, tmp_path):
+    own = [Mixture.uniform(Manifest.load(shards).names[:2])]
+    for search in (run_search, dry_search):
+        with pytest.raises(UsageError, match=r"8 of the 8 places are taken .* give --budget 9 or"):
+            search(shards, ["label=law"], tmp_path / "out", SETTINGS, retarget=kept, enqueue=own)
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_dry_run_counts_what_is_only_scored(kept, shards, tmp_path, capfd, untrained):

@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -180,6 +181,16 @@ def test_what_the_search_knew_and_the_runs_weigh_by_the_inverse_of_their_varianc
         assert candidate.gain_sd == pytest.approx(sd * error / math.hypot(sd, error))
 
 
+def test_the_gain_on_each_target_is_joined_with_its_runs_as_the_joint_gain_is():
+    answer, *rest = told(SURE, [("measured", 0.3, 0.2)], REPEATS)
+    (before,) = answer.candidates
+    answer = replace(answer, candidates=[replace(before, gains={"loss": (0.3, 0.2)})])
+    (candidate,) = confirm(answer, *rest).candidates
+    assert candidate.expected == 0.3
+    assert candidate.gain != 0.3
+    assert candidate.gains["loss"] == pytest.approx((candidate.gain, candidate.gain_sd))
+
+
 @pytest.mark.parametrize(("times", "alone"), [(2.49, False), (2.51, True)])
 @pytest.mark.parametrize("sign", [1, -1])
 def test_runs_count_alone_where_the_search_contradicts_them(times, alone, sign):
@@ -254,7 +265,12 @@ def test_a_true_gain_is_confirmed_and_said_with_its_scores():
     assert outcome.gain == pytest.approx(outcome.baseline - outcome.best)
     assert answer.reason.startswith("Found loss ")
     assert f", better by {outcome.gain:.3f} ± " in answer.reason
-    assert " in 3 seeds. The search itself had expected another gain. " in answer.reason
+    expected = re.search(r"the search had expected a gain in loss of ([\d.]+); in", answer.reason)
+    scale = float(
+        Observations.of(s.log.trials[:BUDGET], NAMES, {"loss": "min"}, np.ones(1)).scale[0]
+    )
+    best = next(c for c in answer.candidates if c.choice == answer.choice)
+    assert float(expected[1]) == pytest.approx(best.expected * scale, abs=1e-3)
     by_choice = answer.confirmation.scores
     assert by_choice.keys() >= {"baseline", answer.choice}
     assert {len(of["loss"]) for of in by_choice.values()} == {3}

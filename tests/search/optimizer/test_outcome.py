@@ -115,7 +115,8 @@ def test_the_doubt_by_items_is_that_of_the_mean_of_their_gains():
 def test_the_answer_is_one_sentence_in_the_unit_of_the_target_with_what_scores_it():
     answer, _ = searched(40, spread=0.1)
     (outcome,) = answer.outcomes
-    first = answer.reason.split(" The search itself ")[0]
+    first, joined = answer.reason.split(" Joined with what the search had expected, ")
+    assert joined.startswith("the gain is ")
     ours, theirs, gain = outcome_rows(answer.outcomes)[0][1:4]
     assert first == (
         f"Found {ours} against token shares {theirs} bits per byte, better by {gain} in 3 seeds; "
@@ -392,6 +393,33 @@ def test_a_gain_of_less_than_two_and_a_half_joint_sd_is_not_answered(factor, cho
     assert settled.outcomes[1].item_sd == pytest.approx(factor * most)
     assert settled.choice == choice
     assert settled.mixture == (BASE if choice == "baseline" else BEST)
+
+
+@pytest.mark.parametrize("spread", [0.5, 100.0])
+def test_an_answer_and_its_candidate_have_the_same_gain_and_error(spread):
+    known, answer = sure()
+    settled = settle(answer, BASE, known, (), costs_of(known.trials, 3.0, spread))
+    assert settled.choice == ("measured" if spread < 1 else "baseline")
+    (candidate,) = settled.candidates
+    assert (candidate.gain, candidate.gain_sd) == (settled.gain, settled.gain_sd)
+    assert candidate.gain_sd > answer.gain_sd
+
+
+def test_a_target_on_which_alone_the_gain_is_certain_is_named():
+    known = known_of(ways=BOTH)
+    again = again_of(AGAIN_BASE, [row | {"acc": AGAIN_BASE[0]["acc"]} for row in AGAIN_BEST])
+    answer = confirmed_by(choose_mixture(known, BASE, None), BASE, again, known)
+    unsure = replace(answer, choice="baseline", gain=0.5, gain_sd=0.4)
+    settled = settle(unsure, BASE, known, again)
+    accuracy, loss = settled.outcomes
+    assert accuracy.gain < 2.5 * accuracy.gain_sd
+    assert loss.gain > 2.5 * loss.gain_sd
+    assert (
+        "On one target alone, the gain is more than 2.5 times its error: loss better by "
+        f"{with_error(loss.gain, loss.gain_sd, 3)}. If this target"
+    ) in settled.reason
+    sure_of_both = settle(replace(answer, choice="measured"), BASE, known, again)
+    assert "On one target alone" not in sure_of_both.reason
 
 
 def test_items_that_are_all_alike_change_nothing():

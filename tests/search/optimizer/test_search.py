@@ -524,6 +524,16 @@ def test_an_enqueued_mixture_is_in_the_first_round_if_nothing_was_asked_yet():
     assert first.count(Mixture.of(SHARES)) == 3
 
 
+def test_the_token_shares_have_a_place_beside_enqueued_mixtures():
+    s = Search(NAMES, {"loss": "min"}, budget=2, prior=SHARES, rounds=(1,))
+    s.enqueue(OWN)
+    with pytest.raises(UsageError, match="have room for 1, and 1 of these places are taken"):
+        s.enqueue({"c00": 0.95, "c01": 0.05})
+    asked = play(s)
+    assert [m.weights["c03"] for m in asked] == [0.5, SHARES["c03"]]
+    assert [s.log.is_enqueued(trial) for trial in s.log.trials] == [True, False]
+
+
 def test_a_mixture_waits_for_a_round_that_has_a_place(tmp_path):
     log = tmp_path / "trials.jsonl"
     s = search(log=log)

@@ -152,9 +152,18 @@ def test_trials_of_seeds_beyond_the_budget_confirmed_and_spent_nothing(tmp_path)
     # Of a budget of 8 and seed 0, confirmations have the seeds from 8 on.
     log = longer(tmp_path, [0, 7, 8, 9])
     assert (len(log.earlier), log.spent) == (4, 2)
-    assert [log.beside(budget) for budget in (8, 12)] == [0, 2]
-    log.append(a_trial(log, 5, seed=12))
-    assert [log.beside(budget) for budget in (8, 12)] == [1, 2]
+
+
+def test_nothing_is_written_by_a_snapshot_of_a_log(tmp_path):
+    log = longer(tmp_path, [0, 1])
+    before = log.path.read_bytes()
+    copy = TrialLog.snapshot(log.path)
+    copy.continue_with(SETTINGS | {"budget": 20}, FIXED)
+    copy.append(a_trial(copy, 3))
+    copy.enqueue(MIXTURE, 3)
+    assert (len(copy.trials), len(copy.enqueued), copy.settings["budget"]) == (3, 1, 20)
+    assert log.path.read_bytes() == before
+    assert TrialLog.snapshot(tmp_path / "none.jsonl") is None
 
 
 def test_seeds_count_from_that_of_the_search(tmp_path):
@@ -229,6 +238,7 @@ def test_the_rows_of_a_log_have_all_weights_and_scores():
             "round": 1,
             "seed": 0,
             "status": "failed",
+            "enqueued": False,
             "w_c00": 1.0,
             "w_c01": 0.0,
             "loss": None,
@@ -238,6 +248,7 @@ def test_the_rows_of_a_log_have_all_weights_and_scores():
             "round": 2,
             "seed": 3,
             "status": "ok",
+            "enqueued": False,
             "w_c00": 0.25,
             "w_c01": 0.75,
             "loss": 1.5,
