@@ -20,7 +20,7 @@ from climbstream.loader.core.typed import Finite, Whole, convert, located
 from climbstream.loader.formats.outputs import COMPARE
 from climbstream.search.evaluation.comparison import Comparison
 from climbstream.search.evaluation.targets import load_target, target_hashes
-from climbstream.search.optimizer.items import TargetItems
+from climbstream.search.optimizer.items import TargetItems, objection, with_few_items
 from climbstream.search.training.base_model import check_base
 from climbstream.search.training.settings import TrainSettings
 
@@ -107,7 +107,7 @@ def _comparison(items: TargetItems, target: str, runs: Mapping[str, Sequence[_Ru
         items.text,
         {(a, b): items.gain_sd(np.array(costs[a]), np.array(costs[b])) for a, b in pairs},
         items.warning(target),
-        items.objection(target),
+        objection(with_few_items({target: items})),
     )
 
 

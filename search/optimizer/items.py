@@ -55,17 +55,6 @@ class TargetItems:
             f"have {FEW_ITEMS} {self.noun} or more: {self.remedy}"
         )
 
-    def objection(self, target: str) -> str:
-        """Return why no gain on ``target`` is called certain, with the remedy; "" if it may be."""
-        if (count := len(self.sizes)) >= MIN_ITEMS:
-            return ""
-        one, many = self.noun.removesuffix("s"), self.noun
-        return (
-            f"But {target} has only {counted(count, one, many)} to score, too few to tell whether "
-            f"other {many} gain as well. Only a gain on {MIN_ITEMS} {many} or more is called "
-            f"certain: {self.remedy}."
-        )
-
     @property
     def effective(self) -> float:
         """Number of items of equal size that would cause the same error as these items (Kish)."""
@@ -94,6 +83,30 @@ class TargetItems:
             drawn = rng.integers(count, size=count)
             means[number] = gains[drawn].sum() / max(self.sizes[drawn].sum(), 1e-300)
         return float(means.std()) * math.sqrt(count / (count - 1))
+
+
+def with_few_items(targets: Mapping[str, TargetItems]) -> dict[str, TargetItems]:
+    """Return those of ``targets``, by name, on which no gain is called certain: see `MIN_ITEMS`."""
+    return {name: items for name, items in targets.items() if len(items.sizes) < MIN_ITEMS}
+
+
+def objection(few: Mapping[str, TargetItems]) -> str:
+    """Return why no gain on the targets ``few`` is called certain, with the remedy; "" if empty.
+
+    ``few`` is as `with_few_items` returns it.
+    """
+    if not few:
+        return ""
+    many = next(iter(few.values())).noun
+    counts = " and ".join(
+        f"{name} has only {counted(len(items.sizes), items.noun.removesuffix('s'), items.noun)}"
+        for name, items in few.items()
+    )
+    remedies = "; ".join(dict.fromkeys(items.remedy for items in few.values()))
+    return (
+        f"But {counts} to score, too few to tell whether other {many} gain as well. Only a gain on "
+        f"{MIN_ITEMS} {many} or more is called certain: {remedies}."
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,7 +22,7 @@ from climbstream.search.predictors.base import USEFUL, Skill
 from .answer import BASE, Answer, Candidate, Outcome
 from .conclude import MIN_RAW_GAIN_SDS, upper_confidence_sd
 from .confirm import seed_error
-from .items import ItemEvidence
+from .items import ItemEvidence, TargetItems, objection, with_few_items
 from .observations import Observations
 from .trials import Trial
 
@@ -69,7 +69,7 @@ def settle(
     evidence = evidence or ItemEvidence()
     best, start = contender(answer), answer
     scored = {t: evidence.targets[t] for t in known.targets if t in evidence.targets}
-    objections = {t: text for t, items in scored.items() if (text := items.objection(t))}
+    few = with_few_items(scored)
 
     def sides(candidate: Candidate | None) -> list[_Side]:
         return [
@@ -80,7 +80,7 @@ def settle(
     outcomes = [side.outcome() for side in sides(best)]
     if answer.choice != BASE and best is not None:
         item_sds = {c.choice: [side.item_sd() for side in sides(c)] for c in answer.candidates}
-        answer = _with_items(answer, base, known, item_sds, few=bool(objections))
+        answer = _with_items(answer, base, known, item_sds, few=bool(few))
     warnings = [text for t, items in scored.items() if (text := items.warning(t))]
     predicted_only = answer.choice == "predicted" and answer.confirmation is None
     if predicted_only:
@@ -89,7 +89,7 @@ def settle(
     # The confirmation may have written a sentence to `reason`; keep it.
     first = answer.measured_best.trials[0]
     trial = (names or {}).get(first, f"trial {first}")
-    reason = _reason(answer, best, known, trial, objections)
+    reason = _reason(answer, best, known, trial, few)
     return replace(answer, reason=f"{reason}{answer.reason}")
 
 
@@ -293,12 +293,11 @@ def _reason(
     best: Candidate | None,
     known: Observations,
     trial: str,
-    objections: Mapping[str, str],
+    few: Mapping[str, TargetItems],
 ) -> str:
     """Return the result in one sentence, and further sentences on how certain it is.
 
-    ``trial`` names the best measured trial. ``objections`` say, by target, that it has too few
-    items.
+    ``trial`` names the best measured trial. ``few`` are the targets with too few items.
     """
     parts = "; ".join(_compared(outcome, answer.base_name, known) for outcome in answer.outcomes)
     how, scored_on = _how(answer, best, trial), _scored_on(answer.outcomes)
@@ -326,11 +325,11 @@ def _reason(
     behind = _behind(answer, f"{trial} ({measured})")
     how_certain = (
         *_interval(answer, best, known),
-        *_decision(answer, best, known, [*objections.values()]),
+        *_decision(answer, best, known, few),
     )
     passed_over = _passed_over(answer, best, f"{trial} ({measured})")
     untrained = _untrained(answer, best, known)
-    alone = _certain_alone(answer, best, objections)
+    alone = _certain_alone(answer, best, few)
     return " ".join([lead, *behind, *untrained, *passed_over, *how_certain, *alone])
 
 
@@ -552,13 +551,13 @@ def _expected(outcome: Outcome) -> str:
 
 
 def _decision(
-    answer: Answer, best: Candidate | None, known: Observations, objections: Sequence[str]
+    answer: Answer, best: Candidate | None, known: Observations, few: Mapping[str, TargetItems]
 ) -> list[str]:
     """Return sentences that say why a gain is not called certain; [] if there is no such gain."""
     if answer.choice != BASE or best is None or answer.gain is None or answer.gain_sd is None:
         return []
-    if objections and answer.gain > 0:
-        return [*objections]
+    if few and answer.gain > 0:
+        return [objection(few)]
     more = f"{_missing(answer)} would reduce the error."
     if answer.confirmation is None:
         return [more] if (best.gain or 0.0) > 0 else []

@@ -1,12 +1,19 @@
 """The error by the choice of items is that of drawing them again, done by hand."""
 
 import math
+from functools import partial
 
 import numpy as np
 import pytest
 
 from climbstream.loader.formats.heldout import FEW_ITEMS
-from climbstream.search.optimizer.items import ItemEvidence, TargetItems, _bytes_text
+from climbstream.search.optimizer.items import (
+    ItemEvidence,
+    TargetItems,
+    _bytes_text,
+    objection,
+    with_few_items,
+)
 
 SIZES = np.array([10.0, 20.0, 5.0, 40.0])
 OURS = np.array([[1.0, 4.0, 2.0, 9.0], [3.0, 2.0, 2.0, 7.0]])
@@ -75,6 +82,19 @@ def test_items_of_unequal_size_count_as_fewer():
 def test_the_number_of_items_is_said(count, bytes_, text):
     items = TargetItems(sizes=np.ones(count), noun="questions", bytes=bytes_)
     assert items.text == text
+
+
+def test_one_sentence_names_all_targets_with_few_items_and_each_remedy_once():
+    make = partial(TargetItems, noun="documents", remedy="have more")
+    few, many = make(sizes=np.ones(4)), make(sizes=np.ones(5))
+    targets = {"a": few, "b": make(sizes=np.ones(1)), "c": many}
+    assert [*with_few_items(targets)] == ["a", "b"]
+    assert objection(with_few_items(targets)) == (
+        "But a has only 4 documents and b has only 1 document to score, too few to tell whether "
+        "other documents gain as well. Only a gain on 5 documents or more is called certain: have "
+        "more."
+    )
+    assert objection({}) == ""
 
 
 def test_fewer_than_thirty_items_are_few():
