@@ -213,7 +213,7 @@ class Lookahead:
             )
 
     def extend(self) -> Cursor:
-        """Plan the steps that follow the present plan; return a cursor that is at the first of them.
+        """Plan the steps that follow the present plan; return a cursor at the first of them.
 
         Raises:
             StopIteration: A cluster is used up, and ``on_exhausted`` is ``stop``; or all clusters
