@@ -30,9 +30,9 @@ from .loader import MixtureLoader
 class WorkersError(UsageError):
     """A `MixtureDataset` is used in a worker process of a `DataLoader`.
 
-    The message is the same whatever the argument. If a worker raises an error, torch makes it anew
-    in the main process, with the traceback of the worker as its argument: that would hide the
-    message below many lines.
+    The argument of the constructor is ignored. If a worker raises an error, torch makes an error of
+    the same class in the main process, and passes it the traceback of the worker. This long text
+    would hide the message.
     """
 
     def __init__(self, _traceback: str = "") -> None:

@@ -552,7 +552,8 @@ class MixtureLoader:
         - ``epochs``: number of epochs served so far.
         - ``used_up_at``: step at which the cluster reaches ``max_epochs``, if weights change only
           as the log and the schedule say. Clusters that do not reach it before the data ends are
-          left out; if many clusters reach it, only the first 32 or more are named.
+          left out. If more than 32 clusters reach it, only the first 32 are named, and those
+          that reach it at the same step as the last of these.
 
         Numbers for this rank alone:
 

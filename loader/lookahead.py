@@ -128,7 +128,7 @@ class Lookahead:
         return self._planner.plan(cursor.start, cursor.weights, done, room).after
 
     def end(self) -> int | None:
-        """Return the first step for which a cluster is used up and the data ends.
+        """Return the first step that cannot be served, because clusters are used up.
 
         None: the data never ends. Only weights in the log and in the schedule are considered, not
         changes that are asked for later.
@@ -143,10 +143,12 @@ class Lookahead:
         return self._forecast(position, count, len(self._names))[1]
 
     def used_up_at(self) -> dict[str, int]:
-        """Return the first step for which each cluster is used up, by name, as `end` finds it.
+        """Return an estimate of the first step for which each cluster is used up, by name.
 
-        A step may be wrong by the rounding of quotas to whole rows. Clusters that are not used up
-        before the data ends are left out, and so are all after the first 32 or more.
+        The estimate does not round quotas to whole rows. As in `end`, only weights in the log and
+        in the schedule are considered. Clusters that are not used up before the data ends are left
+        out. If more than 32 clusters are used up, only the first 32 are named, and those that are
+        used up at the same step as the last of these.
         """
         position = self.position()
         left = self._limits.room(position) - position.credit / ONE
@@ -211,7 +213,7 @@ class Lookahead:
             )
 
     def extend(self) -> Cursor:
-        """Plan the steps that follow the present plan; return a cursor before the first new step.
+        """Plan the steps that follow the present plan; return a cursor at the first of them.
 
         Raises:
             StopIteration: A cluster is used up, and ``on_exhausted`` is ``stop``; or all clusters

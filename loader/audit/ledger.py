@@ -289,7 +289,7 @@ def read_ledger(path: Path) -> list[Line]:
 
 
 def segments(lines: list[Line]) -> Iterator[tuple[Opening, int]]:
-    """Yield (opening, end) for each opening; its steps before step ``end`` count.
+    """Yield (opening, end) for each opening; its steps before step ``end`` are valid.
 
     Its steps from ``end`` on, if there are any, were served again after a later opening. If this is
     so for all its steps, ``end`` is at or before its first step.

@@ -19,7 +19,7 @@ def unlicensed_text(manifest: Manifest) -> str:
     """Return a text that says how many documents state no licence, and their share of the tokens.
 
     Returns "" if each document states a licence. If documents were not counted by licence, as after
-    an import whose card names licences, the text has no numbers.
+    an import of a data set whose card names licences, the text has no numbers.
     """
     sizes = join_licenses(cluster.licenses for cluster in manifest.clusters)
     if sizes or manifest.license != UNKNOWN:

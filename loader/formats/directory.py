@@ -211,7 +211,7 @@ class ShardDirectory(Tabular):
     def check_pulled(self, names: Iterable[str], remedy: str = "") -> None:
         """Check that a pull with a mixture left out none of the clusters ``names``.
 
-        ``remedy`` says, for the message, what else helps than to fetch the clusters.
+        ``remedy``, the end of the message, says what the user can do instead of fetching them.
 
         Raises:
             InvalidDataError: A cluster was left out; see `not_pulled`.

@@ -22,8 +22,8 @@ def list_files(
     """Return the hash of each file of a shard directory, by its path in ``directory``.
 
     The hash is None if the manifest does not have it. Three kinds of files are left out: files of
-    groupings, the files that ``without`` names, and files of `BESIDE` that do not exist and need
-    not exist.
+    groupings, the files that ``without`` names, and optional files that do not exist. A file beside
+    the shards is optional if the manifest has no hash of it, or if it is in `KEPT_BACK`.
     """
     parts = len(part_paths(directory)) if manifest.parts is None else manifest.parts
     files: dict[str, str | None] = {}

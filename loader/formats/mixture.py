@@ -272,7 +272,7 @@ def share_rest(named: Mapping[str, float], now: Mapping[str, float], remedy: str
     Args:
         named: Shares of all tokens, by name of cluster.
         now: Present weights, by name of cluster. Clusters that are not in ``named`` share the rest
-            in proportion to these.
+            in proportion to these weights.
         remedy: What the user has to do so that ``named`` is scaled to sum 1, for messages.
 
     Raises:

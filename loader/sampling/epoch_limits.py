@@ -90,8 +90,8 @@ def estimate_steps(
 ) -> tuple[NDArray[np.bool_], int]:
     """Return (which clusters are used up, number of steps before that, at most ``count``).
 
-    The result differs from that of `count_steps` by the rounding of quotas to whole rows. The time
-    does not grow with ``count`` if the weights are the same in all steps.
+    Quotas are not rounded to whole rows here, so the number of steps may differ from that of
+    `count_steps`. The time does not grow with ``count`` if the weights are the same in all steps.
 
     Args:
         weights: Weights of the K clusters in units of 1 / `ONE`: one row for all steps, int64

@@ -106,8 +106,9 @@ def find_row(
     """Return what `locate` returns, but take the arrays of `Lanes` as separate arguments.
 
     ``secret`` is the key of the cluster, ``owned`` the number of rows of the lane, and ``at`` the
-    index of the lane in ``heads``. A compiled loop takes the arrays out of the tuple once, before
-    the loop, because numba counts a reference at each access, which takes time.
+    index of the lane in ``heads``. Compiled code that calls this function in a loop takes the
+    arrays out of the tuple once, before the loop, because numba counts a reference at each access,
+    which takes time.
     """
     begin, end, epoch = heads[at, 0], heads[at, 1], heads[at, 2]
     position = number - epoch * owned
@@ -230,8 +231,8 @@ def assign_lanes(quotas: Any, served: Any, lane_rows: Any, consumed: Any, secret
     for rows, and slot i belongs to lane ``(served + i) % C``. So all ranks get the same number of
     rows if the world size divides both C and B.
 
-    This function chooses the cluster for each slot. Each row of a cluster goes to a lane that has a
-    free slot: to the lane that has read the smallest fraction of its own rows of the cluster. So
+    This function chooses the cluster for each slot. Of the lanes that have a free slot, a row of a
+    cluster goes to the one that has read the smallest fraction of its own rows of the cluster. So
     the lanes of a cluster stay within a few rows of each other.
 
     Args:

@@ -2,7 +2,7 @@
 
 Some errors mean that a server cannot be reached, such as a refused connection. If the server has
 never answered, the cause is most often a wrong address or no network, so tries end after 3 s. If
-the server has answered before, it most often restarts, and waiting helps.
+the server has answered before, it is most often restarting, so tries go on for longer.
 """
 
 import errno

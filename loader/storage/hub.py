@@ -81,7 +81,9 @@ def check_contact() -> None:
 
 @contextmanager
 def cache_unless_reached() -> Iterator[None]:
-    """Let `datasets` read only its cache if the Hub cannot be reached; it would retry for long.
+    """Let the library `datasets` read only its cache if the Hub cannot be reached.
+
+    Otherwise the library would repeat its requests for a long time.
 
     Raises:
         RemoteError: The Hub cannot be reached, and the block of the ``with`` raised an error.

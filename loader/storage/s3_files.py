@@ -33,7 +33,7 @@ _CHANGED = 412
 def file_system(url: str) -> tuple[AbstractFileSystem, str]:
     """Return the file system of fsspec for ``url``, a URL or path, and the path of ``url`` in it.
 
-    A path may contain ``::`` and ``file:``, although these mean something else to fsspec.
+    A path may contain ``::`` and ``file:``, although these have a special meaning in fsspec.
 
     Raises:
         UsageError: ``url`` is in S3, and boto3 is missing or cannot be used. Or ``url`` is on the

@@ -54,9 +54,9 @@ class Agreement:
     Rank 0 calls ``agreement.offer(change)`` whenever somebody asks for other weights.
 
     Ranks exchange changes, not records of the log: each rank makes the record when the change takes
-    effect. So a cluster may be capped after the change was offered; the record of the cap then
-    comes first in the log. A change that the log refuses is refused on all ranks. A job of one rank
-    exchanges nothing.
+    effect. So a cluster may be capped after the change was offered; in the log, the record of the
+    cap is then before that of the change. A change that the log refuses is refused on all ranks. A
+    job of one rank exchanges nothing.
     """
 
     def __init__(

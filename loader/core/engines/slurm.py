@@ -71,7 +71,7 @@ class SlurmEngine:
         Args:
             workers: Number of jobs.
             shared: A folder that all nodes can read and write; the task folder is made in it.
-            gpus: Whether each task is sent alone, because it takes long.
+            gpus: Whether tasks use GPUs. Such tasks take long, so each is sent alone.
             preload: Names of modules that tasks import; see `LocalEngine`.
         """
         if workers is None:

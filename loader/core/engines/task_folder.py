@@ -206,7 +206,7 @@ class TaskFolder:
 class Pulse:
     """Says how long ago a process last gave a sign of life, which is a change of a file's time.
 
-    The time itself does not count, because the clocks of machines may differ.
+    Only changes count, not the value of the time, because the clocks of machines may differ.
     """
 
     def __init__(self, path: Path) -> None:

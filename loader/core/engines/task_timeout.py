@@ -56,7 +56,7 @@ def task_name(function: Callable[..., Any], task: object) -> str:
     """Return the name of a task for messages: the name of its function, and that of its argument.
 
     The name of an argument is the path if it is a path, else its attribute ``name``. If it has no
-    such attribute, the name is that of its first element or field that has one.
+    such attribute, the name is that of its first element or field with a name.
     """
     return f"{function_name(function)} {_subject(task)}".rstrip()
 
