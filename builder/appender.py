@@ -414,9 +414,10 @@ class _Append:
 
 
 def kept_in(manifest: Manifest) -> dict[str, dict[str, int]]:
-    """Return how many documents the shards have, by ``language`` and ``script``, and by name.
+    """Return how many documents the shards have of each language and of each script.
 
-    Both are empty if an earlier version wrote the directory, because it did not count them.
+    The keys are ``language`` and ``script``; each has the numbers by name. Both are empty if an
+    earlier version wrote the directory, because it did not count documents by language.
     """
     counts = counts_of(manifest)
     return {

@@ -163,9 +163,9 @@ def _word(name: str) -> str:
 
 
 def unlicensed_note(manifest: Manifest) -> str:
-    """Return a sentence on the documents without a licence; "" if all documents or none have one.
+    """Return a sentence on the documents without a licence; "" if all or none have a licence.
 
-    If none has one, the publisher states one licence for all documents.
+    If no document has a licence, the publisher states one licence for all documents.
     """
     text = "" if manifest.license in ("", UNKNOWN) else unlicensed_text(manifest)
     return f"{text[0].upper()}{text[1:]}." if text else ""

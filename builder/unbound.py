@@ -41,7 +41,10 @@ _DECIDED: tuple[ArrayName, ...] = (
 
 
 def change_plan(out: Path, plan: Mapping[str, Any]) -> None:
-    """Replace the plan in ``out`` by ``plan`` if the work is unbound; remove files that change."""
+    """Replace the plan in ``out`` by ``plan`` if the work is unbound.
+
+    Files that are not valid with ``plan`` are removed.
+    """
     work = out / WORK
     if not (work / UNBOUND).exists() or not (work / "plan.json").exists():
         return

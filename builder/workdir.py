@@ -90,7 +90,7 @@ def begin_work(
 
 @contextmanager
 def engine_in(work: Path, open_engine: Callable[[Path], Engine]) -> Iterator[Engine]:
-    """Yield an engine that works in the folder ``work``; its first tasks open it."""
+    """Yield an engine that works in ``work``; the engine is opened for its first tasks."""
 
     def begin() -> Engine:
         work.mkdir(parents=True, exist_ok=True)

@@ -111,7 +111,8 @@ def _slices(sample: Sample, settings: BuildSettings) -> list[SliceTask]:
 def embed_slice(task: SliceTask) -> tuple[int, int | None]:
     """Embed a slice of the sample; write the vectors to its folder, float32 ``[n, dims]``.
 
-    Returns how many of the documents the model cuts, and the number of tokens that it uses.
+    Returns how many of the documents the model cuts, and how many tokens of a document it uses at
+    most; None: all.
     """
     texts = task.sample.texts_of(task.begin, task.begin + _SLICE)
     settings = task.settings

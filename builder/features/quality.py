@@ -12,9 +12,9 @@ these models by rules. Each score is computed from the first `HEAD` characters o
 * advertisement: 5, reduced for calls to buy, click, subscribe or consent, for terms of use, for
   exclamation marks, and for words in capitals.
 
-The form of a text is judged in every language, its choice of words only in English. Code of any
-programming language has fewer faults: few letters, many digits, mangled encoding, repeated phrases
-or lines, long strings that are not words, and too few words.
+The form of a text is judged in every language, its choice of words only in English. In code of
+any programming language, only these faults count: few letters, many digits, mangled encoding,
+repeated phrases or lines, long strings that are not words, and too few words.
 """
 
 from collections.abc import Iterable, Sequence

@@ -69,7 +69,8 @@ def find_files(
         folders: Whether the name of a file's folder is the label of the cluster of all its rows.
 
     Raises:
-        UsageError: A name matches no file of a known format, or no file can have rows.
+        UsageError: A name matches no file of a known format, or all files have names that stand for
+            metadata, such as ``manifest.json``.
     """
     found, left_out = survey([place for name in names for place in _places(name)])
     _tell_left_out(left_out)

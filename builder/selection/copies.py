@@ -83,8 +83,8 @@ def count_copies(
       document is its label or, if it has none, the file that it was read from.
 
     The values of a copy, and of a document that was dropped before copies were searched for, are
-    -1. Numbers in the arrays ``first`` and ``original`` begin with ``before`` in the first block.
-    Copies of documents with lower numbers are not counted.
+    -1. In the arrays ``first`` and ``original``, the first document of the first block has the
+    number ``before``. Copies of documents with lower numbers are not counted.
     """
     tasks = [CopiesTask(block, folder, starts_of(blocks), before) for block in blocks]
     for step in (deal, join, merge):

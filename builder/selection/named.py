@@ -17,9 +17,10 @@ logger = get_logger(__name__)
 
 
 def tell_named(selection: Selection, *, new: bool) -> None:
-    """Log how many named documents stay and how many do not, and which names are not of one.
+    """Log how many named documents stay and how many do not.
 
     A name may be the identifier of several documents, for example of different files, or of none.
+    Such names are logged too.
 
     In an append (not ``new``), names without a document are not counted, because they may be names
     of documents of the build.

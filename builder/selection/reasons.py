@@ -37,7 +37,7 @@ def stays(partition: Partition) -> NDArray[np.bool_]:
 
 
 def stays_until(partition: Partition, reason: str) -> NDArray[np.bool_]:
-    """Return which documents no stage before the stage of ``reason`` dropped, bool ``[n]``."""
+    """Return which documents were not dropped before the stage of ``reason``, bool ``[n]``."""
     why = why_of(partition)
     return np.asarray((why == 0) | (why >= REASONS.index(reason)), np.bool_)
 

@@ -395,8 +395,8 @@ def write_heldout(
 def tell_heldout(labels: Counter[str], domains: Iterable[str] = ()) -> None:
     """Log how many documents of each known domain are held out, the largest domains first.
 
-    ``labels`` has the numbers by domain. Of ``domains``, the domains of kept documents, those
-    without held-out documents are named.
+    ``labels`` has the numbers by domain. ``domains`` are the domains of kept documents; those
+    without held-out documents are named too.
     """
     if not labels:
         return

@@ -648,7 +648,7 @@ def outcomes_text(answer: Answer) -> str:
     """Return a table for a terminal: scores of the answer and of the token shares by target.
 
     If the answer is the token shares, the table compares the best other mixture with them. The text
-    is empty if the answer has no outcomes, because an earlier version wrote it.
+    is empty for an answer that an earlier version wrote, because it has no outcomes.
     """
     if not answer.outcomes:
         return ""

@@ -149,8 +149,8 @@ def plan_search(
 ) -> CostPlan:
     """Return the estimated cost of a search, from one measured step of a proxy; write nothing.
 
-    ``search`` is the search on its log. The step is measured in a process of ``engine``, like the
-    processes that train proxies.
+    ``search`` is the search, opened on its log. The step is measured in a process of
+    ``engine``, like the processes that train proxies.
     ``keep_proxies`` is the largest number of bytes that kept proxies may take. The first ``kept``
     proxies were trained and kept by another search, so they are only scored.
     """

@@ -140,7 +140,8 @@ class Sheet:
         A column is left out if its own cells prove what its decimal mark is.
 
         Raises:
-            InvalidDataError: A mark in one of the columns may separate decimals or thousands.
+            InvalidDataError: It is unknown whether a mark in one of the columns separates decimals
+                or thousands.
         """
         notes = []
         for name in names:

@@ -77,7 +77,7 @@ class PriorRuns:
         """Return, for each target, a predictor of scores that is fitted to the prior runs.
 
         ``features`` has a function for each target, by name, that predicts scores without any run.
-        It becomes the mean of the first Gaussian process in the target's `EarlierRuns`.
+        This function becomes the mean of the first Gaussian process in the target's `EarlierRuns`.
         """
         features = features or {}
         return {t: EarlierRuns(swarms, features.get(t)) for t, swarms in self.swarms.items()}

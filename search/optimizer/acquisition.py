@@ -102,7 +102,8 @@ def bootstrap(
     chapter 9). A resample is the predicted scores of the trials plus `residuals`, which are drawn
     with replacement. The predictors are fitted again to each resample. The true scores of a
     resample are known: they are the scores that ``forecast`` predicts. So each search shows by how
-    much the predicted gain of a chosen mixture over ``base`` (``[K]``) exceeds its true gain.
+    much the predicted gain of a chosen mixture over ``base`` (``[K]``) exceeds its true gain. This
+    excess is the optimism.
     """
     known = forecast.known
     means, errors = forecast.fitted(), residuals(forecast)
@@ -139,10 +140,10 @@ def bootstrap(
 def residuals(forecast: Surrogate) -> Floats:
     """Return the errors of the predictions of all scores, shifted to mean 0: ``[n, T]``.
 
-    Errors of the fit are too small by the factor 1 - h, where h is the weight of a score in its own
-    prediction. Out-of-fold errors are too large by the same factor. So the geometric mean of the
-    two errors is returned, because its variance is the variance of the noise (Davison and Hinkley,
-    Bootstrap Methods and their Application, section 6.2).
+    The variance of errors of the fit is too small by the factor 1 - h, where h is the weight of a
+    score in its own prediction. The variance of out-of-fold errors is too large by the same factor.
+    So the geometric mean of the two errors is returned, because its variance is the variance of the
+    noise (Davison and Hinkley, Bootstrap Methods and their Application, section 6.2).
     """
     known = forecast.known
     fitted = known.scores - forecast.fitted()

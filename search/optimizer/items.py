@@ -91,9 +91,9 @@ def with_few_items(targets: Mapping[str, TargetItems]) -> dict[str, TargetItems]
 
 
 def objection(few: Mapping[str, TargetItems]) -> str:
-    """Return why no gain on the targets ``few`` is called certain, with the remedy; "" if empty.
+    """Return why no gain on the targets ``few`` is called certain, with the remedy.
 
-    ``few`` is as `with_few_items` returns it.
+    ``few`` is as `with_few_items` returns it. If ``few`` is empty, the result is "".
     """
     if not few:
         return ""

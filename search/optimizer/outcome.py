@@ -627,7 +627,10 @@ def outcome_heads(answer: Answer) -> tuple[str, ...]:
 
 
 def is_expected(answer: Answer) -> bool:
-    """Return whether the gains of `outcome_rows` differ from plain differences of two scores."""
+    """Return whether the gains of `outcome_rows` are expected gains, not differences of two scores.
+
+    An expected gain depends on the scores of all mixtures.
+    """
     best = contender(answer)
     if best is None or not (len(answer.outcomes) == 1 or best.gains):
         return False

@@ -264,7 +264,7 @@ class Search:
 
     @property
     def done(self) -> int:
-        """Number of trials so far that count in the budget or confirm this answer."""
+        """Number of trials so far that count in the budget or confirm the present answer."""
         return self.log.spent + len(self.log.trials) - len(self.log.earlier)
 
     def ask(self) -> list[Mixture]:

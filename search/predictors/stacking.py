@@ -91,7 +91,10 @@ class Stack:
         share_by_error([self], np.ones(1))
 
     def trust(self, shares: Floats) -> None:
-        """Set the shares (``[m]``) of the predictors in ``rivals``; their sum is 1 or 0."""
+        """Set the shares of the predictors; the sum of the shares is 1 or 0.
+
+        ``shares``, ``[m]``, are those of the predictors whose predictions are in ``rivals``.
+        """
         self.shares = np.zeros(len(self._makes))
         self.shares[self._rivals] = shares
         self.out_of_fold = shares @ self.rivals + (1 - shares.sum()) * self.base
