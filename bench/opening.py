@@ -79,7 +79,7 @@ class IndexCost:
     opened: float
     """Memory of the processes of a node together that have opened the directory."""
     loader: float
-    """Additional memory of each process after it has made a `MixtureLoader`."""
+    """Additional memory of each process after it has made a `MixtureLoader`, in bytes."""
 
 
 def measure_indexes(folder: Path, shards: int, processes: int) -> IndexCost:

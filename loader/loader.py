@@ -468,8 +468,9 @@ class MixtureLoader:
     @property
     @_one_at_a_time
     def steps_per_epoch(self) -> int:
-        """Rows of all clusters with weight, divided by ``batch_rows`` and rounded down; at least 1.
+        """Number of batches in an epoch of all clusters with weight, rounded down; at least 1.
 
+        It is the number of rows of these clusters, divided by ``batch_rows``.
         If each weight is the cluster's share of all tokens, this number of batches serves each
         cluster once. With other weights, it serves some clusters several times, and others only in
         part; see `epochs`.
@@ -723,11 +724,10 @@ class MixtureLoader:
         """
         weights = self._weights.log.records[-1].weights
         used = [source for source in self._sources if weights.get(source.name)]
-        if self.shards.not_pulled(source.name for source in used):
-            self.shards.check_pulled(
-                [source.name for source in used if not source.is_cached()],
-                ", or give a mixture without them (climb train --mixture FILE)",
-            )
+        self.shards.check_pulled(
+            (source.name for source in used if not source.is_cached()),
+            ", or give a mixture without them (climb train --mixture FILE)",
+        )
         self._batches_begun = True
 
     def _steps_told(self) -> str:

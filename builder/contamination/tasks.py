@@ -154,12 +154,12 @@ def _items(spec: str, records: Iterable[tuple[str, Any]]) -> Iterator[Item]:
 
 def _text_items(data: bytes, spec: str) -> Iterator[Item]:
     try:
-        text = data.decode().replace("\r\n", "\n")
+        text = data.decode()
     except UnicodeDecodeError:
-        text = "\0"
-    if "\0" in text:
+        text = None
+    if text is None or "\0" in text:
         raise InvalidDataError(f"task {spec} is not text in UTF-8; a task is a file of {_FORMATS}")
-    blocks = [block.strip() for block in text.split("\n\n") if block.strip()]
+    blocks = [block.strip() for block in text.replace("\r\n", "\n").split("\n\n") if block.strip()]
     for number, block in enumerate(blocks, start=1):
         yield Item(f"block {number}", block)
 

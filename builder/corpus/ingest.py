@@ -39,8 +39,8 @@ from .text_hashes import hash_texts
 logger = get_logger(__name__)
 
 FOLDER = "folder"
-"""Value of `BuildSettings.label`: the domain of a record without a column of this name is the name
-of its file's folder."""
+"""Value of `BuildSettings.label`: the domain of a record is the name of its file's folder. If the
+record has a column of this name, its domain is the value of the column."""
 BAD_RECORDS = "bad_records.json"
 _LARGE = 4 * SPAN_BYTES
 """The log names each file of at least this many bytes that only one worker can read."""

@@ -199,24 +199,20 @@ class ShardDirectory(Tabular):
         for _ in in_threads(self._index, entries, threads):
             pass
 
-    def not_pulled(self, names: Iterable[str]) -> list[str]:
-        """Return those clusters of ``names`` that a pull with a mixture left out.
-
-        For a group, its clusters are returned.
-        """
-        missing = {*left_out_by_pull(self.store, self.manifest)}
-        entries = [entry.name for name in names for entry in self._entries(name)]
-        return [name for name in entries if name in missing]
-
     def check_pulled(self, names: Iterable[str], remedy: str = "") -> None:
-        """Check that a pull with a mixture left out none of the clusters ``names``.
+        """Check that a pull with a mixture left out none of the clusters or groups ``names``.
 
-        ``remedy``, the end of the message, says what the user can do instead of fetching them.
+        ``names`` is read only if the pull left out any cluster. ``remedy``, the end of the message,
+        says what the user can do instead of fetching them.
 
         Raises:
-            InvalidDataError: A cluster was left out; see `not_pulled`.
+            InvalidDataError: A cluster was left out.
         """
-        if missing := self.not_pulled(names):
+        left_out = {*left_out_by_pull(self.store, self.manifest)}
+        if not left_out:
+            return
+        entries = [entry.name for name in names for entry in self._entries(name)]
+        if missing := [name for name in entries if name in left_out]:
             raise InvalidDataError(
                 f"{self} does not have the shards of {some_names(missing)}, because climb pull "
                 f"--mixture did not fetch them. Fetch them: climb pull SOURCE {self.base}{remedy}"

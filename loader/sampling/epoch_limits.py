@@ -88,8 +88,9 @@ class EpochLimits:
 def estimate_steps(
     weights: NDArray[np.int64], rows: int, count: int, left: NDArray[np.float64]
 ) -> tuple[NDArray[np.bool_], int]:
-    """Return (which clusters are used up, number of steps before that, at most ``count``).
+    """Return which clusters are used up first, bool ``[K]``, and the number of steps before that.
 
+    The number is at most ``count``.
     Quotas are not rounded to whole rows here, so the number of steps may differ from that of
     `count_steps`. The time does not grow with ``count`` if the weights are the same in all steps.
 

@@ -102,8 +102,8 @@ def cache_unless_reached() -> Iterator[None]:
     constants.HF_HUB_OFFLINE = config.HF_HUB_OFFLINE = True
     try:
         yield
-    except Exception:
-        raise unreached from None
+    except Exception as error:  # the libraries raise errors of many types for data they lack
+        raise unreached from error
     finally:
         constants.HF_HUB_OFFLINE, config.HF_HUB_OFFLINE = before
 

@@ -1,4 +1,4 @@
-"""The commands for a job: what they say of its clusters."""
+"""What the commands for a job print about its clusters."""
 
 import json
 
