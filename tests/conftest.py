@@ -52,9 +52,16 @@ FRAMES = (
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begin with the files that have most slow tests, or one process has them all in the end."""
-    slow = Counter(item.path for item in items if item.get_closest_marker("slow"))
-    items.sort(key=lambda item: -slow[item.path])
+    """Begin with the files that take longest, or one process has the last of them to itself.
+
+    A slow test counts as one, and one with a time limit of its own as many as its minutes.
+    """
+    weights: Counter[Path] = Counter()
+    for item in items:
+        if item.get_closest_marker("slow"):
+            limit = item.get_closest_marker("timeout")
+            weights[item.path] += limit.args[0] // 60 if limit else 1
+    items.sort(key=lambda item: -weights[item.path])
 
 
 @dataclass(frozen=True)

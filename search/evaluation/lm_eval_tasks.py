@@ -6,21 +6,23 @@ every proxy (small model of a search) needs the questions. So the questions of a
 under the name of the task and the version of lm-eval.
 """
 
-from contextlib import nullcontext
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from climbstream.loader.core.errors import InvalidDataError, RemoteError, UsageError
+from climbstream.loader.core.errors import InvalidDataError, UsageError
 from climbstream.loader.core.files import default_cache, read_json, write_json
 from climbstream.loader.core.log import get_logger
-from climbstream.loader.storage.hub import cache_unless_reached
+from climbstream.loader.storage.lm_eval_tasks import (
+    is_task_file,
+    lm_eval_version,
+    load_tasks,
+    read_splits,
+    task_errors,
+)
 
 from .questions import Question
 
 logger = get_logger(__name__)
-
-_FILES = (".yaml", ".yml")
 
 
 def read_task(name: str) -> list[Question]:
@@ -34,17 +36,11 @@ def read_task(name: str) -> list[Question]:
         UsageError: lm-eval is not installed, the task or file does not exist, or the task is not
             multiple choice.
         InvalidDataError: The data of the task cannot be loaded, or a question has no right answer.
+        RemoteError: The Hub cannot be reached, and its cache lacks the data.
     """
-    try:
-        release = version("lm_eval")
-    except PackageNotFoundError:
-        raise UsageError(
-            f"lm-eval={name} needs the package lm-eval; run pip install 'climbstream[lm-eval]'"
-        ) from None
-    if Path(name).suffix in _FILES:
-        if not Path(name).is_file():
-            raise UsageError(f"lm-eval={name}: there is no such file")
-        return _questions(name, _load(name, bundled=False))
+    release = lm_eval_version(name)
+    if is_task_file(name):
+        return _read_questions(name)
     if not name.replace("-", "").replace("_", "").isalnum():
         raise UsageError(
             f"lm-eval={name}: give the name of a task of lm-eval, or a .yaml file that defines one"
@@ -52,7 +48,7 @@ def read_task(name: str) -> list[Question]:
     kept = default_cache() / "tasks" / f"{name}-{release}.json"
     if not kept.exists():
         logger.info(f"lm-eval={name}: reading the task, which takes half a minute the first time")
-        write_json(kept, [q.to_json() for q in _questions(name, _load(name, bundled=True))])
+        write_json(kept, [q.to_json() for q in _read_questions(name)])
     return _read_kept(kept)
 
 
@@ -77,52 +73,32 @@ def _read_kept(path: Path) -> list[Question]:
     ]
 
 
-def _load(name: str, *, bundled: bool) -> Any:
-    """Load one lm-eval task: from the tasks of lm-eval if ``bundled``, else from a YAML file."""
-    from lm_eval.tasks import TaskManager  # noqa: PLC0415 - an extra; the import takes seconds
-
-    manager = TaskManager(include_defaults=bundled)
-    if bundled and name not in manager.all_tasks:
-        raise UsageError(f"lm-eval has no task {name!r}; `lm-eval ls tasks` lists all tasks")
-    try:
-        with cache_unless_reached() if bundled else nullcontext():
-            tasks = list(manager.load(name)["tasks"].values())
-    except RemoteError as error:
-        raise RemoteError(f"lm-eval={name} cannot be loaded: {error}") from None
-    except Exception as error:  # the code of a task may raise any error
-        reason = f"{type(error).__name__}: {error}".partition("\n")[0]
-        raise InvalidDataError(f"lm-eval={name} cannot be loaded: {reason}") from None
+def _read_questions(name: str) -> list[Question]:
+    """Return the questions of the validation and test splits of an lm-eval task."""
+    tasks = load_tasks(name)
     if len(tasks) != 1:
         names = ", ".join(task.config.task for task in tasks[:5])
         raise UsageError(
             f"lm-eval={name} stands for {len(tasks)} tasks; give each as a target: {names}, ..."
         )
-    if tasks[0].OUTPUT_TYPE != "multiple_choice":
+    (task,) = tasks
+    if task.OUTPUT_TYPE != "multiple_choice":
         raise UsageError(
-            f"lm-eval={name} is of type {tasks[0].OUTPUT_TYPE}; a target must be a multiple-choice "
-            "task"
+            f"lm-eval={name} is of type {task.OUTPUT_TYPE}; a target must be a multiple-choice task"
         )
-    return tasks[0]
-
-
-def _questions(name: str, task: Any) -> list[Question]:
-    """Return the questions of the validation and test splits of an lm-eval task."""
-    splits = {}
-    if task.has_validation_docs():
-        splits["validation"] = task.validation_docs()
-    if task.has_test_docs():
-        splits["test"] = task.test_docs()
+    splits = read_splits(name, task)
     return [
-        _question(task, document, split if len(splits) > 1 else "", f"lm-eval={name}, {split} {i}")
+        _question(name, task, document, split if len(splits) > 1 else "", f"{split} {i}")
         for split, documents in splits.items()
         for i, document in enumerate(documents)
     ]
 
 
-def _question(task: Any, document: Any, split: str, where: str) -> Question:
+def _question(name: str, task: Any, document: Any, split: str, which: str) -> Question:
     """Convert a document of an lm-eval task to the question that lm-eval asks without examples."""
-    asked, choices = task.doc_to_text(document), task.doc_to_choice(document)
-    gold, between = task.doc_to_target(document), task.config.target_delimiter
+    with task_errors(name):
+        asked, choices = task.doc_to_text(document), task.doc_to_choice(document)
+        gold, between = task.doc_to_target(document), task.config.target_delimiter
     if task.multiple_input:
         # In this task, several beginnings are compared, each with the same end. doc_to_text returns
         # the number of the right beginning, and doc_to_target returns the end.
@@ -131,4 +107,4 @@ def _question(task: Any, document: Any, split: str, where: str) -> Question:
     elif isinstance(gold, str) and gold in choices:
         gold = choices.index(gold)
     record = {"query": asked, "choices": list(choices), "gold": gold, "split": split}
-    return Question.from_json(record | {"between": between}, where)
+    return Question.from_json(record | {"between": between}, f"lm-eval={name}, {which}")

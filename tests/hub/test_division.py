@@ -376,14 +376,19 @@ def test_a_dry_run_of_1_6_tb_keeps_the_limits(tmp_path):
 
 
 @pytest.mark.slow
-def test_twelve_thousand_shards_of_a_cluster_are_published_pulled_and_read(client, tmp_path):
-    write_directory(tmp_path / "web", {"a": 11_000, "b": 1_000}, tiny_shard)
+def test_more_shards_of_a_cluster_than_a_folder_may_have_are_published_pulled_and_read(
+    client, tmp_path, monkeypatch
+):
+    """Their number is larger than a page of the Hub's listings has, too."""
+    monkeypatch.setattr(division, "FOLDER_FILES", 1_100)
+    write_directory(tmp_path / "web", {"a": 1_300, "b": 100}, tiny_shard)
     published = Publisher(REPO).publish(collect(tmp_path / "web", REPO, tmp_path / "work"))
     assert published.data_sets == (REPO,)
     files = client.repos[REPO].files()
-    assert max(Counter(path.rpartition("/")[0] for path in files).values()) <= FOLDER_FILES
+    folders = Counter(path.rpartition("/")[0] for path in files)
+    assert (max(folders.values()), folders["clusters/b"]) == (1_100, 101)
     pull(REPO, tmp_path / "pulled")
     verdict = verify_directory(tmp_path / "pulled")
-    assert (verdict.faults, verdict.shards) == ([], 12_000)
+    assert (verdict.faults, verdict.shards) == ([], 1_400)
     expected = rows_of(tmp_path / "web", tmp_path / "a")
     assert rows_of(f"hf://datasets/{REPO}", tmp_path / "b") == expected

@@ -2,6 +2,7 @@
 
 import json
 from functools import partial
+from importlib.metadata import PackageNotFoundError
 
 import pytest
 from lm_eval.tasks import TaskManager
@@ -106,6 +107,7 @@ def test_where_beginnings_compete_each_is_read_to_the_end(tmp_path, write_task):
         ),
         ({"doc_to_target": "goal"}, InvalidDataError, 'validation 0: gold is "Boil water 0", and'),
         ({"validation_split": "nowhere"}, InvalidDataError, "cannot be loaded: "),
+        ({"doc_to_text": "{{goal.no.such}}"}, InvalidDataError, "ours.yaml cannot be loaded: "),
         (
             {"validation_split": None, "training_split": "validation"},
             InvalidDataError,
@@ -121,15 +123,15 @@ def test_what_is_no_target_says_why(write_task, more, error, said):
 def test_a_task_of_the_harness_is_read_once(write_task, monkeypatch, tmp_path):
     asked = []
 
-    def load(name, *, bundled):
-        asked.append((name, bundled))
-        return real(write_task(), bundled=False)
+    def load(name):
+        asked.append(name)
+        return real(write_task())
 
-    real = lm_eval_tasks._load
-    monkeypatch.setattr(lm_eval_tasks, "_load", load)
+    real = lm_eval_tasks.load_tasks
+    monkeypatch.setattr(lm_eval_tasks, "load_tasks", load)
     first = read_task("our_task")
     assert read_task("our_task") == first
-    assert asked == [("our_task", True)]
+    assert asked == ["our_task"]
 
 
 def test_a_task_that_the_harness_does_not_know_is_refused(write_task, monkeypatch):
@@ -154,9 +156,9 @@ def test_a_name_that_leaves_the_cache_is_refused(write_task):
 
 def test_without_the_harness_the_extra_is_named(monkeypatch):
     def missing(name):
-        raise lm_eval_tasks.PackageNotFoundError(name)
+        raise PackageNotFoundError(name)
 
-    monkeypatch.setattr(lm_eval_tasks, "version", missing)
+    monkeypatch.setattr("climbstream.loader.storage.lm_eval_tasks.version", missing)
     with pytest.raises(UsageError, match=r"pip install 'climbstream\[lm-eval\]'"):
         read_task("piqa")
 
