@@ -4,13 +4,16 @@ The data is synthetic. There are 1,000 cells of one shard each, in 20 topics wit
 clusters of 50 such shards. The groups and the clusters have the same skewed weights. They are
 served in turn, from a warm cache, in batches of 8 rows of 2,048 tokens. The bench measures the CPU
 time per batch, and the largest difference, in rows, between what a group or cluster received and
-its share. Then evidence.py measures how much a search gains from the trials of an earlier search on
-other groups. The results are JSON lines for run.py.
+its share. Python's garbage collection is off while batches are timed: one full collection takes as
+long as 700 batches, and would be in one of the rounds by chance. Then evidence.py measures how much
+a search gains from the trials of an earlier search on other groups. The results are JSON lines for
+run.py.
 
 Not measured: a cold cache, several ranks, and clusters of very different sizes within a group.
 """
 
 import argparse
+import gc
 import statistics
 import tempfile
 from dataclasses import replace
@@ -95,10 +98,12 @@ def measure(places: dict[str, Path], weights: dict[str, int], rounds: int) -> No
     times: dict[str, list[float]] = {what: [] for what in loaders}
     for loader in loaders.values():  # so that every shard is in the cache
         serve(loader, BATCHES)
+    gc.disable()
     for number in range(rounds):
         for what in in_turn(loaders, number):
             seconds, _ = cpu_seconds(partial(serve, loaders[what], BATCHES))
             times[what].append(seconds / BATCHES * 1e6)
+    gc.enable()
     one, other = times.values()
     ratio = statistics.median(b / a for a, b in zip(one, other, strict=True))
     for what, values in times.items():

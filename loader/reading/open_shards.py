@@ -66,7 +66,8 @@ class OpenShards:
 
     def __init__(self, sources: list[RowSource], lanes: int) -> None:
         self._sources = sources
-        self._open: dict[Place, OpenShard] = {}
+        self._open: dict[tuple[int, int], dict[int, OpenShard]] = {}
+        """Open shards: by cluster and shard, and then by epoch."""
         self._packings: LRUCache[Place, ByteSpans] = LRUCache(_KEPT)
         self._readers: dict[Place, set[tuple[int, int]]] = {}
         self._reading = np.full((len(sources), lanes, 5), -1)
@@ -102,7 +103,7 @@ class OpenShards:
         for i, visit in zip(turns.tolist(), steps.visits[turns].tolist(), strict=True):
             cluster, lane, shard, epoch, row = visit
             self._turns.append((row, i, cluster, lane, shard, epoch))
-            if (cluster, shard, epoch) not in self._open:
+            if epoch not in self._open.get((cluster, shard), ()):
                 self._sources[cluster].want(shard)
         self._turns.reverse()
 
@@ -133,27 +134,36 @@ class OpenShards:
     def _turn(self, lane: tuple[int, int], place: Place) -> OpenShard:
         """Let ``lane``, a pair (cluster, lane), read from the shard at ``place``; return the shard.
 
-        The shard is opened if it is not open, and the lane's last shard is closed if no other lane
-        reads from it.
+        The shard is opened if it is not open, and the lane leaves the shard that it read before.
         """
-        if (opened := self._open.get(place)) is None:
-            cluster, shard, epoch = place
+        cluster, shard, epoch = place
+        if (opened := self._open.get((cluster, shard), {}).get(epoch)) is None:
             opened = self._sources[cluster].open(shard, epoch, self._packings.get(place))
-            self._readers[place], self._open[place] = set(), opened
+            self._readers[place] = set()
+            self._open.setdefault((cluster, shard), {})[epoch] = opened
             self.dropped += opened.pieces.dropped
             self.cut += opened.pieces.cut
-        before = (place[0], *self._reading[lane][:2].tolist())
+        last = tuple(self._reading[lane][:2].tolist())
         self._readers[place].add(lane)
         # `_reading` is set before the old shard is closed, so that the addresses in it always point
         # to an open shard.
-        self._reading[lane] = (*place[1:], *opened.addresses)
-        if before in self._open and before != place:
-            self._readers[before].discard(lane)
-            if not self._readers[before]:
-                left = self._open.pop(before)
-                self._left.append(left)
-                self._packings.put(before, left.pieces, left.pieces.bytes)
-                del self._readers[before]
-                if not any(place[:2] == before[:2] for place in self._open):
-                    self._sources[before[0]].release(before[1])
+        self._reading[lane] = (shard, epoch, *opened.addresses)
+        if last != (shard, epoch):
+            self._leave(lane, (cluster, *last))
         return opened
+
+    def _leave(self, lane: tuple[int, int], place: Place) -> None:
+        """Close the shard at ``place``, which ``lane`` has left, if no other lane reads from it."""
+        cluster, shard, epoch = place
+        epochs = self._open.get((cluster, shard), {})
+        if epoch not in epochs:
+            return
+        self._readers[place].discard(lane)
+        if not self._readers[place]:
+            left = epochs.pop(epoch)
+            self._left.append(left)
+            self._packings.put(place, left.pieces, left.pieces.bytes)
+            del self._readers[place]
+            if not epochs:
+                del self._open[cluster, shard]
+                self._sources[cluster].release(shard)
