@@ -39,6 +39,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--rounds", type=int, default=7, help="rounds that count")
     parser.add_argument("--seeds", type=int, default=5, help="searches of each kind")
+    parser.add_argument("--first-seed", type=int, default=0)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         work = Path(name)
@@ -52,7 +53,7 @@ def main() -> None:
         for what, place in places.items():
             report(f"{what}: furthest from a share", furthest(place, weights), "rows", "")
         measure(places, weights, options.rounds)
-    evidence.measure(options.seeds)
+    evidence.measure(range(options.first_seed, options.first_seed + options.seeds))
 
 
 def write_clusters(directory: Path, shards: dict[str, int]) -> None:
