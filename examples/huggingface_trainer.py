@@ -146,7 +146,7 @@ def main() -> None:
     )
     rank, world_size = args.process_index, args.world_size
     batch_rows = 16  # of all ranks together
-    args.per_device_train_batch_size = batch_rows // world_size  # for its samples per second
+    args.per_device_train_batch_size = batch_rows // world_size  # for the logged samples per second
     loader = MixtureLoader(
         given.shards,
         seq_len=64,
