@@ -291,8 +291,9 @@ def read_ledger(path: Path) -> list[Line]:
 def segments(lines: list[Line]) -> Iterator[tuple[Opening, int]]:
     """Yield (opening, end) for each opening; its steps before step ``end`` are valid.
 
-    Its steps from ``end`` on, if there are any, were served again after a later opening. If this is
-    so for all its steps, ``end`` is at or before its first step.
+    The steps of an opening are those in the blocks between it and the next opening. Its steps from
+    ``end`` on, if there are any, were served again after a later opening. If all its steps were
+    served again, ``end`` is at or before its first step.
     """
     openings = [(i, line) for i, line in enumerate(lines) if isinstance(line, Opening)]
     begins = [opening.state.step for _, opening in openings]

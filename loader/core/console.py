@@ -164,9 +164,9 @@ def short_number(value: float) -> str:
 def decimals(sds: Sequence[float], values: Sequence[float]) -> int:
     """Return how many decimals to show of ``values`` that have the standard deviations ``sds``.
 
-    This is the number of decimals that the smallest standard deviation needs; standard deviations
-    that are only rounding errors are ignored. It is 6 at most, and at least 3 if all values are
-    below 100, else at least 1.
+    With this number of decimals, the smallest standard deviation shows one digit; standard
+    deviations that are only rounding errors are ignored. The number is 6 at most, and at least 3 if
+    all values are below 100, else at least 1.
 
     >>> decimals([0.0031], [3.1149]), decimals([1e-17], [3.1149])
     (3, 3)

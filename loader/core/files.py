@@ -104,8 +104,8 @@ def _not_regular(path: Path) -> InvalidDataError:
 def read_regular(path: Path, most: int | None = None) -> bytes:
     """Return the content of a regular file.
 
-    If ``most`` is given, the result has ``most`` + 1 bytes at most; more than ``most`` bytes mean
-    that the file is larger than allowed.
+    If ``most`` is given, only the first ``most`` + 1 bytes are read. If the result has so many, the
+    file is larger than ``most`` bytes.
 
     Raises the same errors as `open_regular`.
     """

@@ -269,7 +269,7 @@ class Manifest:
 
     @property
     def undivided(self) -> Self:
-        """The manifest of a directory that has all shards of each cluster in ``clusters/NAME``."""
+        """This manifest, as if all shards of each cluster were in the folder ``clusters/NAME``."""
         return replace(self, shard_folders={}, data_sets=())
 
     def place_of(self, cluster: str, shard: int) -> tuple[str, str]:

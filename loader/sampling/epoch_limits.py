@@ -99,7 +99,7 @@ def estimate_steps(
             ``[1, K]``, or one row per step.
         rows: Number of rows of a batch, over all ranks.
         count: Largest number of steps.
-        left: Number of rows of each cluster that may still be served, less the rows owed to it
+        left: Number of rows of each cluster that may still be served, minus the rows owed to it
             because earlier quotas were rounded, float64 ``[K]``; updated in place.
     """
     rates = weights * (rows / ONE)

@@ -125,7 +125,8 @@ def list_pages(
     """Yield the pages of a list of objects, as boto3 returns them.
 
     ``where`` has the options of `list_objects_v2`, such as ``Bucket`` and ``Prefix``. ``ask`` gets
-    a function that sends one request, calls it, several times if necessary, and returns the page.
+    a function that sends one request. It calls this function, several times if necessary, and
+    returns the page.
     """
     options = dict(where)
     while True:

@@ -8,8 +8,8 @@ were made for the source are also valid for the copy. A loader that needs a shar
 copied reports that the shard is missing.
 
 A publication with very many shards is divided: the shards of a cluster are in several folders, and
-perhaps in several data sets. The copy is not divided: all shards of a cluster are in one folder,
-and the manifest of the copy names no other folders.
+perhaps in several data sets. The copy is not divided: all shards of a cluster are in one folder.
+In this case only, the manifest of the copy differs from that of the source: it names no folders.
 """
 
 import shutil

@@ -1,7 +1,7 @@
 """Agreement: all ranks apply the same changes of weights at the same step.
 
 Ranks meet (that is, exchange messages) before they plan a step whose number is a multiple of
-``every``. A change that was offered to rank 0 before one meeting takes effect at the next meeting.
+``every``. If a change is offered before one meeting, it takes effect at the following meeting.
 So messages can travel while ranks serve the steps between the two meetings, and no rank has planned
 past the step at which the change takes effect.
 

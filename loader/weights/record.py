@@ -34,7 +34,7 @@ class WeightsRecord:
     """First step for which the record is in force."""
     kind: str
     """How the weights change. ``set``: at once. ``ramp``: linearly over ``steps`` steps. ``cap``:
-    the weights of the record before continue, but more clusters are capped, and get no rows."""
+    the weights of the previous record continue, but more clusters are capped, and get no rows."""
     weights: dict[str, int | float]
     """Weights that were asked for, by name of cluster, also those of capped clusters. A ramp also
     lists clusters whose weight becomes 0."""

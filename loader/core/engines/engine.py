@@ -40,7 +40,7 @@ class Engine(AbstractContextManager["Engine"], Protocol):
         """Call ``function`` with each of ``tasks``; yield (task, result) as tasks end.
 
         The first error that a task raises ends the work. A task that hangs, or is lost with its
-        process, is tried again. If it fails in every try, ``instead(task, error)`` returns a
+        process, may be tried again. If it fails in every try, ``instead(task, error)`` returns a
         substitute for its result; if ``instead`` is None, the error is raised.
 
         With ``gpu``, one task at a time runs on each GPU, on the device that `own_device` returns,

@@ -1,7 +1,7 @@
 """SLURM jobs: submit, count and cancel the jobs of a task folder, with the commands of SLURM.
 
 All jobs of a task folder have the same name, and are found by this name. So no job is missed, even
-if a process was killed before SLURM told it the number of its jobs.
+if a process was killed before SLURM told it the ids of its jobs.
 """
 
 import shlex

@@ -27,7 +27,7 @@ from .versions import version_differences, versions_here
 logger = get_logger(__name__)
 
 BATCH = 2.0
-"""Time that a batch of tasks should take, in seconds; later, no further task of it is begun."""
+"""Time that a batch of tasks should take, in seconds; after it, no further task is begun."""
 _PAUSES = 0.05, 2.0
 """Shortest and longest time between two looks for tasks, in seconds."""
 MEMORY = "give the jobs more memory, such as SBATCH_MEM_PER_CPU=4G, and run the same command again"

@@ -72,7 +72,7 @@ class Answer:
     """How a batch ended: with results, with the error of a task, or lost with its process."""
 
     results: bytes = b""
-    """Results of the first tasks of the batch, as a list, by `pack`; other tasks were not begun."""
+    """Results of the first tasks of the batch, as a list, by `pack`; other tasks have none yet."""
     seconds: float = 0.0
     """Time that the batch took."""
     error: BaseException | None = None

@@ -8,7 +8,7 @@ little-endian numbers::
 Offsets count from the start of the file, in bytes; the last offset is the file's size. A sample has
 these parts::
 
-    u32 size | u8 (1 << 2) | code | length as u8, u16, u32 or u64 for code 0..3 | values
+    u32 size | u8 4 + code | length as u8, u16, u32 or u64 for code 0..3 | values
 
 So values are often unaligned in memory. Each shard is compressed as a whole with zstd. The file
 ``index.json`` lists the shards. Shards and index are byte for byte those that mosaicml-streaming
