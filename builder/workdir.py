@@ -128,7 +128,7 @@ def bind(work: Path) -> None:
 
 
 def give_way(work: Path, plan: Mapping[str, Any]) -> None:
-    """If unbound ``work`` has another plan, remove it; if it has ``plan``, bind it."""
+    """If unbound ``work`` has another plan, remove the work; if it has ``plan``, bind it."""
     if (work / UNBOUND).exists():
         if (before := read_plan(work / "plan.json")) != plan:
             logger.info(

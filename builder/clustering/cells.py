@@ -3,7 +3,7 @@
 A topic is a cluster after merging. By default, each topic is cut into cells. With ``--cells
 micro``, each micro-cluster is cut into cells instead. A tier is a range of scores.
 
-A cell is stored like a cluster. From the documents that it keeps, a build decides which languages
+A cell is stored like a cluster. A build decides from the documents that it keeps which languages
 get cells of their own, and which scores separate the tiers. Both are stored in ``clusters.json``,
 and an append uses them unchanged.
 """

@@ -24,8 +24,8 @@ _MANIFEST = "manifest.json"
 def without_documents(paths: Iterable[str]) -> dict[str, str]:
     """Return why files below one folder or URL are left out, by path; other files may be read.
 
-    ``paths`` are all files there. They are never files of a local shard directory, because that is
-    no source at all; see `find_sources`.
+    ``paths`` are all files below the folder or URL. They are never files of a local shard
+    directory, because such a directory is no source at all; see `find_sources`.
 
     >>> without_documents(["x/parquet/cluster_0/0.parquet", "x/shuffled/part_0.parquet"])
     {'x/shuffled/part_0.parquet': 'the same documents as in parquet/, shuffled'}

@@ -1,4 +1,4 @@
-"""Sources: the files that a user's names stand for, and why other files there are left out."""
+"""Sources: the files that a user's names stand for, and why files beside them are left out."""
 
 import glob
 import importlib.metadata
@@ -237,7 +237,7 @@ def unreadable(source: Source, error: BaseException) -> ClimbError | None:
 
 
 def format_of(path: str) -> str | None:
-    """Return the format of a file that its name states, as in `Source`; None if it states none.
+    """Return the format, as in `Source`, that a file's name states; None if it states none.
 
     >>> format_of("a.csv.gz"), format_of("a.md")
     ('csv', None)

@@ -158,7 +158,7 @@ class Publication:
         return self.files, *self.further
 
     def with_commits(self, repo: str, commits: Sequence[str]) -> "Publication":
-        """Return what is published in ``repo``, the first data set; no further data sets are in it.
+        """Return the publication of ``repo``, the first data set, without the further data sets.
 
         The manifest names the ``commits`` of the further data sets.
         """

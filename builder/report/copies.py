@@ -16,7 +16,7 @@ _NOTE = (
 
 
 def copy_sections(clusters: Sequence[ClusterInfo]) -> list[str]:
-    """Return a list with the section on copies; [] if none were left out, or none are counted."""
+    """Return a list with the section on copies; [] if no copies were left out or counted."""
     rows = [
         (
             f"<code>{escape(c.name)}</code>",

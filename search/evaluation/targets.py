@@ -63,8 +63,8 @@ def load_target(directory: Path, spec: str) -> Target:
     - ``lm-eval=TASK``: a task of lm-eval, scored in the same way.
     - ``error=`` before one of these tasks: the score is the fraction of wrong answers.
 
-    Questions may have a ``split``: ``validation`` or ``test``. If they have one, every question
-    must have one, and the two splits are the halves of the target.
+    Questions may have a ``split``: ``validation`` or ``test``. If one question has a split,
+    all must have one, and the two splits are the halves of the target.
 
     Raises:
         UsageError: The text, file or task does not exist. Or ``error=`` is before a text, or before

@@ -26,7 +26,7 @@ _NUMBER = {
 def decimal_marks(columns: Sequence[Sequence[str]], usual: str) -> list[str]:
     """Return the decimal mark of each column of cells; "" if it cannot be known.
 
-    The cells of a column decide if they prove exactly one mark. If not, the first of these rules
+    If the cells of a column prove exactly one mark, they decide. If not, the first of these rules
     that applies decides:
 
     - If the cells of the whole table prove exactly one mark, it is this mark.

@@ -90,7 +90,7 @@ def named_as(mixture: Mixture, domains: Sequence[str]) -> Mixture:
 
 
 def repeated_note(table: RunTable) -> str:
-    """Return a hint that the weights which several runs share may be the token shares.
+    """Return a hint that the weights which several runs have in common may be the token shares.
 
     The hint is "" if the token shares are known, or no two runs have the same weights.
     """

@@ -96,13 +96,15 @@ def read_runs(paths: Sequence[Path], targets: Sequence[str], weights: str | None
             the column of the second file is read.
         weights: Pattern for the names of the columns of weights. With one file, None means ``w_*``,
             and the names of domains are without ``w_``. With two files, None means that all columns
-            of the first file are weights, except names of runs and labels.
+            of the first file are weights, except the column that joins the files, ``name``,
+            ``index`` and a column without a name.
 
     Raises:
         UsageError: A column does not exist, or too few runs have scores.
         InvalidDataError: A file is no table, a weight is no number of 0 or more, or all runs have
-            the same weights or scores. Or a point or comma may separate decimals or thousands. Or
-            one of two files has two rows with different numbers for a run.
+            the same weights or scores. Or it is unknown whether a point or
+            comma separates decimals or thousands. Or one of two files has two rows with different
+            numbers for a run.
     """
     if logs := [path for path in paths if path.suffix == ".jsonl"]:
         if len(paths) > 1:

@@ -139,7 +139,7 @@ class _Runs:
 
 
 def seed_error(scores: NDArray[np.float64], noise: float | None, repeats: int) -> float | None:
-    """Return the sd of the difference between the mean scores of two mixtures over all seeds.
+    """Return the sd of the difference between the mean scores, over all seeds, of any two mixtures.
 
     Args:
         scores: Scores of all mixtures with the same seeds, ``[mixtures, seeds]``.

@@ -315,6 +315,8 @@ class Search:
     def enqueue(self, mixture: Mixture | Mapping[str, float]) -> None:
         """Add ``mixture`` to the next round, in place of a mixture that the search would propose.
 
+        If that round is full, the mixture comes in a later one.
+
         If the mixture was asked for or enqueued before, nothing is added, and a message says so. So
         a program that enqueues mixtures can be started again on its log.
 

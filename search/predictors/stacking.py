@@ -93,7 +93,8 @@ class Stack:
     def trust(self, shares: Floats) -> None:
         """Set the shares of the predictors; the sum of the shares is 1 or 0.
 
-        ``shares``, ``[m]``, are those of the predictors whose predictions are in ``rivals``.
+        ``shares``, ``[m]``, are those of the predictors that may have one, in the order of
+        ``rivals``.
         """
         self.shares = np.zeros(len(self._makes))
         self.shares[self._rivals] = shares

@@ -52,7 +52,7 @@ class Learner:
 
     @torch.no_grad()
     def measure(self, batch: torch.Tensor) -> torch.Tensor:
-        """Return the losses that `losses` returns, but without gradients, and only on this rank."""
+        """Return what `losses` returns, without gradients and without the other ranks."""
         self.model.eval()
         with self._precision():
             logits = self.model(input_ids=batch).logits

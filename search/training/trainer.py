@@ -1,7 +1,7 @@
 """Train a model on a mixture, for a fixed number of tokens that `MixtureLoader` serves.
 
-The learning rate rises in the first part of the steps, then stays constant, and falls to zero at
-the last step. So every run ends with an annealed model (MiniCPM, arXiv 2404.06395). The learning
+The learning rate rises in the first part of the steps, then stays constant, and falls to zero in
+the last part. So every run ends with an annealed model (MiniCPM, arXiv 2404.06395). The learning
 rate of a step depends only on the number of the step, never on time.
 
 On one machine, equal arguments give equal model parameters, even if a run was interrupted. With
@@ -145,7 +145,7 @@ def train_model(
         ledger: File of the ledger, which records the served rows.
         metrics: File to which a line is appended every 100 steps. A line has the numbers of
             `MixtureLoader.metrics`, the loss of the step, and the mean loss by cluster since the
-            last line. If this file is given, the log also names the clusters that will be used up
+            last line. If this file is given, a warning names the clusters that will be used up
             before the end of the run.
         writers: Writers that also receive the numbers of each line of ``metrics``.
         max_epochs: Largest number of epochs of a cluster. A cluster that has reached it gets no
