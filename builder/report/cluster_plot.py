@@ -20,9 +20,7 @@ from climbstream.loader.formats.clusters import ClusterInfo
 _WIDTH, _HEIGHT, _MARGIN = 960, 600, 40
 _NAMED = 24
 """Maximum number of clusters whose names are on the map: the first ones. A name for which there is
-no room is left out."""
-_LISTED = 100
-"""Maximum number of clusters in the legend."""
+no room is left out. With more clusters than this, the legend is folded."""
 _ROOM = 130
 """Width that a name needs, in units of the drawing."""
 
@@ -75,13 +73,16 @@ def plot_clusters(
         f'data-tip="pruned: {escape((pruned or {})[m])}"/>'
         for m, (x, y) in zip(crossed, places[begin:], strict=True)
     )
+    legend = f'<ul class="legend">{"".join(items)}</ul>'
+    if len(items) > _NAMED:
+        summary = f"colours of the {len(items):,} clusters"
+        legend = f"<details><summary>{summary}</summary>{legend}</details>"
     written = _written(names, np.column_stack([places[: len(radii)], radii]))
     return (
         f'<div class="plot map"><svg viewBox="0 0 {_WIDTH} {_HEIGHT}" width="{_WIDTH}" role="img" '
         f'aria-label="Map of the micro-clusters">'
         f'<g stroke="var(--soft)" stroke-width="1.5">{crosses}</g>'
-        f"{''.join(dots)}{written}</svg></div>"
-        f'<ul class="legend">{"".join(items[:_LISTED])}</ul>'
+        f"{''.join(dots)}{written}</svg></div>{legend}"
     )
 
 

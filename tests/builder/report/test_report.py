@@ -126,6 +126,20 @@ def test_the_report_has_a_map_with_a_dot_for_each_micro_cluster(built, report):
     assert dots == sum(len(info.micro) for info in infos) > 0
 
 
+def test_the_legend_of_the_map_names_every_cluster_and_is_folded_if_they_are_many(built):
+    (info, *_) = load_clusters(built.directory)
+    for number in (24, 300):
+        infos = [
+            replace(info, name=f"c{i:03d}", micro=(i,), micro_documents=(2,)) for i in range(number)
+        ]
+        page = plot_clusters(np.eye(300, 8, dtype=np.float32), infos)
+        legend = page.partition('<ul class="legend">')[2]
+        assert legend.count("<li>") == number
+        assert ("<details><summary>colours of the 300 clusters</summary>" in page) == (
+            number == 300
+        )
+
+
 def test_shares_are_of_all_clusters(built, report):
     clusters = load_clusters(built.directory)
     total = sum(info.tokens for info in clusters)
