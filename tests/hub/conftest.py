@@ -36,6 +36,9 @@ def client(hub, tmp_path, monkeypatch):
     monkeypatch.setenv("HF_TOKEN", TOKEN)
     HfFileSystem.clear_instance_cache()
     yield hub
+    for thread in threading.enumerate():
+        if thread.name.startswith("climbstream-fetch"):  # later, it would ask the real Hub
+            thread.join(30)
     HfFileSystem.clear_instance_cache()
 
 
