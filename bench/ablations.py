@@ -35,6 +35,7 @@ import time
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -68,7 +69,7 @@ COSTS = {8: 14, 2: 56, 1: 112}
 """Number of proxies by the cost of one of them."""
 MISFITS = (0.0, 0.2, 0.5)
 Task = tuple[str, str, Any, int, int]
-"""Part of the bench, what is compared, setting, budget, and seed."""
+"""A simulated search: part of the bench, case, setting, number of proxies, and seed."""
 
 
 class Searched(Protocol):
@@ -190,7 +191,7 @@ def simulate(task: Task) -> dict[str, Any]:
         PRESETS["changed"] = replace(PRESETS[preset], concentration=setting)
         regret = search(Surrogate(name, seed), budget, seed, "changed")
     elif part == "clusters":
-        clusters = Topics(seed).clusters(setting)
+        clusters = topics_of(seed).clusters(setting)
         regret = search(clusters, budget, seed) if budget else clusters.least
     else:
         name, misfit = case.split(", misfit ")
@@ -227,14 +228,14 @@ def search(
         prior=dict(zip(loss.names, loss.prior.tolist(), strict=True)),
         seed=seed,
     )
-    other = Surrogate("sparse", 1000 + seed)
-    columns = np.resize(np.arange(len(other.prior)), len(loss.prior))
+    other = Surrogate("sparse", 1000 + seed) if misfit else None
     while mixtures := begun.ask():
         for mixture in mixtures:
             weights = mixture.array(loss.names)
             rng = np.random.default_rng([seed, 11, mixture.about["trial"]])
             scores = loss.loss(weights[None])[0] + rng.normal(0, 1, len(targets)) * loss.sd / RATIO
-            if misfit:
+            if other is not None:
+                columns = np.resize(np.arange(len(other.prior)), len(weights))
                 spread = np.bincount(columns, weights, len(other.prior))
                 scores = scores + misfit * loss.sd * (other.joint(spread[None])[0])
             begun.tell(mixture, dict(zip(targets, scores.tolist(), strict=True)))
@@ -293,6 +294,12 @@ class Topics:
         return rows @ shares
 
 
+@cache
+def topics_of(seed: int) -> Topics:
+    """Return `Topics`, made once in a process, because this takes longer than a search."""
+    return Topics(seed)
+
+
 class Clusters:
     """The loss of `Topics` as a function of mixtures of clusters of them."""
 
@@ -315,7 +322,7 @@ class Clusters:
         return self._topics.loss(weights @ self._shares)[:, None]
 
     def regret(self, weights: Floats) -> float:
-        """Return the regret of a mixture of clusters, beside the best mixture of topics."""
+        """Return the regret of a mixture of clusters; the best mixture of topics has regret 0."""
         topics = self._topics
         return float(
             (self.loss(weights[None])[0, 0] - topics.least) / (topics.middle - topics.least)

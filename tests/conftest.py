@@ -52,7 +52,7 @@ FRAMES = (
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begin with the files that take longest, or one process has the last of them to itself.
+    """Run the files that take longest first, so that all processes end at about the same time.
 
     A slow test counts as one, and one with a time limit of its own as many as its minutes.
     """

@@ -57,7 +57,7 @@ def load_tasks(name: str) -> list[Any]:
 
 
 def read_splits(name: str, task: Any) -> dict[str, list[Any]]:
-    """Return the documents of a task by split: validation, test, or both.
+    """Return the documents of the validation and test splits of a task, by the name of the split.
 
     Raises:
         InvalidDataError: The documents cannot be read.

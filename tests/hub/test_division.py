@@ -379,7 +379,7 @@ def test_a_dry_run_of_1_6_tb_keeps_the_limits(tmp_path):
 def test_more_shards_of_a_cluster_than_a_folder_may_have_are_published_pulled_and_read(
     client, tmp_path, monkeypatch
 ):
-    """Their number is larger than a page of the Hub's listings has, too."""
+    """There are also more of them than a page of the Hub's listings has."""
     monkeypatch.setattr(division, "FOLDER_FILES", 1_100)
     write_directory(tmp_path / "web", {"a": 1_300, "b": 100}, tiny_shard)
     published = Publisher(REPO).publish(collect(tmp_path / "web", REPO, tmp_path / "work"))
