@@ -566,6 +566,7 @@ class Search:
             total = forecast.total(pool)
             rows = propose.from_top(pool, total, self.preset.top * size, size, rng)
         else:
+            forecast = forecast.exploring()
             rows = thompson_sample(forecast, pool, self._rows(tried), size, self._limits, rng)
         runs = [(trial.mixture, trial.seed) for trial in before]
         number = self._first_number + len(self._asked)

@@ -3,6 +3,7 @@
 The total score joins the scores on all targets to one number (`Observations.joined`).
 """
 
+import copy
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -59,6 +60,20 @@ class Surrogate:
             for target, stack in zip(known.targets, self.stacks, strict=True)
             for skill in stack.skills
         ]
+
+    def exploring(self) -> "Surrogate":
+        """Return the same predictors with shares of their own for each target.
+
+        Mixtures that are chosen by these shares, which are more even, are more varied. So a search
+        finds better mixtures, although the joint shares predict the total score better
+        (docs/decisions/predictors.md). Only predictions and their sds differ; `error`, `expected`
+        and `table` are those of the joint shares.
+        """
+        other = copy.copy(self)
+        other.stacks = [copy.copy(stack) for stack in self.stacks]
+        for stack in other.stacks:
+            share_by_error([stack], np.ones(1))
+        return other
 
     @property
     def useful(self) -> bool:

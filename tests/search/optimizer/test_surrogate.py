@@ -12,6 +12,7 @@ from climbstream.search import Trial
 from climbstream.search.optimizer.observations import Observations
 from climbstream.search.optimizer.surrogate import Surrogate
 from climbstream.search.predictors.gaussian_process import GaussianProcess
+from climbstream.search.predictors.ridge import Ridge
 from climbstream.search.predictors.stacking import Stack
 
 NAMES = ["c0", "c1", "c2"]
@@ -57,6 +58,19 @@ def test_predictions_are_those_of_a_stack_a_target_joined_by_importance():
         ("a", "linear"),
         ("b", "linear"),
     }
+
+
+def test_mixtures_are_proposed_by_the_shares_of_each_target_and_predicted_by_joint_shares():
+    known, makes = evidence(), (GaussianProcess, Ridge)
+    surrogate = Surrogate(known, makes, 0)
+    one, other = (stack.shares for stack in surrogate.stacks)
+    exploring = surrogate.exploring()
+    for ours, alone in zip(exploring.stacks, stacks(known, makes), strict=True):
+        assert ours.shares == pytest.approx(alone.shares)
+    assert exploring.stacks[0].shares != pytest.approx(exploring.stacks[1].shares)
+    assert not np.allclose(exploring.total(WEIGHTS), surrogate.total(WEIGHTS))
+    assert one == pytest.approx(other)
+    assert [stack.shares for stack in surrogate.stacks] == [pytest.approx(one)] * 2
 
 
 def test_the_error_is_that_of_totals_out_of_fold():
