@@ -40,10 +40,10 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
+from differences import mean_difference, standard_error
 from measure import report
-from scipy.stats import ttest_1samp
 from sklearn.cluster import KMeans
-from surrogates import Surrogate
+from surrogates import Surrogate, tell_all
 
 from climbstream.loader import Manifest, Mixture
 from climbstream.loader.core.console import say
@@ -57,7 +57,7 @@ from climbstream.search.optimizer.presets import PRESETS
 from climbstream.search.predictors.base import Floats, spearman
 from climbstream.search.training.settings import TrainSettings
 
-RATIO, CONFIDENCE = 2.0, 0.95
+RATIO = 2.0
 LOSSES = ("forest", "sparse", "law")
 ROUNDS = {
     "robust": ((2, 1, 1, 1, 1), (1,), (1, 1), (4, 2, 1), (1,) * 8, (1,) * 16),
@@ -132,15 +132,12 @@ def report_part(part: str, lines: list[dict[str, Any]]) -> None:
         first = next(iter(settings.values()))
         for setting, regrets in settings.items():
             values = np.array(list(regrets.values()))
-            error = values.std(ddof=1) / len(values) ** 0.5 if len(values) > 1 else np.nan
-            note = f"± {error:.3f} over {len(values)} seeds"
-            more = np.array([regrets[seed] - first[seed] for seed in regrets if seed in first])
-            if len(more) > 1 and np.ptp(more):
-                verdict = "open"
-                if ttest_1samp(more, 0.0).pvalue < 1 - CONFIDENCE:
-                    verdict = "worse" if more.mean() > 0 else "better"
-                deviation = more.std(ddof=1) / len(more) ** 0.5
-                note += f"; {more.mean():+.3f} ± {deviation:.3f} beside the first: {verdict}"
+            note = f"± {standard_error(values):.3f} over {len(values)} seeds"
+            if regrets is not first:
+                shared = regrets.keys() & first.keys()
+                more = mean_difference([regrets[seed] - first[seed] for seed in shared])
+                verdict = ("open", "worse", "better")[more.sign]
+                note += f"; {more.mean:+.3f} ± {more.error:.3f} beside the first: {verdict}"
             report(f"{part}, {case}: {setting}", round(float(values.mean()), 4), "regret", note)
 
 
@@ -229,16 +226,15 @@ def search(
         seed=seed,
     )
     other = Surrogate("sparse", 1000 + seed) if misfit else None
-    while mixtures := begun.ask():
-        for mixture in mixtures:
-            weights = mixture.array(loss.names)
-            rng = np.random.default_rng([seed, 11, mixture.about["trial"]])
-            scores = loss.loss(weights[None])[0] + rng.normal(0, 1, len(targets)) * loss.sd / RATIO
-            if other is not None:
-                columns = np.resize(np.arange(len(other.prior)), len(weights))
-                spread = np.bincount(columns, weights, len(other.prior))
-                scores = scores + misfit * loss.sd * (other.joint(spread[None])[0])
-            begun.tell(mixture, dict(zip(targets, scores.tolist(), strict=True)))
+
+    def losses(weights: Floats) -> Floats:
+        """Return the losses of proxies, which have a misfit."""
+        if other is None:
+            return loss.loss(weights)
+        places = np.eye(len(other.prior))[np.arange(len(loss.prior)) % len(other.prior)]
+        return loss.loss(weights) + misfit * loss.sd * other.joint(weights @ places)[:, None]
+
+    tell_all(begun, losses, loss.sd / RATIO, seed)
     answer = begun.result()
     predicted = answer.predicted_best
     as_published = PRESETS[preset].answer == "predicted" and predicted is not None

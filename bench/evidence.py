@@ -25,13 +25,12 @@ this test leaves possible.
 
 import os
 import tempfile
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
+from differences import mean_difference
 from measure import report
-from scipy.stats import ttest_1samp
+from surrogates import tell_all
 
 from climbstream.loader.core.console import say
 from climbstream.loader.core.engines.local import LocalEngine
@@ -44,7 +43,6 @@ from climbstream.search.predictors.base import Floats
 TOPICS, CELLS = 30, 8
 FRESH, MORE = 112, 28
 """Number of proxies of a fresh search, and of a search that begins from earlier trials."""
-CONFIDENCE = 0.95
 CASES = ("20 -> 30 groups", "30 -> 20 groups", "+20 % data")
 TARGETS = ["loss"]
 
@@ -145,11 +143,10 @@ def measure(seeds: range, noises: tuple[float, ...] = (10.0, 2.0)) -> None:
 
 def report_difference(what: str, more: Floats) -> None:
     """Report the mean of ``more``, the differences of regret, and whether it meets the bar."""
-    test = ttest_1samp(more, 0)
-    bound = test.confidence_interval(CONFIDENCE)
-    verdict = "larger" if bound.low > 0 else "not larger"
-    note = f"± {more.std(ddof=1) / len(more) ** 0.5:.4f}, at most {bound.high:.4f}: {verdict}"
-    report(f"{what}: with earlier trials minus fresh", round(more.mean(), 4), "regret", note)
+    found = mean_difference(more)
+    verdict = "larger" if found.sign > 0 else "not larger"
+    note = f"± {found.error:.4f}, at most {found.high:.4f}: {verdict}"
+    report(f"{what}: with earlier trials minus fresh", round(found.mean, 4), "regret", note)
 
 
 def compare(task: tuple[str, float, int]) -> tuple[float, float]:
@@ -192,17 +189,8 @@ def search(
     ``ratio`` is the sd of losses divided by the sd of the noise.
     """
     begun = plan(loss, budget, seed, path)
-    for mixture in asked(begun):
-        rng = np.random.default_rng([seed, 11, mixture.about["trial"]])
-        score = float(loss(mixture.array(begun.clusters)[None])[0])
-        begun.tell(mixture, {"loss": score + rng.normal() * loss.sd / ratio})
+    tell_all(begun, lambda weights: loss(weights)[:, None], np.array([loss.sd / ratio]), seed)
     return begun
-
-
-def asked(begun: Search) -> Iterator[Any]:
-    """Yield all mixtures that a search proposes."""
-    while mixtures := begun.ask():
-        yield from mixtures
 
 
 def regret(loss: GroupLoss, begun: Search) -> float:

@@ -40,8 +40,8 @@ from statistics import fmean
 from typing import Any
 
 import numpy as np
+from differences import mean_difference, standard_error
 from measure import report
-from scipy.stats import ttest_1samp
 
 from climbstream.loader import Manifest, Mixture
 from climbstream.loader.core.console import say
@@ -73,7 +73,6 @@ TASKS = (
 SEARCHED = 6
 """Number of tasks that are targets of a search."""
 SHARES = "token shares"
-CONFIDENCE = 0.95
 
 
 @dataclass(frozen=True)
@@ -231,16 +230,8 @@ def print_table(kind: str, results: Sequence[Mapping[str, Any]]) -> None:
 
 
 def surely_better(ours: np.ndarray, other: np.ndarray) -> bool:
-    """Return whether ``ours`` are lower by a paired t-test (two-sided, `CONFIDENCE`)."""
-    differences = other - ours
-    if len(differences) < 2 or np.ptp(differences) == 0:
-        return False
-    test = ttest_1samp(differences, 0.0)
-    return bool(differences.mean() > 0 and test.pvalue < 1 - CONFIDENCE)
-
-
-def standard_error(values: np.ndarray) -> float:
-    return float(values.std(ddof=1) / len(values) ** 0.5) if len(values) > 1 else float("nan")
+    """Return whether ``ours`` are surely lower than ``other`` on the same searches."""
+    return mean_difference(ours - other).sign < 0
 
 
 def task(name: str) -> str:

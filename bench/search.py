@@ -34,7 +34,7 @@ from typing import Any
 
 import numpy as np
 from measure import report
-from surrogates import HONEST, SURROGATES, Surrogate
+from surrogates import HONEST, SURROGATES, Surrogate, tell_all
 
 from climbstream.loader.core.console import say
 from climbstream.loader.core.engines.local import LocalEngine
@@ -137,12 +137,7 @@ def simulate(task: tuple[str, int, float, str, int]) -> dict[str, object]:
         prior=dict(zip(loss.names, loss.prior.tolist(), strict=True)),
         seed=seed,
     )
-    while mixtures := search.ask():
-        for mixture in mixtures:
-            rng = np.random.default_rng([seed, 11, mixture.about["trial"]])
-            scores = loss.loss(mixture.array(loss.names)[None])[0]
-            scores = scores + rng.normal(0, 1, len(scores)) * loss.sd / ratio
-            search.tell(mixture, dict(zip(targets, scores.tolist(), strict=True)))
+    tell_all(search, loss.loss, loss.sd / ratio, seed)
     concluded = time.process_time()
     answer = search.result()
     answered = time.process_time()

@@ -20,6 +20,7 @@ import numpy as np
 from sklearn.ensemble import ExtraTreesRegressor
 from sklearn.neural_network import MLPRegressor
 
+from climbstream.search import Search
 from climbstream.search.optimizer.candidates import candidates, descend
 from climbstream.search.optimizer.constraints import WeightConstraints
 from climbstream.search.predictors.base import Floats
@@ -75,6 +76,19 @@ class Surrogate:
         """Return the regret of ``weights`` (``[K]``): 0 is the optimum, 1 the prior's median."""
         value = float(self.joint(weights[None])[0])
         return (value - self._least) / ((self._middle - self._least) or 1.0)
+
+
+def tell_all(search: Search, losses: Loss, noise: Floats, seed: int) -> None:
+    """Tell a search the scores of all mixtures that it asks for, until it asks for no more.
+
+    A score is a loss plus normal noise, whose sd is ``noise`` (``[T]``).
+    """
+    while mixtures := search.ask():
+        for mixture in mixtures:
+            rng = np.random.default_rng([seed, 11, mixture.about["trial"]])
+            scores = losses(mixture.array(search.clusters)[None])[0]
+            scores = scores + rng.normal(0, 1, len(scores)) * noise
+            search.tell(mixture, dict(zip(search.targets, scores.tolist(), strict=True)))
 
 
 @cache

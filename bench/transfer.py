@@ -23,8 +23,9 @@ from itertools import product
 from pathlib import Path
 
 import numpy as np
+from differences import standard_error
 from measure import report
-from surrogates import Surrogate, read_table
+from surrogates import Surrogate, read_table, tell_all
 
 from climbstream.loader.core.engines.local import LocalEngine
 from climbstream.search import Search
@@ -68,8 +69,8 @@ def main() -> None:
                         regret
                     ]
     for (name, arm), values in sorted(regrets.items()):
-        error = np.std(values, ddof=1) / len(values) ** 0.5
-        report(f"{name}, {arm}", float(np.mean(values)), "regret", f"± {error:.3f}")
+        note = f"± {standard_error(values):.3f}"
+        report(f"{name}, {arm}", float(np.mean(values)), "regret", note)
 
 
 def report_errors(by_loss: list[dict[str, list[float]]]) -> None:
@@ -141,11 +142,7 @@ def regret(loss: Surrogate, budget: int, seed: int, earlier: EarlierRuns | None 
         earlier_runs=earlier and {"loss": earlier},
         seed=seed,
     )
-    while mixtures := search.ask():
-        for mixture in mixtures:
-            rng = np.random.default_rng([seed, 11, mixture.about["trial"]])
-            score = float(loss.loss(mixture.array(loss.names)[None])[0, 0])
-            search.tell(mixture, {"loss": score + rng.normal(0, 1) * float(loss.sd[0]) / RATIO})
+    tell_all(search, loss.loss, loss.sd / RATIO, seed)
     answer = search.result()
     pick = answer.predicted_best or answer
     return loss.regret(pick.mixture.array(loss.names))

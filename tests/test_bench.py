@@ -1,6 +1,7 @@
-"""The tokens of the benches are the same for every contender."""
+"""The benches give all contenders the same tokens, and call only sure differences sure."""
 
 import importlib.util
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -16,9 +17,17 @@ TOKENS = 100_000
 
 @pytest.fixture(scope="module")
 def corpus():
-    spec = importlib.util.spec_from_file_location("corpus", BENCH / "corpus.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    return load("corpus")
+
+
+def load(name):
+    """Return a module of the folder bench/."""
+    spec = importlib.util.spec_from_file_location(name, BENCH / f"{name}.py")
+    module = sys.modules[name] = importlib.util.module_from_spec(spec)  # dataclasses look it up
+    try:
+        spec.loader.exec_module(module)
+    finally:
+        del sys.modules[name]
     return module
 
 
@@ -57,3 +66,24 @@ def test_512_tokens_in_a_row_tell_their_cluster(corpus):
         (marks,) = np.nonzero(tokens >= corpus.FIRST_MARK)
         assert set(tokens[marks]) == {corpus.FIRST_MARK + number}
         assert np.diff(np.append(marks, len(tokens))).max() <= 512
+
+
+def test_a_mean_difference_has_the_interval_of_a_t_test():
+    found = load("differences").mean_difference([1.0, 2.0, 3.0])
+    half = 4.302653 / 3**0.5  # Student's t for 95 % with two degrees of freedom, from a table
+    assert (found.mean, found.error) == pytest.approx((2.0, 1 / 3**0.5))
+    assert (found.low, found.high) == pytest.approx((2 - half, 2 + half), abs=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("differences", "sign"),
+    [
+        ([2.0, 3.0, 4.0, 3.0], 1),
+        ([-2.0, -3.0, -4.0, -3.0], -1),
+        ([1.0, 2.0, 3.0], 0),
+        ([5.0], 0),
+        ([0.0, 0.0, 0.0], 0),
+    ],
+)
+def test_the_sign_of_a_difference_is_told_only_with_95_percent(differences, sign):
+    assert load("differences").mean_difference(differences).sign == sign
