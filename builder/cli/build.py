@@ -198,7 +198,7 @@ def _require(sources: tuple[str, ...], out: str | None) -> None:
 @click.option(
     "--near-duplicates",
     type=float,
-    help="Least similarity of near duplicates, 0.5 to 1.  [default: 0.8]",
+    help="Least similarity of near copies, 0.5 to 1.  [default: 0.8]",
 )
 @click.option(
     "--keep-duplicates", is_flag=True, default=None, help="Count duplicates, but keep them."

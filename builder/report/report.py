@@ -74,10 +74,10 @@ def report_page(
     if any(cluster.spread for cluster in clusters):
         note = (
             "The bars show the number of documents by score, from 0 at the left to 5 at the "
-            "right. A near duplicate is nearly equal to another document; near duplicates are "
+            "right. A near copy is nearly equal to another document; near copies are "
             "left out, unless the settings keep them. Each is counted in the cluster to which it "
             "belongs by its own content. Effective tokens are the tokens of "
-            "documents that are not near duplicates."
+            "documents that are not near copies."
         )
         if len(topics) > _DRAWN:
             note += f" These are the first {_DRAWN} of {len(topics):,} clusters."
@@ -133,7 +133,7 @@ def _map_note(kmeans: Mapping[str, Any] | None, pruned: Mapping[int, str] | None
 
 
 def _quality(clusters: Sequence[ClusterInfo]) -> str:
-    """Return a table with the scores, near duplicates and effective tokens of each cluster."""
+    """Return a table with the scores, near copies and effective tokens of each cluster."""
     scores = list(clusters[0].spread)
     rows: list[tuple[str | tuple[str, str], ...]] = [
         (
@@ -145,7 +145,7 @@ def _quality(clusters: Sequence[ClusterInfo]) -> str:
         )
         for c in clusters
     ]
-    heads = ("cluster", "words", *map(score_title, scores), "near duplicates", "effective tokens")
+    heads = ("cluster", "words", *map(score_title, scores), "near copies", "effective tokens")
     numbers = (2 + len(scores), 3 + len(scores))
     return table(heads, rows, numbers=numbers, texts=(1,), clusters=[c.name for c in clusters])
 

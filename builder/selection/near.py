@@ -128,7 +128,7 @@ def find_near(
     starts = starts_of(blocks)
     tasks = [NearTask(block, folder, starts, worth, least, before) for block in blocks]
     if len(tasks) == 1:
-        run_stage(engine, "find near duplicates", "documents", search, tasks)
+        run_stage(engine, "find near copies", "documents", search, tasks)
         return
     done = folder / "done"
     if done.exists():
@@ -148,7 +148,7 @@ def find_near(
 
     run(gather, 0)
     begun = min((int(path.name[-2:]) for path in folder.glob("step-*")), default=0)
-    with Progress("find near duplicates", BANDS, "bands") as progress:
+    with Progress("find near copies", BANDS, "bands") as progress:
         progress.skip(min(begun, BANDS))
         for step in range(begun, BANDS):
             run(advance, step)

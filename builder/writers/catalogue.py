@@ -269,7 +269,7 @@ def _rows(piece: Piece, task: SliceTask) -> Any:
             for name, values in zip(_COPIES, counts, strict=True)
         }
     if partition.has("original"):
-        # An append compares new documents with one document of each group of near duplicates.
+        # An append compares new documents with one document of each group of near copies.
         alone = (original < 0) & ~np.isin(np.array(REASONS)[why], REPEATED)
         signatures = _binary(partition.read("signatures").T)
         columns["signature"] = pc.if_else(pa.array(alone), signatures, None)

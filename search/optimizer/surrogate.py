@@ -64,10 +64,9 @@ class Surrogate:
     def exploring(self) -> "Surrogate":
         """Return the same predictors with shares of their own for each target.
 
-        Mixtures that are chosen by these shares, which are more even, are more varied. So a search
-        finds better mixtures, although the joint shares predict the total score better
-        (docs/decisions/predictors.md). Only predictions and their sds differ; `error`, `expected`
-        and `table` are those of the joint shares.
+        A search that chooses its mixtures by these shares finds better ones, although the joint
+        shares predict the total score better (docs/decisions/results.md). Only predictions and
+        their sds differ; `error`, `expected` and `table` are those of the joint shares.
         """
         other = copy.copy(self)
         other.stacks = [copy.copy(stack) for stack in self.stacks]

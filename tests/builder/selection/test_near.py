@@ -1,4 +1,4 @@
-"""Near duplicates: the best one stays, whatever blocks a corpus is cut into."""
+"""Near copies: the best one stays, whatever blocks a corpus is cut into."""
 
 import os
 import random
