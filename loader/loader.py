@@ -608,10 +608,11 @@ class MixtureLoader:
             ramp: Number of steps until the new weights are reached; 0: they take effect
                 immediately.
             why: Reason, which is written to the weights log.
-            at_step: Step after which the new weights hold; default: the earliest possible.
+            at_step: Step after which the change begins; default: the earliest possible.
 
         Returns:
-            The step after which the new weights hold: the next batch is the first that uses them.
+            The step after which the change begins. Without a ramp, the batch after this step has
+            the new weights.
 
         Raises:
             UsageError: The step ``at_step`` was already served, or is before a change in the log.

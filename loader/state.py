@@ -144,7 +144,7 @@ class LoaderState:
         """Check this state against ``epoch_rows``, the number of rows of each cluster by name.
 
         Raises:
-            InvalidDataError: A cluster has served rows in this state, but has no rows at all.
+            InvalidDataError: The state counts served rows of a cluster that has no rows.
         """
         for name, row in zip(self.clusters, self.consumed, strict=True):
             if sum(row) and not epoch_rows[name]:

@@ -30,7 +30,7 @@ class Progress:
         stream: Where the line is written; default: stderr.
         part: Name of a part of the work, such as "round 2", if the units are those of a part. The
             line then says that the elapsed time is that of the part.
-        later: Number of units of work that follows this work. The time that is left includes them.
+        later: Number of units that follow this work; the time left includes the time for them.
     """
 
     def __init__(

@@ -209,7 +209,7 @@ class Series:
     sds: Sequence[float] = ()
     """Standard deviation of each y value, drawn as an error bar; empty: there are no error bars."""
     tips: Sequence[str] = ()
-    """A text for each point that is shown after its y value when the mouse is over the point."""
+    """For each point, a text that is shown after its y value when the mouse is over the point."""
     hollow: bool = False
     """Whether points are drawn as hollow circles."""
 

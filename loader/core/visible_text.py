@@ -1,4 +1,4 @@
-"""Visible text: replace characters that would control a terminal by escapes.
+"""Visible text: put escapes in place of characters that would control a terminal.
 
 Identifiers, labels, reasons, file names and answers of servers may contain any character. All
 output passes through `visible` where it is written, so no other code needs to escape output.

@@ -38,7 +38,7 @@ def begin_or_resume(
     folders: Sequence[str] = (),
     remedy: str = _OTHER_PLACE,
 ) -> bool:
-    """Begin or resume the work of a command in the folder ``place``; return whether it had begun.
+    """Begin or resume a command's work in the folder ``place``; return whether it had begun before.
 
     If the file of the plan is missing, it is written. If it exists, its plan must equal ``plan``;
     the temporary files of a killed process are then removed. No other file is removed or

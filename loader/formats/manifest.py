@@ -92,7 +92,7 @@ class ClusterEntry:
     """Hash of the cluster's ``index.json``; this file has the hashes of the cluster's shards."""
     axes: dict[str, str] = field(default_factory=dict)
     """If the cluster is a cell (a cluster by topic, language and quality tier): its value on each
-    axis, of those in `AXES`. The lowest tier is ``t0``. Empty: the cluster is no cell."""
+    of its axes, which are some of `AXES`. The lowest tier is ``t0``. Empty: it is no cell."""
     licenses: dict[str, Size] = field(default_factory=dict)
     """Number of documents and tokens under each licence, by its name. Documents that state no
     licence count as ``unknown``. Empty: no document of the directory states a licence, or licences

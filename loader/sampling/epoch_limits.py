@@ -92,7 +92,7 @@ def estimate_steps(
 
     The number is at most ``count``.
     Quotas are not rounded to whole rows here, so the number of steps may differ from that of
-    `count_steps`. The time does not grow with ``count`` if the weights are the same in all steps.
+    `count_steps`. A call with the same weights for all steps takes no longer if ``count`` is large.
 
     Args:
         weights: Weights of the K clusters in units of 1 / `ONE`: one row for all steps, int64

@@ -112,7 +112,7 @@ class S3Files(AbstractFileSystem):  # type: ignore[misc]
         return True
 
     def ls(self, path: str, detail: bool = True, **_: Any) -> list[Any]:
-        """Return the objects and folders in ``path``, each as `info` does.
+        """Return the objects and folders in ``path``, each as a dict like that of `info`.
 
         If ``detail`` is false, only names are returned.
 

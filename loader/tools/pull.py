@@ -80,7 +80,7 @@ class Pulled:
     bytes: int
     """Compressed size of all shards that were asked for, in bytes."""
     fetched: int
-    """Compressed size of the shards asked for that had to be fetched, in bytes."""
+    """How many of these `bytes` had to be fetched."""
 
     def to_json(self) -> dict[str, Any]:
         """Return the fields as JSON values."""

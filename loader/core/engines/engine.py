@@ -48,7 +48,7 @@ class Engine(AbstractContextManager["Engine"], Protocol):
         """
 
     def gpus(self) -> int | None:
-        """Return the number of GPUs that `run` uses with ``gpu``; None: only the jobs know it."""
+        """Return the number of GPUs that `run` uses with ``gpu``; None: only SLURM jobs know it."""
 
 
 def open_engine(

@@ -66,7 +66,8 @@ def check_workers(workers: int | None) -> None:
 def own_device() -> str:
     """Return the device on which this process should compute: ``cuda:N``, or ``cpu``.
 
-    The processes of an engine, or of torchrun, use the GPUs of the node in turn.
+    Process number i of an engine, or of torchrun on this node, uses GPU i modulo the number of
+    GPUs.
     """
     number = int(os.environ.get("LOCAL_RANK", _number))
     return f"cuda:{number % gpus}" if (gpus := _gpus()) else "cpu"

@@ -131,7 +131,8 @@ class SlurmEngine:
         Raises:
             ClimbError: A task was given up, and ``instead`` is None; or all jobs have ended, and
                 none took a task.
-            UsageError: SLURM refuses the jobs, or a job has other versions than this process.
+            UsageError: SLURM refuses the jobs, or a job has other versions of packages than this
+                process.
         """
         del gpu
         queue = BatchQueue(tasks, BATCH, short=self._short)

@@ -97,9 +97,9 @@ class TaskFolder:
     # What the command does.
 
     def create(self, facts: Facts) -> None:
-        """Make the folder, or empty it; jobs of an earlier command that wait in it can go on.
+        """Make the folder, or empty it; jobs that a killed command left waiting can go on.
 
-        ``facts`` is what jobs read with `facts`.
+        ``facts`` is what the method `facts` returns to jobs.
         """
         self.path.mkdir(_PRIVATE, exist_ok=True)
         self.path.chmod(_PRIVATE)
