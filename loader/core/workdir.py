@@ -118,8 +118,8 @@ def check_same_config(
     """Raise `InvalidDataError` if two plans differ; the message names the differences.
 
     ``place`` is the folder of the old plan. ``effect`` follows the differences in the message, and
-    says what they would change. ``remedy``, at its end, says what to do instead of using the old
-    plan.
+    says what they would change. ``remedy``, at the end of the message, says what to do instead of
+    using the old plan.
     """
     if differences := differences_text(old, new):
         raise InvalidDataError(

@@ -110,7 +110,7 @@ class ShardCache:
     def want(self, folder: str | Path | Store, entry: ShardEntry) -> None:
         """Begin to fetch shard ``entry`` of ``folder``, unless it is cached or being fetched.
 
-        The call does not wait for the shard, and reports no error; `get` does both.
+        The call does not wait for the shard, and reports no error; `get` waits, and reports errors.
         """
         with self._lock:
             if not self._closed:

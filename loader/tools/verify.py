@@ -1,4 +1,4 @@
-"""Verify: recompute every hash and count of a shard directory, and compare it with its catalogue.
+"""Verify: recompute all hashes and counts of a shard directory; compare shards with the catalogue.
 
 The catalogue lists all documents and where they are. The directory may be at a URL. Files are read
 one at a time, without the cache, and are not stored.
