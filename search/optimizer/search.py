@@ -16,8 +16,8 @@ for the same mixtures as a search that was never closed. If the log has other mi
 proposed now, the mixtures in the log are used.
 
 A search can be opened on its log with other settings, such as a larger budget. It then continues
-from the trials in the log. Mixtures of the last round in the log that have no scores are not asked
-for again. New rounds share the rest of the budget.
+from the trials in the log. Mixtures of the last round that have no trial yet are not asked for
+again. New rounds share the rest of the budget.
 
 Internally, the scores on each target are standardised over the trials, and signed so that less is
 better. The score on several targets is the weighted mean of these standardised scores. So
@@ -268,9 +268,9 @@ class Search:
         return self.log.spent + len(self.log.trials) - len(self.log.earlier)
 
     def ask(self) -> list[Mixture]:
-        """Return the mixtures of the present round that have no scores yet.
+        """Return the mixtures of the present round that have no trial yet.
 
-        If all mixtures of the round have scores, the next round begins. The list is empty at the
+        If all mixtures of the round have trials, the next round begins. The list is empty at the
         end of the search.
 
         The ``about`` of each mixture has its ``trial`` number, its ``round`` and the ``seed`` for
