@@ -30,7 +30,7 @@ Files = dict[str, Path | bytes]
 
 
 def further_name(repo: str, number: int) -> str:
-    """Return the name of a further data set of ``repo``; they are numbered from 1.
+    """Return the name of the further data set ``number`` of ``repo``; 1 is the first after ``repo``.
 
     >>> further_name("someone/web", 1)
     'someone/web-2'
