@@ -4,10 +4,10 @@ The prediction of a stack is the sum of the predictions of its predictors, each 
 Shares are not fitted, because there are too few trials (docs/decisions/predictors.md).
 
 With one target, a share is proportional to the inverse square of the predictor's mean squared
-error. Joint shares are the same for several targets, and follow from the mean squared error of the
-joint score. In the joint score, noise partly averages out, but an error that a
-predictor makes on all targets does not. The noise that remains is subtracted from the mean squared
-error. A joint share is proportional to the inverse fourth power of the difference.
+error. Several targets may have joint shares, which are the same for all of them and follow from the
+mean squared error of the joint score. In the joint score, noise partly averages out, but an error
+that a predictor makes on all targets does not. The noise that remains is subtracted from the mean
+squared error. A joint share is proportional to the inverse fourth power of the difference.
 
 A predictor that is no better than the mean has share 0. If no predictor is better than the mean,
 the stack predicts the mean, and its verdict is ``constant`` (`Skill`).
