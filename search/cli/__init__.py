@@ -1,1 +1,1 @@
-"""The commands of ``climb`` that search mixtures, train, score and compare models; the demo."""
+"""The commands of ``climb`` that search for mixtures, or train, score or compare models; also the demo."""

@@ -230,7 +230,7 @@ def read_earlier(
 
     Raises:
         UsageError: ``search`` holds no search, or its trials cannot be used: they lack the scores
-            of a target, or none of them has a cell of the new clusters.
+            of a target, or none of their mixtures has a cell of the new clusters.
         InvalidDataError: The earlier search had other proxies or targets, or shards whose
             cells cannot be compared with those of ``shards``.
     """

@@ -401,10 +401,10 @@ class Search:
     def dependence(self, most: int = _CURVES) -> dict[str, dict[str, list[tuple[float, float]]]]:
         """Predict the score of each target at several weights of each cluster.
 
-        Only the ``most`` clusters whose weights differed most between trials are included. The
-        method is partial dependence (Friedman 2001). To predict the score at one weight, measured
-        mixtures are changed: the cluster gets this weight, and the other clusters keep the ratios
-        of their weights. The score is the mean prediction over these changed mixtures.
+        At most ``most`` clusters are included: those whose weights had the largest sds over trials.
+        The method is partial dependence (Friedman 2001). To predict the score at one weight,
+        measured mixtures are changed: the cluster gets this weight, and the other clusters keep the
+        ratios of their weights. The score is the mean prediction over these changed mixtures.
 
         Returns:
             Pairs of a weight and a score, by target and then by cluster. The scores are in the
