@@ -1,1 +1,1 @@
-"""The commands of ``climb`` that search for mixtures, or train, score or compare models; also the demo."""
+"""Commands of ``climb``: search for mixtures; train, score and compare models; run the demo."""
