@@ -292,7 +292,10 @@ def fit_cells(
 
 
 def count_scores(task: CellTask) -> dict[Group, Histogram]:
-    """Return a histogram of the scores of a partition's kept documents, by topic and language."""
+    """Return a histogram of the scores of a partition's kept documents, by unit and language.
+
+    A unit is a topic or, if micro-clusters are cut, a micro-cluster.
+    """
     partition = task.partition
     stays = partition.read("clusters") >= 0
     topics, languages, scores = (array[stays] for array in _facts(task))

@@ -1,6 +1,6 @@
 """Partition: a part of the corpus, on which one task works, and the arrays that stages computed.
 
-A partition is a folder in the working folder of a build. This folder contains the text of
+A partition is a folder in the working folder of a build. The partition contains the text of
 documents, and a few files of arrays. When a stage adds an array to a file, the whole file is
 replaced at once. So an array that exists is complete, and a build that was killed continues with
 the missing arrays.

@@ -34,7 +34,7 @@ class CatalogueColumns:
     """Parts of the catalogue that list documents of each cluster."""
 
     def part(self, name: str, numbers: range) -> "CatalogueColumns":
-        """Return a reader that knows only the parts for shards ``numbers`` of cluster ``name``.
+        """Return a reader for only the shards ``numbers`` of cluster ``name``.
 
         It is small, so it can be sent with a task.
         """

@@ -30,7 +30,7 @@ Files = dict[str, Path | bytes]
 
 
 def further_name(repo: str, number: int) -> str:
-    """Return the name of a further data set of ``repo``; they are numbered from 1.
+    """Return the name of further data set ``number`` (from 1) of the data set ``repo``.
 
     >>> further_name("someone/web", 1)
     'someone/web-2'

@@ -363,9 +363,10 @@ def label_agreement(labels: Sequence[Mapping[str, int]]) -> dict[str, float] | N
 
 
 def large_cluster(clusters: Sequence[ClusterInfo], settings: BuildSettings) -> str:
-    """Return a warning if one of three or more clusters has most tokens; "" if none has.
+    """Return a warning if a cluster has more than half of all tokens; "" if none has.
 
-    ``settings`` are those by which the clusters were made.
+    With fewer than `_FEWEST` clusters, there is no warning. ``settings`` are those by which the
+    clusters were made.
     """
     largest = max(clusters, key=lambda cluster: cluster.tokens)
     share = largest.tokens / max(sum(cluster.tokens for cluster in clusters), 1)

@@ -168,9 +168,8 @@ def summarize(
     """Yield lines that say how much is kept, and what is dropped for which reason.
 
     ``bad`` has the number of records that are no documents, by reason; the lines name these records
-    separately. There is a warning for each language, script or label if more than half of its
-    documents were dropped for their quality. Documents that were dropped for other reasons do not
-    count.
+    separately. There is a warning for each language, script or label of which more documents were
+    dropped for their quality than are kept.
     """
     first, last = stages[0]["in"], stages[-1]["out"]
     reasons: Counter[str] = Counter()

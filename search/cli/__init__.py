@@ -1,1 +1,1 @@
-"""The commands of ``climb`` that search mixtures, train, score and compare models; the demo."""
+"""Commands of ``climb``: search for mixtures; train, score and compare models; run the demo."""

@@ -118,7 +118,7 @@ class Sheet:
         return value if abs(value) <= _LARGEST else math.nan
 
     def check_percentages(self, names: Iterable[str]) -> None:
-        """Raise `InvalidDataError` if columns ``names`` have percentages beside other numbers.
+        """Raise `InvalidDataError` if only some numbers in columns ``names`` are percentages.
 
         The number 0 means the same with and without a percent sign.
         """

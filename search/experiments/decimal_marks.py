@@ -29,7 +29,7 @@ def decimal_marks(columns: Sequence[Sequence[str]], usual: str) -> list[str]:
     If the cells of a column prove exactly one mark, they decide. If not, the first of these rules
     that applies decides:
 
-    - If the cells of the whole table prove exactly one mark, it is this mark.
+    - If the cells of the whole table prove exactly one mark, the decimal mark is this mark.
     - If no number in the table has a comma, it is the point.
     - Otherwise it is ``usual``, the usual mark in tables of this kind; "" if there is none.
     """

@@ -230,9 +230,9 @@ def read_earlier(
 
     Raises:
         UsageError: ``search`` holds no search, or its trials cannot be used: they lack the scores
-            of a target, or none of them has a cell of the new clusters.
-        InvalidDataError: The earlier search had other proxies or targets, or its clusters have
-            nothing in common with those of ``shards``.
+            of a target, or none of their mixtures has a cell of the new clusters.
+        InvalidDataError: The earlier search had other proxies or targets, or shards whose
+            cells cannot be compared with those of ``shards``.
     """
     if not SEARCH.has(search):
         raise UsageError(

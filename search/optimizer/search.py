@@ -16,8 +16,8 @@ for the same mixtures as a search that was never closed. If the log has other mi
 proposed now, the mixtures in the log are used.
 
 A search can be opened on its log with other settings, such as a larger budget. It then continues
-from the trials in the log. Mixtures of the last round in the log that have no scores are not asked
-for again. New rounds share the rest of the budget.
+from the trials in the log. Mixtures of the last round that have no trial yet are not asked for
+again. New rounds share the rest of the budget.
 
 Internally, the scores on each target are standardised over the trials, and signed so that less is
 better. The score on several targets is the weighted mean of these standardised scores. So
@@ -268,9 +268,9 @@ class Search:
         return self.log.spent + len(self.log.trials) - len(self.log.earlier)
 
     def ask(self) -> list[Mixture]:
-        """Return the mixtures of the present round that have no scores yet.
+        """Return the mixtures of the present round that have no trial yet.
 
-        If all mixtures of the round have scores, the next round begins. The list is empty at the
+        If all mixtures of the round have trials, the next round begins. The list is empty at the
         end of the search.
 
         The ``about`` of each mixture has its ``trial`` number, its ``round`` and the ``seed`` for
@@ -401,10 +401,10 @@ class Search:
     def dependence(self, most: int = _CURVES) -> dict[str, dict[str, list[tuple[float, float]]]]:
         """Predict the score of each target at several weights of each cluster.
 
-        Only the ``most`` clusters whose weights differed most between trials are included. The
-        method is partial dependence (Friedman 2001). To predict the score at one weight, measured
-        mixtures are changed: the cluster gets this weight, and the other clusters keep the ratios
-        of their weights. The score is the mean prediction over these changed mixtures.
+        At most ``most`` clusters are included: those whose weights had the largest sds over trials.
+        The method is partial dependence (Friedman 2001). To predict the score at one weight,
+        measured mixtures are changed: the cluster gets this weight, and the other clusters keep the
+        ratios of their weights. The score is the mean prediction over these changed mixtures.
 
         Returns:
             Pairs of a weight and a score, by target and then by cluster. The scores are in the

@@ -62,7 +62,7 @@ class Surrogate:
         ]
 
     def exploring(self) -> "Surrogate":
-        """Return the same predictors with shares of their own for each target.
+        """Return the same predictors; each target has its own shares, as if it were the only one.
 
         A search that chooses its mixtures by these shares finds better ones, although the joint
         shares predict the total score better (docs/decisions/results.md). Only predictions and

@@ -4,10 +4,10 @@ The prediction of a stack is the sum of the predictions of its predictors, each 
 Shares are not fitted, because there are too few trials (docs/decisions/predictors.md).
 
 With one target, a share is proportional to the inverse square of the predictor's mean squared
-error. With several targets, all targets have the same shares, which follow from the mean squared
-error of the joint score. In the joint score, noise partly averages out, but an error that a
-predictor makes on all targets does not. The noise that remains is subtracted from the mean squared
-error. A share is proportional to the inverse fourth power of the difference.
+error. Several targets may have joint shares, which are the same for all of them and follow from the
+mean squared error of the joint score. In the joint score, noise partly averages out, but an error
+that a predictor makes on all targets does not. The noise that remains is subtracted from the mean
+squared error. A joint share is proportional to the inverse fourth power of the difference.
 
 A predictor that is no better than the mean has share 0. If no predictor is better than the mean,
 the stack predicts the mean, and its verdict is ``constant`` (`Skill`).
@@ -93,8 +93,8 @@ class Stack:
     def trust(self, shares: Floats) -> None:
         """Set the shares of the predictors; the sum of the shares is 1 or 0.
 
-        ``shares``, ``[m]``, are those of the predictors that may have one, in the order of
-        ``rivals``.
+        ``shares``, ``[m]``, has one share for each predictor in ``rivals``. All other predictors
+        get share 0.
         """
         self.shares = np.zeros(len(self._makes))
         self.shares[self._rivals] = shares
