@@ -1,4 +1,4 @@
-"""What paired differences show: their mean, its error, and what a t-test says of it."""
+"""The mean of paired differences, its standard error, and whether a t-test tells it from 0."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -230,7 +230,7 @@ def print_table(kind: str, results: Sequence[Mapping[str, Any]]) -> None:
 
 
 def surely_better(ours: np.ndarray, other: np.ndarray) -> bool:
-    """Return whether ``ours`` are surely lower than ``other`` on the same searches."""
+    """Return whether a paired t-test shows that ``ours`` are lower than ``other``."""
     return mean_difference(ours - other).sign < 0
 
 

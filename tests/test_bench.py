@@ -1,4 +1,4 @@
-"""The benches give all contenders the same tokens, and call only sure differences sure."""
+"""All contenders get the same tokens; a difference is sure only if a t-test shows it."""
 
 import importlib.util
 import sys

@@ -166,7 +166,7 @@ class _Sums:
         cluster: NDArray[np.int32],
         clusters: ClusterMap,
     ) -> None:
-        """Count, for each cluster, the near copies, and the tokens of all other documents."""
+        """Count the near copies in each cluster, and the tokens of its other documents."""
         copy = (
             partition.read("original") >= 0
             if partition.has("original")
