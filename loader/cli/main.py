@@ -22,7 +22,7 @@ from climbstream.loader.core.engines.task_timeout import TIMEOUT
 from climbstream.loader.core.errors import ClimbError, UsageError
 from climbstream.loader.core.files import disk_error
 from climbstream.loader.core.log import show_messages, show_warnings_of_others, speaks
-from climbstream.loader.core.signals import AGAIN, DRY, Stopped, unwind_on_signals
+from climbstream.loader.core.signals import AGAIN, DRY, Stopped, raised_stop, unwind_on_signals
 from climbstream.loader.core.streams import keep_streams
 from climbstream.loader.core.visible_text import visible
 
@@ -207,10 +207,10 @@ def run(arguments: Sequence[str]) -> int:
         click.echo(f"\n{AGAIN}", err=True)
         return 130
     except Stopped as stopped:
-        if speaks():
-            click.echo(f"\n{stopped}", err=True)
-        return stopped.exit_code
+        return _say_stopped(stopped)
     except Exception as error:
+        if raised := raised_stop():
+            return _say_stopped(raised)
         if "--debug" in arguments:
             click.echo(visible(traceback.format_exc()), err=True, nl=False)
         ours = _ours(error, arguments)
@@ -221,6 +221,13 @@ def run(arguments: Sequence[str]) -> int:
         )
         click.echo(visible(f"error: {said}"), err=True)
         return ours.exit_code if ours else ClimbError.exit_code
+
+
+def _say_stopped(stopped: Stopped) -> int:
+    """Show the message of ``stopped``, and return the exit code."""
+    if speaks():
+        click.echo(f"\n{stopped}", err=True)
+    return stopped.exit_code
 
 
 def call(arguments: Sequence[str]) -> int:

@@ -28,10 +28,12 @@ class _First:
 
     def __init__(self) -> None:
         self._at: float | None = None
+        self.raised: Stopped | None = None
+        """The exception that was raised for the first signal."""
 
     def forget(self) -> None:
         """Forget the first signal, so that the next one counts as the first."""
-        self._at = None
+        self._at = self.raised = None
 
     def repeats(self, number: int) -> bool:
         """Whether signal ``number`` is the same as the first signal, and was only sent again.
@@ -69,6 +71,15 @@ def unwind_on_signals(message: str = AGAIN) -> None:
     sys.unraisablehook = _exit_unraisable
 
 
+def raised_stop() -> Stopped | None:
+    """Return the `Stopped` that the first signal raised; None if no signal has raised one.
+
+    Code of other libraries may turn the exception into another one: NumPy raises `TypeError` if a
+    signal comes while it compares structured arrays.
+    """
+    return _first.raised
+
+
 def _unwind(message: str, number: int, frame: FrameType | None) -> None:
     if _first.repeats(number):
         return
@@ -76,6 +87,7 @@ def _unwind(message: str, number: int, frame: FrameType | None) -> None:
     if _imports(frame):
         # Code that runs during an import may catch the exception, or turn it into another one.
         _exit(stopped)
+    _first.raised = stopped
     raise stopped
 
 

@@ -50,6 +50,19 @@ def test_a_signal_ends_a_command_with_its_number_and_no_traceback(number, body):
     assert "Traceback" not in said
 
 
+COMPARING = """
+    import os, signal, numpy, numpy._core._internal as internal
+    internal._promote_fields = lambda *_: os.kill(os.getpid(), signal.SIGTERM)
+    numpy.zeros(2, [("a", "i4")]) == numpy.zeros(2, [("a", "i8")])"""
+
+
+def test_a_signal_that_a_library_turns_into_an_error_of_its_own_still_ends_the_command_as_one():
+    script = SCRIPT.format(body=COMPARING)
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert done.returncode == 143, done.stderr
+    assert done.stderr == "\nstopped; run the same command again to continue\n"
+
+
 def test_a_dry_run_that_is_stopped_promises_not_to_go_on():
     command = [sys.executable, "-c", SCRIPT.format(body="time.sleep(60)"), "--dry-run"]
     with subprocess.Popen(

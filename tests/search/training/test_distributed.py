@@ -2,12 +2,14 @@
 
 import json
 import os
+import random
 import re
 import signal
 import socket
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -106,9 +108,11 @@ def test_a_run_goes_on_with_another_number_of_ranks(begin, alone, shards, tmp_pa
 
 
 def free_port():
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return free.getsockname()[1]
+    """Return a free port below those that Linux gives to connections, which may take it later."""
+    while True:
+        port = random.randrange(10_000, 32_768)
+        with suppress(OSError), socket.create_server(("127.0.0.1", port)):
+            return port
 
 
 def begin_ranks(shards, out, started, *more, ranks=2):
