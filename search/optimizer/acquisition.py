@@ -17,6 +17,13 @@ from .surrogate import Surrogate
 HOPEFUL = 300
 """A round is chosen from this number of mixtures: the best predicted of the pool. A local search
 adds as many mixtures."""
+DRAWS = 1000
+"""Number of random scores of each candidate, from which covariances are estimated."""
+TINY = 1e-12
+"""Least variance of a score. So a search without noise and uncertainty does not divide by 0."""
+NODES, _weights = np.polynomial.hermite_e.hermegauss(9)
+NODE_WEIGHTS = _weights / _weights.sum()
+"""Nodes and weights of the Gauss-Hermite quadrature over the standard normal distribution."""
 AVERAGED = 100
 """For presets with ``answer="average"``: number of best predicted mixtures that are averaged."""
 ELITE = 20
@@ -27,7 +34,7 @@ CAUTION = 1.0
 predictions are avoided, because a lower score is better."""
 
 
-def thompson_sample(
+def most_informative(
     forecast: Surrogate,
     pool: Floats,
     tried: Floats,
@@ -35,22 +42,50 @@ def thompson_sample(
     limits: WeightConstraints,
     rng: np.random.Generator,
 ) -> Floats:
-    """Choose the mixtures of a round by Thompson sampling (Kandasamy et al. 2018).
+    """Choose the mixtures of a round by the knowledge gradient (Wu and Frazier 2016).
 
-    For each place in the round, every candidate gets a random score. The random scores are drawn
-    from the joint distribution of the predictions. The candidate with the best random score is
-    chosen; no mixture is chosen twice. So the more uncertain the predictions are, the more the
-    chosen mixtures differ. Returns the chosen weights, ``[≤ size, K]``.
+    The chosen mixtures are those whose scores are expected to improve the best prediction most;
+    no mixture is chosen twice. Returns their weights, ``[≤ size, K]``.
     """
     starts = np.concatenate([pool, tried])
     optima, _ = candidates.descend(forecast.total, starts, limits, rng, keep=HOPEFUL, steps=8)
     best = pool[np.argsort(forecast.total(pool), kind="stable")[:HOPEFUL]]
     hopeful = candidates.unmeasured(np.concatenate([optima, best]), tried)
+    draws = forecast.draw(hopeful, DRAWS, rng)
+    mean = draws.mean(axis=0)
+    covariance = (draws - mean).T @ (draws - mean) / DRAWS
+    noise = float((residuals(forecast) @ forecast.known.importance).var())
+    return hopeful[knowledge_gradient(mean, covariance, noise, min(size, len(hopeful)))]
+
+
+def knowledge_gradient(mean: Floats, covariance: Floats, noise: float, size: int) -> list[int]:
+    """Return the places of ``size`` candidates, chosen one after the other.
+
+    A run of one candidate would change the predictions of all. The candidate is chosen for which
+    the lowest prediction after the run is lowest on average over the possible scores (Frazier,
+    Powell and Dayanik 2009). A chosen candidate makes the others more certain, but its score is not
+    known yet, so it changes only their covariance.
+
+    Args:
+        mean: Predicted scores of the candidates, ``[n]``; less is better.
+        covariance: Covariance of the errors of these predictions, ``[n, n]``.
+        noise: Variance of the noise of a score.
+        size: Number of candidates to choose, at most n.
+    """
     chosen: list[int] = []
-    for values in forecast.draw(hopeful, size, rng):
-        values[chosen] = np.inf
-        chosen.append(int(np.argmin(values)))
-    return hopeful[chosen[: len(hopeful)]]
+    for _ in range(size):
+        variance = np.maximum(covariance.diagonal() + noise, TINY)
+        # Change of each prediction (row) if the score of a candidate (column) is one sd too high.
+        change = covariance / np.sqrt(variance)
+        lowest = sum(
+            weight * (mean[:, None] + node * change).min(axis=0)
+            for node, weight in zip(NODES, NODE_WEIGHTS, strict=True)
+        )
+        place = int(np.argmin(np.where(np.isin(np.arange(len(mean)), chosen), np.inf, lowest)))
+        chosen.append(place)
+        column = covariance[:, place]
+        covariance = covariance - np.outer(column, column) / variance[place]
+    return chosen
 
 
 def find_best(

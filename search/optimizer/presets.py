@@ -30,7 +30,7 @@ class Preset:
     ``answer="search"``, a local search for the predicted mixture starts from these candidates."""
     later: Literal["top", "explore"] = "top"
     """How the rounds after the first are chosen. ``top`` chooses at random from the best predicted
-    candidates. ``explore`` chooses by Thompson sampling (`thompson_sample`)."""
+    candidates. ``explore`` chooses by the knowledge gradient (`most_informative`)."""
     top: int = 2
     """For ``later="top"``: number of best predicted candidates to choose from, as a multiple of the
     size of the round."""

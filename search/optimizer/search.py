@@ -40,7 +40,7 @@ from climbstream.search.predictors.earlier_runs import EARLIER, EarlierRuns
 from climbstream.search.predictors.gaussian_process import Feature
 
 from . import candidates as propose
-from .acquisition import Bootstrap, bootstrap, find_best, thompson_sample
+from .acquisition import Bootstrap, bootstrap, find_best, most_informative
 from .answer import Answer
 from .conclude import choose_mixture
 from .confirm import confirm, to_confirm
@@ -567,7 +567,7 @@ class Search:
             rows = propose.from_top(pool, total, self.preset.top * size, size, rng)
         else:
             forecast = forecast.exploring()
-            rows = thompson_sample(forecast, pool, self._rows(tried), size, self._limits, rng)
+            rows = most_informative(forecast, pool, self._rows(tried), size, self._limits, rng)
         runs = [(trial.mixture, trial.seed) for trial in before]
         number = self._first_number + len(self._asked)
         asked: list[Mixture] = []

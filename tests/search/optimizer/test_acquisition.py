@@ -12,14 +12,17 @@ from climbstream.search.optimizer import acquisition
 from climbstream.search.optimizer.acquisition import (
     bootstrap,
     find_best,
+    knowledge_gradient,
+    most_informative,
     residuals,
-    thompson_sample,
 )
 from climbstream.search.optimizer.candidates import descend, generator
 from climbstream.search.optimizer.constraints import WeightConstraints
 from climbstream.search.optimizer.observations import Observations
 from climbstream.search.optimizer.presets import PRESETS
 from climbstream.search.optimizer.surrogate import Surrogate
+from climbstream.search.predictors.gaussian_process import GaussianProcess
+from climbstream.search.predictors.ridge import Ridge
 
 NAMES = ["c0", "c1", "c2", "c3"]
 PRIOR = np.full(4, 0.25)
@@ -43,10 +46,6 @@ class Sloped:
         """Return doubts, ``[m]``."""
         return weights @ self.doubt
 
-    def draw(self, weights, n, _):
-        """Draw the totals themselves, so that every curve has the same order."""
-        return np.tile(self.total(weights), (n, 1))
-
 
 def evidence(n=30, noise=0.2, targets=1):
     rng = np.random.default_rng(0)
@@ -69,36 +68,57 @@ def evidence(n=30, noise=0.2, targets=1):
 SLOPED = Sloped(evidence(), np.array([1.0, 0.3, -0.2, 0.5]), np.array([0.0, 0.0, 0.9, 0.0]))
 
 
-def test_a_round_takes_the_best_of_every_curve_and_none_twice():
-    tried = POOL[:3]
-    rows = thompson_sample(SLOPED, POOL, tried, 6, LIMITS, generator(0, 2))
+def test_a_round_has_new_mixtures_and_none_twice():
+    forecast = Surrogate(evidence(), [GaussianProcess, Ridge], 0)
+    tried = forecast.known.weights
+    rows = most_informative(forecast, POOL, tried, 6, LIMITS, generator(0, 2))
     assert rows.shape == (6, 4)
-    values = SLOPED.total(rows)
-    # All curves are the same, so the six best follow one another.
-    assert (np.diff(values) >= 0).all()
-    assert len({tuple(row.round(3)) for row in rows}) == 6
-    assert values[-1] < np.sort(SLOPED.total(POOL))[0]
-    taken = {tuple(row.round(3)) for row in rows}
-    assert not taken & {tuple(row.round(3)) for row in tried}
-
-
-def test_each_draw_chooses_by_its_own_curve():
-    class Drawn(Sloped):
-        def draw(self, weights, n, _):
-            return np.stack([weights @ np.eye(4)[i % 4] for i in range(n)])
-
-    rows = thompson_sample(
-        Drawn(evidence(), np.zeros(4), np.zeros(4)), POOL, POOL[:1], 4, LIMITS, generator(0, 2)
-    )
-    for i, row in enumerate(rows):
-        assert row[i] == pytest.approx(0.0, abs=1e-3)
+    assert np.abs(rows.sum(axis=1) - 1).max() < 1e-9
+    distances = np.abs(rows[:, None] - np.concatenate([rows, tried])[None]).max(axis=2)
+    assert ((distances < 1e-6).sum(axis=1) == 1).all()
 
 
 def test_a_round_is_no_larger_than_what_there_is():
-    one = WeightConstraints.of(["a", "b"], np.full(2, 0.5), pinned={"a": 0.5, "b": 0.5})
-    forecast = Sloped(evidence(), np.ones(2), np.zeros(2))
-    pool = np.array([[0.5, 0.5]])
-    assert len(thompson_sample(forecast, pool, np.zeros((0, 2)), 5, one, generator(0, 2))) == 1
+    pinned = WeightConstraints.of(NAMES, PRIOR, pinned=dict.fromkeys(NAMES, 0.25))
+    forecast = Surrogate(evidence(), [GaussianProcess], 0)
+    rows = most_informative(forecast, PRIOR[None], np.zeros((0, 4)), 5, pinned, generator(0, 2))
+    assert len(rows) == 1
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_the_choice_is_the_run_after_which_the_best_prediction_is_lowest_on_average(seed):
+    rng = np.random.default_rng(seed)
+    root, mean, noise = rng.normal(size=(6, 6)) / 2, rng.normal(size=6) / 3, 0.2
+    covariance = root @ root.T
+    expected = [
+        lowest_after_a_run(mean, covariance, noise, place, rng.standard_normal(100_000))
+        for place in range(6)
+    ]
+    (chosen,) = knowledge_gradient(mean, covariance, noise, 1)
+    assert expected[chosen] < min(expected) + 0.01
+
+
+def lowest_after_a_run(mean, covariance, noise, place, normals):
+    """Return the mean, over random scores of one candidate, of the lowest prediction afterwards."""
+    scores = mean[place] + np.sqrt(covariance[place, place] + noise) * normals
+    gain = covariance[:, place] / (covariance[place, place] + noise)
+    return (mean + np.outer(scores - mean[place], gain)).min(axis=1).mean()
+
+
+def test_what_one_run_tells_is_not_measured_twice_in_a_round():
+    # The first two candidates are the same mixture in all but name; the third is another one.
+    covariance = np.array([[1.0, 1.0, 0.0], [1.0, 1.0, 0.0], [0.0, 0.0, 0.5]])
+    assert knowledge_gradient(np.zeros(3), covariance, 0.01, 2) == [0, 2]
+
+
+def test_of_equal_doubts_the_worst_prediction_waits_and_of_equal_predictions_the_surest():
+    assert knowledge_gradient(np.array([0.5, 1.0, 0.0]), np.eye(3), 0.1, 3)[-1] == 1
+    doubts = np.diag([0.1, 1.0, 0.5])
+    assert knowledge_gradient(np.zeros(3), doubts, 0.1, 3) == [1, 2, 0]
+
+
+def test_a_search_without_doubt_or_noise_still_chooses():
+    assert knowledge_gradient(np.array([0.3, 0.1]), np.zeros((2, 2)), 0.0, 2) == [0, 1]
 
 
 def test_the_answer_of_climb_is_the_lowest_of_the_pool_and_of_regmix_the_mean_of_100():
