@@ -203,7 +203,7 @@ def test_trials_apart_lead_the_search_and_are_no_measurements(tmp_path):
             search.tell(mixture, {"loss": float(scores(np.array([[a / 2, a / 2, 1 - a]]))[0])})
     assert [t.number for t in search.log.trials] == [*range(41, 49)]
     # The third round is the first that predictors choose, and two proxies tell too little.
-    assert all(abs(a - 0.5) < 0.1 for some in rounds[2:] for a in some)
+    assert all(abs(a - 0.5) < 0.15 for some in rounds[2:] for a in some)
     answer = search.result()
     assert abs(answer.mixture.weights["a"] - 0.5) < 0.05
     assert set(answer.measured_best.trials) <= set(range(41, 49))
