@@ -215,15 +215,15 @@ def test_a_gain_of_a_process_counts_from_fewer_sd_on_where_optimism_was_taken_of
         assert answer.gain == pytest.approx(gain)
 
 
-def test_the_optimism_is_taken_off_and_three_quarters_of_it_are_doubt():
+def test_three_quarters_of_the_optimism_are_taken_off_and_half_is_doubt():
     forecast = Forecast(KNOWN, (0.0, 5.0), knows_gaps=True, gain_sd=0.3)
     answer = choose_mixture(KNOWN, BASE, forecast, PREDICTED, copies(0.8, 0.4))
     by_choice = {each.choice: each for each in answer.candidates}
-    assert by_choice["predicted"].gain == pytest.approx(5 * 0.4 - 0.8)
-    assert by_choice["predicted"].gain_sd == pytest.approx(math.hypot(0.3, 0.6))
-    assert by_choice["measured"].gain == pytest.approx(5 * 0.3 - 0.4)
-    assert by_choice["measured"].gain_sd == pytest.approx(math.hypot(0.3, 0.3))
-    assert (answer.gain, answer.gain_sd) == pytest.approx((2 - 0.8, math.hypot(0.3, 0.6)))
+    assert by_choice["predicted"].gain == pytest.approx(5 * 0.4 - 0.6)
+    assert by_choice["predicted"].gain_sd == pytest.approx(0.5)
+    assert by_choice["measured"].gain == pytest.approx(5 * 0.3 - 0.3)
+    assert by_choice["measured"].gain_sd == pytest.approx(math.hypot(0.3, 0.2))
+    assert (answer.gain, answer.gain_sd) == (2 * 0.7, 0.5)
 
 
 def test_the_token_shares_owe_nothing_to_a_choice():
