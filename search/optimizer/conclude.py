@@ -20,20 +20,18 @@ from .answer import BASE, Answer, Candidate, Pick
 from .observations import Observations
 from .surrogate import Surrogate
 
-MIN_GAIN_SDS = 2.0
+NORMAL_80 = 0.8416
+"""The 80 % quantile of the normal distribution."""
+NORMAL_95 = 1.6449
+"""The 95 % quantile of the normal distribution."""
+MIN_GAIN_SDS = NORMAL_95
 """A gain counts as certain if it is at least this many times its sd. This limit is for gains that
 were corrected for optimism, which the bootstrap estimates."""
 MIN_RAW_GAIN_SDS = 2.5
 """The limit, like `MIN_GAIN_SDS`, for gains that were not corrected for optimism.
 docs/decisions/searching.md has the rate of false gains with each of the two limits."""
-OPTIMISM = 0.75
-"""Fraction of the optimism found by the bootstrap that is subtracted from a gain."""
 OPTIMISM_SD = 0.5
 """Fraction of the optimism found by the bootstrap that is added to the sd of a gain."""
-NORMAL_80 = 0.8416
-"""The 80 % quantile of the normal distribution."""
-NORMAL_95 = 1.6449
-"""The 95 % quantile of the normal distribution."""
 
 
 def choose_mixture(
@@ -54,10 +52,10 @@ def choose_mixture(
     the predicted mixture is taken, else the measured one.
 
     The gain of this mixture over the token shares still contains optimism, because the mixture was
-    chosen among thousands. If `bootstrap` has estimated the optimism, `OPTIMISM` times this
-    estimate is subtracted from the gain. The gain must then exceed `MIN_GAIN_SDS` times its sd.
-    Without an estimate, the gain must exceed `MIN_RAW_GAIN_SDS` times its sd. If the gain is
-    smaller, the answer is the token shares.
+    chosen among thousands. If `bootstrap` has estimated the optimism, this estimate is subtracted
+    from the gain. The gain must then exceed `MIN_GAIN_SDS` times its sd. Without an estimate, the
+    gain must exceed `MIN_RAW_GAIN_SDS` times its sd. If the gain is smaller, the answer is the
+    token shares.
 
     The ``reason`` of the answer is left empty; `settle` writes it.
 
@@ -187,7 +185,7 @@ class _Evidence:
         if self.process:
             gain, sd = self.process.gain(self._row(pick.mixture), self._row(self.base))
             optimism = self._optimism(pick)
-            return gain - OPTIMISM * optimism, math.hypot(sd, OPTIMISM_SD * optimism)
+            return gain - optimism, math.hypot(sd, OPTIMISM_SD * optimism)
         score, sd = self._believe(pick)
         if self.doubt is None:
             return self.baseline.score - score, None
@@ -204,7 +202,7 @@ class _Evidence:
             return {}
         gains, sds = self.process.gains(self._row(pick.mixture), self._row(self.base))
         optimism = self._optimism(pick)
-        gains, sds = gains - OPTIMISM * optimism, np.hypot(sds, OPTIMISM_SD * optimism)
+        gains, sds = gains - optimism, np.hypot(sds, OPTIMISM_SD * optimism)
         pairs = zip(gains.tolist(), sds.tolist(), strict=True)
         return dict(zip(self.known.targets, pairs, strict=True))
 
