@@ -21,7 +21,11 @@ import numpy as np
 from climbstream.loader.core.typed import Finite, convert
 from climbstream.loader.formats.mixture import Mixture
 from climbstream.search.predictors.base import Floats
-from climbstream.search.predictors.gaussian_process import Feature, GaussianProcess
+from climbstream.search.predictors.gaussian_process import (
+    Feature,
+    GaussianProcess,
+    UncertainFeature,
+)
 
 from .trials import Trial
 
@@ -142,7 +146,29 @@ class Columns:
 
     def feature(self, feature: Feature) -> Feature:
         """Turn ``feature``, a function of mixtures, into a function of the columns of mixtures."""
-        return (lambda seen: feature(seen @ self._back)) if len(self._cut) else feature
+        if not len(self._cut):
+            return feature
+        if isinstance(feature, UncertainFeature):
+            return _OfColumns(feature, self._back)
+        return lambda seen: feature(seen @ self._back)
+
+
+@dataclass(frozen=True, slots=True)
+class _OfColumns:
+    """An uncertain feature of mixtures as one of columns; see `Columns.feature`."""
+
+    of_mixtures: UncertainFeature
+    back: Floats
+    """Matrix ``[C, K]`` that turns columns into mixtures."""
+
+    def __call__(self, columns: Floats) -> Floats:
+        return self.of_mixtures(columns @ self.back)
+
+    def sd(self, columns: Floats) -> Floats:
+        return self.of_mixtures.sd(columns @ self.back)
+
+    def covariance(self, columns: Floats, others: Floats) -> Floats:
+        return self.of_mixtures.covariance(columns @ self.back, others @ self.back)
 
 
 def _matrix(

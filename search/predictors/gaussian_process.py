@@ -18,6 +18,7 @@ for 512 scores.
 
 import math
 from collections.abc import Callable
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 
@@ -25,6 +26,25 @@ from .base import Floats, one_thread, standardised
 
 Feature = Callable[[Floats], Floats]
 """A function that predicts scores ``[m]`` of mixtures ``[m, K]``, without any trial."""
+
+
+@runtime_checkable
+class UncertainFeature(Protocol):
+    """A `Feature` that also estimates the errors of its predictions, such as `EarlierRuns`."""
+
+    def __call__(self, weights: Floats) -> Floats:
+        """Predict the scores of ``weights`` (``[m, K]``): ``[m]``."""
+
+    def sd(self, weights: Floats) -> Floats:
+        """Return the sd of the error of each prediction: ``[m]``."""
+
+    def covariance(self, weights: Floats, others: Floats) -> Floats:
+        """Return the covariance of errors for ``weights`` with errors for ``others``: ``[n, m]``.
+
+        ``weights`` are ``n`` mixtures, and ``others`` are ``m`` mixtures.
+        """
+
+
 _JITTER = 1e-8
 _STEPS = 25
 """Largest number of iterations of the optimiser; more iterations do not change predictions."""
@@ -46,7 +66,8 @@ class GaussianProcess:
 
     Args:
         feature: A function that predicts scores without any trial (`Feature`). The mean of the
-            process is this feature times a fitted factor.
+            process is this feature times a fitted factor. The errors of an `UncertainFeature` are
+            part of the process, so that scores correct the feature where it is uncertain.
         on: Name of the feature.
     """
 
@@ -63,18 +84,17 @@ class GaussianProcess:
         """Fit to the finite ``scores`` (``[n]``) of the mixtures ``weights`` (``[n, K]``)."""
         y, self._mean, self._sd = standardised(scores)
         self._weights = weights
-        self._basis = np.ones((len(y), 1))
         if self._feature is not None:
             _, *self._scale = standardised(self._feature(weights))
-            self._basis = self._mean_basis(weights)
+        self._mean_part = self._mean_covariance(weights, weights)
         self._constant = len(y) < 3 or not y.any()
         if self._constant:
             return
         with one_thread():
             self._theta = self._most_probable(y)
             self._lengths = np.exp(self._theta[:-4])
-            self._rows, self._center, self._spread = _scaled(log_features(weights, self._knee))
-            k = self._between(self._rows, self._basis, self._rows, self._basis)
+            _, self._center, self._spread = _scaled(log_features(weights, self._knee))
+            k = self._prior(weights, weights)
             import scipy.linalg  # noqa: PLC0415  (imported late, because it takes a second)
 
             k[np.diag_indices_from(k)] += math.exp(self._theta[-1]) + _JITTER
@@ -87,8 +107,7 @@ class GaussianProcess:
         if self._constant:
             return np.full(len(weights), self._mean)
         with one_thread():
-            z, basis = self._features(weights), self._mean_basis(weights)
-            cross = self._between(z, basis, self._rows, self._basis)
+            cross = self._prior(weights, self._weights)
             return np.asarray(cross @ self._alpha * self._sd + self._mean)
 
     def sd(self, weights: Floats) -> Floats:
@@ -96,18 +115,26 @@ class GaussianProcess:
         if self._constant:
             return np.full(len(weights), self._sd)
         with one_thread():
-            z, basis, half = self._project(weights)
+            z, half = self._features(weights), self._half(weights)
             curved, linear = np.exp(self._theta[-4:-2])
-            own = (basis * basis).sum(axis=1) + curved + linear * (z * z).mean(axis=1)
+            own = self._mean_variance(weights) + curved + linear * (z * z).mean(axis=1)
             return np.asarray(np.sqrt(np.maximum(own - (half * half).sum(axis=0), 0)) * self._sd)
 
-    def covariance(self, weights: Floats) -> Floats:
-        """Return the covariance of prediction errors, without the noise of runs: ``[m, m]``."""
+    def covariance(self, weights: Floats, others: Floats | None = None) -> Floats:
+        """Return the covariance of prediction errors, without the noise of runs: ``[n, m]``.
+
+        ``weights`` are ``n`` mixtures. ``others`` are ``m`` mixtures, or None for the same ones.
+        """
         if self._constant:
-            return np.eye(len(weights)) * self._sd**2
+            same = np.eye(len(weights)) if others is None else np.zeros((len(weights), len(others)))
+            return same * self._sd**2
         with one_thread():
-            z, basis, half = self._project(weights)
-            return np.asarray((self._between(z, basis, z, basis) - half.T @ half) * self._sd**2)
+            half = self._half(weights)
+            if others is None:
+                others, theirs = weights, half
+            else:
+                theirs = self._half(others)
+            return np.asarray((self._prior(weights, others) - half.T @ theirs) * self._sd**2)
 
     def draw(self, weights: Floats, n: int, rng: np.random.Generator) -> Floats:
         """Draw ``n`` functions from the posterior, evaluated at ``weights``: float64 ``[n, m]``.
@@ -159,7 +186,7 @@ class GaussianProcess:
         fall = np.exp(-distance)
         bent = curved * fall * (1 + distance + distance**2 / 3)
         straight = linear * (z @ z.T) / z.shape[1]
-        total = bent + straight + self._basis @ self._basis.T
+        total = bent + straight + self._mean_part
         total[np.diag_indices_from(total)] += noise + _JITTER
         root, failed = dpotrf(total, lower=1)
         if failed:
@@ -193,29 +220,52 @@ class GaussianProcess:
         """Transform weights ``[m, K]`` to features ``[m, K]``, scaled like the fitted rows."""
         return np.asarray((log_features(weights, self._knee) - self._center) / self._spread)
 
-    def _project(self, weights: Floats) -> tuple[Floats, Floats, Floats]:
-        """Return what predictions for ``weights`` (``[m, K]``) need from the fitted rows.
+    def _half(self, weights: Floats) -> Floats:
+        """Return the prior covariance of the fitted mixtures with ``weights`` (``[m, K]``).
 
-        Returns:
-            The features ``[m, K]``; the basis of their mean ``[m, 1 or 2]``; and their covariance
-            with the fitted rows, solved by the Cholesky factor of these rows, ``[n, m]``.
+        It is solved by the Cholesky factor of the fitted mixtures: ``[n, m]``.
         """
         import scipy.linalg  # noqa: PLC0415
 
-        z, basis = self._features(weights), self._mean_basis(weights)
-        cross = self._between(z, basis, self._rows, self._basis)
-        return z, basis, scipy.linalg.solve_triangular(self._root, cross.T, lower=True)
+        cross = self._prior(weights, self._weights)
+        return np.asarray(scipy.linalg.solve_triangular(self._root, cross.T, lower=True))
 
-    def _between(self, a: Floats, known_a: Floats, b: Floats, known_b: Floats) -> Floats:
-        """Return the prior covariance of mixtures ``a`` and ``b``: ``[n, m]``.
-
-        ``a`` (``[n, K]``) and ``b`` (``[m, K]``) are features. ``known_a`` and ``known_b`` are the
-        bases of their means.
-        """
+    def _prior(self, weights: Floats, others: Floats) -> Floats:
+        """Return the prior covariance of mixtures ``[n, K]`` with ``others`` ``[m, K]``."""
+        a, b = self._features(weights), self._features(others)
         curved, linear = np.exp(self._theta[-4:-2])
         distance = _distances(a / self._lengths, b / self._lengths)
         k = curved * np.exp(-distance) * (1 + distance + distance**2 / 3)
-        return np.asarray(k + linear * (a @ b.T) / a.shape[1] + known_a @ known_b.T, np.float64)
+        k = k + linear * (a @ b.T) / a.shape[1]
+        return np.asarray(k + self._mean_covariance(weights, others), np.float64)
+
+    def _mean_covariance(self, weights: Floats, others: Floats) -> Floats:
+        """Return the part of the prior covariance that is due to the mean: ``[n, m]``.
+
+        The constant and the factor of the feature have the prior mean 0 and the prior variance 1.
+        So the covariance of an uncertain feature's errors is added with the factor 1.
+        """
+        mean = self._mean_basis(weights) @ self._mean_basis(others).T
+        if (feature := self._uncertain_feature()) is not None:
+            mean += feature.covariance(weights, others) / self._scale[1] ** 2
+        return np.asarray(mean, np.float64)
+
+    def _mean_variance(self, weights: Floats) -> Floats:
+        """Return the diagonal of `_mean_covariance` of ``weights`` with themselves: ``[m]``."""
+        basis = self._mean_basis(weights)
+        variance = (basis * basis).sum(axis=1)
+        if (feature := self._uncertain_feature()) is not None:
+            variance += (feature.sd(weights) / self._scale[1]) ** 2
+        return np.asarray(variance, np.float64)
+
+    def _uncertain_feature(self) -> UncertainFeature | None:
+        """Return the feature if its errors are part of the process.
+
+        A feature that is equal for all fitted mixtures has no scale, so its errors are left out.
+        """
+        if isinstance(self._feature, UncertainFeature) and self._scale[1] > 0:
+            return self._feature
+        return None
 
     def _mean_basis(self, weights: Floats) -> Floats:
         """Return the basis of the mean, ``[m, 1 or 2]``: ones, and the feature if there is one."""

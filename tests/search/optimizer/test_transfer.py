@@ -19,6 +19,7 @@ from climbstream.search.optimizer.transfer import (
     rows_of,
 )
 from climbstream.search.optimizer.trials import Trial
+from climbstream.search.predictors.earlier_runs import EarlierRuns
 
 COARSE = {"a": {"x": 1.0, "y": 3.0}, "b": {"z": 2.0}}
 FINE = {"p": {"x": 1.0}, "q": {"y": 3.0}, "r": {"z": 2.0}}
@@ -143,6 +144,13 @@ def test_a_mixture_of_the_same_cells_has_the_same_columns_and_features_see_the_m
         columns = Columns(list(new), Overlap.of(old, new))
         rows = np.eye(len(new))
         assert columns.feature(lambda rows: rows)(columns.of(rows)) == pytest.approx(rows)
+        drawn = np.random.default_rng(0).dirichlet(np.ones(len(new)), 12)
+        runs = EarlierRuns([(drawn, drawn[:, 0])])
+        seen, of_columns = columns.of(drawn), columns.feature(runs)
+        assert of_columns(seen) == pytest.approx(runs(drawn))
+        assert of_columns.sd(seen) == pytest.approx(runs.sd(drawn))
+        pairs = of_columns.covariance(seen, seen[:3])
+        assert pairs == pytest.approx(runs.covariance(drawn, drawn[:3]), abs=1e-12)
 
 
 def test_trials_from_before_an_append_are_shifted_to_the_level_of_the_new_ones():

@@ -50,3 +50,30 @@ def test_a_guess_before_any_run_is_the_mean_of_the_first_swarm():
     noisy = curve(few) + np.random.default_rng(0).normal(0, 0.3, 8)
     guessed, blind = EarlierRuns([(few, noisy)], curve), EarlierRuns([(few, noisy)])
     assert nmse(curve(FRESH), guessed(FRESH)) < 0.5 * nmse(curve(FRESH), blind(FRESH))
+
+
+def test_what_earlier_runs_do_not_know_is_part_of_the_errors():
+    noise, hits, sds = curve(FRESH).std() / 2, [], []
+    for seed in range(6):
+        rng = np.random.default_rng(seed)
+        old, few = mixtures(40, seed=100 + seed), mixtures(16, seed=200 + seed)
+        runs = EarlierRuns([(old, curve(old) + rng.normal(0, noise, len(old)))])
+        scores = curve(few) + rng.normal(0, noise, len(few))
+        for feature in (runs, runs.__call__):  # the second one says nothing of its errors
+            process = GaussianProcess(feature)
+            process.fit(few, scores)
+            sd = process.sd(FRESH)
+            hits.append(np.mean(np.abs(process.predict(FRESH) - curve(FRESH)) < 1.96 * sd))
+            sds.append(sd.mean())
+    assert np.mean(sds[::2]) > 1.2 * np.mean(sds[1::2])
+    assert np.mean(hits[::2]) > max(0.93, np.mean(hits[1::2]))
+
+
+def test_earlier_runs_that_rank_all_mixtures_alike_add_no_errors():
+    flat = EarlierRuns([(mixtures(12, seed=1), np.full(12, 3.0))])
+    weights = mixtures(12, seed=2)
+    informed, plain = GaussianProcess(flat), GaussianProcess()
+    for process in (informed, plain):
+        process.fit(weights, curve(weights))
+    assert informed.predict(FRESH) == pytest.approx(plain.predict(FRESH))
+    assert informed.covariance(FRESH) == pytest.approx(plain.covariance(FRESH))

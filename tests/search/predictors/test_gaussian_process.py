@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from mixture_curves import curve, mixtures, nmse
 
+from climbstream.search.predictors.earlier_runs import EarlierRuns
 from climbstream.search.predictors.gaussian_process import GaussianProcess
 
 
@@ -106,10 +107,25 @@ def kernel(model, a, b, feature=None):
         there = feature(model._weights)
         f, g = ((feature(w) - there.mean()) / there.std() for w in (a, b))
         out += np.outer(f, g)
+        if feature is EARLIER:
+            process = EARLIER._process
+            known = kernel(process, process._weights, process._weights)
+            known += (np.exp(process._theta[-1]) + 1e-8) * np.eye(len(known))
+            left, right = (kernel(process, w, process._weights) for w in (a, b))
+            errors = kernel(process, a, b) - left @ np.linalg.solve(known, right.T)
+            out += errors * (process._sd / there.std()) ** 2
     return out
 
 
-@pytest.fixture(scope="module", params=[None, lambda w: 4 * w[:, 0] + 2], ids=["plain", "informed"])
+EARLIER = EarlierRuns([(OLD := mixtures(30, 5, seed=3), 40 - 7 * curve(OLD))])
+"""An estimate from runs of another model, in another unit."""
+
+
+@pytest.fixture(
+    scope="module",
+    params=[None, lambda w: 4 * w[:, 0] + 2, EARLIER],
+    ids=["plain", "informed", "uncertain"],
+)
 def fitted(request):
     """A process of 25 rows, their scores, the feature, and the covariance of what was measured."""
     weights = mixtures(25, 5)
@@ -136,6 +152,10 @@ def test_predictions_and_their_covariance_are_those_of_the_book(fitted):
     assert model.covariance(fresh) == pytest.approx(sd**2 * own, rel=1e-5, abs=1e-7)
     assert model.sd(fresh) == pytest.approx(sd * np.sqrt(np.diag(own)), rel=1e-5)
     assert model.noise == pytest.approx(sd * np.exp(model._theta[-1] / 2))
+    others = mixtures(4, 5, seed=2)
+    there = kernel(model, others, model._weights, feature)
+    both = kernel(model, fresh, others, feature) - cross @ np.linalg.solve(total, there.T)
+    assert model.covariance(fresh, others) == pytest.approx(sd**2 * both, rel=1e-5, abs=1e-7)
 
 
 def test_the_loss_is_the_posterior_of_the_parameters(fitted):
