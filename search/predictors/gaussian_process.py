@@ -232,7 +232,8 @@ class GaussianProcess:
 
     def _prior(self, weights: Floats, others: Floats) -> Floats:
         """Return the prior covariance of mixtures ``[n, K]`` with ``others`` ``[m, K]``."""
-        a, b = self._features(weights), self._features(others)
+        a = self._features(weights)
+        b = a if others is weights else self._features(others)
         curved, linear = np.exp(self._theta[-4:-2])
         distance = _distances(a / self._lengths, b / self._lengths)
         k = curved * np.exp(-distance) * (1 + distance + distance**2 / 3)
@@ -245,7 +246,8 @@ class GaussianProcess:
         The constant and the factor of the feature have the prior mean 0 and the prior variance 1.
         So the covariance of an uncertain feature's errors is added with the factor 1.
         """
-        mean = self._mean_basis(weights) @ self._mean_basis(others).T
+        basis = self._mean_basis(weights)
+        mean = basis @ (basis if others is weights else self._mean_basis(others)).T
         if (feature := self._uncertain_feature()) is not None:
             mean += feature.covariance(weights, others) / self._scale[1] ** 2
         return np.asarray(mean, np.float64)
