@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from climbstream.loader.formats.mixture import Mixture
+from climbstream.search.predictors.base import NORMAL_95
 
 from .acquisition import Bootstrap
 from .answer import BASE, Answer, Candidate, Pick
@@ -22,13 +23,11 @@ from .surrogate import Surrogate
 
 NORMAL_80 = 0.8416
 """The 80 % quantile of the normal distribution."""
-NORMAL_95 = 1.6449
-"""The 95 % quantile of the normal distribution."""
 MIN_GAIN_SDS = NORMAL_95
 """A gain counts as certain if it is at least this many times its sd. This limit is for gains that
-were corrected for optimism, which the bootstrap estimates."""
+were corrected for optimism, which the bootstrap estimates, if predictions are surely useful."""
 MIN_RAW_GAIN_SDS = 2.5
-"""The limit, like `MIN_GAIN_SDS`, for gains that were not corrected for optimism.
+"""The limit, like `MIN_GAIN_SDS`, for all other gains.
 docs/decisions/searching.md has the rate of false gains with each of the two limits."""
 OPTIMISM_SD = 0.5
 """Fraction of the optimism found by the bootstrap that is added to the sd of a gain."""
@@ -53,9 +52,9 @@ def choose_mixture(
 
     The gain of this mixture over the token shares still contains optimism, because the mixture was
     chosen among thousands. If `bootstrap` has estimated the optimism, this estimate is subtracted
-    from the gain. The gain must then exceed `MIN_GAIN_SDS` times its sd. Without an estimate, the
-    gain must exceed `MIN_RAW_GAIN_SDS` times its sd. If the gain is smaller, the answer is the
-    token shares.
+    from the gain. The gain must then exceed `MIN_GAIN_SDS` times its sd. Without an estimate, or if
+    predictions may be useful only by chance, the gain must exceed `MIN_RAW_GAIN_SDS` times its sd.
+    If the gain is smaller, the answer is the token shares.
 
     The ``reason`` of the answer is left empty; `settle` writes it.
 
@@ -209,7 +208,8 @@ class _Evidence:
     @property
     def threshold(self) -> float:
         """Size from which a gain over the token shares is certain, in multiples of its sd."""
-        return MIN_RAW_GAIN_SDS if self.copies is None else MIN_GAIN_SDS
+        sure = self.copies is not None and self.process is not None and self.process.surely_useful
+        return MIN_GAIN_SDS if sure else MIN_RAW_GAIN_SDS
 
     def _optimism(self, pick: Pick) -> float:
         """Return the optimism in the gain of ``pick``, in sd: see `choose_mixture`."""

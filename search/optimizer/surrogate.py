@@ -11,7 +11,7 @@ from functools import partial
 
 import numpy as np
 
-from climbstream.search.predictors.base import Floats, Make, Skill
+from climbstream.search.predictors.base import NORMAL_95, Floats, Make, Skill
 from climbstream.search.predictors.gaussian_process import Feature, GaussianProcess
 from climbstream.search.predictors.stacking import Stack, share_by_error
 
@@ -78,6 +78,17 @@ class Surrogate:
     def useful(self) -> bool:
         """Whether out-of-fold predictions have smaller errors than the mean of all scores has."""
         return self.error < float(self.known.total.std())
+
+    @property
+    def surely_useful(self) -> bool:
+        """Whether the errors of `useful` differ by more than chance: with 95 % confidence.
+
+        The test compares the squared errors of each trial, one-sided. In some searches on pure
+        noise, predictions are useful by chance, but they are not surely useful.
+        """
+        total = self.known.total
+        saved = (total - total.mean()) ** 2 - (total - self.expected) ** 2
+        return float(saved.mean()) > NORMAL_95 * float(saved.std(ddof=1)) / math.sqrt(len(saved))
 
     def fitted(self) -> Floats:
         """Predict the standardised scores of the trials in ``known``: float64 ``[n, T]``."""

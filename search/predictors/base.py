@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 USEFUL = "useful"
 """Verdict of a predictor whose predictions are surely better than the mean."""
-_NORMAL_95 = 1.6449
+NORMAL_95 = 1.6449
 """The 95 % quantile of the normal distribution."""
 Floats = NDArray[np.float64]
 Make = Callable[[], "Predictor"]
@@ -90,7 +90,7 @@ def judge(
         verdict = "constant"
     elif nmse < 1:
         # Of unrelated ranks, the correlation has mean 0 and sd 1 / sqrt(n - 1).
-        sure = rank * math.sqrt(len(scores) - 1) > _NORMAL_95
+        sure = rank * math.sqrt(len(scores) - 1) > NORMAL_95
         verdict = USEFUL if sure else "not surely better than the mean"
     return Skill(
         predictor=predictor,

@@ -49,6 +49,7 @@ class Forecast:
     """Predicted total: the first plus the second times the weight of a."""
     error: float = 0.6
     useful: bool = True
+    surely_useful: bool = True
     knows_gaps: bool = False
     gain_sd: float = 0.1
     table: list[str] = field(default_factory=list)
@@ -202,15 +203,18 @@ def test_a_raw_gain_counts_from_two_and_a_half_sd_on(factor, choice):
     assert choose_mixture(known, BASE, None).choice == choice
 
 
-@pytest.mark.parametrize(("with_copies", "times"), [(False, 2.5), (True, 1.6449)])
-def test_a_gain_of_a_process_counts_from_fewer_sd_on_where_optimism_was_taken_off(
-    with_copies, times
+@pytest.mark.parametrize(
+    ("corrected", "sure", "times"),
+    [(False, True, 2.5), (True, False, 2.5), (True, True, 1.6449)],
+)
+def test_a_gain_counts_from_fewer_sd_on_if_it_was_corrected_and_predictions_are_surely_useful(
+    corrected, sure, times
 ):
     for factor, choice in ((0.99, "baseline"), (1.01, "predicted")):
-        forecast = Forecast(KNOWN, (0.0, 5.0), knows_gaps=True, gain_sd=0.2)
+        forecast = Forecast(KNOWN, (0.0, 5.0), knows_gaps=True, surely_useful=sure)
         gain = forecast.gain(np.array([0.1, 0.9]), np.array([0.5, 0.5]))[0]
         forecast.gain_sd = gain / times / factor
-        answer = choose_mixture(KNOWN, BASE, forecast, PREDICTED, copies() if with_copies else None)
+        answer = choose_mixture(KNOWN, BASE, forecast, PREDICTED, copies() if corrected else None)
         assert answer.choice == choice
         assert answer.gain == pytest.approx(gain)
 

@@ -175,3 +175,17 @@ def test_predictions_that_are_as_good_as_the_mean_are_useless():
     surrogate = Surrogate(known, [AsGoodAsTheMean], 0)
     assert surrogate.error == known.total.std() == 1.0
     assert not surrogate.useful
+
+
+def test_predictions_are_surely_useful_if_a_paired_test_says_so():
+    from scipy.stats import ttest_1samp
+
+    found = []
+    for seed in range(12):
+        surrogate = Surrogate(evidence(noise=1.5, targets=1, seed=seed), [Ridge], 0)
+        total = surrogate.known.total
+        saved = (total - total.mean()) ** 2 - (total - surrogate.expected) ** 2
+        assert surrogate.surely_useful == (ttest_1samp(saved, 0).statistic > 1.6449)
+        assert surrogate.useful or not surrogate.surely_useful
+        found.append((surrogate.useful, surrogate.surely_useful))
+    assert {(True, True), (True, False)} <= set(found)
