@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Concatenate, NoReturn, ParamSpec, Self, TypeVar
-from weakref import WeakSet
+from weakref import WeakSet, finalize
 
 import numpy as np
 import torch
@@ -297,6 +297,7 @@ class MixtureLoader:
     def _open_sources(self, cache_dir: str | Path | None, limit: int | None) -> list[RowSource]:
         """Return the source of rows of each cluster; ``limit`` is the cache's limit in bytes."""
         cache = ShardCache(Path(cache_dir) if cache_dir is not None else None, limit=limit)
+        finalize(self, cache.close)  # a loader that nobody uses any more fetches no more shards
         self.shards.load_indexes(self.names, cache.root)
         sources = [RowSource(self.shards, name, self._run, cache) for name in self.names]
         self._open_shards = OpenShards(sources, self.lanes)

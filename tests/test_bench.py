@@ -1,34 +1,19 @@
 """All contenders get the same tokens; a difference is sure only if a t-test shows it."""
 
-import importlib.util
-import sys
-from pathlib import Path
-
 import numpy as np
 import pytest
+from bench_module import load_bench
 
 from climbstream.loader import Manifest
 from climbstream.loader.formats.manifest import cluster_folder, load_index
 from climbstream.loader.reading.shard_cache import ShardCache
 
-BENCH = Path(__file__).parent.parent / "bench"
 TOKENS = 100_000
 
 
 @pytest.fixture(scope="module")
 def corpus():
-    return load("corpus")
-
-
-def load(name):
-    """Return a module of the folder bench/."""
-    spec = importlib.util.spec_from_file_location(name, BENCH / f"{name}.py")
-    module = sys.modules[name] = importlib.util.module_from_spec(spec)  # dataclasses look it up
-    try:
-        spec.loader.exec_module(module)
-    finally:
-        del sys.modules[name]
-    return module
+    return load_bench("corpus")
 
 
 @pytest.fixture(scope="module")
@@ -69,7 +54,7 @@ def test_512_tokens_in_a_row_tell_their_cluster(corpus):
 
 
 def test_a_mean_difference_has_the_interval_of_a_t_test():
-    found = load("differences").mean_difference([1.0, 2.0, 3.0])
+    found = load_bench("differences").mean_difference([1.0, 2.0, 3.0])
     half = 4.302653 / 3**0.5  # Student's t for 95 % with two degrees of freedom, from a table
     assert (found.mean, found.error) == pytest.approx((2.0, 1 / 3**0.5))
     assert (found.low, found.high) == pytest.approx((2 - half, 2 + half), abs=1e-5)
@@ -86,4 +71,4 @@ def test_a_mean_difference_has_the_interval_of_a_t_test():
     ],
 )
 def test_the_sign_of_a_difference_is_told_only_with_95_percent(differences, sign):
-    assert load("differences").mean_difference(differences).sign == sign
+    assert load_bench("differences").mean_difference(differences).sign == sign

@@ -1,19 +1,12 @@
 """Every promise of docs/reliability.md names tests that there are."""
 
-import importlib.util
-from pathlib import Path
-
 import pytest
-
-BENCH = Path(__file__).parents[2] / "bench"
+from bench_module import load_bench
 
 
 @pytest.fixture(scope="module")
 def page():
-    spec = importlib.util.spec_from_file_location("faults", BENCH / "faults.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load_bench("faults")
 
 
 def test_every_promise_names_tests_that_are_collected(page):

@@ -1,6 +1,7 @@
 """The cache between threads and processes: fetched once, killed at will, kept to a limit."""
 
 import dataclasses
+import gc
 import re
 import resource
 import signal
@@ -15,6 +16,7 @@ import fsspec
 import numpy as np
 import pytest
 
+from climbstream.loader import MixtureLoader
 from climbstream.loader.core.errors import IntegrityError, LockedError, RemoteError, UsageError
 from climbstream.loader.formats.manifest import cluster_folder
 from climbstream.loader.reading.shard_cache import ShardCache
@@ -736,3 +738,26 @@ def test_a_process_that_may_open_no_more_files_is_told_so(shards, root):
     # Whether a file of the store or one of the cache is the first too many hangs on the system.
     said = done.stderr.splitlines()[-1]
     assert "this process has reached its limit of 12 open files; raise" in said
+
+
+def test_a_loader_that_is_dropped_fetches_no_more_shards(
+    make_shards, counted_documents, serve, tmp_path
+):
+    shards = make_shards(tmp_path / "s", counted_documents({"c00": [40] * 200, "c01": [40] * 200}))
+    site = serve(shards.directory)
+    site.misbehave = lambda path, _: time.sleep(0.3) if path.endswith(".zstd") else None
+
+    def asked():
+        return sum(path.endswith(".zstd") for path in site.asked)
+
+    loader = MixtureLoader(
+        site.url, seq_len=16, batch_rows=2, lanes=8, cache_dir=tmp_path / "cache"
+    )
+    next(loader)
+    del loader
+    gc.collect()
+    time.sleep(0.5)  # the requests of its threads end
+    dropped = asked()
+    time.sleep(0.5)
+    # It had asked for a shard of each of its 16 lanes.
+    assert asked() == dropped < 16
