@@ -86,11 +86,11 @@ class GaussianProcess:
         self._weights = weights
         if self._feature is not None:
             _, *self._scale = standardised(self._feature(weights))
-        self._mean_part = self._mean_covariance(weights, weights)
         self._constant = len(y) < 3 or not y.any()
         if self._constant:
             return
         with one_thread():
+            self._mean_part = self._mean_covariance(weights, weights)
             self._theta = self._most_probable(y)
             self._lengths = np.exp(self._theta[:-4])
             _, self._center, self._spread = _scaled(log_features(weights, self._knee))
