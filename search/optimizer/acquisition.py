@@ -20,7 +20,7 @@ adds as many mixtures."""
 DRAWS = 1000
 """Number of random scores of each candidate, from which covariances are estimated."""
 TINY = 1e-12
-"""Least variance of a score. So a search without noise and uncertainty does not divide by 0."""
+"""Smallest variance of a score, so that a search without noise does not divide by 0."""
 NODES, _weights = np.polynomial.hermite_e.hermegauss(9)
 NODE_WEIGHTS = _weights / _weights.sum()
 """Nodes and weights of the Gauss-Hermite quadrature over the standard normal distribution."""
@@ -59,7 +59,7 @@ def most_informative(
 
 
 def knowledge_gradient(mean: Floats, covariance: Floats, noise: float, size: int) -> list[int]:
-    """Return the places of ``size`` candidates, chosen one after the other.
+    """Choose ``size`` candidates, one after the other, and return their indexes.
 
     A run of one candidate would change the predictions of all. The candidate is chosen for which
     the lowest prediction after the run is lowest on average over the possible scores (Frazier,

@@ -27,7 +27,7 @@ MIN_GAIN_SDS = NORMAL_95
 """A gain counts as certain if it is at least this many times its sd. This limit is for gains that
 were corrected for optimism, which the bootstrap estimates, if predictions are surely useful."""
 MIN_RAW_GAIN_SDS = 2.5
-"""The limit, like `MIN_GAIN_SDS`, for all other gains.
+"""Any other gain counts as certain if it is at least this many times its sd.
 docs/decisions/searching.md has the rate of false gains with each of the two limits."""
 OPTIMISM_SD = 0.5
 """Fraction of the optimism found by the bootstrap that is added to the sd of a gain."""

@@ -221,9 +221,10 @@ class GaussianProcess:
         return np.asarray((log_features(weights, self._knee) - self._center) / self._spread)
 
     def _half(self, weights: Floats) -> Floats:
-        """Return the prior covariance of the fitted mixtures with ``weights`` (``[m, K]``).
+        """Return L⁻¹ C, ``[n, m]``, from which the covariance of prediction errors follows.
 
-        It is solved by the Cholesky factor of the fitted mixtures: ``[n, m]``.
+        C is the prior covariance of the fitted mixtures with ``weights`` (``[m, K]``), and L is the
+        Cholesky factor of the covariance of the fitted scores.
         """
         import scipy.linalg  # noqa: PLC0415
 
@@ -253,7 +254,7 @@ class GaussianProcess:
         return np.asarray(mean, np.float64)
 
     def _mean_variance(self, weights: Floats) -> Floats:
-        """Return the diagonal of `_mean_covariance` of ``weights`` with themselves: ``[m]``."""
+        """Return the part of the prior variance that is due to the mean: ``[m]``."""
         basis = self._mean_basis(weights)
         variance = (basis * basis).sum(axis=1)
         if (feature := self._uncertain_feature()) is not None:
