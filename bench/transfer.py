@@ -63,17 +63,17 @@ def main() -> None:
             report_errors([done[task] for task in tasks])
         searches = [(*case, seed) for seed in seeds for case in product(("law", "sparse"), PARTS)]
         regrets: dict[tuple[str, str], list[float]] = defaultdict(list)
+        # Sorted, because regrets on the same seed are compared.
         for (name, part, _), found in sorted(pool.run(search, searches)):
             for arm, regret in found.items():
-                if part == 0 or "earlier" in arm:
-                    key = f"{arm}, {part} sd other" if "earlier" in arm else arm
-                    regrets[name, key].append(regret)
+                key = f"{arm}, {part} sd other" if "earlier" in arm else arm
+                regrets[name, key].append(regret)
     for (name, arm), values in sorted(regrets.items()):
         note = f"± {standard_error(values):.3f}"
         report(f"{name}, {arm}", float(np.mean(values)), "regret", note)
         if "earlier" in arm:
             more = mean_difference(np.subtract(values, regrets[name, "48 alone"]))
-            note = f"± {more.error:.3f}; {('less', 'open', 'more')[more.sign + 1]}"
+            note = f"± {more.error:.3f}; {('open', 'more', 'less')[more.sign]}"
             report(f"{name}, {arm} minus 48 alone", more.mean, "regret", note)
 
 
