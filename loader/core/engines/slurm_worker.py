@@ -15,7 +15,7 @@ from pathlib import Path
 
 from climbstream.loader.core.console import duration
 from climbstream.loader.core.log import get_logger, show_messages
-from climbstream.loader.core.signals import Stopped, unwind_on_signals
+from climbstream.loader.core.signals import Stopped, raised_stop, unwind_on_signals
 from climbstream.loader.core.streams import keep_streams
 
 from .batches import run_batch
@@ -40,6 +40,10 @@ def main() -> None:
     show_messages()
     try:
         code = work(TaskFolder(Path(sys.argv[1])))
+    except Exception:
+        if (stopped := raised_stop()) is None:
+            raise
+        code = stopped.exit_code
     except Stopped as stopped:
         code = stopped.exit_code
     os._exit(code)  # not sys.exit, which would wait for threads
@@ -102,11 +106,17 @@ def _batches(folder: TaskFolder, job: str, facts: Facts) -> Iterator[tuple[str, 
 
 
 def _run(engine: LocalEngine, tasks: Work) -> Answer:
-    """Run a batch in the process of ``engine``; return how it ended."""
+    """Run a batch in the process of ``engine``; return how it ended.
+
+    Raises:
+        Stopped: A signal ends this job.
+    """
     try:
         [(_, answer)] = engine.run(run_packed, [tasks], lambda _, error: Answer(lost=str(error)))
-    except Exception as error:  # raised by a task
-        return Answer(error=error)
+    except Exception as error:
+        if stopped := raised_stop():
+            raise stopped from None
+        return Answer(error=error)  # raised by a task
     return answer
 
 

@@ -11,7 +11,8 @@ from fake_slurm import FakeSlurm
 
 from climbstream.loader.core.engines import slurm
 from climbstream.loader.core.engines.slurm import PRINT, SlurmEngine
-from climbstream.loader.core.engines.task_folder import Facts, TaskFolder
+from climbstream.loader.core.engines.task_folder import Facts, Heartbeat, TaskFolder, Work
+from climbstream.loader.core.engines.versions import versions_here
 from climbstream.loader.core.errors import ClimbError, UsageError
 
 pytestmark = pytest.mark.slow
@@ -278,7 +279,40 @@ def test_jobs_that_wait_with_other_settings_are_replaced(cluster, shared, tmp_pa
         assert not before & set(cluster.running())
 
 
+# A job in which a library turns the exception of a signal into another one, as NumPy does.
+DISTURBED = """
+import signal
+from climbstream.loader.core.engines import slurm_worker
+class Engine(slurm_worker.LocalEngine):
+    def run(self, *_):
+        try:
+            signal.raise_signal(signal.SIGTERM)
+        except BaseException:
+            raise TypeError("the comparison failed") from None
+slurm_worker.LocalEngine = Engine
+slurm_worker.main()
+"""
+
+
+def test_a_signal_that_a_library_turns_into_an_error_is_no_error_of_the_task(tmp_path):
+    folder = folder_at(tmp_path / "slurm", versions_here())
+    folder.add("0", Work.of("one", eval, ["1"]))
+    with Heartbeat(folder.driver, 0.2):
+        command = [sys.executable, "-c", DISTURBED, folder.path]
+        job = subprocess.run(command, capture_output=True, timeout=60)
+    assert job.returncode == 128 + signal.SIGTERM, job.stderr
+    assert not list(folder.answers())
+    assert folder.take("another job") is not None
+
+
+def folder_at(path, versions):
+    folder = TaskFolder(path)
+    folder.create(
+        Facts(name="a", versions=versions, environment={}, preload=[], beat=1, patience=60)
+    )
+    return folder
+
+
 def test_nobody_else_may_write_tasks(tmp_path):
-    folder = TaskFolder(tmp_path / "slurm")
-    folder.create(Facts(name="a", versions={}, environment={}, preload=[], beat=1, patience=1))
+    folder = folder_at(tmp_path / "slurm", {})
     assert folder.path.stat().st_mode & 0o077 == 0
