@@ -15,7 +15,7 @@ from pathlib import Path
 
 from climbstream.loader.core.console import duration
 from climbstream.loader.core.log import get_logger, show_messages
-from climbstream.loader.core.signals import Stopped, raised_stop, unwind_on_signals
+from climbstream.loader.core.signals import raised_stop, unwind_on_signals
 from climbstream.loader.core.streams import keep_streams
 
 from .batches import run_batch
@@ -40,11 +40,9 @@ def main() -> None:
     show_messages()
     try:
         code = work(TaskFolder(Path(sys.argv[1])))
-    except Exception:
+    except BaseException:  # a library may have turned `Stopped` into another exception
         if (stopped := raised_stop()) is None:
             raise
-        code = stopped.exit_code
-    except Stopped as stopped:
         code = stopped.exit_code
     os._exit(code)  # not sys.exit, which would wait for threads
 
@@ -106,7 +104,7 @@ def _batches(folder: TaskFolder, job: str, facts: Facts) -> Iterator[tuple[str, 
 
 
 def _run(engine: LocalEngine, tasks: Work) -> Answer:
-    """Run a batch in the process of ``engine``; return how it ended.
+    """Run a batch in the process of ``engine``; return its results, or the error of its task.
 
     Raises:
         Stopped: A signal ends this job.

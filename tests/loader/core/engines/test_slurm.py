@@ -52,6 +52,14 @@ def exists(path):
     return f"__import__('os').path.exists({str(path)!r})"
 
 
+def folder_at(path, versions):
+    folder = TaskFolder(path)
+    folder.create(
+        Facts(name="a", versions=versions, environment={}, preload=[], beat=1, patience=60)
+    )
+    return folder
+
+
 def first_time(path, what):
     """An expression that does ``what`` the first time, and then is 7."""
     return f"7 if {exists(path)} else (open({str(path)!r}, 'x').close(), {what})"
@@ -279,7 +287,7 @@ def test_jobs_that_wait_with_other_settings_are_replaced(cluster, shared, tmp_pa
         assert not before & set(cluster.running())
 
 
-# A job in which a library turns the exception of a signal into another one, as NumPy does.
+# A job that gets SIGTERM while a library runs; the library raises TypeError, as NumPy may do.
 DISTURBED = """
 import signal
 from climbstream.loader.core.engines import slurm_worker
@@ -303,14 +311,6 @@ def test_a_signal_that_a_library_turns_into_an_error_is_no_error_of_the_task(tmp
     assert job.returncode == 128 + signal.SIGTERM, job.stderr
     assert not list(folder.answers())
     assert folder.take("another job") is not None
-
-
-def folder_at(path, versions):
-    folder = TaskFolder(path)
-    folder.create(
-        Facts(name="a", versions=versions, environment={}, preload=[], beat=1, patience=60)
-    )
-    return folder
 
 
 def test_nobody_else_may_write_tasks(tmp_path):
